@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.comparison.variances import Variances
+from instruct_lab.metrics.resampling import FEW_UNITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
         num_seeds: number of runs of each configuration; with one run each, the test ignores the seeds.
     """
     error = math.sqrt(variances.of_difference(num_examples, num_seeds))
-    of_examples = math.sqrt(variances.of_examples(num_examples, num_seeds))
+    of_examples = _widening(num_examples) * math.sqrt(variances.of_examples(num_examples, num_seeds))
     if error == 0:
         return 1.0
     between = variances.between_runs(num_examples)
@@ -73,6 +74,17 @@ def detectable(variances: Variances, num_examples: float, num_seeds: int, wanted
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, variances, num_examples, num_seeds) < wanted else (low, middle)
     return high
+
+
+def _widening(num_examples: float) -> float:
+    """Return by how much the test widens the deviations of few examples: Student's t over the normal quantile.
+
+    The quantile of Student's t is that of its expansion in powers of the inverse degrees of freedom.
+    """
+    if num_examples >= FEW_UNITS:
+        return 1.0
+    quantile = NORMAL.inv_cdf(1 - LEVEL / 2)
+    return 1 + (quantile**2 + 1) / (4 * max(1.0, num_examples - 1))
 
 
 def _beyond(difference: float, error: float, critical: float) -> float:

@@ -74,7 +74,9 @@ def _sampling_notes(metric: Metric[Any], predictions: Sequence[Prediction]) -> I
     Metrics that read all answers to a prompt, and measures of all answers together, have no such part.
     """
     count = min((len(one.samples) for one in predictions), default=0)
-    if not count or isinstance(metric, CorpusMetric) or metric.num_answers > 1 or not isinstance(metric, AnswerMetric):
+    if not count or isinstance(metric, CorpusMetric) or not isinstance(metric, AnswerMetric):
+        return
+    if metric.reads_samples or metric.num_answers > 1:
         return
     answers = [
         [metric.of_prediction(dataclasses.replace(one, text=text)) for text in (one.text, *one.samples[:count])]

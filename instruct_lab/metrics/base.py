@@ -106,6 +106,9 @@ class AnswerMetric(Metric[Row], ABC):
 
     reads: ClassVar = "answers"
 
+    reads_samples: ClassVar[bool] = False
+    """Whether the metric reads all answers to a prompt, not only the first."""
+
     def for_references(self, references: Sequence[str]) -> Self:
         """Return a copy whose settings suit the references, for example with a tokenizer for their script.
 

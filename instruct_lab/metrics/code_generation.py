@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -58,6 +58,7 @@ class PassAtK(RowMetric):
     until the timeout; vulnerabilities of the kernel. Use a virtual machine for programs from a hostile source.
     """
 
+    reads_samples: ClassVar[bool] = True
     k: Annotated[int, Field(ge=1)] = 1  # number of answers, at least one of which has to pass
     allow_execution: bool = False  # allow executing programs that a model wrote; required
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds until a program with its tests is killed

@@ -1,6 +1,6 @@
 """How often 95% intervals hold the true value, by number of examples, with and without clusters of alike examples.
 
-Usage: python tests/benchmarks/interval_coverage.py [TRIALS]
+Usage: python tests/benchmarks/interval_coverage.py [TRIALS [METRIC...]]
 """
 
 import sys
@@ -34,6 +34,8 @@ def main():
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     print(f"{trials} trials, standard error {100 * (0.05 * 0.95 / trials) ** 0.5:.1f} points")
     for name, correlation in METRICS.items():
+        if name not in (sys.argv[2:] or METRICS):
+            continue
         single = population(name, 20_000, 1, 0.0)
         for num_examples in (32, 96, 400):
             print(f"{name}, {num_examples} independent examples: {covered(single, num_examples, trials, False):.1f} %")

@@ -12,7 +12,7 @@ from instruct_lab.comparison.scores import RunScores
 from instruct_lab.comparison.variances import Variances
 from instruct_lab.metrics import ExactMatch, RewardMargin
 
-LEVEL = 0.05
+LEVEL, MAX_EXAMPLES = 0.05, 2000
 
 
 def normal_runs(generator, num_examples, num_seeds, difference, scale=(1.0, 0.15, 0.8)):
@@ -64,13 +64,13 @@ def components(draw, generator, num_examples=1000, num_seeds=200):
 def main():
     experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     print(f"planned power {POWER:.0%}, {experiments} experiments each")
-    for draw, differences in ((normal_runs, (0.3, 0.5)), (binary_runs, (8.0, 12.0))):
+    for draw, differences in ((normal_runs, (0.4, 0.6)), (binary_runs, (9.0, 14.0))):
         generator = np.random.default_rng(0)
         variances = components(draw, generator)
         for difference in differences:
             for num_seeds in (2, 3, 5):
                 needed = examples_needed(difference, variances, num_seeds)
-                if needed is None or needed > 20_000:
+                if needed is None or needed > MAX_EXAMPLES:
                     print(f"{draw.__name__}, difference {difference:g}, {num_seeds} seeds: {needed} examples, not run")
                     continue
                 share = found_share(draw, difference, needed, num_seeds, experiments, generator)

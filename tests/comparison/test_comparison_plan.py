@@ -76,6 +76,14 @@ def test_without_noise_between_seeds_the_power_is_that_of_a_normal_test(differen
     assert power(difference, Variances(4.0, 0.0, 0.0), 100, 4) == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("count", [10, 32, 95])
+def test_the_power_of_few_examples_is_that_of_a_t_test(count):
+    difference, error = 2.0, 2.0 / math.sqrt(count)
+    limit = scipy.stats.t.ppf(0.975, count - 1)
+    expected = scipy.stats.norm.sf(limit - difference / error) + scipy.stats.norm.cdf(-limit - difference / error)
+    assert power(difference, Variances(4.0, None, None), count, 1) == pytest.approx(expected, abs=0.005)
+
+
 @pytest.mark.parametrize("num_seeds", [2, 3, 6])
 def test_without_noise_of_examples_the_power_is_that_of_a_t_test(num_seeds):
     freedom, effect = 2 * (num_seeds - 1), 1.5

@@ -8,7 +8,7 @@ from instruct_lab.evaluation.notes import count_notes, note_lines, selection_not
 from instruct_lab.evaluation.result import HEADINGS
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Generation, Prediction
-from instruct_lab.metrics import ChrF, ExactMatch, MetricValue, Perplexity
+from instruct_lab.metrics import ChrF, ExactMatch, MetricValue, PassAtK, Perplexity
 from instruct_lab.records.measurement import Measurement
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Summary
 
@@ -56,6 +56,15 @@ def test_every_one_of_several_answers_counts():
     cut, sampled = notes(measurement(MIXED, 25, samples=3))
     assert cut.startswith("25 % of the answers")
     assert sampled.startswith("by 4 sampled answers to each prompt, ")
+
+
+def test_a_metric_that_reads_all_answers_has_no_part_of_sampling(monkeypatch):
+    assert PassAtK.reads_samples
+    assert len(notes(measurement(MIXED, samples=3))) == 1
+    monkeypatch.setattr(ChrF, "reads_samples", True)
+    assert notes(measurement(MIXED, samples=3)) == []
+    assert len(notes(measurement(MIXED, samples=3), "exact_match")) == 1
+    assert notes(measurement(MIXED, samples=3), "perplexity") == [], "it reads no answers"
 
 
 @pytest.mark.parametrize("count", [1, 2, 19])
