@@ -17,6 +17,8 @@ SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
 """Numbers of runs of each configuration to plan with."""
 MIN_EXAMPLES = 20
 """With fewer examples, an interval is too narrow, so no fewer are planned."""
+FEW_FREEDOM = 10
+"""With fewer degrees of freedom, the deviation between seeds is known to a quarter at best."""
 ONE_RUN_EACH = (
     "One run each: training noise is unknown, so these numbers are lower bounds. Runs with several seeds "
     "(sweep.seeds=3) measure it."
@@ -87,7 +89,10 @@ class ComparisonPlan:
         if self.variances.seeds is None or self.variances.product is None:
             yield f"Standard deviation: {of_example}. {ONE_RUN_EACH}"
         else:
-            of_seeds = f"{self.variances.seeds**0.5:.3g} between seeds"
+            doubt = "; few, so uncertain" if self.variances.freedom < FEW_FREEDOM else ""
+            of_seeds = (
+                f"{self.variances.seeds**0.5:.3g} between seeds ({self.variances.freedom} degrees of freedom{doubt})"
+            )
             yield f"Standard deviations: {of_example}, {of_seeds}, {self.variances.product**0.5:.3g} of both together."
         if self.run_seconds is not None and self.example_seconds is not None:
             yield (

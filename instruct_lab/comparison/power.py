@@ -1,8 +1,8 @@
 """The probability with which `compare` finds a difference between two configurations: the power of its test.
 
 The test compares the observed difference with resampled deviations: a normal deviate for the examples, plus one for the
-seeds whose variance is itself uncertain (see `instruct_lab.comparison.scores`). Its critical value therefore depends on
-the deviation between seeds that happens to be observed, over which the power is averaged.
+seeds whose variance is itself uncertain (see `instruct_lab.comparison.scores`, whose draws are used here). Its critical
+value therefore depends on the deviation between seeds that happens to be observed, over which the power is averaged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.comparison.scores import RESAMPLES, unit_noise
 from instruct_lab.comparison.variances import Variances
 from instruct_lab.metrics.resampling import FEW_UNITS
 
@@ -22,7 +23,7 @@ LEVEL = 0.05
 """Significance level of a difference."""
 POWER = 0.8
 """The probability with which a planned comparison finds a difference of the planned size."""
-DRAWS, POINTS = 8000, 40
+REPEATS, POINTS = 8, 40
 MAX_EXAMPLES = 10_000_000
 NORMAL = NormalDist()
 
@@ -47,7 +48,7 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
     found = 0.0
     for share in _chi_squared_shares(freedom):  # observed over true variance between the runs
         of_seeds = math.sqrt(share * between * 2 / num_seeds)
-        found += _beyond(difference, error, _critical_value(of_examples, of_seeds, freedom))
+        found += _beyond(difference, error, _critical_value(of_examples, of_seeds, num_seeds))
     return found / POINTS
 
 
@@ -92,23 +93,23 @@ def _beyond(difference: float, error: float, critical: float) -> float:
     return NORMAL.cdf((difference - critical) / error) + NORMAL.cdf((-difference - critical) / error)
 
 
-def _critical_value(of_examples: float, of_seeds: float, freedom: int) -> float:
+def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> float:
     import numpy as np
 
     size = math.hypot(of_examples, of_seeds)
     if not size:
         return 0.0
     angle = round(1000 * math.atan2(of_seeds, of_examples))
-    angles = _critical_values(freedom)
+    angles = _critical_values(num_seeds)
     return size * float(np.interp(angle, range(0, 1600, 40), angles))
 
 
 @functools.cache
-def _critical_values(freedom: int) -> tuple[float, ...]:
+def _critical_values(num_seeds: int) -> tuple[float, ...]:
     """Return critical values for a sum of two deviations, for the angles between them in steps of 0.04."""
     import numpy as np
 
-    normal, student = _deviates(freedom)
+    normal, student = _deviates(num_seeds)
     found = []
     for angle in range(0, 1600, 40):
         deviations = math.cos(angle / 1000) * normal + math.sin(angle / 1000) * student
@@ -117,11 +118,14 @@ def _critical_values(freedom: int) -> tuple[float, ...]:
 
 
 @functools.cache
-def _deviates(freedom: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Draw deviations of the difference of two means due to examples, and due to seeds, each of unit size."""
     import numpy as np
 
-    generator = np.random.default_rng(0)
-    return generator.standard_normal(DRAWS), generator.standard_t(freedom, DRAWS)
+    noise = unit_noise(2 * (num_seeds - 1), 2 * num_seeds, RESAMPLES)
+    of_seeds = (noise[num_seeds:].mean(axis=0) - noise[:num_seeds].mean(axis=0)) / math.sqrt(2 / num_seeds)
+    normal = np.random.default_rng(0).standard_normal((REPEATS, RESAMPLES))
+    return normal.ravel(), np.tile(of_seeds, REPEATS)
 
 
 @functools.cache
@@ -129,5 +133,5 @@ def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
     """Return equally probable values of a chi-squared deviate over its degrees of freedom."""
     import numpy as np
 
-    drawn = np.random.default_rng(1).chisquare(freedom, 100 * DRAWS) / freedom
+    drawn = np.random.default_rng(1).chisquare(freedom, 800_000) / freedom
     return tuple(np.quantile(drawn, (np.arange(POINTS) + 0.5) / POINTS).tolist())

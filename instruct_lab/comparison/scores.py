@@ -188,10 +188,22 @@ class RunScores:
 
         if self.noise is None:
             return np.zeros((runs, resamples))
-        generator = np.random.default_rng(NOISE_SEED)
-        freedom = self.noise.freedom
-        deviations = self.noise.deviation * np.sqrt(freedom / generator.chisquare(freedom, resamples))
-        return deviations * generator.standard_normal((runs, resamples))
+        return self.noise.deviation * unit_noise(self.noise.freedom, runs, resamples)
+
+
+def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
+    """Draw deviations of runs due to the seed, in units of the observed deviation between seeds, `[runs, resamples]`.
+
+    Args:
+        freedom: degrees of freedom of the observed deviation, which is as uncertain as they say.
+        runs: number of runs.
+        resamples: number of resamples.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(NOISE_SEED)
+    deviations: Resampled = np.sqrt(freedom / generator.chisquare(freedom, resamples))
+    return deviations * generator.standard_normal((runs, resamples))
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:

@@ -73,7 +73,7 @@ def test_without_noise_between_seeds_the_power_is_that_of_a_normal_test(differen
     error = 2.0 / math.sqrt(100)
     expected = scipy.stats.norm.sf(1.96 - difference / error) + scipy.stats.norm.cdf(-1.96 - difference / error)
     assert power(difference, Variances(4.0, None, None), 100, 1) == pytest.approx(expected, abs=1e-4)
-    assert power(difference, Variances(4.0, 0.0, 0.0), 100, 4) == pytest.approx(expected, abs=0.02)
+    assert power(difference, Variances(4.0, 0.0, 0.0), 100, 4) == pytest.approx(expected, abs=0.03)
 
 
 @pytest.mark.parametrize("count", [10, 32, 95])
@@ -90,7 +90,7 @@ def test_without_noise_of_examples_the_power_is_that_of_a_t_test(num_seeds):
     limit = scipy.stats.t.ppf(0.975, freedom)
     shift = effect / math.sqrt(2 / num_seeds)
     expected = scipy.stats.nct.sf(limit, freedom, shift) + scipy.stats.nct.cdf(-limit, freedom, shift)
-    assert power(effect, Variances(1e-12, 1.0, 0.0), 100, num_seeds) == pytest.approx(expected, abs=0.03)
+    assert power(effect, Variances(1e-12, 1.0, 0.0), 100, num_seeds) == pytest.approx(expected, abs=0.05)
 
 
 def test_more_seeds_need_fewer_examples_and_a_detectable_difference_has_the_power():
