@@ -335,6 +335,20 @@ def positions_count_the_padding(patch):
 
 
 @bug
+def a_shared_prefix_is_one_token_too_long(patch):
+    """The prefix that is computed once for all prompts contains a token of the first prompt only."""
+    from instruct_lab.generation import decoding
+
+    find = decoding.shared_length
+
+    def find_more(model, prompts):
+        shared = find(model, prompts)
+        return min(shared + 1, min(map(len, prompts)) - 1) if shared else 0
+
+    patch.setattr(decoding, "shared_length", find_more)
+
+
+@bug
 def an_adapter_is_merged_at_twice_its_scale(patch):
     """Merging adds the adapter's product with a scale that is applied already."""
     from peft.tuners.lora import LoraLayer

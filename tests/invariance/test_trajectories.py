@@ -156,7 +156,7 @@ CLASSES = {
     ),
     "batches in decoding": Class(
         (Variant(("evaluation.batch_tokens=1",)), Variant()),
-        ("sdpa_ignores_the_mask",),
+        ("sdpa_ignores_the_mask", "a_shared_prefix_is_one_token_too_long"),
         ROUNDING,
     ),
     "batches in decoding, absolute positions": Class(
