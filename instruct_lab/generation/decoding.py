@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from instruct_lab.generation.finished_rows import EnoughEnded, Rows
 from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, RowProcessor, Sampling
 from instruct_lab.generation.shared_prefix import prompt_cache, shared_length
+from instruct_lab.objective.shared_prefix import obstacle
 from instruct_lab.progress import Stage
 
 FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
@@ -93,6 +94,12 @@ def evaluation_mode(model: Any) -> Iterator[None]:
             module.generation_config = config
 
 
+def has_prefix_before_padding(model: Any) -> bool:
+    """Whether virtual tokens precede the text, so that padding between them and the text would change positions."""
+    has_virtual_tokens = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+    return bool(has_virtual_tokens) and not model.config.is_encoder_decoder
+
+
 def decoder_start(model: Any) -> dict[str, Any]:
     """Return the generation-config arguments for an encoder-decoder's first token and forbidden tokens.
 
@@ -132,7 +139,8 @@ def decode(
         pairs = zip(prompts, seeds, strict=True)
         return [decode(model, [prompt], settings, [seed], report=report)[0] for prompt, seed in pairs]
     is_encoder_decoder = model.config.is_encoder_decoder
-    shared = shared_length(model, prompts)
+    can_share = obstacle(model, max(map(len, prompts)) + settings.max_new_tokens) is None
+    shared = shared_length(prompts) if can_share else 0
     input_ids, mask = _pad(prompts, settings.pad_token_id, shared, on_left=not is_encoder_decoder)
     device = next(model.parameters()).device
     input_ids, mask = input_ids.to(device), mask.to(device)
@@ -140,7 +148,7 @@ def decode(
         input_ids,
         mask,
         _row_processors(settings, mask[:, :1] if is_encoder_decoder else mask, seeds),
-        prompt_cache(model, input_ids, mask, shared, settings.num_beams),
+        prompt_cache(model, input_ids, mask, shared, settings.num_beams) if can_share else {},
     )
     first = 1 if is_encoder_decoder else input_ids.shape[1]  # after the decoder's start token, or after the prompt
     token_report = [] if report is None else [TokenReport(report, len(prompts), settings.max_new_tokens)]

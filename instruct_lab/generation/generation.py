@@ -191,9 +191,9 @@ class Generation(Component):
             decode,
             decoder_start,
             evaluation_mode,
+            has_prefix_before_padding,
         )
         from instruct_lab.generation.next_token import Sampling
-        from instruct_lab.generation.shared_prefix import has_prefix_before_padding
 
         self._check_lengths(model, prompts)
         sampling = Sampling(self.temperature, self.top_p, self.top_k)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decoding import SETTINGS, STOPS, load, one_by_one
 
-from instruct_lab.generation import Generation, shared_prefix
+from instruct_lab.generation import Generation, decoding
 from instruct_lab.generation.finished_rows import MAX_RUNNING_SHARE, MIN_ROWS
-from instruct_lab.generation.shared_prefix import MIN_SAVED, has_plain_cache, shared_length
+from instruct_lab.generation.shared_prefix import MIN_SAVED, shared_length
 from instruct_lab.model import Decoder, LoadedModel, Random
 from instruct_lab.tuning import LoRA, PromptTuning
 
@@ -37,7 +37,7 @@ def shapes(monkeypatch):
 def whole(model, monkeypatch, generate):
     """The answers when each prompt is computed whole and no row leaves."""
     with monkeypatch.context() as patch:
-        patch.setattr(shared_prefix, "has_plain_cache", lambda model: False)
+        patch.setattr(decoding, "obstacle", lambda model, width: "it is switched off")
         return generate()
 
 
@@ -97,9 +97,7 @@ tokens = st.lists(st.integers(0, 2), min_size=1, max_size=40)
 @given(tokens, st.lists(tokens, min_size=1, max_size=12))
 def test_the_shared_length_is_the_longest_that_leaves_each_prompt_a_token(first, rest):
     prompts = [first + one for one in rest]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared_prefix, "has_plain_cache", lambda model: True)
-        found = shared_length(None, prompts)
+    found = shared_length(prompts)
     fits = [
         length for length in range(min(map(len, prompts))) if len({tuple(prompt[:length]) for prompt in prompts}) == 1
     ]
@@ -108,7 +106,7 @@ def test_the_shared_length_is_the_longest_that_leaves_each_prompt_a_token(first,
 
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "initializer_range": 0.4}
 NEOX = {name: value for name, value in SETTINGS.items() if name != "num_key_value_heads"}
-WINDOW = {**SETTINGS, "head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
+GEMMA = {**SETTINGS, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"]}
 LOCAL = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
 BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}
 
@@ -119,25 +117,20 @@ BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}
         ("qwen3", {**SETTINGS, "head_dim": 8}, True),
         ("gpt2", GPT2, True),
         pytest.param("gpt_neox", NEOX, True, marks=pytest.mark.slow),
-        ("gemma3_text", WINDOW, False),
+        ("gemma3_text", {**GEMMA, "sliding_window": 43}, True),  # 34 tokens of a prompt, 8 of an answer
+        ("gemma3_text", {**GEMMA, "sliding_window": 42}, False),
         ("gpt_neo", {**LOCAL, "window_size": 8, "initializer_range": 0.4}, False),
         pytest.param("bloom", BLOOM, False, marks=pytest.mark.slow),
     ],
 )
-def test_a_prefix_is_shared_by_architectures_that_allow_it(tmp_path, architecture, of_model, is_shared):
+def test_a_prefix_is_shared_by_architectures_that_allow_it(tmp_path, shapes, architecture, of_model, is_shared):
     attention = "eager" if architecture in ("bloom", "gpt_neo") else "sdpa"
     made = Decoder(weights=Random(architecture=architecture, settings=of_model), attention=attention)
     model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
-    assert has_plain_cache(model) == is_shared
-    found = Generation(max_new_tokens=8).generate_ids(model, PROMPTS, STOPS, 258)
-    assert found == one_by_one(model, PROMPTS, 8, STOPS)
-
-
-@pytest.mark.parametrize("rope", [{"rope_type": "dynamic"}, {"full_attention": {"rope_type": "longrope"}}])
-def test_frequencies_that_depend_on_the_length_prevent_sharing(model, rope):
-    assert has_plain_cache(model)
-    model.config.rope_parameters = rope
-    assert not has_plain_cache(model)
+    expected = one_by_one(model, PROMPTS, 8, STOPS)
+    seen = shapes(model)
+    assert Generation(max_new_tokens=8).generate_ids(model, PROMPTS, STOPS, 258) == expected
+    assert (seen[0] == (1, len(PREFIX))) == is_shared
 
 
 def test_several_samples_of_a_prompt_share_all_of_it(model, shapes):
@@ -161,16 +154,15 @@ def test_adapters_take_part_in_a_shared_prefix_and_virtual_tokens_prevent_it(mod
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.2)
+    expected = one_by_one(adapted.eval(), PROMPTS, 8, STOPS)
     seen = shapes(model)
     generation = Generation(max_new_tokens=8)
-    found = generation.generate_ids(adapted, PROMPTS, STOPS, 258)
+    assert generation.generate_ids(adapted, PROMPTS, STOPS, 258) == expected
     assert seen[0] == (1, len(PREFIX))
-    assert found == one_by_one(adapted.eval(), PROMPTS, 8, STOPS)
     with adapted.disable_adapter():
-        assert generation.generate_ids(adapted, PROMPTS, STOPS, 258) != found
-    adapted.unload()
-    virtual = PromptTuning(num_virtual_tokens=3, init="random").apply(
-        LoadedModel(model=model, tokenizer=None, family="decoder")
-    )
-    assert shared_length(virtual.model, PROMPTS) == 0
-    assert not has_plain_cache(virtual.model)
+        assert generation.generate_ids(adapted, PROMPTS, STOPS, 258) != expected
+    plain = LoadedModel(model=adapted.unload(), tokenizer=None, family="decoder")
+    virtual = PromptTuning(num_virtual_tokens=3, init="random").apply(plain).model
+    seen.clear()
+    generation.generate_ids(virtual, PROMPTS, STOPS, 258)
+    assert (1, len(PREFIX)) not in seen

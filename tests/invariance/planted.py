@@ -341,8 +341,8 @@ def a_shared_prefix_is_one_token_too_long(patch):
 
     find = decoding.shared_length
 
-    def find_more(model, prompts):
-        shared = find(model, prompts)
+    def find_more(prompts):
+        shared = find(prompts)
         return min(shared + 1, min(map(len, prompts)) - 1) if shared else 0
 
     patch.setattr(decoding, "shared_length", find_more)
