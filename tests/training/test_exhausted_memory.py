@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -46,19 +50,24 @@ class Record:
         self.lines.append({"step": step, **values})
 
 
+def settings():
+    """Return an experiment whose optimizer and batching are used."""
+    overrides = ["model=tiny_random", "lr_scheduler=constant", "lr_scheduler.warmup_ratio=0", "optimizer.lr=1e-3"]
+    return check(overrides).or_refuse().experiment
+
+
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
-    settings = ["model=tiny_random", "lr_scheduler=constant", "lr_scheduler.warmup_ratio=0", "optimizer.lr=1e-3"]
-    return check(settings).or_refuse().experiment
+def experiment():
+    return settings()
 
 
-def examples(count, seed=4):
-    """Return examples of different lengths with two to five target tokens."""
+def examples(count, seed=4, scale=1):
+    """Return examples of different lengths with a few target tokens; `scale` makes them longer."""
     source = torch.Generator().manual_seed(seed)
     made = []
     for index in range(count):
-        ids = torch.randint(1, 29, (6 + index % 7,), generator=source).tolist()
-        targets = 2 + index % 4
+        ids = torch.randint(1, 29, (scale * (6 + index % 7),), generator=source).tolist()
+        targets = scale * (2 + index % 4)
         made.append(Example(ids, [IGNORED] * (len(ids) - targets) + ids[-targets:], id=str(index), source="s"))
     return made
 
@@ -80,13 +89,26 @@ class Fit:
     Args:
         experiment: the experiment whose settings are used.
         fail: function of a micro-batch and the module: an error and where it is raised, or `None`.
+        scale: how much larger vocabulary and examples are.
     """
 
-    def __init__(self, experiment, fail=None, *, recorded=(), accumulate=1, dropout=0.0, objective=None, **batching):
+    def __init__(
+        self,
+        experiment,
+        fail=None,
+        *,
+        recorded=(),
+        accumulate=1,
+        dropout=0.0,
+        objective=None,
+        steps=STEPS,
+        scale=1,
+        **batching,
+    ):
         objective = objective or Supervised()
         torch.manual_seed(3)
         config = LlamaConfig(
-            vocab_size=29,
+            vocab_size=29 * scale**2,
             hidden_size=16,
             intermediate_size=24,
             num_hidden_layers=2,
@@ -117,7 +139,7 @@ class Fit:
             self.module._loss = loss
             options = {"seed": 0, "pad_token_id": 0}
             trainer = pl.Trainer(
-                max_steps=STEPS,
+                max_steps=steps,
                 accumulate_grad_batches=accumulate,
                 gradient_clip_val=0.5,
                 val_check_interval=5 * accumulate,
@@ -130,7 +152,7 @@ class Fit:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-            train = batching.loader(examples(44), **options)
+            train = batching.loader(examples(44, scale=scale), **options)
             validation = batching.loader(examples(20, seed=5), batch_tokens=100, **options)
             trainer.fit(self.module, train, validation)
         self.weights = [parameter.detach() for parameter in self.model.parameters()]
@@ -279,6 +301,44 @@ def test_a_skipped_step_may_have_exhausted_memory(experiment):
     tokens = {line["step"]: line["train/target_tokens"] for line in fitted.values if "train/loss" in line}
     assert tokens[1] < tokens[2] == tokens[3] < tokens[4]
     assert math.isnan(next(line["train/loss"] for line in fitted.values if line["step"] == 3))
+
+
+LIMITED = """
+import json, re, resource
+from test_exhausted_memory import Fit, largest_difference, settings
+
+experiment = settings()
+whole = Fit(experiment, steps=4, scale=24)
+used = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
+resource.setrlimit(resource.RLIMIT_AS, (used + 60 * 2**20,) * 2)
+limited = Fit(experiment, steps=4, scale=24)
+sizes = [(one.work, one.before, one.now, one.error) for one in limited.reductions]
+print(json.dumps([largest_difference(limited, whole), sizes]))
+"""
+"""Program that trains a model whose logits need some hundred megabytes, and trains it again in less memory."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux")
+def test_a_limit_of_the_process_is_met_by_smaller_micro_batches():
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here.parent), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    difference, sizes = json.loads(done.stdout.splitlines()[-1])
+    assert difference < 1e-5
+    assert sizes
+    for work, before, now, error in sizes:
+        assert (work, now < before) == ("training", True)
+        assert "allocate" in error
 
 
 @pytest.mark.slow
