@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +12,8 @@ from torch import Tensor
 from instruct_lab.batch_limits import BatchLimits, release_memory
 from instruct_lab.batching import Batch
 from instruct_lab.errors import is_out_of_memory, one_line
+from instruct_lab.training.fitting_size import FittingSize
+from instruct_lab.training.generator_states import GeneratorStates
 
 WORK = "training"
 """The kind of work for which `BatchLimits` keeps the size of micro-batches."""
@@ -28,6 +29,7 @@ class StepGradients:
         compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
         discard: function that clears the gradients and the sums of the step.
         limits: the limits of the run.
+        fitting: the estimate of how many examples fit.
         largest: the largest size of a micro-batch; `None`: as many examples as the memory allows.
         is_divisible: whether a batch may be computed in parts.
     """
@@ -37,15 +39,17 @@ class StepGradients:
         compute: Callable[[Batch], Tensor],
         discard: Callable[[], None],
         limits: BatchLimits,
+        fitting: FittingSize,
         largest: int | None = None,
         is_divisible: bool = True,
     ) -> None:
         self._compute, self._discard = compute, discard
-        self._limits, self._largest, self._is_divisible = limits, largest, is_divisible
+        self._limits, self._fitting = limits, fitting
+        self._largest, self._is_divisible = largest, is_divisible
         self._batches: list[Batch] = []
-        self._states: _RandomStates | None = None
+        self._states: GeneratorStates | None = None
         self.num_reductions = 0
-        """How often memory was exhausted in this step."""
+        """How often the limit fell in this step."""
 
     def add(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch, and return its summed loss, without a graph.
@@ -55,9 +59,9 @@ class StepGradients:
         """
         if self._states is None:
             self._discard()
-            self._states = _RandomStates(batch.input_ids.device)
+            self._states = GeneratorStates(batch.input_ids.device)
         self._batches.append(batch)
-        loss = self._try([batch])
+        loss = None if self._exceeds_memory(batch) else self._try([batch])
         while loss is None:
             self._discard()
             self._states.restore()
@@ -84,6 +88,20 @@ class StepGradients:
         limit = self._limits.largest(WORK)
         return limit if self._largest is None else min(limit, self._largest)
 
+    def _exceeds_memory(self, batch: Batch) -> bool:
+        """Whether a whole batch is not expected to fit; the limit is then lowered."""
+        if not self._is_divisible or batch.num_examples > self.size:
+            return False
+        estimate = self._fitting.estimate(batch)
+        if estimate is None:
+            return False
+        self._reduce(batch.num_examples, *estimate)
+        return True
+
+    def _reduce(self, before: int, now: int, reason: str) -> None:
+        self.num_reductions += 1
+        self._limits.reduce(WORK, before, now, reason)
+
     def _try(self, batches: Iterable[Batch]) -> Tensor | None:
         """Compute batches and return the summed loss of the last; return `None` if memory is exhausted."""
         loss, size = None, 0
@@ -97,30 +115,8 @@ class StepGradients:
                 raise
             failure = one_line(error)
         release_memory()
-        self.num_reductions += 1
-        self._limits.reduce(WORK, size, (size + 1) // 2, failure)
+        self._reduce(size, (size + 1) // 2, failure)
         return None
-
-
-class _RandomStates:
-    """The states of the random generators that a forward pass may draw from.
-
-    Args:
-        device: the device of the model.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._python = random.getstate()
-        self._cpu = torch.get_rng_state()
-        self._gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def restore(self) -> None:
-        """Set the generators to these states."""
-        random.setstate(self._python)
-        torch.set_rng_state(self._cpu)
-        if self._gpu is not None:
-            torch.cuda.set_rng_state(self._gpu, self._device)
 
 
 class ZeroOfParameters(torch.autograd.Function):

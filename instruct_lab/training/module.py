@@ -45,6 +45,7 @@ from instruct_lab.model import LoadedModel
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.costs import ComputedPositions
+from instruct_lab.training.fitting_size import FittingSize
 from instruct_lab.training.micro_batches import StepGradients, ZeroOfParameters
 from instruct_lab.training.nonfinite import NonFiniteSteps
 from instruct_lab.training.sums import Sums
@@ -96,6 +97,7 @@ class TuningModule(pl.LightningModule):
             self._add_gradients,
             self._discard_gradients,
             self._limits,
+            FittingSize(self.model, lambda batch: self._loss(self.trainer.precision_plugin.convert_input(batch)).sums),
             largest=None if micro_batch == "auto" else micro_batch,
             is_divisible=experiment.objective.has_independent_examples,
         )
@@ -140,11 +142,11 @@ class TuningModule(pl.LightningModule):
     def _add_gradients(self, batch: Batch) -> Tensor:
         """Add the gradients, sums and counts of a micro-batch to those of the step."""
         batch = self.trainer.precision_plugin.convert_input(batch)
-        self.positions.add(self.model, batch)
         loss = self._loss(batch)
         summed = loss.sums.sum()
         with torch.autocast(self.device.type, enabled=False):  # Lightning runs a training step inside it
             self.trainer.strategy.backward(summed, None)
+        self.positions.add(self.model, batch)
         self._window.add(loss)
         self._nonfinite.add(batch.ids, loss.sums)
         self._window_tokens += int((batch.chosen.labels != IGNORED).sum())

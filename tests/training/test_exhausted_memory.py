@@ -23,6 +23,8 @@ from instruct_lab.experiment.check import check
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import KTO, Supervised
 from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training import fitting_size
+from instruct_lab.training.fitting_size import FittingSize
 from instruct_lab.training.module import TuningModule
 
 STEPS = 20
@@ -235,6 +237,41 @@ def test_it_is_halved_until_it_fits_and_stays_so(experiment, undisturbed, most):
 @pytest.mark.parametrize("size", [1, 3, 8, 100])
 def test_the_size_of_micro_batches_changes_nothing(experiment, undisturbed, size):
     assert largest_difference(Fit(experiment, micro_batch=size), undisturbed) < 1e-6
+
+
+@pytest.mark.parametrize("share", [0.6, 0.3, 0.01])
+def test_a_batch_that_is_not_expected_to_fit_is_divided_before_it_fails(experiment, monkeypatch, share):
+    """With dropout, the measurement must leave the random states as they were."""
+    measured = []
+    kept_bytes = FittingSize._kept_bytes
+    monkeypatch.setattr(
+        FittingSize, "_kept_bytes", lambda self, batch: measured.append(kept_bytes(self, batch)) or measured[-1]
+    )
+    monkeypatch.setattr(fitting_size, "free_bytes", lambda device: 10**15)
+    plenty = Fit(experiment, dropout=0.3)
+    assert (plenty.reductions, measured) == ([], [])
+    monkeypatch.setattr(fitting_size, "free_bytes", lambda device: int(share * 8 * 16_000))
+    estimated = Fit(experiment, dropout=0.3)
+    assert len(measured) == 1
+    assert 5_000 < measured[0] < 40_000, "bytes of one example"
+    first = estimated.reductions[0]
+    assert (first.work, first.step, first.before) == ("training", 1, 8)
+    assert 1 <= first.now < 8
+    assert "needed by estimate" in first.error
+    monkeypatch.setattr(fitting_size, "free_bytes", lambda device: None)
+    again = Fit(experiment, recorded=estimated.reductions, dropout=0.3)
+    assert largest_difference(again, estimated) == 0
+
+
+def test_the_estimate_agrees_with_what_a_batch_keeps(experiment):
+    """The memory of eight examples of one length, counted once for all, is that of one example times eight."""
+    module = Fit(experiment, steps=1).module
+    one = Example([3] * 40, [IGNORED] + [3] * 39, id="a")
+    batch = next(iter(experiment.batching.loader([one] * 8, seed=0, pad_token_id=0)))
+    fitting = FittingSize(module.model, lambda batch: module._loss(batch).sums)
+    together, alone = fitting._kept_bytes(batch), fitting._kept_bytes(batch.part(0, 1))
+    assert together == pytest.approx(8 * alone, rel=0.1)
+    assert together <= fitting._most_bytes(batch)
 
 
 def test_a_recorded_reduction_is_reached_in_the_same_way(experiment):

@@ -1,0 +1,110 @@
+"""Estimate of how many examples of a training batch fit into the free memory, measured on one example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instruct_lab.batching import Batch
+from instruct_lab.memory import free_memory
+from instruct_lab.model.facts import LAYERS, WIDTHS, first_count
+from instruct_lab.training.generator_states import GeneratorStates
+
+SHARE = 0.8
+"""Share of the free memory that an estimate may fill: a backward pass needs more than what it was left."""
+KEPT_WIDTHS = 60
+"""Numbers that a layer keeps for each position, as a multiple of its width, and more than any common architecture."""
+KEPT_LOGITS = 4
+"""Copies of the logits of a position, and of what follows from them, at most."""
+
+
+class FittingSize:
+    """Estimates how many examples of a batch can be computed at once.
+
+    It is needed on a CPU, where a system that promises more memory than it has kills the process instead of raising an
+    error. On a GPU, it avoids a failed attempt. Only activations are estimated: weights are in memory already, and
+    gradients and the optimizer's states need the same memory whatever the size of the batch.
+
+    Args:
+        model: the trained model.
+        forward: function that computes the losses of a batch, with a graph.
+    """
+
+    def __init__(self, model: Any, forward: Callable[[Batch], Tensor]) -> None:
+        self._model, self._forward = model, forward
+        self._bytes_per_position: float | None = None
+        self._most_positions = 0
+
+    def estimate(self, batch: Batch) -> tuple[int, str] | None:
+        """Estimate how many examples of a batch fit; nothing is computed unless a batch is larger than all before it.
+
+        Random states are left unchanged.
+
+        Returns:
+            The number and the reason, as a text; `None` if all examples fit, or if the free memory is not known.
+        """
+        positions = num_positions(batch)
+        if positions <= self._most_positions or batch.num_examples == 1:
+            return None
+        free = free_bytes(batch.input_ids.device)
+        if free is None:
+            return None
+        largest, self._most_positions = self._most_positions, positions
+        if self._most_bytes(batch) <= SHARE * free:
+            return None
+        if self._bytes_per_position is None:
+            one = batch.part(0, 1)
+            self._bytes_per_position = self._kept_bytes(one) / num_positions(one)
+        needed = self._bytes_per_position * positions
+        if needed <= SHARE * free:
+            return None
+        self._most_positions = largest
+        size = max(1, int(batch.num_examples * SHARE * free / needed))
+        return size, f"{needed / 2**30:,.2f} GiB are needed by estimate, and {free / 2**30:,.2f} are free"
+
+    def _most_bytes(self, batch: Batch) -> float:
+        """Compute an upper bound of what a batch needs, without running the model; infinity if sizes are not known."""
+        sizes = self._model.config.get_text_config().to_dict()
+        width, layers, vocabulary = (first_count(sizes, names) for names in (WIDTHS, LAYERS, ("vocab_size",)))
+        if width is None or layers is None or vocabulary is None:
+            return float("inf")
+        heads = first_count(sizes, ("num_attention_heads", "n_head", "num_heads")) or 1
+        scores = 2 * heads * batch.input_ids.shape[1]  # of attention that keeps them
+        return 4 * num_positions(batch) * (layers * (KEPT_WIDTHS * width + scores) + KEPT_LOGITS * vocabulary)
+
+    def _kept_bytes(self, batch: Batch) -> int:
+        """Measure how many bytes a forward pass leaves in memory for its backward pass."""
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor.detach()  # the tensor itself would be a reference cycle
+
+        states = GeneratorStates(batch.input_ids.device)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            losses = self._forward(batch)
+        states.restore()
+        for parameter in self._model.parameters():
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
+        del losses  # until here, the memory of what was kept cannot have been used again
+        return sum(kept.values())
+
+
+def num_positions(batch: Batch) -> int:
+    """Return the number of tokens of a batch, with padding; those of an encoder and of its decoder are added."""
+    widths = {batch.input_ids.shape[1], batch.labels.shape[1]}
+    return len(batch.input_ids) * sum(widths)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the memory in bytes that a device can still allocate; `None` if it is not known."""
+    if device.type == "cpu":
+        return free_memory()
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
