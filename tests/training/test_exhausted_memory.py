@@ -264,10 +264,10 @@ def test_a_batch_that_is_not_expected_to_fit_is_divided_before_it_fails(experime
 
 
 def test_the_estimate_agrees_with_what_a_batch_keeps(experiment):
-    """The memory of eight examples of one length, counted once for all, is that of one example times eight."""
+    """Eight examples of one length without a common prefix need eight times the memory of one."""
     module = Fit(experiment, steps=1).module
-    one = Example([3] * 40, [IGNORED] + [3] * 39, id="a")
-    batch = next(iter(experiment.batching.loader([one] * 8, seed=0, pad_token_id=0)))
+    different = [Example([token] * 40, [IGNORED] + [token] * 39, id=str(token)) for token in range(1, 9)]
+    (batch,) = experiment.batching.loader(different, seed=0, pad_token_id=0)
     fitting = FittingSize(module.model, lambda batch: module._loss(batch).sums)
     together, alone = fitting._kept_bytes(batch), fitting._kept_bytes(batch.part(0, 1))
     assert together == pytest.approx(8 * alone, rel=0.1)
