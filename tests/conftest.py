@@ -1,6 +1,8 @@
 """Nothing here reaches a network, a user's caches or a user's accounts."""
 
+import collections
 import os
+import sys
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,6 +39,14 @@ def own_modules_end_with_their_test():
     os.environ.pop("INSTRUCT_LAB_MODULES", None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def the_service_of_wandb_ends_with_its_module():
+    """wandb's process looks for work as long as this process lives, which takes a tenth of a core."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
 @pytest.fixture
 def lab_code_allowed(monkeypatch):
     """The lab's own Python may run, in started processes too."""
@@ -58,6 +68,13 @@ def train(lab):
         return newest_run(lab)
 
     return run
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files with the most slow tests first, so that the workers end at about the same time."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    count = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -count[item.path], item.path))
 
 
 def pytest_terminal_summary(terminalreporter):

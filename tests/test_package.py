@@ -82,6 +82,16 @@ def test_the_licences_of_what_is_included_are_in_the_wheel(wheel):
     assert licences == {"LICENSE", f"{echarts}/LICENSE", f"{echarts}/NOTICE"}
 
 
+RUN_ALL = """
+import json, sys, instruct_lab
+from instruct_lab.cli import main
+print(instruct_lab.__file__, end="")
+for arguments in json.loads(sys.argv[1]):
+    print(end="\\0", flush=True)
+    assert main(arguments) == 0
+"""
+
+
 @pytest.mark.slow
 def test_the_wheel_works_away_from_the_clone(wheel, tmp_path):
     site = tmp_path / "site"
@@ -89,32 +99,28 @@ def test_the_wheel_works_away_from_the_clone(wheel, tmp_path):
         packed.extractall(site)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "instruct_lab.cli", *arguments],
-            cwd=elsewhere,
-            env=dict(os.environ, PYTHONPATH=str(site)),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    where = "import instruct_lab; print(instruct_lab.__file__)"
-    command = [sys.executable, "-c", where]
-    found = subprocess.run(
-        command, cwd=elsewhere, env=dict(os.environ, PYTHONPATH=str(site)), capture_output=True, text=True, check=True
+    commands = [
+        ["list", "--json"],
+        ["check", "experiments=dry_run"],
+        ["init", "lab"],
+        ["train", "experiments=dry_run", "tracker=none", "--json"],
+        ["show-run", "latest", "--html", "run.html"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, json.dumps(commands)],
+        cwd=elsewhere,
+        env=dict(os.environ, PYTHONPATH=str(site)),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert found.stdout.startswith(str(site))
-    listed = json.loads(run("list", "--json"))
+    file, *printed = done.stdout.split("\0")
+    assert file.startswith(str(site))
     here = {group: [option.name for option in options(group)] for group in GROUPS}
-    assert {group: [row["option"] for row in rows] for group, rows in listed.items()} == here
-    assert run("check", "experiments=dry_run").startswith("ok")
-    run("init", "lab")
+    assert {group: [row["option"] for row in rows] for group, rows in json.loads(printed[0]).items()} == here
+    assert printed[1].startswith("ok")
     assert (elsewhere / "lab" / "conf" / "data" / "my_data.yaml").is_file()
-    trained = json.loads(run("train", "experiments=dry_run", "tracker=none", "--json"))
-    assert trained["status"] == "finished"
-    run("show-run", "latest", "--html", "run.html")
+    assert json.loads(printed[3])["status"] == "finished"
     assert "echarts" in (elsewhere / "run.html").read_text(encoding="utf-8")
 
 

@@ -285,6 +285,7 @@ def signature_of(module: str, definition: ast.ClassDef, hops: int = 0) -> Signat
     return Signature(types={}, required=frozenset(), takes_any=True)
 
 
+@functools.lru_cache(maxsize=64)
 def _arguments(arguments: ast.arguments, module: str) -> Signature:
     positional = [*arguments.posonlyargs, *arguments.args][1:]  # without self
     required = {argument.arg for argument in positional[: len(positional) - len(arguments.defaults)]}

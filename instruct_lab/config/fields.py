@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import io
 import textwrap
@@ -128,6 +129,7 @@ def _bounds(constraint: Any) -> list[str]:
     return [f"{sign} {getattr(constraint, name)}" for kind, name, sign in SIGNS if isinstance(constraint, kind)]
 
 
+@functools.lru_cache(maxsize=1024)
 def _comments(kind: type) -> dict[str, str]:
     """Return the comment beside each field that a class itself defines; empty if its source is not available."""
     try:

@@ -134,11 +134,11 @@ def _is_copy(option: Option, twin: Option) -> bool:
 
 def shadowed() -> Iterator[Problem]:
     """Report options of a lab that have the same name as a packaged option but different content."""
-    for group in GROUPS:
-        packaged = {option.name: option for option in options(group) if not option.from_lab}
-        for option in options(group):
-            twin = packaged.get(option.name)
-            if option.from_lab and twin is not None and not _is_copy(option, twin):
+    packaged, *labs = roots()
+    for group, lab in itertools.product(GROUPS, labs):
+        for option in _options_under(lab, group):
+            twin = dataclasses.replace(option, path=packaged / option.path.relative_to(lab), from_lab=False)
+            if twin.path.exists() and not _is_copy(option, twin):
                 yield Problem(
                     key=group,
                     value=option.name,

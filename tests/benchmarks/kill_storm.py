@@ -44,7 +44,7 @@ split: {_target_: instruct_lab.data.HashSplit, validation: 0.15, test: 0.15}
 """
 RUN = [
     *("data=mine", "model=tiny_random", "tracker=none", "tuning=lora", "tuning.dropout=0.2", "trainer=cpu"),
-    *("trainer.max_epochs=-1", "trainer.max_steps=60", "trainer.accumulate_grad_batches=2"),
+    *("trainer.max_epochs=-1", "trainer.accumulate_grad_batches=2"),
     *("trainer.val_check_interval=5", "batching.batch_size=4", "callbacks.checkpoint.every_steps=3"),
     *("evaluation.before=false", "evaluation.baselines=false", "evaluation.during_examples=2"),
     *("evaluation.max_examples=6", "generation.max_new_tokens=6", "optimizer.lr=0.01"),
@@ -59,25 +59,28 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of the run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return storm(Path(folder), arguments.kills, arguments.seed)
+        return storm(Path(folder), arguments.kills, arguments.seed, [*RUN, f"trainer.max_steps={arguments.steps}"])
 
 
-def storm(lab: Path, num_kills: int, seed: int) -> int:
+def storm(lab: Path, num_kills: int, seed: int, overrides: list[str]) -> int:
     """Compare killed and resumed runs with an undisturbed one.
 
     Args:
         lab: an empty folder.
         num_kills: the number of runs that are killed.
         seed: seed of the moments.
+        overrides: the config of the run.
     """
+    train = ["train", *overrides]
     write_lab(lab)
-    fork(lab, ["train", *RUN])  # fills the cache
+    fork(lab, train)  # fills the cache
     shutil.rmtree(lab / "runs")
     counts = lab / "counts.json"
     started = time.perf_counter()
-    assert fork(lab, ["train", *RUN], counting(counts)) == 0
+    assert fork(lab, train, counting(counts)) == 0
     seconds = time.perf_counter() - started
     expected, calls = content(lab), json.loads(counts.read_text())
     print(f"undisturbed: {seconds:.1f} s, {len(expected['metrics'])} lines, calls {calls}", flush=True)
@@ -87,11 +90,11 @@ def storm(lab: Path, num_kills: int, seed: int) -> int:
         moment = draw.uniform(0.1, seconds) if kind == "time" else draw.randrange(calls[kind])
         while not was_killed:
             shutil.rmtree(lab / "runs", ignore_errors=True)
-            was_killed = fork(lab, ["train", *RUN], killing(kind, moment, share)) == -signal.SIGKILL
+            was_killed = fork(lab, train, killing(kind, moment, share)) == -signal.SIGKILL
             moment = moment if was_killed else 0.8 * moment  # a quicker run than the first ended before the moment
         if index % 3 == 2:
-            fork(lab, resume_command(lab), killing("time", draw.uniform(0.1, seconds), 0.0))
-        code = fork(lab, resume_command(lab)) if status(lab) != "finished" else 0
+            fork(lab, resume_command(lab, train), killing("time", draw.uniform(0.1, seconds), 0.0))
+        code = fork(lab, resume_command(lab, train)) if status(lab) != "finished" else 0
         found = content(lab)
         different = [name for name in expected if found[name] != expected[name]]
         num_different += bool(different) or code != 0
@@ -138,9 +141,9 @@ def fork(lab: Path, command: list[str], prepare: Any = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def resume_command(lab: Path) -> list[str]:
+def resume_command(lab: Path, train: list[str]) -> list[str]:
     """Return the command that goes on: `resume`, or `train` if the run was killed before it had a record."""
-    return ["resume", "latest"] if list(lab.glob("runs/*/*/manifest.json")) else ["train", *RUN]
+    return ["resume", "latest"] if list(lab.glob("runs/*/*/manifest.json")) else train
 
 
 def status(lab: Path) -> str | None:

@@ -12,6 +12,7 @@ What happens while Python starts (import paths, streams that are closed) needs a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -21,6 +22,11 @@ import sys
 
 MODULE = "instruct_lab.cli"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LIBRARIES = (
+    *("instruct_lab.training.run", "instruct_lab.sweep.plan", "instruct_lab.commands.runs", "instruct_lab.export"),
+    *("transformers.models.llama.modeling_llama", "sacrebleu", "rouge_score.rouge_scorer", "pandas"),
+)
+"""Modules that import what most commands need."""
 HEAD = 8
 """Number of bytes that hold the length of a request."""
 
@@ -63,8 +69,11 @@ def serve(path: str) -> None:
     import importlib
     import selectors
 
-    for name in ("instruct_lab.training.run", "instruct_lab.sweep"):
+    for name in LIBRARIES:
         importlib.import_module(name)
+    from instruct_lab.tuning.peft_library import load_peft
+
+    load_peft()
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(16)
@@ -149,7 +158,8 @@ def _run(request: dict, files: list[int]) -> None:
         threading._shutdown()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
 
 

@@ -2,9 +2,9 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
+from support.command_server import command
 from support.records import newest_run
 
 from instruct_lab import cli
@@ -52,9 +52,9 @@ def test_two_processes_evaluate_as_one_and_share_the_work(lab, lab_code_allowed,
     one = newest_run(lab)
     by_one = scored_by(lab, 0)
     (lab / "scored-by-0.txt").unlink()
-    command = [sys.executable, "-m", "instruct_lab.cli", "train", "--debug", *tiny, *SETTINGS]
     two_devices = ["trainer.strategy=ddp", "trainer.devices=2", "batching.batch_size=3"]
-    done = subprocess.run([*command, *two_devices], capture_output=True, text=True, timeout=240, check=False)
+    arguments = command("train", "--debug", *tiny, *SETTINGS, *two_devices)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(list(lab.glob("runs/*/*"))) == 2  # the second process created no record
     two = newest_run(lab)
@@ -96,9 +96,9 @@ class FailsOnSecondRank(ExactMatch):
 def test_an_error_of_one_rank_ends_the_run_on_all(lab, lab_code_allowed, tiny):
     (lab / "failing.py").write_text(FAILING)
     failing = "+metrics.fails._target_=failing.FailsOnSecondRank"
-    command = [sys.executable, "-m", "instruct_lab.cli", "train", *tiny, failing]
     two_devices = ["trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2"]
-    done = subprocess.run([*command, *two_devices], capture_output=True, text=True, timeout=120, check=False)
+    arguments = command("train", *tiny, failing, *two_devices)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stderr[-3000:]
     assert "This example cannot be scored" in done.stderr
     manifest = json.loads((newest_run(lab) / "manifest.json").read_text())

@@ -5,15 +5,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
+from support.command_server import command
 from support.records import logged, newest_run
 
 from instruct_lab import cli
 
-COMMAND = [sys.executable, "-m", "instruct_lab.cli"]
 LONG = [
     "tuning.dropout=0.2",
     "trainer.max_epochs=6",
@@ -27,9 +26,9 @@ LONG = [
 ]
 
 
-def kill_after(command, folder, lines):
+def kill_after(arguments, folder, lines):
     """Start a run and SIGKILL it once its log has so many lines."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         logs = list(folder.glob("runs/*/*/metrics.jsonl"))
@@ -54,12 +53,12 @@ def test_a_killed_run_resumes_to_the_last_digit(lab, tiny, capfd):
     assert len(expected["val/loss"]) >= 6
     shutil.rmtree(lab / "runs")
 
-    kill_after([*COMMAND, "train", *tiny, *LONG], lab, lines=len(expected["train/loss"]) // 4)
+    kill_after(command("train", *tiny, *LONG), lab, lines=len(expected["train/loss"]) // 4)
     record = newest_run(lab)
     assert json.loads((record / "manifest.json").read_text())["status"] == "running"
     reached = len(logged(record, "train/loss"))
     assert 0 < reached < len(expected["train/loss"])
-    kill_after([*COMMAND, "resume", "latest"], lab, lines=reached + 6)  # and killed once more
+    kill_after(command("resume", "latest"), lab, lines=reached + 6)  # and killed once more
 
     assert cli.main(["resume", "latest"]) == 0
     assert {name: logged(record, name) for name in SAME} == expected
@@ -83,8 +82,8 @@ def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_has_that_status(lab, tiny, number):
-    command = [*COMMAND, "train", *tiny, *LONG, "trainer.max_epochs=200"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
+    arguments = command("train", *tiny, *LONG, "trainer.max_epochs=200")
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(lab.glob("runs/*/*/metrics.jsonl")):
         time.sleep(0.01)

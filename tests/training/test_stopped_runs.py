@@ -6,11 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.command_server import command
 from support.records import logged, newest_run
 
 from instruct_lab import cli
@@ -19,7 +19,6 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training import ending
 from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_signals, record_ending
 
-COMMAND = [sys.executable, "-m", "instruct_lab.cli"]
 NAMES = ("train/loss", "train/lr", "train/gradient_norm", "train/target_tokens", "val/loss")
 QUICK = [
     "evaluation.before=false",
@@ -106,8 +105,8 @@ def test_resuming_after_a_signal_loses_no_step(
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.05, 1.2])
 def test_two_signals_leave_an_interrupted_run(lab, tiny, delay):
-    command = [*COMMAND, "train", *tiny, *QUICK, "trainer.max_epochs=2000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    arguments = command("train", *tiny, *QUICK, "trainer.max_epochs=2000")
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(lab.glob("runs/*/*/metrics.jsonl")):
         time.sleep(0.01)
