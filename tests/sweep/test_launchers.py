@@ -85,7 +85,8 @@ def test_only_the_trial_of_a_worker_that_dies_fails(lab, lab_code_allowed, tiny)
 @pytest.mark.slow
 def test_the_workers_of_a_killed_sweep_end_and_it_can_be_resumed(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=2,4,8", *settings("processes"), "callbacks.checkpoint.every_steps=1"]
-    process = subprocess.Popen(real_command("train", "-m", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    train = real_command("train", "-m", *arguments)
+    process = subprocess.Popen(train, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while ended(lab) < 1 and process.poll() is None:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
