@@ -8,7 +8,6 @@ logits and gradients are those of the padded batch, to rounding.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -91,19 +90,20 @@ def pays(model: Any, tree: PrefixTree) -> bool:
     return saved > SECONDS_PER_LAYER * _base(model).config.num_hidden_layers * (len(tree.levels) - 1)
 
 
-def obstacle(model: Any, width: float = math.inf) -> str | None:
+def obstacle(model: Any, width: int = 0) -> str | None:
     """Return the reason why a model in its current mode cannot compute shared prefixes once; `None` if it can.
 
     The reason is a phrase that follows "because".
 
     Args:
         model: a language model of transformers, with or without adapters.
-        width: number of positions of the longest text, including padding between segments.
+        width: number of positions of the longest text, including padding between segments; 0: only name what hinders
+            every batch.
     """
     return next(_obstacles(model, _base(model), width), None)
 
 
-def _obstacles(model: Any, base: Any, width: float) -> Iterator[str]:
+def _obstacles(model: Any, base: Any, width: int) -> Iterator[str]:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 

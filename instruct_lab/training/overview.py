@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from instruct_lab.evaluation.examples import EvaluatedExamples
@@ -45,7 +44,7 @@ def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
         return
     from instruct_lab.objective.shared_prefix import obstacle
 
-    reason = obstacle(loaded.model.train(), experiment.batching.max_tokens or math.inf)
+    reason = obstacle(loaded.model.train())
     if reason is not None:
         run.console.print(f"shared prefixes are computed in every row, because {reason}", soft_wrap=True)
 

@@ -48,7 +48,7 @@ class Steps:
     def batches(self):
         """The batches of the first epoch."""
         data = InstructionData(self.experiment, self.tokenizer, self.cache, Audit())
-        return list(data._loader("train", 1, 0))
+        return list(data._loader("train"))
 
     def step(self, batch):
         """One step; gives its seconds, the seconds of processor time, loss, gradient and bytes above the start."""

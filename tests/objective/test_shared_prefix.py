@@ -2,16 +2,20 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import peft
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
+from rich.console import Console
 from torch import nn
 
-from instruct_lab.batching import IGNORED, Example, Padded, prefixes
+from instruct_lab.batching import IGNORED, Example, Packed, Padded, prefixes
 from instruct_lab.objective import CPO, Causal, Supervised
 from instruct_lab.objective.shared_prefix import obstacle, pays
+from instruct_lab.training.overview import print_prefix_obstacle
 from instruct_lab.tuning.noise import add_embedding_noise
 
 SMALL = {"vocab_size": 53, "num_hidden_layers": 3, "num_attention_heads": 2, "initializer_range": 0.4}
@@ -191,6 +195,26 @@ def test_randomness_is_an_obstacle_in_training_only():
         model = OBSTACLES[name]()
         assert obstacle(model.train())
         assert obstacle(model.eval()) is None
+
+
+@pytest.mark.parametrize(
+    ("dropout", "batching", "is_named"),
+    [(0.1, Padded(), True), (0.0, Padded(), False), (0.1, Padded(share_prefix="off"), False), (0.1, Packed(), False)],
+)
+def test_a_run_prints_why_it_cannot_share(dropout, batching, is_named, capsys):
+    experiment = SimpleNamespace(batching=batching, objective=Supervised())
+    run = SimpleNamespace(experiment=experiment, console=Console(width=200))
+    model = adapted(decoder(), lora_dropout=dropout)
+    print_prefix_obstacle(run, SimpleNamespace(model=model, family="decoder"))
+    shown = capsys.readouterr().out
+    assert shown.startswith("shared prefixes are computed in every row, because dropout") == is_named
+    assert bool(shown) == is_named
+
+
+def test_packed_texts_share_nothing():
+    assert Packed().collate(prompted(1, 3, 6, 5), 0).prefixes is None
+    with pytest.raises(ValidationError, match="off"):
+        Packed(share_prefix="auto")
 
 
 def test_on_an_accelerator_the_saved_work_has_to_outweigh_the_start_of_further_kernels():

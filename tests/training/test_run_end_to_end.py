@@ -32,6 +32,8 @@ def test_a_run_leaves_a_complete_record(train, tuning, capsys):
     assert after["low"] <= after["value"] <= after["high"]
     assert {"before", "after", "difference"} <= set(summary["metrics"]["test/perplexity"])
     assert audit["facts"]["examples"]["train"] > 0
+    assert 0 < summary["saved_positions"] < summary["positions"]
+    assert "positions of training batches were not computed again" in shown
     lines = [json.loads(line) for line in (record / "predictions.jsonl").read_text().splitlines()]
     assert len(lines) == 8
     assert set(lines[0]) == {"id", "split", "prompt", "prediction", "prediction_before", "references", "scores"}
