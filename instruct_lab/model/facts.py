@@ -56,6 +56,15 @@ EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 """Names that configurations use for the number of layers, the width inside them, and another width of embeddings."""
 
 
+WITHOUT_PACKING = frozenset({
+    "bamba", "big_bird", "bloom", "convbert", "deberta", "deberta-v2", "falcon_h1", "falcon_mamba", "fnet", "funnel",
+    "jamba", "longformer", "mamba", "mamba2", "minimax", "mpnet", "mpt", "nemotron_h", "openai-gpt", "recurrent_gemma",
+    "roformer", "rwkv", "squeezebert", "xglm", "xlnet", "zamba", "zamba2",
+})  # fmt: skip
+"""Architectures that cannot read several texts in one row: their layers are recurrent or convolutions, or they count
+positions from the start of a row, or their attention cannot be limited to one text."""
+
+
 @component
 class ModelFacts(Component):
     """Facts about a model that are known before it is loaded. Null means unknown.
@@ -68,6 +77,7 @@ class ModelFacts(Component):
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream
     max_positions: Annotated[int, Field(ge=1)] | None = None  # longest text, in tokens; null: unknown or no limit
     has_biases: bool | None = None  # whether any parameter is a bias
+    can_pack: bool | None = None  # whether several texts can share a row (batching=packed); null: tested once loaded
 
 
 def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
@@ -89,6 +99,7 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
         hidden_size=first_count(config, WIDTHS),
         max_positions=None if rows is None else max(1, rows - ROWS_FOR_PADDING.get(architecture, 0)),
         has_biases=has_biases,
+        can_pack=False if architecture in WITHOUT_PACKING else None,
     )
 
 

@@ -28,34 +28,37 @@ def attend(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention within each text of packed rows; without `cu_seq_lens_q`, call PyTorch's attention as it is.
+    """Compute attention within each text of packed rows; for padded rows, call PyTorch's attention as it is.
 
     Args:
         module: the attention layer.
         query: `[rows, heads, seq, width]`.
         key: `[rows, key heads, seq, width]`.
         value: `[rows, key heads, seq, width]`.
-        attention_mask: the mask of padded rows; it is ignored if rows are packed.
+        attention_mask: for packed rows, the borders of the texts in the flattened rows, int32 `[1, 1, 1, texts + 1]`;
+            any other mask is one of padded rows. The borders are here and not in `options`, because some models hand on
+            only the mask to their layers.
         dropout: the probability that an attention weight is dropped.
         scaling: the factor of the scores; `None`: one over the root of the width.
-        options: further arguments of the layer. `cu_seq_lens_q` holds the borders of the texts in the flattened rows,
-            int32 `[texts + 1]`; `sliding_window` is the number of tokens in a window, which includes the token itself.
+        options: further arguments of the layer. `sliding_window` is the number of tokens in a window, which includes
+            the token itself; `max_length_q` is the number of tokens of the longest text.
 
     Returns:
         The output `[rows, seq, heads, width]`, and `None`.
     """
-    borders = options.get("cu_seq_lens_q")
-    if borders is None:
+    if attention_mask is None or attention_mask.dtype != torch.int32:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
+    borders = attention_mask.flatten()
     causal = options.pop("is_causal", None)
     is_causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
     window: int | None = options.get("sliding_window")
     rows, _, seq, _ = query.shape
     flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # [rows * seq, heads, width]
     if query.is_cuda and query.dtype in VARLEN_DTYPES and not dropout and query.shape[-1] <= MAX_VARLEN_WIDTH:
-        output = _attend_at_once(flat, borders, options["max_length_q"], scaling, is_causal, window)
+        longest = options.get("max_length_q") or int(borders.diff().max())
+        output = _attend_at_once(flat, borders, longest, scaling, is_causal, window)
         return output.unflatten(0, (rows, seq)), None
     outputs = []
     lengths = borders.diff().tolist()

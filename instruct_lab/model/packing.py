@@ -12,9 +12,6 @@ from instruct_lab.model.family import family_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-MASKED = ("eager", "flex_attention")
-"""Attention implementations for which transformers separates the texts of a decoder's rows with a mask."""
-
 TESTED_LENGTHS = (5, 1, 7, 3)
 
 
@@ -95,25 +92,22 @@ def _attention_arguments(model: Any, borders: Tensor, longest: int) -> dict[str,
         borders: the borders of the texts in the flattened rows, int32 `[texts + 1]`.
         longest: number of tokens of the longest text.
     """
-    import torch
 
     from instruct_lab.model.packed_attention import NAME
 
     if family_of(model) == "encoder-decoder":
         raise cannot_pack(model, "it counts positions from the start of a row")
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(NAME)  # has no effect on models with their own way to choose it
     implementation = model.config._attn_implementation
-    if implementation in MASKED and family_of(model) == "decoder":
+    if implementation == NAME:
+        return {"attention_mask": borders[None, None, None], "max_length_q": longest}
+    if implementation.startswith("flash_attention"):
+        sizes = {"max_length_q": longest, "max_length_k": longest}
+        return {"attention_mask": None, "cu_seq_lens_q": borders, "cu_seq_lens_k": borders, **sizes}
+    if family_of(model) == "decoder":
         # without a cache, transformers makes a mask that separates texts where positions start again
         return {"attention_mask": None, "use_cache": False}
-    if implementation == "sdpa":
-        model.set_attn_implementation(NAME)
-        implementation = model.config._attn_implementation
-    texts = {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
-    if implementation == NAME:
-        unused = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=borders.device)  # so that no mask is made
-        return {"attention_mask": unused, **texts}
-    if implementation.startswith("flash_attention"):
-        return {"attention_mask": None, **texts}
     raise cannot_pack(model, f"its attention is computed by {implementation}, which cannot be limited to one text")
 
 
@@ -122,7 +116,7 @@ def cannot_pack(model: Any, reason: str) -> InstructLabError:
     return InstructLabError(
         f"A {model.config.model_type} model cannot read several texts in one row: {reason}",
         where="batching",
-        do="choose batching=padded",
+        do="choose batching=padded, or another model",
     )
 
 

@@ -181,13 +181,14 @@ def a_group_that_is_not_full_is_filled_with_others(patch):
 @bug
 def packed_texts_see_each_other(patch):
     """Attention in a packed row does not end at the border of a text."""
+    import torch
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     from instruct_lab.model import packed_attention
 
     def attend(module, query, key, value, attention_mask, **options):
-        if (borders := options.get("cu_seq_lens_q")) is not None:
-            options["cu_seq_lens_q"] = borders[[0, -1]]
+        if attention_mask is not None and attention_mask.dtype == torch.int32:
+            attention_mask = attention_mask[..., [0, -1]]
         return packed_attention.attend(module, query, key, value, attention_mask, **options)
 
     patch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, packed_attention.NAME, attend)

@@ -103,6 +103,18 @@ def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path
         yield Problem(key="batching.max_tokens", value=set_to, reason=reason, kind="warning")
 
 
+def check_packed_model(model: Model, batching: Batching, cache_path: str) -> Iterator[Problem]:
+    """Report a model that cannot read several texts in one row, as far as this is known before it is loaded."""
+    if batching.packing is None:
+        return
+    if facts_of(model, cache_path).can_pack is False:
+        reason = f"{model.weights.label} cannot read several texts in one row: they would see each other"
+        yield Problem(key="batching", value=type(batching).__name__, reason=reason, suggestion="padded")
+    elif model.family == "encoder" and model.attention in ("eager", "flex_attention"):
+        reason = "the attention of an encoder cannot be limited to one text of a packed row in this way"
+        yield Problem(key="model.attention", value=model.attention, reason=reason, suggestion="sdpa")
+
+
 def suitable_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> float | None:
