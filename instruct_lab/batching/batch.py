@@ -106,6 +106,14 @@ class Batch:
         return len(self.input_ids) // 2 if self.is_paired else len(self.input_ids)
 
     @property
+    def num_positions(self) -> int:
+        """The number of positions, including padding, of the rows that a model reads."""
+        if self.packing is None:
+            return self.input_ids.numel()
+        rows, width = self.packing.rows(self.attention_mask.sum(dim=1).tolist())
+        return len(rows) * width
+
+    @property
     def rejected(self) -> Batch:
         """The rows of the rejected answers; only for pairs."""
         return self.rows(len(self.input_ids) // 2, len(self.input_ids))

@@ -11,13 +11,13 @@ from pydantic import Field
 from instruct_lab.batching.batch import Batch
 from instruct_lab.batching.example import Example
 from instruct_lab.batching.packing import Packing
-from instruct_lab.batching.padded import Padded
+from instruct_lab.batching.padded import RowBatching
 from instruct_lab.config import component
 from instruct_lab.errors import Refusal
 
 
 @component
-class Packed(Padded):
+class Packed(RowBatching):
     """The texts of a batch laid end to end in rows: the model reads every text, but almost no padding.
 
     No token sees a token of another text: positions start again at each text, attention stays within it, and no label
@@ -53,4 +53,4 @@ class Packed(Padded):
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """Join examples into one batch, whose texts the model reads end to end."""
-        return dataclasses.replace(super().collate(examples, pad_token_id), packing=self.packing)
+        return dataclasses.replace(self._join(examples, pad_token_id), packing=self.packing)

@@ -1,7 +1,8 @@
-"""Batching with one example per row, padded to the longest example."""
+"""Batching with one example per row, padded to the longest example, and its base class."""
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
 
 
 @component
-class Padded(Batching):
-    """One example per row, padded on the right to the longest example of the batch."""
+class RowBatching(Batching, ABC):
+    """Base class of batchings whose batches have a row for each text, padded on the right to the longest text."""
 
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad batches to a multiple of this length; 8 suits GPUs
-    group_by_length: bool = True  # in training, join examples of similar length to reduce padding
-    share_prefix: Literal["auto", "off"] = "auto"  # auto: compute tokens that rows begin with once, where it pays
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad rows to a multiple of this length; 8 suits GPUs
+    group_by_length: bool = True  # in training, join examples of similar length
 
     @property
     def groups_by_length(self) -> bool:
@@ -35,7 +35,7 @@ class Padded(Batching):
         """Return the number of positions of each example's sequences, rounded up as batches are."""
         return -(-super().widths(examples) // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
-    def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
+    def _join(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """Pad the examples to rows of equal length; the rejected answers of pairs follow as further rows."""
         import torch
 
@@ -67,7 +67,6 @@ class Padded(Batching):
             is_paired=len(pairs) == len(examples),
             desirable=desirable,
             owners=owners,
-            prefixes=share_prefixes(input_ids, lengths) if self.share_prefix == "auto" else None,
         )
 
     def _pad(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:
@@ -79,3 +78,20 @@ class Padded(Batching):
         for index, row in enumerate(rows):
             padded[index, : len(row)] = torch.tensor(row, dtype=padded.dtype)
         return padded
+
+
+@component
+class Padded(RowBatching):
+    """One example per row, padded on the right to the longest example of the batch.
+
+    In training, batches hold examples of similar length (`group_by_length`), so that little padding is computed.
+    """
+
+    share_prefix: Literal["auto", "off"] = "auto"  # auto: compute tokens that rows begin with once, where it pays
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
+        """Join examples into one batch, and list the tokens that its rows begin with once."""
+        batch = self._join(examples, pad_token_id)
+        if self.share_prefix == "auto":
+            batch.prefixes = share_prefixes(batch.input_ids, batch.attention_mask.sum(dim=1))
+        return batch

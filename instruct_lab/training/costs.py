@@ -31,7 +31,7 @@ class ComputedPositions:
         """Add the positions of a micro-batch."""
         tree = usable_tree(model, batch)
         saved = 0 if tree is None else tree.num_saved
-        self.computed += batch.input_ids.numel() - saved
+        self.computed += batch.num_positions - saved
         self.saved += saved
 
 

@@ -53,6 +53,14 @@ def test_the_order_of_examples_is_that_of_padded_batches():
     assert orders[0] == orders[1] == orders[2]
 
 
+@pytest.mark.parametrize(("options", "positions"), [({}, 60), ({"max_tokens": 40, "row_tokens": 45}, 86)])
+def test_positions_are_those_of_the_rows(options, positions):
+    examples = [Example([3] * length, [3] * length) for length in (40, 3, 17)]
+    assert Packed(**options).collate(examples, 0).num_positions == positions
+    assert Packed(**options, pad_to_multiple_of=50).collate(examples, 0).num_positions == 100
+    assert Padded().collate(examples, 0).num_positions == 120
+
+
 def test_one_row_has_no_padding():
     import numpy as np
 

@@ -140,7 +140,7 @@ def test_models_that_keep_texts_apart_pass_the_check():
 
 
 SMALL = {"vocab_size": 70, "hidden_size": 16, "d_model": 16, "n_layer": 1, "n_head": 2, "n_heads": 2, "n_layers": 1,
-         "num_hidden_layers": 1, "num_attention_heads": 2, "state_size": 4, "n_embd": 16, "d_inner": 16, "ffn_dim": 16,
+         "num_hidden_layers": 2, "num_attention_heads": 2, "state_size": 4, "n_embd": 16, "d_inner": 16, "ffn_dim": 16,
          "num_layers": 1, "attention_heads": 2, "intermediate_size": 16}  # fmt: skip
 REFUSED = ("bloom", "mpt", "mamba", "rwkv", "xlnet", "xglm", "openai-gpt", "mpnet", "deberta-v2", "roformer")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instruct_lab.batching import Batching, Padded
+from instruct_lab.batching import Batching
 from instruct_lab.callbacks import Callback, WeightAverage
 from instruct_lab.config import Component, ExternalClass
 from instruct_lab.data import Data
@@ -91,7 +91,7 @@ def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
 # ---- batching
 
 
-def check_overlong(batching: Padded, objective: Objective) -> Iterator[Problem]:
+def check_overlong(batching: Batching, objective: Objective) -> Iterator[Problem]:
     """Report truncation of preference pairs, which cannot be truncated."""
     if reason := batching_reason(batching, objective):
         yield Problem(key="batching.overlong", value=batching.overlong, reason=reason, suggestion="drop")
@@ -100,7 +100,7 @@ def check_overlong(batching: Padded, objective: Objective) -> Iterator[Problem]:
 def batching_reason(batching: Batching, objective: Objective) -> str | None:
     """Return the reason why an objective's examples cannot be batched in this way, or `None` if they can."""
     reads_preferences = objective.reads in ("pairs", "labels")
-    if isinstance(batching, Padded) and reads_preferences and batching.overlong.startswith("truncate"):
+    if reads_preferences and batching.overlong.startswith("truncate"):
         return (
             f"two answers to one prompt cannot be cut alike, so pairs are not truncated (overlong={batching.overlong})"
         )
@@ -139,7 +139,7 @@ def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> 
     return None
 
 
-def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
+def check_answer_length(batching: Batching, generation: Generation) -> Iterator[Problem]:
     """Report a limit on the length of generated answers that exceeds the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens
     if longest is not None and new is not None and new > longest:
