@@ -61,6 +61,14 @@ def test_positions_are_those_of_the_rows(options, positions):
     assert Padded().collate(examples, 0).num_positions == 120
 
 
+def test_parts_of_a_packed_batch_are_packed():
+    examples = [Example([3] * length, [3] * length, str(length)) for length in (40, 3, 17)]
+    (batch,) = Packed(row_tokens=2000).loader(examples, seed=0, pad_token_id=0)
+    parts = list(batch.parts(2))
+    assert [id_ for part in parts for id_ in part.ids] == batch.ids
+    assert {part.packing for part in parts} == {Packing(2000, 1)} == {batch.chosen.packing}
+
+
 def test_one_row_has_no_padding():
     import numpy as np
 

@@ -105,6 +105,30 @@ def test_bias_tuning_needs_biases():
     assert "tuning" not in problems("tuning=bitfit", "model=bart_base_hub", "template=contents")
 
 
+PACKED = ("batching=packed", "model=tiny_random")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "reason"),
+    [
+        (("tuning=p_tuning",), "batching", "virtual tokens"),
+        (("tuning.neftune_alpha=5",), "batching", "length of a row"),
+        (("objective=reward", "data=local_preference", "data.train.file.path=x.jsonl"), "batching", "one score"),
+        (("model.weights.architecture=mamba", "~model.weights.settings"), "batching", "a random mamba model"),
+        (("model=tiny_encoder", *ENCODER, "model.attention=eager"), "model.attention", "attention of an encoder"),
+        (("model=tiny_bart", "template=contents"), "batching", "model is an encoder-decoder"),
+        (("batching.row_tokens=1000",), "batching.row_tokens", "must hold the longest example"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(overrides, key, reason):
+    assert reason in problems(*PACKED, *overrides)[key]
+
+
+def test_what_can_be_packed_is_not_refused():
+    assert problems(*PACKED, "batching.row_tokens=1024", "model.attention=eager") == {}
+    assert problems("batching=packed", "model=tiny_encoder", *ENCODER) == {}
+
+
 def test_a_method_without_a_rate_needs_one(monkeypatch):
     monkeypatch.setattr(Full, "learning_rate", None)
     assert "Full declares no learning rate" in problems("tuning=full")["optimizer.lr"]
