@@ -144,11 +144,17 @@ def check_packing(model: Any) -> None:
             raise
         except (TypeError, ValueError, RuntimeError, IndexError) as error:
             raise cannot_pack(model, one_line(error)) from error
-    if not all(map(torch.equal, first[1:], second[1:])):
+    is_quantized = bool(getattr(model, "is_quantized", False))
+    depends = is_quantized or any("expert" in name for name, _ in model.named_modules())  # rounding, on all tokens
+    if _differ(first[1:], second[1:], 5e-2 if depends else 0.0):
         raise cannot_pack(model, "the output of a text changes with the text before it")
-    tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2  # of rounding
-    if any((one - text).norm() > tolerance * text.norm() for one, text in zip(first, texts, strict=True)):
+    if _differ(first, texts, 1e-3 if model.dtype == torch.float32 and not is_quantized else 5e-2):
         raise cannot_pack(model, "the output of a text in a row is not its output without the other texts")
+
+
+def _differ(first: list[Tensor], second: list[Tensor], tolerance: float) -> bool:
+    """Return whether the logits of any text differ by more than a share of their norm."""
+    return any(bool((one - other).norm() > tolerance * other.norm()) for one, other in zip(first, second, strict=True))
 
 
 def _tested_batch(model: Any) -> Batch:

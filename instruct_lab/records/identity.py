@@ -20,7 +20,7 @@ NOT_SCIENCE_TRAINER = frozenset(
 )
 """Trainer arguments that decide where a run is computed and how it is logged."""
 
-NOT_SCIENCE_BATCHING = frozenset({"micro_batch", "share_prefix"})
+NOT_SCIENCE_BATCHING = frozenset({"micro_batch", "row_tokens", "share_prefix"})
 """Settings of batches that decide how a step is computed, and not what it trains on."""
 
 DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
