@@ -68,6 +68,7 @@ MISTAKES = [
     (["trainer.strategy=deepspeed_stage_2"], "trainer.strategy", "ddp"),
     (["++trainer.strategy={_target_: pytorch_lightning.strategies.FSDPStrategy}"], "trainer.strategy", "ddp"),
     (["trainer.devices=zero"], "trainer.devices", "auto"),
+    (["objective=kto", "batching.micro_batch=2"], "batching.micro_batch", "auto"),
     (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision", "bf16-mixed"),
     (["preprocessing.steps.normalise.form=NFC"], "preprocessing.steps.normalise", "normalize"),
     (["trainer.max_epochs=-1"], "trainer.max_epochs", None),

@@ -22,6 +22,7 @@ from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.experiment.check import check
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import KTO, Supervised
+from instruct_lab.records.identity import config_hash
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training import fitting_size
 from instruct_lab.training.fitting_size import FittingSize
@@ -395,3 +396,11 @@ def test_reductions_are_printed_once_recorded_and_reached_again(lab, train, caps
     assert json.loads((again / "manifest.json").read_text())["reduced_batches"] == entries
     assert cli.main(["resume", first.name, "trainer.max_epochs=2", "--force"]) == 0
     assert json.loads((first / "manifest.json").read_text())["reduced_batches"] == entries
+
+
+def test_runs_that_differ_only_in_micro_batches_are_the_same_experiment():
+    whole = {"seed": 0, "batching": {"batch_size": 8}}
+    for size in ("auto", 1, 4):
+        config = {**whole, "batching": {"batch_size": 8, "micro_batch": size}}
+        assert config_hash(config) == config_hash(whole), "also in records that do not have the setting"
+    assert config_hash({**whole, "batching": {"batch_size": 4, "micro_batch": 4}}) != config_hash(whole)
