@@ -154,7 +154,7 @@ class Batching(Component, ABC):
         return widths_of(examples)
 
     def evaluation_batches(
-        self, examples: Sequence[Example], batch_tokens: int, num_devices: int = 1
+        self, examples: Sequence[Example], batch_tokens: int, num_devices: int = 1, min_examples: int = 1
     ) -> list[numpy.ndarray]:
         """Split examples into batches of similar length for an evaluation, the longest examples first.
 
@@ -163,17 +163,20 @@ class Batching(Component, ABC):
             batch_tokens: maximum number of tokens of a batch on each device, with padding; a longer example forms a
                 batch of its own.
             num_devices: number of devices that share each batch.
+            min_examples: minimum number of examples of a batch on each device; it precedes `batch_tokens`.
 
         Returns:
             The indices of the examples of each batch.
         """
-        return batches_by_length(self.widths(examples), batch_tokens, num_devices=num_devices)
+        min_rows = min_examples * num_devices
+        return batches_by_length(self.widths(examples), batch_tokens, num_devices=num_devices, min_rows=min_rows)
 
     def loader(
         self,
         examples: Sequence[Example],
         *,
         batch_tokens: int | None = None,
+        min_examples: int = 1,
         seed: int,
         pad_token_id: int | None,
         rank: int = 0,
@@ -186,13 +189,16 @@ class Batching(Component, ABC):
             examples: all examples, the same on every device.
             batch_tokens: for evaluation, the maximum number of tokens of a batch, with padding; `None`: for training,
                 shuffled batches of `batch_size` examples.
+            min_examples: for evaluation, the minimum number of examples of a batch.
             seed: random seed for the order and for `transform`.
             pad_token_id: token that pads shorter rows of `input_ids`; `None` means 0.
             rank: index of this device.
             world_size: number of devices.
             transform: function that is applied to an example each time the example is used.
         """
-        fixed = None if batch_tokens is None else self.evaluation_batches(examples, batch_tokens, world_size)
+        fixed = None
+        if batch_tokens is not None:
+            fixed = self.evaluation_batches(examples, batch_tokens, world_size, min_examples)
         return BatchLoader(
             examples,
             lambda batch: self._divisible_batch(batch, pad_token_id),

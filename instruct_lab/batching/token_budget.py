@@ -21,6 +21,7 @@ def batches_by_length(
     num_devices: int = 1,
     added: int = 0,
     max_rows: int | None = None,
+    min_rows: int = 1,
     max_padding: float = MAX_PADDING,
 ) -> list[numpy.ndarray]:
     """Split examples into batches of similar length, the longest examples first.
@@ -35,6 +36,7 @@ def batches_by_length(
         num_devices: number of devices that share each batch.
         added: positions that each example adds to the batch later, such as the tokens of its answer.
         max_rows: maximum number of examples in a batch, on all devices together; `None`: no limit.
+        min_rows: minimum number of examples in a batch, on all devices together; it precedes the limits.
         max_padding: maximum ratio of positions to tokens; with 1, all examples of a batch have the same length.
 
     Returns:
@@ -49,7 +51,7 @@ def batches_by_length(
         count, tokens = position - bounds[-1] + 1, num_tokens + sum(row)
         together = tuple(map(max, widest, row))
         positions = sum(together)
-        if count > 1 and (
+        if count > min_rows and (
             -(-count // num_devices) * (positions + added) > batch_tokens
             or count * positions > max_padding * tokens
             or (max_rows is not None and count > max_rows)
@@ -57,6 +59,8 @@ def batches_by_length(
             bounds.append(position)
             tokens, together = sum(row), tuple(row)
         num_tokens, widest = tokens, together
+    if len(bounds) > 1 and len(order) - bounds[-1] < min_rows:
+        bounds.pop()
     return np.split(order, bounds[1:]) if len(order) else []
 
 

@@ -220,6 +220,7 @@ class InstructionData(pl.LightningDataModule):
         return self._experiment.batching.loader(
             self._referenced(split),
             batch_tokens=batch_tokens,
+            min_examples=1 if self._experiment.objective.has_independent_examples else 2,
             seed=self._experiment.seed,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,

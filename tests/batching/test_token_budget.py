@@ -50,6 +50,22 @@ def test_a_batch_ends_only_at_a_limit(sizes, batch_tokens):
     assert widths == sorted(widths, reverse=True), "the batch that needs the most memory is the first"
 
 
+@shapes
+@given(st.lists(SIZES[1], max_size=70), st.integers(1, 100), st.integers(1, 6), st.integers(1, 3))
+def test_no_batch_has_fewer_examples_than_the_minimum(sizes, batch_tokens, min_rows, num_devices):
+    options = {"min_rows": min_rows, "num_devices": num_devices}
+    batches = batches_by_length(np.array(sizes, dtype=np.int64), batch_tokens, **options)
+    assert sorted(index for batch in batches for index in batch.tolist()) == list(range(len(sizes)))
+    assert all(len(batch) >= min(min_rows, len(sizes)) for batch in batches)
+
+
+def test_examples_that_are_compared_are_not_alone_in_a_batch_of_the_loader():
+    examples = [example(length) for length in (90, 1, 30, 2, 40)]
+    batches = Padded().loader(examples, batch_tokens=1, min_examples=2, seed=0, pad_token_id=0)
+    assert sorted(len(batch.input_ids) for batch in batches) == [2, 3]
+    assert len(Padded().loader(examples, batch_tokens=1, seed=0, pad_token_id=0)) == 5
+
+
 @given(st.lists(SIZES[1], max_size=50))
 def test_without_padding_all_examples_of_a_batch_have_one_length(sizes):
     for batch in batches_by_length(np.array(sizes, dtype=np.int64), 10**9, max_padding=1):
