@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ MAX_TENSORS = 100_000
 """Maximum number of tensors of a model; Python needs some kilobytes for each, however small it is."""
 MEMINFO = Path("/proc/meminfo")
 CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+CREATORS = frozenset({"empty", "eye", "full", "new_empty", "new_zeros", "ones", "rand", "randn", "zeros"})
+"""Operations of torch that create a tensor of a size that is given to them."""
+BYTES = 4
+"""Assumed size of a number in a tensor that is created."""
 ADVICE = (
     "choose a smaller model or smaller settings; set its dtype to bfloat16, which halves the memory; or use a machine, "
     "or a limit of the container, with more memory"
@@ -154,4 +159,43 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
         return
     finally:
         handle.remove()
-    refuse_if_too_large(bytes_per_number * sum(parameter.numel() for parameter in model.parameters()), where)
+    needed = bytes_per_number * sum(parameter.numel() for parameter in model.parameters())
+    needed += sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())  # such as masks of GPT-Neo
+    refuse_if_too_large(needed, where)
+
+
+@contextlib.contextmanager
+def limited_allocations(where: str) -> Iterator[None]:
+    """Refuse tensors that are created in the block as soon as together they would exceed the free memory.
+
+    Raises:
+        InstructLabError: the next tensor would exceed the free memory; it is not created.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    free, total = free_memory(), 0
+
+    class Limit(TorchDispatchMode):
+        """Adds up the sizes of the tensors that are created."""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal total
+            options, name = kwargs or {}, func.overloadpacket.__name__
+            if name in CREATORS and options.get("device") != torch.device("meta"):
+                total += BYTES * _num_values(name, [one for one in args if not isinstance(one, torch.Tensor)])
+                if free is not None and total > free:
+                    what = f"Tensors of more than {_gib(total)} would be created, and {_gib(free)} of memory are free"
+                    raise InstructLabError(what, where=where, do="choose smaller sizes, such as a lower rank")
+            return func(*args, **options)
+
+    with Limit():
+        yield
+
+
+def _num_values(name: str, arguments: list[Any]) -> int:
+    """Return the number of values in the tensor that an operation of `CREATORS` creates."""
+    if name == "eye":
+        sizes = [one for one in arguments if isinstance(one, int)]
+        return sizes[0] * sizes[-1]
+    return math.prod(arguments[0])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from instruct_lab.config import LimitedExpression, component
 from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.memory import limited_allocations
 from instruct_lab.tuning.base import Tuning
 from instruct_lab.tuning.peft_library import load_peft, without_quantizer
 
@@ -62,7 +63,7 @@ class PeftMethod(Tuning, ABC):
         with wrap_errors(ValueError, what="No adapter can be added", where="tuning.target_modules", do=do):
             config = self.config(loaded, self._common(loaded))
             _replace_patterns(config, model, "tuning")
-            with without_quantizer(config):
+            with without_quantizer(config), limited_allocations("tuning"):
                 adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
         for parameter in adapted.parameters():
             if parameter.requires_grad and id(parameter) not in frozen:
@@ -95,7 +96,7 @@ class PeftMethod(Tuning, ABC):
             config = peft.PeftConfig.from_pretrained(str(path))
             _refuse_foreign_code(config, path)
             _replace_patterns(config, loaded.model, str(path / "adapter_config.json"))
-            with without_quantizer(config):
+            with without_quantizer(config), limited_allocations(str(path / "adapter_config.json")):
                 adapted: Any = peft.PeftModel.from_pretrained(
                     loaded.model, str(path), config=config, is_trainable=False
                 )

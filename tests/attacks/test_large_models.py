@@ -92,15 +92,17 @@ def test_the_config_of_a_folder_is_checked_before_its_weights_are_read(tmp_path,
     written(tmp_path / "folder")
     model = Decoder(weights=LocalFolder(path=str(tmp_path / "folder")))
     tokenizer = Random().load_tokenizer(tmp_path, False, "decoder")
-    numbers = sum(parameter.numel() for parameter in model.load(tokenizer, tmp_path).model.parameters())
-    for free, fits in ((4 * numbers + 1, True), (4 * numbers - 1, False)):
+    loaded = model.load(tokenizer, tmp_path).model
+    numbers = sum(parameter.numel() for parameter in loaded.parameters())
+    buffers = sum(buffer.numel() * buffer.element_size() for buffer in loaded.buffers())
+    for free, fits in ((4 * numbers + buffers, True), (4 * numbers + buffers - 1, False)):
         monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
         if fits:
             model.load(tokenizer, tmp_path)
         else:
             with pytest.raises(InstructLabError, match="of memory"):
                 model.load(tokenizer, tmp_path)
-    monkeypatch.setattr(memory, "free_memory", lambda: 2 * numbers + 1)
+    monkeypatch.setattr(memory, "free_memory", lambda: 2 * numbers + buffers)
     Decoder(weights=LocalFolder(path=str(tmp_path / "folder")), dtype="bfloat16").load(tokenizer, tmp_path)
 
 
@@ -174,3 +176,60 @@ def test_the_limits_of_every_control_group_count(tmp_path, monkeypatch, version,
 def test_the_free_memory_of_this_machine_is_known():
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < memory.free_memory() <= total
+
+
+LARGE_TUNINGS = {
+    "lora": ["tuning=lora", "tuning.r=1000000000"],
+    "vera": ["tuning=vera", "tuning.r=1000000000"],
+    "prompt_tuning": ["tuning=prompt_tuning", "tuning.num_virtual_tokens=10000000000"],
+}
+
+
+@pytest.mark.parametrize("overrides", LARGE_TUNINGS.values(), ids=LARGE_TUNINGS)
+def test_added_parameters_that_do_not_fit_are_refused_before_they_are_created(lab, tiny, capsys, overrides):
+    started = time.monotonic()
+    assert cli.main(["train", *tiny, *overrides, "evaluation.before=false"]) == 1
+    assert time.monotonic() - started < SECONDS
+    assert "GiB of memory are free" in capsys.readouterr().err
+
+
+def test_a_saved_adapter_that_does_not_fit_is_refused(train, capsys):
+    record = train("trainer.max_steps=2", "evaluation.before=false")
+    for file in record.rglob("adapter_config.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "r": 10**9}))
+    capsys.readouterr()
+    assert cli.main(["generate", record.name, "hello"]) in (1, 2)
+    printed = capsys.readouterr().err
+    assert "adapter_config.json" in printed
+    assert "GiB of memory are free" in printed
+
+
+CREATED = {
+    "empty": lambda: torch.nn.Linear(1000, 1000),
+    "zeros": lambda: torch.zeros(10**6),
+    "ones": lambda: torch.ones(1000, 1000),
+    "full": lambda: torch.full((10**6,), 1.0),
+    "rand": lambda: torch.rand(10**6),
+    "randn": lambda: torch.randn(10, 10**5),
+    "eye": lambda: torch.eye(1000),
+    "a part of it": lambda: torch.eye(10**5, 10),
+    "new_zeros": lambda: torch.ones(2).new_zeros((10**6,)),
+    "several": lambda: [torch.empty(300_000) for _ in range(4)],
+}
+
+
+@pytest.mark.parametrize("create", CREATED.values(), ids=CREATED)
+def test_tensors_that_do_not_fit_are_not_created(monkeypatch, create):
+    monkeypatch.setattr(memory, "free_memory", lambda: 4 * 10**6 - 1)
+    with pytest.raises(InstructLabError, match="would be created"), memory.limited_allocations("here"):
+        create()
+    monkeypatch.setattr(memory, "free_memory", lambda: 5 * 10**6)
+    with memory.limited_allocations("here"):
+        create()
+
+
+def test_buffers_count_as_memory_of_a_model(tmp_path):
+    settings = {"hidden_size": 16, "num_heads": 2, "max_position_embeddings": 10**6, "vocab_size": 300}
+    model = Decoder(weights=Random(architecture="gpt_neo", settings=settings))  # each layer has a mask of positions
+    with pytest.raises(InstructLabError, match="GiB are free"):
+        model.load(model.load_tokenizer(tmp_path), tmp_path)

@@ -200,10 +200,12 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_built(folder, tmp_pat
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("float16", 2)])
 def test_the_dtype_decides_how_much_memory_the_model_needs(folder, monkeypatch, dtype, size):
-    numbers = sum(parameter.numel() for parameter in LlamaForCausalLM.from_pretrained(folder).parameters())
-    monkeypatch.setattr(memory, "free_memory", lambda: size * numbers)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    needed = size * sum(parameter.numel() for parameter in model.parameters())
+    needed += sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+    monkeypatch.setattr(memory, "free_memory", lambda: needed)
     run(folder, ROWS[:1], dtype=dtype)
-    monkeypatch.setattr(memory, "free_memory", lambda: size * numbers - 1)
+    monkeypatch.setattr(memory, "free_memory", lambda: needed - 1)
     with pytest.raises(InstructLabError, match="GiB are free"):
         run(folder, ROWS[:1], dtype=dtype)
 
