@@ -22,6 +22,7 @@ from instruct_lab.commands import (
     doctor,
     editors,
     evaluate,
+    plan,
     push,
     runs,
     show_run,
@@ -44,6 +45,7 @@ sixth of the step. See tests/benchmarks/README.md.
 
 COMMANDS = (
     configs,
+    plan,
     data,
     cache,
     runs,

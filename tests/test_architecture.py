@@ -52,6 +52,7 @@ NO_GROUP = {
     "export",
     "inspection",
     "pages",
+    "planning",
     "progress",
     "records",
 }

@@ -201,7 +201,7 @@ class Batching(Component, ABC):
             fixed = self.evaluation_batches(examples, batch_tokens, world_size, min_examples)
         return BatchLoader(
             examples,
-            lambda batch: self._divisible_batch(batch, pad_token_id),
+            lambda batch: self.divisible_batch(batch, pad_token_id),
             batch_size=self.batch_size,
             batches=fixed,
             seed=seed,
@@ -211,7 +211,7 @@ class Batching(Component, ABC):
             transform=transform,
         )
 
-    def _divisible_batch(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
+    def divisible_batch(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """Join examples into a batch that `Batch.parts` can divide."""
         batch = self.collate(examples, pad_token_id)
         batch.join = lambda start, end: self.collate(examples[start:end], pad_token_id)

@@ -32,6 +32,7 @@ def check(parsed: argparse.Namespace) -> int:
 
         from instruct_lab.experiment import check
         from instruct_lab.experiment.overview import overview_table, settings_overview
+        from instruct_lab.planning.remembered import recall
         from instruct_lab.sweep.plan import describes_sweep
 
         checked = check.check(parsed.overrides)
@@ -50,6 +51,8 @@ def check(parsed: argparse.Namespace) -> int:
         write_line(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
     overview = settings_overview(checked.experiment, checked.composition.derived, parsed.overrides)
     overview.append(("known later", "examples, steps, tokens and parameters, from the data and the weights"))
+    known = recall(checked.resolved, user_path(checked.experiment.cache_path))
+    overview.append(("plan", known or "memory, time and cost: `instruct-lab plan` with the same overrides"))
     wide_console().print(overview_table(overview, indent=4))
     return 0
 

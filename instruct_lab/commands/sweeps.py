@@ -24,7 +24,12 @@ def start_sweep(overrides: list[str]) -> Outcome:
     print_references(*(checked.composition.choices for checked in planned.checked.values()), error=True)
     with stage("importing torch, transformers and Lightning"):
         from instruct_lab.sweep.driver import Driver, create
+        from instruct_lab.sweep.total import describe_total
 
+    with stage("predicting the time of the sweep"):
+        total = describe_total(planned)
+    if total is not None:
+        write_line(total, error=True)
     sweep = create(planned)
     code = Driver(planned, sweep, wide_console()).run()
     return Outcome(lambda: sweep_to_json(sweep), code)

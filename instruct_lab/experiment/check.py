@@ -71,13 +71,16 @@ class Checked:
         return to_plain_config(self.composition.config)
 
 
-def check(overrides: list[str], settings_only: bool = False, load: Load = load_config) -> Checked:
+def check(
+    overrides: list[str], settings_only: bool = False, load: Load = load_config, is_for_another_machine: bool = False
+) -> Checked:
     """Compose a config, build it and apply the rules; problems are collected, not raised.
 
     Args:
         overrides: overrides in Hydra's syntax.
         settings_only: see `instruct_lab.experiment.rules.problems`.
         load: see `instruct_lab.config.compose.compose`.
+        is_for_another_machine: whether to leave out what only this machine lacks, such as a GPU or a package.
     """
     try:
         composition = settle_linked_fields(compose(overrides, load))
@@ -96,6 +99,8 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
     removals = [*unused_removals(composition, load)]
     of_lab = [*shadowed(), *lab_code.settings_problems()]
     found = [*of_lab, *add_hints(unused), *of_config, *removals, *add_hints(sweep.problems)]
+    if is_for_another_machine:
+        found = [problem for problem in found if problem.kind != "unavailable_here"]
     problems = [problem for problem in found if problem.refuses]
     warnings = [problem for problem in found if not problem.refuses]
     if problems:

@@ -160,7 +160,24 @@ class Model(Component, ABC):
         from instruct_lab.model.generation_defaults import special_tokens_config
 
         self._check_loadable(head)
-        loading = Loading(
+        model, new_modules = self.weights.load_model(self.loading(head), tokenizer, cache_path)
+        added_token_ids = fit_embeddings(model, tokenizer)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        if model.can_generate():
+            model.generation_config = special_tokens_config(model, tokenizer)
+        if self.gradient_checkpointing:
+            checkpoint_gradients(model)
+        return LoadedModel(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            family=self.family,
+            added_token_ids=added_token_ids,
+            new_modules=new_modules,
+        )
+
+    def loading(self, head: Literal["language", "score"] = "language") -> Loading:
+        """Return the settings with which the weights are loaded; for `head`, see `load`."""
+        return Loading(
             family=self.family,
             auto_class=self.auto_class if head == "language" else "AutoModelForSequenceClassification",
             dtype=self.dtype,
@@ -169,20 +186,6 @@ class Model(Component, ABC):
             trust_remote_code=self.trust_remote_code,
             rope_scaling=self.rope_scaling,
             quantization=self._quantization(),
-        )
-        model, new_modules = self.weights.load_model(loading, tokenizer, cache_path)
-        added_token_ids = fit_embeddings(model, tokenizer)
-        model.config.pad_token_id = tokenizer.pad_token_id
-        if model.can_generate():
-            model.generation_config = special_tokens_config(model, tokenizer)
-        if self.gradient_checkpointing:
-            _checkpoint_gradients(model)
-        return LoadedModel(
-            model=model.eval(),
-            tokenizer=tokenizer,
-            family=self.family,
-            added_token_ids=added_token_ids,
-            new_modules=new_modules,
         )
 
     def _check_loadable(self, head: str) -> None:
@@ -209,7 +212,7 @@ class Model(Component, ABC):
         return self.tokenizer.inputs(self.weights, cache_path)
 
 
-def _checkpoint_gradients(model: PreTrainedModel) -> None:
+def checkpoint_gradients(model: PreTrainedModel) -> None:
     """Switch on gradient checkpointing, which computes most activations again in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:

@@ -30,8 +30,17 @@ WORKING_WIDTHS = 8
 
 def scored_tokens(device: torch.device) -> int:
     """Return the number of tokens of a batch in a forward pass, such as a validation: a power of two."""
-    most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
-    memory = device_memory(device)
+    return tokens_in_memory(device.type, device_memory(device))
+
+
+def tokens_in_memory(kind: str, memory: int | None) -> int:
+    """Return the number of tokens of a batch in a forward pass on a device.
+
+    Args:
+        kind: type of the device, such as `cpu` or `cuda`.
+        memory: whole memory of the device in bytes; `None`: unknown.
+    """
+    most = MOST_TOKENS.get(kind, MOST_TOKENS_ELSEWHERE)
     if memory is None:
         return most
     return max(LEAST_TOKENS, min(most, _power_of_two(memory // MEMORY_SHARE // SCORED_BYTES)))

@@ -122,6 +122,7 @@ class Manifest:
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
         reduced_batches: where memory was exhausted, and the smaller batches from then on.
+        plan: predicted and measured memory and time, in bytes and seconds; empty for a run of less than a minute.
         evaluated_step: optimizer step of the weights that were evaluated after training.
         trackers: id of the run in each tracker that chooses its own ids.
         sweep: the trial that the run belongs to; `None` if the run is not part of a sweep.
@@ -156,6 +157,7 @@ class Manifest:
     warnings: list[str] = dataclasses.field(default_factory=list)
     skipped_steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reduced_batches: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    plan: dict[str, Any] = dataclasses.field(default_factory=dict)
     evaluated_step: int | None = None
     trackers: dict[str, str] = dataclasses.field(default_factory=dict)
     sweep: SweepEntry | None = None
@@ -164,7 +166,18 @@ class Manifest:
     def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
         """Parse the entries of the file."""
         known = known_entries(cls, entries)
-        for name in ("packages", "environment", "hardware", "choices", "seeds", "derived", "parameters", "trackers"):
+        mappings = (
+            "packages",
+            "environment",
+            "hardware",
+            "choices",
+            "seeds",
+            "derived",
+            "parameters",
+            "plan",
+            "trackers",
+        )
+        for name in mappings:
             known[name] = dict(known.get(name) or {})
         if not all(isinstance(option, str | None) or _is_texts(option) for option in known["choices"].values()):
             raise TypeError("choices are names of options")

@@ -98,8 +98,12 @@ class Plan:
         return list(describe_precision(self.settings, experiment))
 
 
-def plan(overrides: list[str]) -> Plan:
+def plan(overrides: list[str], is_for_another_machine: bool = False) -> Plan:
     """Plan a sweep.
+
+    Args:
+        overrides: the overrides as typed.
+        is_for_another_machine: see `instruct_lab.experiment.check.check`.
 
     Raises:
         ConfigError: the sweep cannot run; the message lists every problem and the points that have it.
@@ -115,7 +119,7 @@ def plan(overrides: list[str]) -> Plan:
     base = [str(override.input_line) for override in _fixed(composition)]
     if problems := list(setting_problems(settings, sampler)):
         raise ConfigError(problems)
-    checked = _check_points(space, base, settings, num_points, files)
+    checked = _check_points(space, base, settings, num_points, files, is_for_another_machine)
     experiment = next(iter(checked.values())).experiment
     return Plan(
         overrides=overrides,
@@ -202,7 +206,12 @@ def _num_points(settings: Sweep, sampler: Sampler, space: Space) -> int:
 
 
 def _check_points(
-    space: Space, base: list[str], settings: Sweep, num_points: int, files: SharedFiles
+    space: Space,
+    base: list[str],
+    settings: Sweep,
+    num_points: int,
+    files: SharedFiles,
+    is_for_another_machine: bool,
 ) -> dict[tuple[str, ...], Checked]:
     """Check points before the sweep starts.
 
@@ -218,7 +227,7 @@ def _check_points(
     for values in _points_to_check(space, num_points):
         count += 1
         overrides, label = [*base, *space.overrides(values)], ", ".join(f"{k}={v}" for k, v in values.items())
-        checked = check(overrides, load=files.load)
+        checked = check(overrides, load=files.load, is_for_another_machine=is_for_another_machine)
         problems = list(checked.problems) or list(metric_problems(settings, checked.experiment))
         if not problems:
             passed[tuple(overrides)] = checked

@@ -8,6 +8,7 @@ from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.experiment.overview import batch_text, overview_table, rate_line
 from instruct_lab.model import LoadedModel
 from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.predicted import predict_costs
 from instruct_lab.tuning import count_parameters
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def print_overview(
         ("base model", f"{run.experiment.model.weights.label}, {count_parameters(loaded.model).total:,} parameters")
     )
     lines.append(("device", f"{_device(run)}, precision {run.trainer.precision}"))
+    if run.experiment.tuning.trains:
+        lines += predict_costs(run, data, loaded)
     run.console.print(overview_table(lines))
 
 

@@ -44,6 +44,7 @@ from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.overview import print_overview, print_prefix_obstacle
+from instruct_lab.training.predicted import record_measured
 from instruct_lab.training.results import write_results
 from instruct_lab.training.trainer import bound_by_steps, set_callbacks
 from instruct_lab.training.workspace import BaseModel, Workspace
@@ -246,6 +247,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     costs = Costs(module.positions)
     with costs.training():
         trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)
+    record_measured(run, costs)
     current_limits().step = trainer.global_step
     _keep_last_weights(run, module.save_weights, step=trainer.global_step)
     return Trained(trainer.global_step, module.num_target_tokens, costs)

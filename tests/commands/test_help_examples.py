@@ -27,7 +27,7 @@ SMALL = [
     *("trainer.max_epochs=1", "lr_scheduler=constant", "generation.max_new_tokens=2", "evaluation.during_examples=0"),
 ]
 FEW = ["evaluation.max_examples=2"]
-ADDED = {"train": [*SMALL, *FEW], "inspect": SMALL, "evaluate": FEW}
+ADDED = {"train": [*SMALL, *FEW], "inspect": SMALL, "evaluate": FEW, "plan": SMALL}
 """Overrides that follow those of an example, so that it takes a second."""
 AXOLOTL = {
     "base_model": "acme/tiny",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from instruct_lab.assets import Input
 from instruct_lab.config import Component
@@ -126,6 +126,16 @@ class Weights(Component, ABC):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Return the facts about the model that can be read from files on this machine; see `Model.facts`."""
         return ModelFacts()
+
+    def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
+        """Return the fields of the model's `config.json` if they are on this machine; otherwise an empty mapping.
+
+        Args:
+            cache_path: folder for downloads and conversions.
+            family: the family of the model.
+            tokenizer: the run's tokenizer, on which the vocabulary of random weights depends; `None`: their own.
+        """
+        return {}
 
     def least_parameters(self) -> int:
         """Return a lower bound of the number of parameters that is known without a download; 0 if none is known."""

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -17,7 +17,7 @@ from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem, Refusal, one_line
 from instruct_lab.files import user_path
 from instruct_lab.memory import check_memory
-from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.facts import ModelFacts, facts_of_folder, read_config
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_model import folder_model
 from instruct_lab.model.weights.gguf_header import facts_of_gguf, read_header, unread_part
@@ -140,6 +140,19 @@ class GGUF(Weights):
         if self.asset.path_sha256 is None:
             return ModelFacts()
         return facts_of_folder(_converted_folder(cache_path, self.asset.path_sha256) / "weights")
+
+    def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
+        """Read the header of the file or, for an asset, the `config.json` of the converted folder."""
+        if self.path is None:
+            assert self.asset is not None
+            pinned = self.asset.path_sha256
+            return {} if pinned is None else read_config(_converted_folder(cache_path, pinned) / "weights")
+        from transformers import AutoConfig
+
+        file = self.file(cache_path)
+        with gguf_errors(file, self._name):
+            config: dict[str, Any] = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name).to_dict()
+        return config
 
     def file(self, cache_path: Path) -> Path:
         """Return the path of the GGUF file; an asset is downloaded, verified and unpacked first."""

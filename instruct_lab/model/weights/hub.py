@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -14,7 +14,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
 from instruct_lab.hub import explain
-from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.facts import ModelFacts, facts_of_folder, read_config
 from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import weight_files
 from instruct_lab.model.weights.folder_model import folder_model
@@ -86,13 +86,26 @@ class Hub(Weights):
 
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the config or GGUF file in the Hub's cache; without such a file, they are unknown."""
+        file = self._cached(self.gguf_file or "config.json")
+        if file is None:
+            return ModelFacts()
+        return facts_of_folder(file.parent) if self.gguf_file is None else GGUF(path=str(file)).facts(cache_path)
+
+    def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
+        """Read the `config.json`, or the header of the GGUF file, in the Hub's cache."""
+        file = self._cached(self.gguf_file or "config.json")
+        if file is None:
+            return {}
+        if self.gguf_file is not None:
+            return GGUF(path=str(file)).read_architecture(cache_path, family)
+        return read_config(file.parent)
+
+    def _cached(self, name: str) -> Path | None:
+        """Return the path of one of the repository's files in the Hub's cache; `None` if it is not there."""
         import huggingface_hub
 
-        name = self.gguf_file or "config.json"
         file = huggingface_hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
-        if not isinstance(file, str):
-            return ModelFacts()
-        return facts_of_folder(Path(file).parent) if self.gguf_file is None else GGUF(path=file).facts(cache_path)
+        return Path(file) if isinstance(file, str) else None
 
     def _gguf(self) -> GGUF:
         return GGUF(path=str(self._gguf_path()))

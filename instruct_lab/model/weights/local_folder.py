@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -64,7 +64,7 @@ class LocalFolder(Weights):
             weight_files(self.folder, self.path, allow_pickle)
         except InstructLabError as error:
             reason = f"{error.what[0].lower()}{error.what[1:]}: {error.do}"
-            yield Problem(key="weights.path", value=self.path, reason=reason)
+            yield Problem(key="weights.path", value=self.path, reason=reason, kind="unavailable_here")
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Load the tokenizer in the folder."""
@@ -95,6 +95,10 @@ class LocalFolder(Weights):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the folder's config."""
         return facts_of_folder(self.folder)
+
+    def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
+        """Read the folder's `config.json`."""
+        return read_config(self.folder)
 
     def _check(self) -> None:
         for problem in self.problems():

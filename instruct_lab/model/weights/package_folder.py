@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import Regex, component
 from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
 from instruct_lab.model.byte_tokenizer import ENCODER_TOKENS
-from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.facts import ModelFacts, facts_of_folder, read_config
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_contents import weight_files
 from instruct_lab.model.weights.folder_model import folder_model
@@ -87,6 +88,10 @@ class PackageFolder(Weights):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the folder's config; until the folder is unpacked, all facts are unknown."""
         return facts_of_folder(self._unpacked_path(cache_path))
+
+    def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
+        """Read the folder's `config.json`, if the folder is unpacked."""
+        return read_config(self._unpacked_path(cache_path))
 
     def unpack(self, cache_path: Path) -> Path:
         """Unpack the folder into the cache, unless it is already there, and return its path.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -100,6 +101,11 @@ class Random(Weights):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the settings; settings left to transformers' defaults are unknown facts."""
         return facts_of_config({"model_type": self.architecture, **self.settings})
+
+    def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
+        """Return the configuration that the settings give, with the size of the tokenizer's vocabulary."""
+        config: dict[str, Any] = self._config(byte_tokenizer(family) if tokenizer is None else tokenizer).to_dict()
+        return config
 
     def _config(self, tokenizer: Any) -> Any:
         from transformers import CONFIG_MAPPING, AutoConfig

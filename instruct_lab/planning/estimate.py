@@ -1,0 +1,204 @@
+"""Estimate memory, computation, time and cost of a run on a device."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.callbacks import WeightAverage
+from instruct_lab.experiment import Experiment
+from instruct_lab.model.weights.library_calls import own_seed
+from instruct_lab.planning.device import Device
+from instruct_lab.planning.skeleton import build_skeleton
+from instruct_lab.planning.step import StepCost, StepSimulator, seconds
+from instruct_lab.planning.workload import Workload
+
+START_SECONDS = 20.0
+"""Assumed time to import libraries, read the prepared data and the weights, and to write the record."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The estimate of one run; all sizes and times are of one device.
+
+    Args:
+        device: name of the device.
+        devices: number of devices that share a step.
+        precision: Lightning's precision.
+        total_parameters: number of parameters.
+        trained_parameters: number of trained parameters.
+        memory: bytes of each part of memory at the moment of the peak.
+        peak_at: what is computed at that moment: `training` or `validation`.
+        usable_bytes: bytes that tensors can use on the device.
+        num_steps: optimizer steps; `None`: unknown.
+        tokens: tokens of all training examples, in all epochs.
+        target_tokens: the target tokens among them.
+        flops: floating-point operations of training, on all devices.
+        step_flops: floating-point operations of a usual micro-batch on one device.
+        times: seconds of each stage; empty if the number of steps is unknown.
+        assumptions: sentences on what is not known but assumed.
+    """
+
+    device: str
+    devices: int
+    precision: str
+    total_parameters: int
+    trained_parameters: int
+    memory: Mapping[str, int]
+    peak_at: str
+    usable_bytes: int
+    num_steps: int | None
+    tokens: int
+    target_tokens: int
+    flops: int
+    step_flops: int
+    times: Mapping[str, float]
+    assumptions: Sequence[str] = ()
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak of memory on each device."""
+        return sum(self.memory.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run fits into the memory of the device."""
+        return self.peak_bytes <= self.usable_bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """The duration of the run; `None` if the number of steps is unknown."""
+        return sum(self.times.values()) if self.times else None
+
+    def cost(self, price_per_hour: float) -> float | None:
+        """Return the cost of the run, with the price of one device for an hour."""
+        return None if self.seconds is None else self.seconds / 3600 * self.devices * price_per_hour
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as a dictionary."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["memory"], values["times"] = dict(self.memory), {k: round(v, 3) for k, v in self.times.items()}
+        more = {"peak_bytes": self.peak_bytes, "fits": self.fits, "seconds": self.seconds}
+        return {**values, "assumptions": list(self.assumptions), **more}
+
+
+def estimate(
+    experiment: Experiment,
+    workload: Workload,
+    device: Device,
+    *,
+    precision: str,
+    devices: int = 1,
+    tokenizer: Any = None,
+    cache_path: Path,
+) -> Estimate:
+    """Estimate a run.
+
+    Args:
+        experiment: the run's configuration.
+        workload: the batches and steps of the run.
+        device: the device that computes it.
+        precision: Lightning's precision.
+        devices: number of devices that share a step.
+        tokenizer: the run's tokenizer; `None` if it is not on this machine.
+        cache_path: folder for downloads and conversions.
+
+    Random numbers are not changed.
+
+    Raises:
+        InstructLabError: the model's architecture is not known.
+    """
+    with own_seed(0):
+        return _estimate(experiment, workload, device, precision, devices, tokenizer, cache_path)
+
+
+def _estimate(
+    experiment: Experiment,
+    workload: Workload,
+    device: Device,
+    precision: str,
+    devices: int,
+    tokenizer: Any,
+    cache_path: Path,
+) -> Estimate:
+    skeleton = build_skeleton(experiment, cache_path, tokenizer)
+    total, trained = skeleton.count_parameters()
+    averages = sum(isinstance(callback, WeightAverage) for callback in experiment.callbacks.values())
+    simulator = StepSimulator(experiment, skeleton, precision, averages + (devices > 1))
+    if experiment.tuning.trains:
+        usual = simulator.train(workload.usual, workload.micro_batches)
+        steps = {"training": [simulator.train(batch, workload.micro_batches) for batch in workload.largest]}
+    else:
+        usual = simulator.evaluate(workload.usual)
+        steps = {"training": [simulator.evaluate(batch) for batch in workload.largest]}
+    if workload.validation is not None:
+        steps["validation"] = [simulator.evaluate(workload.validation)]
+    peaks = {name: max(of, key=lambda step: step.peak_bytes) for name, of in steps.items()}
+    peak_at = max(peaks, key=lambda name: peaks[name].peak_bytes)
+    positions = _positions(workload.usual)
+    times: dict[str, float] = {}
+    if workload.num_steps is not None:
+        times = _times(simulator, workload, device, usual, positions, devices, trained)
+    scale = workload.positions / positions * devices
+    del simulator, skeleton
+    gc.collect()  # hooks and modules refer to each other
+    return Estimate(
+        device=device.name,
+        devices=devices,
+        precision=precision,
+        total_parameters=total,
+        trained_parameters=trained if experiment.tuning.trains else 0,
+        memory=peaks[peak_at].peak,
+        peak_at=peak_at,
+        usable_bytes=int(device.usable_bytes),
+        num_steps=workload.num_steps,
+        tokens=workload.tokens,
+        target_tokens=workload.target_tokens,
+        flops=round(usual.flops * scale) if experiment.tuning.trains else 0,
+        step_flops=usual.flops,
+        times=times,
+        assumptions=workload.assumptions,
+    )
+
+
+def _times(
+    simulator: StepSimulator,
+    workload: Workload,
+    device: Device,
+    usual: StepCost,
+    positions: int,
+    devices: int,
+    trained: int,
+) -> dict[str, float]:
+    """Compute the seconds of each stage: operations of usual batches, scaled to the number of positions."""
+    batch = workload.usual
+    forward = seconds(simulator.evaluate(batch).operations, device) / positions  # a position
+    times = {"start and end": START_SECONDS}
+    if workload.num_steps:
+        training = seconds(usual.operations, device) / positions * workload.positions
+        times["training"] = training + workload.num_steps * (
+            seconds(usual.update, device) + _exchange_seconds(device, devices, trained)
+        )
+    times["validation"] = forward * workload.validated
+    times["evaluation"] = forward * (workload.scored + workload.prompts)
+    if workload.answer_steps:
+        times["evaluation"] += workload.answer_steps * seconds(simulator.predict(workload.answer_rows), device)
+    return {name: value for name, value in times.items() if value}
+
+
+def _exchange_seconds(device: Device, devices: int, trained: int) -> float:
+    """Return the time of a step in which devices exchange gradients: a ring sends each twice, less its own share."""
+    if devices == 1 or device.interconnect_gigabytes_per_second is None:
+        return 0.0
+    return 2 * (devices - 1) / devices * 4 * trained / (device.interconnect_gigabytes_per_second * 1e9)
+
+
+def _positions(batch: Any) -> int:
+    """Return the positions that a model computes: of an encoder-decoder, those of both parts."""
+    if batch.packing is not None:
+        return int(batch.attention_mask.sum())
+    own = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0
+    return int(batch.input_ids.numel() + own)

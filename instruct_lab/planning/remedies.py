@@ -1,0 +1,98 @@
+"""Find the cheapest changes that make a run fit into the memory of a device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.check import Checked, check
+from instruct_lab.planning.estimate import Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """A change that makes a run fit.
+
+    Args:
+        overrides: what to add to the command line.
+        effect: what the change does besides saving memory.
+        estimate: the estimate of the changed run.
+    """
+
+    overrides: Sequence[str]
+    effect: str
+    estimate: Estimate
+
+
+def find_remedies(checked: Checked, found: Estimate, plan: Callable[[Checked], Estimate]) -> list[Remedy]:
+    """Return changes that make a run fit: first those that leave its results as they are, then by time.
+
+    Each change is tried for itself. If none suffices, the changes are added to each other, in the same order, until the
+    run fits.
+
+    Args:
+        checked: the config of the run.
+        found: its estimate.
+        plan: function that estimates a run.
+    """
+    candidates, typed = list(_candidates(checked.experiment, found)), checked.composition.overrides
+    remedies: list[Remedy] = []
+    for overrides, effect in candidates:
+        if remedies and effect == remedies[-1].effect:
+            continue  # a smaller batch than necessary
+        changed = _estimate(typed, overrides, plan)
+        if changed is not None and changed.fits:
+            remedies.append(Remedy(overrides, effect, changed))
+    if remedies:
+        return sorted(remedies, key=lambda one: (one.effect != SAME, one.estimate.seconds or 0.0))
+    together: list[str] = []
+    effects: list[str] = []
+    for overrides, effect in candidates:
+        before = _estimate(typed, merge(together, overrides), plan)
+        if before is None:
+            continue
+        together, effects = merge(together, overrides), [*effects, effect]
+        if before.fits:
+            return [Remedy(together, "; ".join(dict.fromkeys(effects)), before)]
+    return []
+
+
+SAME = "the same optimizer steps, computed in smaller parts"
+
+
+def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[str], str]]:
+    """Yield overrides that save memory, from the cheapest, with their further effect."""
+    held = found.memory["weights"] + found.memory["optimizer"] + found.memory["buffers"]
+    if held < found.usable_bytes:  # otherwise no batch is small enough
+        if found.peak_at == "validation":
+            yield ["evaluation.batch_tokens=512"], SAME
+        largest = experiment.batching.micro_batch
+        size = experiment.batching.batch_size if largest == "auto" else largest
+        while experiment.tuning.trains and experiment.objective.has_independent_examples and size > 1:
+            size //= 2
+            yield [f"batching.micro_batch={size}"], SAME
+    if held < found.usable_bytes and experiment.tuning.trains and not experiment.model.gradient_checkpointing:
+        yield ["model.gradient_checkpointing=true"], "the same results; activations are computed twice"
+    if experiment.tuning.is_adapter and experiment.model.dtype == "float32" and not experiment.model.is_quantized:
+        yield ["model.dtype=bfloat16"], "frozen weights are rounded to 16 bits"
+    if experiment.tuning.is_adapter and not experiment.model.is_quantized:
+        yield ["model.quantization=4bit"], "frozen weights are rounded to 4 bits, and products are slower"
+    if experiment.tuning.trains and not experiment.tuning.is_adapter:
+        yield ["optimizer=adamw_8bit"], "the optimizer's states are rounded to 8 bits"
+        yield ["tuning=lora"], "only adapters are trained"
+
+
+def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Join overrides; the later value of a key replaces the earlier one."""
+    keys = {override.partition("=")[0] for override in second}
+    return [*(override for override in first if override.partition("=")[0].lstrip("+") not in keys), *second]
+
+
+def _estimate(typed: Sequence[str], overrides: Sequence[str], plan: Callable[[Checked], Estimate]) -> Estimate | None:
+    """Estimate the changed run; return `None` if its config is refused."""
+    try:
+        return plan(check(merge(typed, overrides), is_for_another_machine=True).or_refuse())
+    except InstructLabError:
+        return None

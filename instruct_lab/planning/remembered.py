@@ -1,0 +1,41 @@
+"""Keep the estimates of configs in the cache, so that `check` can show them without computing them again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import read_json, write_json
+from instruct_lab.records.identity import config_hash
+
+FOLDER = "plans"
+
+
+def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
+    """Keep the description of an estimate; a cache that cannot be written keeps nothing.
+
+    Args:
+        config: the resolved config.
+        cache_path: folder for downloads and cached results.
+        line: the description.
+    """
+    with contextlib.suppress(OSError, InstructLabError):
+        file = _file(config, cache_path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"plan": line})
+
+
+def recall(config: Mapping[str, Any], cache_path: Path) -> str | None:
+    """Return the description of the last estimate of a config; `None` if it was never planned."""
+    with contextlib.suppress(OSError, ValueError, InstructLabError):
+        found = read_json(_file(config, cache_path))
+        if isinstance(found, dict) and isinstance(found.get("plan"), str):
+            return str(found["plan"])
+    return None
+
+
+def _file(config: Mapping[str, Any], cache_path: Path) -> Path:
+    return cache_path / FOLDER / f"{config_hash(dict(config))[:32]}.json"

@@ -1,0 +1,170 @@
+"""Execute training steps on tensors without values, in the order in which Lightning executes the real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from instruct_lab.batching import Batch
+from instruct_lab.experiment import Experiment
+from instruct_lab.planning.meter import Meter, Operation
+from instruct_lab.planning.optimizer_states import build_optimizer
+from instruct_lab.planning.skeleton import Skeleton
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
+"""The parts of memory: frozen and trained weights; gradients of trained weights; states of the optimizer; what the
+backward pass needs, and intermediate results; scores over the vocabulary; buffers, batches and averages of weights."""
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Lightning's precisions that compute in 16 bits and keep the weights as they are."""
+WHOLE = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+"""Lightning's precisions that also convert the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """The cost of one step.
+
+    Args:
+        peak: bytes of each part of memory at the moment of the peak.
+        operations: the operations of one batch, forward and backward.
+        update: the operations of the optimizer's update.
+    """
+
+    peak: dict[str, int]
+    operations: Sequence[Operation]
+    update: Sequence[Operation] = ()
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak of memory."""
+        return sum(self.peak.values())
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of products, forward and backward, of one batch."""
+        return sum(operation.flops for operation in self.operations)
+
+
+class StepSimulator:
+    """Executes steps of one run; the optimizer's states and the gradients stay between them.
+
+    Args:
+        experiment: the run's configuration.
+        skeleton: the run's models, without values.
+        precision: Lightning's precision.
+        extra_copies: copies of the trained weights that callbacks or the strategy keep.
+    """
+
+    def __init__(self, experiment: Experiment, skeleton: Skeleton, precision: str, extra_copies: int = 0) -> None:
+        self._experiment, self._skeleton, self._precision = experiment, skeleton, precision
+        self._model = skeleton.loaded.model
+        if precision in WHOLE:
+            self._model.to(WHOLE[precision])
+        self._meter = Meter(skeleton.vocabulary)
+        models = [self._model] if skeleton.teacher is None else [self._model, skeleton.teacher]
+        for model in models:
+            for parameter in model.parameters():
+                self._meter.hold(parameter, "weights")
+            for buffer in model.buffers():
+                self._meter.hold(buffer, "buffers")
+        self._trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        self._kept = [torch.empty_like(p) for _ in range(extra_copies) for p in self._trained]
+        for tensor in self._kept:
+            self._meter.hold(tensor, "buffers")
+        for parameter in self._trained:
+            parameter.register_post_accumulate_grad_hook(self._hold_gradient)
+        factor = experiment.tuning.learning_rate_factor
+        with self._meter, self._meter.phase("optimizer"):
+            self._optimizer: Any = build_optimizer(experiment.optimizer, self._model.named_parameters(), factor)
+
+    def _hold_gradient(self, parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        self._meter.hold(parameter.grad, "gradients")
+
+    def train(self, batch: Batch, micro_batches: int = 1) -> StepCost:
+        """Execute one optimizer step.
+
+        Args:
+            batch: each batch of the step; it is divided as `batching.micro_batch` says.
+            micro_batches: number of batches of the step.
+        """
+        self._model.train()
+        meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
+        largest = self._experiment.batching.micro_batch
+        size = batch.num_examples if largest == "auto" else largest
+        with meter:
+            self._optimizer.zero_grad()
+            for part in [part for _ in range(micro_batches) for part in batch.parts(size)]:
+                with self._autocast():
+                    loss = self._experiment.objective.loss(self._model, part, self._skeleton.teacher)
+                loss.sums.sum().backward()
+                del loss
+            operations, meter.operations = meter.operations, []
+            with meter.phase("optimizer"):
+                gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+                torch._foreach_mul_(gradients, 0.5)
+                torch.nn.utils.get_total_norm(gradients)
+                del gradients
+                if clip:
+                    torch.nn.utils.clip_grad_norm_(self._trained, float(clip))
+                self._optimizer.step()
+        return StepCost(self._peak(), operations[: len(operations) // micro_batches], meter.operations)
+
+    def evaluate(self, batch: Batch) -> StepCost:
+        """Execute one validation step, between two training steps."""
+        self._model.eval()
+        meter = self._start(batch)
+        with meter, torch.no_grad(), self._autocast():
+            self._experiment.objective.loss(self._model, batch, self._skeleton.teacher)
+        return StepCost(self._peak(), meter.operations)
+
+    def predict(self, rows: int) -> Sequence[Operation]:
+        """Return the operations of generating one token in each of some rows, but for reading the cache."""
+        self._model.eval()
+        ids = torch.full((rows, 1), 3)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self._skeleton.loaded.family == "encoder-decoder":
+            inputs["decoder_input_ids"] = ids
+        meter = self._meter
+        meter.operations = []
+        with meter, torch.no_grad(), self._autocast():
+            self._model(**inputs, use_cache=False)
+        return meter.operations
+
+    def _start(self, batch: Batch) -> Meter:
+        meter = self._meter
+        meter.operations = []
+        for field in dataclasses.fields(batch):
+            value = getattr(batch, field.name)
+            if isinstance(value, torch.Tensor):
+                meter.hold(value, "buffers")
+        meter.reset_peak()
+        return meter
+
+    def _peak(self) -> dict[str, int]:
+        return {part: self._meter.peak[part] for part in PARTS}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        dtype = AUTOCAST.get(self._precision)
+        return contextlib.nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
+
+
+def seconds(operations: Iterable[Operation], device: Any) -> float:
+    """Return the time that operations take on a device, one after another.
+
+    Each takes as long as its arithmetic, its memory traffic or its launch, whichever is longest.
+
+    Args:
+        operations: the operations.
+        device: a `Device`.
+    """
+    bandwidth = device.gigabytes_per_second * 1e9
+    least = device.microseconds_per_operation / 1e6
+    return sum(
+        max(operation.flops / device.flops_per_second(operation.width), operation.moved / bandwidth, least)
+        for operation in operations
+    )

@@ -1,0 +1,71 @@
+"""Measure a device of this machine: the speed of products, of copies and of small operations."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+from instruct_lab.memory import free_memory
+from instruct_lab.planning.device import GIB, THIS_MACHINE, Device, Precision
+
+UNKNOWN_MEMORY = 16 * GIB
+"""Memory that is assumed if the system does not report it."""
+REPEATS = 5
+
+
+@functools.cache
+def measure_this_machine(kind: str = "cpu") -> Device:
+    """Measure the processor (`cpu`, with torch's current number of threads) or the first GPU (`cuda`), in a second."""
+    import torch
+
+    is_gpu = kind == "cuda"
+    size = 4096 if is_gpu else 768
+
+    def products(dtype: torch.dtype) -> float:
+        left, right = (
+            torch.randn(512, size, device=kind, dtype=dtype),
+            torch.randn(size, size, device=kind, dtype=dtype),
+        )
+        return 2 * 512 * size * size / _seconds(lambda: torch.mm(left, right), 20 if is_gpu else 1) / 1e12
+
+    source = torch.randn(64 * 2**20 if is_gpu else 4 * 2**20, device=kind)  # larger than the caches
+    target = torch.empty_like(source)
+    copied = 2 * source.numel() * 4 / _seconds(lambda: torch.mul(source, 1.5, out=target))
+    small = torch.randn(8, device=kind)
+    teraflops: dict[Precision, float] = {"float32": products(torch.float32)}
+    if is_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+        teraflops["bfloat16"] = products(torch.bfloat16)
+    free = torch.cuda.get_device_properties(0).total_memory if is_gpu else free_memory()
+    threads = f"the CPU of this machine, {torch.get_num_threads()} threads"
+    return Device(
+        name=THIS_MACHINE if kind == "cpu" else kind,
+        label=torch.cuda.get_device_name(0) if is_gpu else threads,
+        memory_gib=(UNKNOWN_MEMORY if free is None else free) / GIB,
+        reserved_gib=0.6 if is_gpu else 0.0,
+        teraflops=teraflops,
+        gigabytes_per_second=copied / 1e9,
+        reached_share=1.0,  # the measurement is of what products reach
+        microseconds_per_operation=max(1.0, 1e6 * _seconds(lambda: small * 1.5, count=200)),
+        kind="gpu" if is_gpu else "cpu",
+    )
+
+
+def _seconds(run: Callable[[], object], count: int = 1) -> float:
+    """Return the median time of one call, after a first call that is not measured."""
+    import torch
+
+    def wait() -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    run()
+    wait()
+    found = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        for _ in range(count):
+            run()
+        wait()
+        found.append((time.perf_counter() - started) / count)
+    return sorted(found)[REPEATS // 2]

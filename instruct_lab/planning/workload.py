@@ -1,0 +1,138 @@
+"""What a run computes: its batches, steps and evaluations."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.experiment import Experiment
+from instruct_lab.planning.device import Device
+
+if TYPE_CHECKING:
+    from instruct_lab.batching import Batch, Example
+
+ASSUMED_TOKENS = 1024
+"""Length of an example that is assumed if neither the data nor a limit is known."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The batches and steps of a run on one of its devices.
+
+    A position is a token or padding: every position of a batch is computed.
+
+    Args:
+        num_steps: optimizer steps of the run; `None`: unknown without the data.
+        micro_batches: micro-batches of an optimizer step.
+        num_batches: training micro-batches of the run.
+        positions: positions of all these micro-batches.
+        tokens: tokens of the training examples, on all devices, in all epochs.
+        target_tokens: the target tokens among them.
+        usual: a micro-batch with about the mean number of positions.
+        largest: the micro-batches with the most positions and with the most target tokens.
+        validation: the largest validation batch; `None` if nothing is validated.
+        validated: positions of all validation batches, in all validations.
+        scored: positions of the batches in which likelihoods are computed, before and after training.
+        prompts: positions of the batches of prompts that are answered, before, during and after training.
+        answer_steps: tokens that are generated one after another, each for a whole batch.
+        answer_rows: usual number of prompts that are answered together.
+        assumptions: sentences on what is not known but assumed.
+    """
+
+    num_steps: int | None
+    micro_batches: int
+    num_batches: int
+    positions: int
+    tokens: int
+    target_tokens: int
+    usual: Batch
+    largest: Sequence[Batch]
+    validation: Batch | None = None
+    validated: int = 0
+    scored: int = 0
+    prompts: int = 0
+    answer_steps: int = 0
+    answer_rows: int = 1
+    assumptions: Sequence[str] = ()
+
+
+def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
+    """Return the configuration whose steps are executed for a plan.
+
+    On GPUs, whether computing shared prefixes once pays is decided by the GPU at run time; a plan leaves them out, so
+    that it gives upper limits of memory and time.
+    """
+    batching: Any = experiment.batching
+    if device.kind == "cpu" or getattr(batching, "share_prefix", "off") == "off":
+        return experiment
+    return dataclasses.replace(experiment, batching=dataclasses.replace(batching, share_prefix="off"))
+
+
+def micro_batches(experiment: Experiment) -> int:
+    """Return the number of micro-batches of an optimizer step."""
+    return int(experiment.trainer.arguments.get("accumulate_grad_batches", 1))
+
+
+def num_steps(experiment: Experiment, batches: int | None) -> int | None:
+    """Return the optimizer steps of a run; `None` if they depend on the data and this is not known.
+
+    Args:
+        experiment: the run's configuration.
+        batches: micro-batches of one epoch; `None`: unknown.
+    """
+    arguments = experiment.trainer.arguments
+    epochs, steps = arguments.get("max_epochs"), arguments.get("max_steps", -1)
+    bounds = [steps] if steps is not None and steps >= 0 else []
+    if epochs is not None and epochs >= 0 and batches is not None:
+        bounds.append(epochs * math.ceil(batches / micro_batches(experiment)))
+    return min(bounds) if bounds else None
+
+
+def assumed_workload(experiment: Experiment, reason: str) -> Workload:
+    """Return a workload of examples that are as long as `batching.max_tokens` permits.
+
+    Args:
+        experiment: the run's configuration.
+        reason: why the data is not known.
+    """
+    batching, steps = experiment.batching, num_steps(experiment, None)
+    length = batching.max_tokens or ASSUMED_TOKENS
+    batch = batching.divisible_batch([synthetic_example(experiment, length, i) for i in range(batching.batch_size)], 0)
+    count = micro_batches(experiment)
+    rows = len(batch.input_ids)
+    targets = int((batch.labels != -100).sum())
+    batches = count * (steps or 0)
+    return Workload(
+        num_steps=steps,
+        micro_batches=count,
+        num_batches=batches,
+        positions=batches * rows * length,
+        tokens=batches * rows * length,
+        target_tokens=batches * targets,
+        usual=batch,
+        largest=[batch],
+        assumptions=[
+            f"every example has {length:,} tokens, half of them target tokens, because {reason}",
+            "nothing is evaluated",
+            *([] if steps is not None else ["the number of steps is unknown: set trainer.max_steps for time and cost"]),
+        ],
+    )
+
+
+def synthetic_example(experiment: Experiment, length: int, index: int) -> Example:
+    """Return an example of a length in the layout that the run's objective reads; half its tokens are targets."""
+    from instruct_lab.batching import IGNORED, Example
+
+    half, token = length // 2, 3 + index % 64
+    ids = [token] * length  # another token in each row, so that rows share no prefix
+    labels: list[int] = [IGNORED] * (length - half) + [token] * half
+    if experiment.model.family == "encoder-decoder":
+        labels = [token] * half
+    reads: Any = experiment.objective.reads
+    if reads == "pairs":
+        return Example(ids, labels, str(index), "", rejected=Example(ids, labels, str(index)), reference=(0.0, 0.0))
+    if reads == "labels":
+        return Example(ids, labels, str(index), "", desirable=index % 2 == 0)
+    return Example(ids, labels, str(index), "")

@@ -1,0 +1,134 @@
+"""Estimate a whole sweep on a device: time and cost of all its runs, and the largest memory among them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from instruct_lab.cache import describe
+from instruct_lab.experiment.check import Checked
+from instruct_lab.files import user_path
+from instruct_lab.model.hardware import no_gpu
+from instruct_lab.planning.device import Device
+from instruct_lab.planning.estimate import Estimate
+from instruct_lab.progress import format_seconds
+from instruct_lab.sweep.launchers import Processes, Shared
+from instruct_lab.sweep.plan import Plan
+from instruct_lab.training.plan import plan_checked
+
+MAX_PLANNED = 12
+"""Number of different runs that are planned; the others are assumed to take the mean time."""
+
+MIN_PARAMETERS = 5_000_000
+"""Sweeps of smaller models are not planned before they start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepTotal:
+    """The estimate of a sweep.
+
+    Args:
+        num_runs: number of its runs.
+        estimates: the estimates of its different runs, keyed by their overrides.
+        seconds: duration of all runs, one after another; `None` if a number of steps is unknown.
+        assumptions: sentences on what is not known but assumed.
+    """
+
+    num_runs: int
+    estimates: dict[tuple[str, ...], Estimate]
+    seconds: float | None
+    assumptions: Sequence[str] = ()
+
+    @property
+    def largest(self) -> Estimate:
+        """The estimate with the largest peak of memory."""
+        return max(self.estimates.values(), key=lambda found: found.peak_bytes)
+
+    def cost(self, price_per_hour: float) -> float | None:
+        """Return the cost of all runs, with the price of one device for an hour."""
+        return None if self.seconds is None else self.seconds / 3600 * self.largest.devices * price_per_hour
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as a dictionary."""
+        return {
+            "num_runs": self.num_runs,
+            "seconds": self.seconds,
+            "peak_bytes": self.largest.peak_bytes,
+            "fits": self.largest.fits,
+            "assumptions": list(self.assumptions),
+            "runs": [{"overrides": list(key), **found.to_json()} for key, found in self.estimates.items()],
+        }
+
+
+def estimate_sweep(
+    planned: Plan, device: Device, devices: int | None = None, max_planned: int = MAX_PLANNED
+) -> SweepTotal:
+    """Estimate all runs of a sweep; runs that differ only in the seed, the learning rate or the like count as equal.
+
+    Args:
+        planned: the checked sweep.
+        device: the device that computes the runs.
+        devices: number of devices of a run; `None`: as many as `trainer.devices` says, or one.
+        max_planned: number of different runs that are planned.
+
+    Raises:
+        InstructLabError: the architecture of a model is not known.
+    """
+    different: dict[str, tuple[tuple[str, ...], Checked]] = {}
+    keys = []
+    for overrides, checked in planned.checked.items():
+        key = _cost_key(checked)
+        keys.append(key)
+        different.setdefault(key, (overrides, checked))
+    found: dict[str, Estimate] = {}
+    for key in list(different)[:max_planned]:
+        found[key] = plan_checked(different[key][1], device, devices, remedies=False).estimate
+    runs = planned.num_points * planned.settings.seeds
+    times = [found[key].seconds for key in keys if key in found]
+    known = [one for one in times if one is not None]
+    seconds = sum(known) / len(known) * runs if len(known) == len(times) else None
+    assumptions = [text for one in found.values() for text in one.assumptions]
+    if len(times) < planned.num_points:
+        assumptions.append(f"all {planned.num_points} points take the mean time of {len(times)}")
+    estimates = {different[key][0]: one for key, one in found.items()}
+    return SweepTotal(runs, estimates, seconds, list(dict.fromkeys(assumptions)))
+
+
+def _cost_key(checked: Checked) -> str:
+    """Return a text that is equal for runs with the same memory and computation."""
+    experiment = checked.experiment
+    parts: dict[str, Any] = {
+        name: describe(getattr(experiment, name))
+        for name in ("data", "preprocessing", "template", "batching", "model", "tuning", "objective", "evaluation")
+    }
+    arguments = {name: value for name, value in experiment.trainer.arguments.items() if name != "gradient_clip_val"}
+    parts["others"] = [type(experiment.optimizer).__name__, arguments, sorted(experiment.active_metrics)]
+    parts["generation"] = describe(experiment.generation)
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def describe_total(planned: Plan) -> str | None:
+    """Describe the time and memory of a sweep on this machine, before it starts.
+
+    Nothing is described for runs on other machines, for tiny models, whose runs are shorter than a plan, and for runs
+    that cannot be planned.
+    """
+    from instruct_lab.model.facts import least_parameters
+    from instruct_lab.planning.architecture import architecture
+    from instruct_lab.planning.report import memory_text
+    from instruct_lab.planning.this_machine import measure_this_machine
+
+    if not isinstance(planned.launcher, Shared | Processes):
+        return None
+    try:
+        experiment = next(iter(planned.checked.values())).experiment
+        fields = architecture(experiment.model, user_path(experiment.cache_path))
+        if least_parameters(fields) < MIN_PARAMETERS:
+            return None
+        total = estimate_sweep(planned, measure_this_machine("cpu" if no_gpu() else "cuda"), max_planned=2)
+    except Exception:  # an operation without fake tensors, for example: the sweep itself can go on
+        return None
+    time = "" if total.seconds is None else f"about {format_seconds(total.seconds)} one after another; "
+    return f"planned: {total.num_runs:,} runs, {time}{memory_text(total.largest)}"

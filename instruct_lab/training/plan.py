@@ -1,0 +1,123 @@
+"""Plan a run: prepare its data, and estimate its memory, time and cost on a device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.data import Audit
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.check import Checked
+from instruct_lab.files import user_path
+from instruct_lab.planning.device import Device
+from instruct_lab.planning.estimate import Estimate, estimate
+from instruct_lab.planning.remedies import Remedy, find_remedies
+from instruct_lab.planning.workload import Workload, assumed_workload, planned_experiment
+from instruct_lab.progress import stage
+from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.workload import measure_workload
+from instruct_lab.training.workspace import Workspace
+
+PRECISION = "trainer.precision"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """The plan of a run.
+
+    Args:
+        estimate: its estimate.
+        remedies: changes that make it fit, cheapest first; empty if it fits, or if no known change suffices.
+    """
+
+    estimate: Estimate
+    remedies: Sequence[Remedy] = ()
+
+
+def plan_checked(checked: Checked, device: Device, devices: int | None = None, *, remedies: bool = True) -> RunPlan:
+    """Plan one run.
+
+    Args:
+        checked: the checked config, which has no problems.
+        device: the device that computes the run.
+        devices: number of devices; `None`: as many as `trainer.devices` says, or one.
+        remedies: whether to search for changes if the run does not fit.
+
+    Raises:
+        InstructLabError: the architecture of the model is not known.
+    """
+    count = devices or _devices(checked.experiment)
+    measure = read_data(checked.experiment, device, count)
+
+    def plan(checked: Checked) -> Estimate:
+        experiment = planned_experiment(checked.experiment, device)
+        workload, tokenizer = measure(experiment)
+        return estimate(
+            experiment,
+            workload,
+            device,
+            precision=precision_on(checked, device),
+            devices=count,
+            tokenizer=tokenizer,
+            cache_path=user_path(experiment.cache_path),
+        )
+
+    with stage("executing the steps of the run without values"):
+        found = plan(checked)
+    if found.fits or not remedies:
+        return RunPlan(found)
+    with stage("looking for changes that make the run fit"):
+        return RunPlan(found, find_remedies(checked, found, plan))
+
+
+def precision_on(checked: Checked, device: Device) -> str:
+    """Return Lightning's precision on a device: the one that the config sets, or the one that suits the device."""
+    set_by_user = checked.experiment.trainer.arguments.get("precision")
+    return device.precision if PRECISION in checked.composition.derived else str(set_by_user or device.precision)
+
+
+def _devices(experiment: Experiment) -> int:
+    devices = experiment.trainer.arguments.get("devices")
+    return devices if isinstance(devices, int) and devices > 0 else 1
+
+
+def read_data(experiment: Experiment, device: Device, devices: int) -> Callable[[Experiment], tuple[Workload, Any]]:
+    """Prepare a run's data; return a function that measures the workload of this run or of one with the same data.
+
+    If the tokenizer or the data is not on this machine and cannot be downloaded, or the tokenizer is in the same file
+    as the weights, which are not downloaded for a plan, the lengths of examples are assumed.
+
+    Args:
+        experiment: the run's configuration.
+        device: the device that computes the run.
+        devices: number of devices that share a step.
+    """
+    cache_path, reason, data, tokenizer = user_path(experiment.cache_path), "", None, None
+    if not _has_tokenizer(experiment, cache_path):
+        reason = "its tokenizer is in the file of the weights, which is not on this machine"
+    else:
+        try:
+            tokenizer = Workspace(experiment).tokenizer
+            data = InstructionData(experiment, tokenizer, cache_path, Audit())
+        except InstructLabError as error:
+            missing = "the tokenizer" if tokenizer is None else "the data"
+            reason = f"{missing} is not on this machine: {error.what[0].lower()}{error.what[1:].rstrip('.')}"
+
+    def measure(of: Experiment) -> tuple[Workload, Any]:
+        if data is None:
+            return assumed_workload(of, reason), tokenizer
+        return measure_workload(of, data, tokenizer, device, devices), tokenizer
+
+    return measure
+
+
+def _has_tokenizer(experiment: Experiment, cache_path: Path) -> bool:
+    """Whether the tokenizer can be read without downloading weights."""
+    from instruct_lab.model.weights import GGUF, Hub, PackageFolder
+
+    weights = experiment.model.weights
+    in_weights = isinstance(weights, GGUF | PackageFolder) or (isinstance(weights, Hub) and weights.gguf_file)
+    return not in_weights or bool(weights.read_architecture(cache_path, experiment.model.family))

@@ -1,0 +1,176 @@
+"""Measure what a run will compute, from its prepared data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.batching import Batch, Example
+from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.settled import settle_answers
+from instruct_lab.generation.generation import MAX_ROWS
+from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, ValueMetric
+from instruct_lab.model.token_budget import tokens_in_memory
+from instruct_lab.planning.device import GIB, Device
+from instruct_lab.planning.workload import Workload, micro_batches, num_steps
+from instruct_lab.training.batch_counts import count_batches
+from instruct_lab.training.datamodule import InstructionData
+
+if TYPE_CHECKING:
+    import numpy
+
+MAX_EPOCHS = 4
+"""Number of epochs whose batches are examined; the examples of later epochs are in another order only."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """The batches of a split, as the indices of their examples and their numbers of positions and target tokens."""
+
+    batches: list[numpy.ndarray]
+    positions: numpy.ndarray
+    targets: numpy.ndarray
+
+
+def measure_workload(
+    experiment: Experiment, data: InstructionData, tokenizer: Any, device: Device, devices: int = 1
+) -> Workload:
+    """Measure the batches, steps and evaluations of a run.
+
+    Args:
+        experiment: the run's configuration.
+        data: the prepared data.
+        tokenizer: the run's tokenizer.
+        device: the device that computes the run.
+        devices: number of devices that share a step.
+    """
+    import numpy as np
+
+    arguments, train = experiment.trainer.arguments, data.examples["train"]
+    orders = [_training_order(experiment, data, devices, epoch) for epoch in range(min(MAX_EPOCHS, _epochs(arguments)))]
+    per_epoch = count_batches(arguments.get("limit_train_batches"), len(orders[0].batches))
+    steps, micro = num_steps(experiment, per_epoch), micro_batches(experiment)
+    assert steps is not None
+    num_batches = min(steps * micro, max(1, per_epoch) * _epochs(arguments))
+    passes = num_batches / len(orders[0].batches)  # over the training examples
+    mean = float(np.mean(orders[0].positions[:per_epoch]))
+
+    def batch(order: _Order, index: int, split: str = "train") -> Batch:
+        examples = data.examples[split]
+        chosen = [_complete(data.corrupt(examples[int(i)], random.Random(int(i)))) for i in order.batches[index]]
+        return experiment.batching.divisible_batch(chosen, tokenizer.pad_token_id)
+
+    usual = int(np.argmin(np.abs(orders[0].positions - mean)))
+    candidates = {(e, int(np.argmax(of))) for e, order in enumerate(orders) for of in (order.positions, order.targets)}
+    by_size = sorted(candidates, key=lambda one: -orders[one[0]].positions[one[1]])
+    most_targets = max(candidates, key=lambda one: orders[one[0]].targets[one[1]])
+    largest = dict.fromkeys([by_size[0], most_targets])
+    validations = _num_validations(arguments, per_epoch, num_batches)
+    validation, validated = None, 0
+    if len(data.examples.get("validation") or ()) and validations:
+        limit = experiment.evaluation.batch_tokens
+        memory = int(device.memory_gib * GIB)
+        limit = limit or tokens_in_memory("cuda" if device.kind == "gpu" else "cpu", memory)
+        examples = data.examples["validation"]
+        order = _order(experiment, examples, experiment.batching.evaluation_batches(examples, limit, devices), devices)
+        count = count_batches(arguments.get("limit_val_batches"), len(order.batches))
+        validated = validations * int(order.positions[:count].sum())
+        if count:
+            validation = batch(order, int(np.argmax(order.positions[:count])), "validation")
+    return Workload(
+        num_steps=steps,
+        micro_batches=micro,
+        num_batches=num_batches,
+        positions=round(mean * num_batches),
+        tokens=round(float(train.lengths.sum()) * passes),
+        target_tokens=round(float(train.target_lengths.sum()) * passes),
+        usual=batch(orders[0], usual),
+        largest=[batch(orders[epoch], index) for epoch, index in largest],
+        validation=validation,
+        validated=validated,
+        **_evaluation(experiment, data, validations if validation is not None else 0, devices),
+    )
+
+
+def _epochs(arguments: Any) -> int:
+    epochs = arguments.get("max_epochs")
+    return 10**6 if epochs is None or epochs < 0 else max(1, int(epochs))
+
+
+def _complete(example: Example) -> Example:
+    """Add log-probabilities of the base model, which do not exist before a run, to a pair."""
+    return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
+
+
+def _training_order(experiment: Experiment, data: InstructionData, devices: int, epoch: int) -> _Order:
+    examples, size = data.examples["train"], experiment.batching.batch_size * devices
+    loader = experiment.batching.loader(examples, seed=experiment.seed, pad_token_id=0, world_size=devices)
+    order = loader.order(epoch)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    return _order(experiment, examples, batches, devices)
+
+
+def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarray], devices: int) -> _Order:
+    """Measure one device's share of the batches; every sequence of a batch is padded to its longest one."""
+    import numpy as np
+
+    shares = [batch[::devices] for batch in batches]
+    widths, targets = experiment.batching.widths(examples), examples.target_lengths
+    sides = 2 if experiment.objective.reads == "pairs" else 1
+    if experiment.batching.packing is not None:
+        positions = np.array([int(widths[share].sum()) for share in shares])
+        return _Order(shares, positions, np.array([sides * int(targets[share].sum()) for share in shares]))
+    return _Order(
+        shares,
+        np.array([len(share) * int(widths[share].max(axis=0).sum()) for share in shares]),
+        np.array([sides * int(targets[share].sum()) for share in shares]),
+    )
+
+
+def _num_validations(arguments: Any, per_epoch: int, num_batches: int) -> int:
+    """Return how often the run validates."""
+    interval, every = arguments.get("val_check_interval", 1.0), arguments.get("check_val_every_n_epoch", 1) or 1
+    if interval is None or isinstance(interval, float):
+        batches = max(1, math.floor(per_epoch * (1.0 if interval is None else interval)))
+    else:
+        batches = max(1, int(interval))
+    return num_batches // batches // every
+
+
+def _evaluation(experiment: Experiment, data: InstructionData, validations: int, devices: int) -> dict[str, Any]:
+    """Count the positions and tokens that evaluation computes on each device.
+
+    The base model is assumed to answer up to the limit, and the tuned model as briefly as the references. Answers that
+    have ended leave their batch.
+    """
+    evaluation, metrics = experiment.evaluation, experiment.active_metrics.values()
+    settled, _ = settle_answers(experiment, data.answer_lengths, None)
+    limit, together = settled.generation.max_new_tokens or 0, MAX_ROWS
+    answers = experiment.cannot_answer is None and any(isinstance(metric, AnswerMetric) for metric in metrics)
+    likelihoods = any(isinstance(metric, LikelihoodMetric | ValueMetric) for metric in metrics)
+    systems = 2 if evaluation.before else 1
+    scored = prompts = steps = tokens = 0
+    for split in evaluation.splits:
+        examples = data.examples.get(split)
+        if examples is None or not len(examples):
+            continue
+        sources = len(data.sources(split)) if experiment.reports_by_source else 1
+        count = min(len(examples), (evaluation.max_examples or len(examples)) * sources) / devices
+        length = float(examples.lengths.mean())
+        scored += round(systems * count * length) if likelihoods else 0
+        if answers:
+            usual = float(examples.target_lengths.mean())
+            prompts += round(systems * count * max(1.0, length - usual))
+            steps += systems * math.ceil(count / together) * limit
+            tokens += round(count * (min(limit, usual) + (systems - 1) * limit))
+    if answers and evaluation.during_examples and validations:
+        examples = data.examples["validation"]
+        count = min(evaluation.during_examples, len(examples))
+        prompts += round(validations * count * float(examples.lengths.mean()))
+        steps += validations * math.ceil(count / together) * limit
+        tokens += round(validations * count * min(limit, float(examples.target_lengths.mean())))
+    rows = max(1, round(tokens / max(1, steps)))
+    return {"scored": scored, "prompts": prompts, "answer_steps": steps, "answer_rows": rows}

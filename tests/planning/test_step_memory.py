@@ -1,0 +1,65 @@
+"""Predicted memory and FLOPs against torch's allocator and FLOP counter, on real steps of tiny models."""
+
+import pytest
+from support import measured_steps as accuracy
+
+SIZE = "hidden_size: 64, num_hidden_layers: 3, num_attention_heads: 4, intermediate_size: 192"
+DECODER = [
+    "model=tiny_random",
+    f"model.weights.settings={{{SIZE}, max_position_embeddings: 512, vocab_size: 1024}}",
+]
+ENCODER = ["model=tiny_encoder", f"model.weights.settings={{{SIZE}, vocab_size: 1024}}", "objective=masked"]
+PAIRS = [*DECODER, "tuning=lora", "objective=dpo", "objective.reference=adapters_off", "data=local_preference"]
+CASES = {
+    "LoRA": ([*DECODER, "tuning=lora"], "plain"),
+    "full, checkpointing, two micro-batches": (
+        [*DECODER, "tuning=full", "model.gradient_checkpointing=true", "trainer.accumulate_grad_batches=2"],
+        "plain",
+    ),
+    "pairs": (PAIRS, "pairs"),
+    "masked encoder": ([*ENCODER, "tuning=full"], "masked"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_the_predicted_peak_is_that_of_the_allocator(name, tmp_path):
+    overrides, kind = CASES[name]
+    experiment = accuracy.experiment_of(overrides, tmp_path)
+    batch = accuracy.batch_of(experiment, kind)
+    predicted, _ = accuracy.predict(experiment, batch)
+    measured, _ = accuracy.measure(experiment, batch, tmp_path)
+    assert predicted == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.slow
+def test_the_predicted_flops_are_those_of_torchs_counter(tmp_path):
+    experiment = accuracy.experiment_of([*DECODER, "tuning=lora", "model.attention=eager"], tmp_path)
+    batch = accuracy.batch_of(experiment, "plain")
+    _, predicted = accuracy.predict(experiment, batch)
+    _, counted = accuracy.measure(experiment, batch, tmp_path)
+    assert predicted == pytest.approx(counted, rel=0.02)
+
+
+def test_flops_of_a_step_follow_from_the_parameters(tmp_path):
+    """A forward pass multiplies each position by each weight of a linear layer, a backward pass twice."""
+    experiment = accuracy.experiment_of([*DECODER, "tuning=full"], tmp_path)
+    batch = accuracy.batch_of(experiment, "plain")
+    _, predicted = accuracy.predict(experiment, batch)
+    positions, (targets, width) = batch.input_ids.numel(), (int((batch.labels != -100).sum()), 64)
+    layers = 3 * (4 * width * width + 3 * width * 192)
+    products = 6 * (positions * layers + targets * width * 1024)
+    attention = 3 * 3.5 * 4 * len(batch.input_ids) * batch.input_ids.shape[1] ** 2 * width  # q·k and weights·v
+    assert predicted == pytest.approx(products + attention, rel=0.03)
+
+
+def test_nothing_is_allocated_for_the_weights(tmp_path):
+    """The skeleton of a 7B model has its parameters, and no memory for them."""
+    from instruct_lab.experiment.check import check
+    from instruct_lab.planning.skeleton import build_skeleton
+
+    experiment = check(["model=qwen2_5_7b_hub", "tracker=none"], is_for_another_machine=True).experiment
+    skeleton = build_skeleton(experiment, tmp_path, None)
+    total, trained = skeleton.count_parameters()
+    assert total - trained == 7_615_616_512
+    assert all(parameter.untyped_storage().device.type == "meta" for parameter in skeleton.loaded.model.parameters())

@@ -1,0 +1,26 @@
+"""The estimate of a whole sweep."""
+
+import pytest
+
+from instruct_lab.planning.catalogue import find_device
+from instruct_lab.sweep import total
+from instruct_lab.sweep.plan import plan
+
+
+@pytest.mark.slow
+def test_runs_that_cost_the_same_are_planned_once_and_the_total_counts_all(lab, tiny):
+    planned = plan([*tiny, "tuning.r=2,4", "optimizer.lr=1e-3,2e-3", "sweep.seeds=3"])
+    found = total.estimate_sweep(planned, find_device("t4"))
+    assert found.num_runs == 2 * 2 * 3
+    assert len(found.estimates) == 2
+    assert found.seconds == pytest.approx(6 * sum(one.seconds for one in found.estimates.values()))
+    assert found.largest.trained_parameters == max(one.trained_parameters for one in found.estimates.values())
+    assert found.cost(3600.0) == pytest.approx(found.seconds)
+
+
+@pytest.mark.slow
+def test_a_sweep_describes_its_total_before_it_starts_unless_its_model_is_tiny(lab, tiny, monkeypatch):
+    planned = plan([*tiny, "tuning.r=2,4"])
+    assert total.describe_total(planned) is None
+    monkeypatch.setattr(total, "MIN_PARAMETERS", 0)
+    assert total.describe_total(planned).startswith("planned: 2 runs, about ")
