@@ -22,6 +22,10 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 LITERALS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None, "~": None}
 TEXTS = ("revision", "model_revision", "revision_of_model", "run_name", "wandb_name", "report_to", "eval_strategy")
 """Settings that are text even if they look like a number or a literal."""
+NEW_LAYOUT = frozenset(
+    ["train_dataset", "kernel_config", "dist_config", "quant_config", "peft_config", "sample_backend", "model_class"]
+)
+"""Settings of LLaMA-Factory's second layout of configs (its `v1`), which is not converted."""
 WHAT_TO_TYPE = (
     "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
 )
@@ -95,6 +99,11 @@ def _recognize(config: Mapping[str, Any], where: str) -> str:
     if "_target_" in config or "defaults" in config:
         do = "type instruct-lab check experiments=NAME"
         raise InstructLabError("This is a config of this framework and needs no conversion", where=where, do=do)
+    if "model" in config and NEW_LAYOUT & config.keys() and counts["axolotl"] <= counts["llamafactory"]:
+        what = "This config has the layout of LLaMA-Factory's v1 examples, which is not converted"
+        do = "write a study, with model=hub:ORG/NAME, data=, tuning.r= and batching.batch_size= for its model, "
+        do += "train_dataset, peft_config.r and micro_batch_size, or convert a config with model_name_or_path"
+        raise InstructLabError(what, where=where, do=do)
     if not counts[best]:
         names = ", ".join(list(config)[:8])
         what = f"This is a config of none of LLaMA-Factory, axolotl and TRL (its keys: {names})"

@@ -63,6 +63,8 @@ WITHOUT_PACKING = frozenset({
 })  # fmt: skip
 """Architectures that cannot read several texts in one row: their layers are recurrent or convolutions, or they count
 positions from the start of a row, or their attention cannot be limited to one text."""
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""Names of files of which a tokenizer has at least one."""
 
 
 @component
@@ -108,10 +110,18 @@ def facts_of_folder(folder: Path) -> ModelFacts:
     return facts_of_config(read_config(folder))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the `config.json` of a model folder; return an empty dictionary if that is not possible."""
+def lacks_chat_template(folder: Path) -> bool:
+    """Whether a model folder has a tokenizer that has no chat template."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return False
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return has_tokenizer and not read_config(folder, "tokenizer_config.json").get("chat_template")
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Read the config with this name in a model folder; return an empty dictionary if that is not possible."""
     try:
-        config = json.loads(read_regular(folder / "config.json"))
+        config = json.loads(read_regular(folder / name))
     except (InstructLabError, OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}

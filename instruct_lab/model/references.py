@@ -15,6 +15,7 @@ from instruct_lab.config.references import Reference, ReferencedOption, known_op
 from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.files import read_regular, user_path
 from instruct_lab.hub import HubUnreachable
+from instruct_lab.model.facts import lacks_chat_template
 from instruct_lab.model.family import CLASSES, family_of_settings
 from instruct_lab.model.weights.hub_config import find_hub_model, parse_name
 
@@ -70,8 +71,8 @@ def describe_option(reference: Reference) -> ReferencedOption:
     if stored in DTYPES and (found.num_bytes or 0) > MAX_FLOAT32_BYTES:
         config["dtype"] = "bfloat16"
         notes.append("the weights stay in 16 bits (model.dtype=float32 for tuning=full)")
-    if reference.scheme == "path" and family == "decoder" and not _has_chat_template(user_path(reference.name)):
-        notes.append("it has no chat template: choose template=chatml, template=alpaca or template=plain")
+    if reference.scheme == "path" and family == "decoder" and lacks_chat_template(user_path(reference.name)):
+        notes.append("it has no chat template")
     notes += [*found.notes, *([ADVICE[family]] if family in ADVICE else [])]
     return ReferencedOption(config, ("; ".join(notes),))
 
@@ -100,14 +101,6 @@ def _folder(name: str) -> ReferencedWeights:
     num_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     weights = {"_target_": f"{PACKAGE}.LocalFolder", "path": name}
     return ReferencedWeights(weights, read_settings(folder / "config.json", name), num_bytes or None)
-
-
-def _has_chat_template(folder: Path) -> bool:
-    """Whether a tokenizer's files have a chat template."""
-    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
-        return True
-    file = folder / "tokenizer_config.json"
-    return file.is_file() and bool(read_settings(file, str(folder)).get("chat_template"))
 
 
 def _not_a_model(name: str, folder: Path) -> InstructLabError:

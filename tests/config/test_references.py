@@ -349,7 +349,11 @@ def test_model_folder_is_recognized_and_described(documented_files, capsys) -> N
         ("vocab.json", "{}", False),
     ],
 )
-def test_a_folder_without_a_chat_template_is_reported(documented_files, capsys, file, content, has_template) -> None:
+def test_a_folder_without_a_chat_template_needs_another_template(documented_files, capsys, file, content, has_template):
     (documented_files / "DIR" / file).write_text(content)
-    assert cli.main(["check", "model=path:DIR", "data=path:qa.csv", "tracker=none"]) == 0
-    assert ("no chat template" in capsys.readouterr().out) != has_template
+    check = ["check", "model=path:DIR", "data=path:qa.csv", "tracker=none"]
+    assert cli.main(check) == (0 if has_template else 2)
+    assert ("template: the tokenizer of the model has no chat template" in capsys.readouterr().err) != has_template
+    for other in ("template=chatml", 'template.jinja="{{ messages }}"'):
+        assert cli.main([*check, other]) == 0
+    assert ("it has no chat template" in capsys.readouterr().out) != has_template

@@ -397,3 +397,19 @@ def test_the_name_of_a_study_can_be_typed_without_quotes(stem, name, lab):
 def test_steps_between_evaluations_are_those_of_logging_if_none_are_given(settings, batches):
     without = {key: value for key, value in LLAMA_SFT.items() if key != "eval_steps"}
     assert converted({**without, **settings}).values["trainer.val_check_interval"] == batches
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model": "acme/tiny", "train_dataset": "rows.yaml", "micro_batch_size": 1, "cutoff_len": 64},
+        {"model": "acme/tiny", "peft_config": {"name": "lora", "r": 4}},
+        {"model": "acme/tiny", "model_class": "llm", "dist_config": {"name": "fsdp2"}, "learning_rate": 1e-4},
+    ],
+)
+def test_the_second_layout_of_llama_factory_is_refused_and_not_half_converted(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert cli.main(["convert", "second.yaml"]) == 2
+    assert "LLaMA-Factory's v1 examples" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["second.yaml"]

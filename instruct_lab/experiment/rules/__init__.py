@@ -31,6 +31,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     declarations.check_biases_exist,
     declarations.check_positions,
     declarations.check_packed_model,
+    declarations.check_chat_template,
 )
 """Rules that compare choices of several groups. `check --all` skips these rules, since it combines each option with the
 default options of all other groups, and an option need not suit the default family, objective and metrics."""

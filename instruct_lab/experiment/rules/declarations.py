@@ -10,9 +10,10 @@ from instruct_lab.data import Data, DataSet, Mixture
 from instruct_lab.data.conversation import Supervision
 from instruct_lab.errors import Problem
 from instruct_lab.files import user_path
-from instruct_lab.model import Model, ModelFacts, Random
+from instruct_lab.model import Model, ModelFacts, Random, Tokenizer
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
+from instruct_lab.template import ChatTemplate, Template
 from instruct_lab.tuning import Tuning
 
 
@@ -92,6 +93,15 @@ def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None
     """Return the number of tokens for which the model has positions, or `None` if there is no known limit."""
     positions = facts_of(model, cache_path).max_positions
     return None if positions is None else max(2, positions - tuning.num_added_positions)
+
+
+def check_chat_template(template: Template, model: Model) -> Iterator[Problem]:
+    """Report the tokenizer's own chat template as the template of a model whose tokenizer has none."""
+    reads_own = isinstance(template, ChatTemplate) and template.jinja is None
+    is_own = type(model.tokenizer) is Tokenizer and model.tokenizer.source is None
+    if reads_own and is_own and model.weights.lacks_chat_template():
+        reason = "the tokenizer of the model has no chat template: choose template=chatml, template=alpaca or "
+        yield Problem(key="template", reason=f"{reason}template=plain, or set template.jinja")
 
 
 def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path: str) -> Iterator[Problem]:

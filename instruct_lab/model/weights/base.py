@@ -137,6 +137,10 @@ class Weights(Component, ABC):
         """
         return {}
 
+    def lacks_chat_template(self) -> bool:
+        """Whether the files on this machine show that the tokenizer has no chat template."""
+        return False
+
     def least_parameters(self) -> int:
         """Return a lower bound of the number of parameters that is known without a download; 0 if none is known."""
         return 0

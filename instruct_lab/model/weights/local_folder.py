@@ -12,7 +12,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.files import user_path
-from instruct_lab.model.facts import ModelFacts, facts_of_folder, least_parameters, read_config
+from instruct_lab.model.facts import ModelFacts, facts_of_folder, lacks_chat_template, least_parameters, read_config
 from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import TEXTS, weight_files
 from instruct_lab.model.weights.folder_model import folder_model
@@ -99,6 +99,10 @@ class LocalFolder(Weights):
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
         """Read the folder's `config.json`."""
         return read_config(self.folder)
+
+    def lacks_chat_template(self) -> bool:
+        """Whether the folder has a tokenizer without a chat template."""
+        return lacks_chat_template(self.folder)
 
     def _check(self) -> None:
         for problem in self.problems():
