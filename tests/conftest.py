@@ -32,6 +32,12 @@ def lab(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def few_schemas(monkeypatch):
+    """`init` writes the JSON Schemas of two groups instead of all, which takes seconds."""
+    monkeypatch.setattr("instruct_lab.editors.schema.GROUPS", ("batching", "data"))
+
+
 @pytest.fixture(autouse=True)
 def own_modules_end_with_their_test():
     """The modules of a lab are known in no process that a later test starts."""

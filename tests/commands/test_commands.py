@@ -138,7 +138,7 @@ def test_the_hash_of_a_config_leaves_out_what_is_not_science():
 
 
 @pytest.mark.slow
-def test_a_new_lab_is_found_listed_checked_and_trained(tmp_path, monkeypatch, capsys):
+def test_a_new_lab_is_found_listed_checked_and_trained(tmp_path, monkeypatch, capsys, few_schemas):
     lab = tmp_path / "my_lab"
     assert cli.main(["init", str(lab)]) == 0
     monkeypatch.chdir(lab)
@@ -234,7 +234,7 @@ def test_parsing_a_command_line_imports_no_library():
 
 @pytest.mark.parametrize("num_written", [0, 1, 5])
 @pytest.mark.parametrize("exists", [False, True])
-def test_init_leaves_nothing_when_it_fails(tmp_path, monkeypatch, capsys, num_written, exists):
+def test_init_leaves_nothing_when_it_fails(tmp_path, monkeypatch, capsys, few_schemas, num_written, exists):
     import shutil
 
     copied = []
