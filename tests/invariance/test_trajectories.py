@@ -115,7 +115,12 @@ CLASSES = {
         (Variant(), Variant(("batching.pad_to_multiple_of=64",))), ("padding_is_attended",), ROUNDING, ENCODER_DECODER
     ),
     "packed rows": Class(
-        (Variant(), Variant(("batching=packed",)), Variant(("batching=packed", *ROWS))),
+        (
+            Variant(),
+            Variant(("batching=packed",)),
+            Variant(("batching=packed", "batching.micro_batch=3")),
+            Variant(("batching=packed", *ROWS)),
+        ),
         ("packed_texts_see_each_other", "positions_of_packed_texts_go_on", "a_label_crosses_a_border"),
         ROUNDING,
         GPT2_WITHOUT_DROPOUT,
