@@ -20,10 +20,8 @@ import torch
 from synthetic import conversations
 
 from instruct_lab.batching import IGNORED, Batch, prefixes
-from instruct_lab.callbacks.peak_memory import peak_bytes
 from instruct_lab.data import Audit
 from instruct_lab.experiment.check import check
-from instruct_lab.training.costs import _reset_peak
 from instruct_lab.training.datamodule import InstructionData
 
 WORKLOADS = {
@@ -51,16 +49,30 @@ class Steps:
         return list(data._loader("train"))
 
     def step(self, batch):
-        """One step; gives its seconds, the seconds of processor time, loss, gradient and bytes above the start."""
+        """One step; gives its seconds, the seconds of processor time, the loss and the gradient."""
         self.optimizer.zero_grad()
-        _reset_peak()
-        before, started, cpu = peak_bytes(), time.perf_counter(), time.process_time()
+        started, cpu = time.perf_counter(), time.process_time()
         loss = self.experiment.objective.loss(self.model, batch).sums.sum()
         loss.backward()
         self.optimizer.step()
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         gradient = torch.cat([one.grad.flatten() for one in self.trained if one.grad is not None])
-        return seconds, cpu, float(loss.detach()), gradient, peak_bytes() - before
+        return seconds, cpu, float(loss.detach()), gradient
+
+    def kept_bytes(self, batch):
+        """The bytes that the forward pass keeps for the backward pass, without parameters."""
+        sizes = {}
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = self.experiment.objective.loss(self.model, batch).sums.sum()
+        for parameter in self.model.parameters():
+            sizes.pop(parameter.untyped_storage().data_ptr(), None)
+        del loss
+        return sum(sizes.values())
 
     def compare(self, batches):
         """Compute each batch in both ways."""
@@ -70,14 +82,15 @@ class Steps:
         for number, batch in enumerate(batches):
             results = {}
             for way in list(ways)[:: 1 if number % 2 else -1]:
-                used = batch if way == "auto" else dataclasses.replace(batch, prefixes=None)
-                results[way] = self.step(used)
+                results[way] = self.step(batch if way == "auto" else dataclasses.replace(batch, prefixes=None))
                 ways[way].append(results[way])
             first, second = results.values()
             losses.append(abs(first[2] - second[2]) / abs(first[2]))
             gradients.append(float((first[3] - second[3]).norm() / first[3].norm()))
         medians = {way: [statistics.median(one[part] for one in ways[way]) for part in (0, 1)] for way in ways}
-        memory = {way: max(one[4] for one in ways[way]) / 1e6 for way in ways}
+        largest = max(batches, key=lambda batch: batch.input_ids.numel())
+        alike = dataclasses.replace(largest, prefixes=None)
+        memory = {way: self.kept_bytes(used) / 1e6 for way, used in (("off", alike), ("auto", largest))}
         return medians, memory, max(losses), max(gradients)
 
 
@@ -106,8 +119,9 @@ def workloads(num_steps):
             f"{name}: {len(batches)} steps, {tokens} tokens in {padded} positions, {saved / padded:.0%} saved "
             f"in {max(levels)} levels; seconds a step {medians['off'][0]:.3f} and {medians['auto'][0]:.3f} "
             f"({medians['off'][0] / medians['auto'][0]:.2f} times), processor {medians['off'][1]:.3f} and "
-            f"{medians['auto'][1]:.3f} ({medians['off'][1] / medians['auto'][1]:.2f} times), peak {memory['off']:.0f} "
-            f"and {memory['auto']:.0f} MB; loss within {loss:.1e}, gradient within {gradient:.1e}",
+            f"{medians['auto'][1]:.3f} ({medians['off'][1] / medians['auto'][1]:.2f} times), kept for the "
+            f"backward pass of the largest batch {memory['off']:.0f} and {memory['auto']:.0f} MB; "
+            f"loss within {loss:.1e}, gradient within {gradient:.1e}",
             flush=True,
         )
 
