@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.comparison.variances import Variances, estimate_variances
 from instruct_lab.metrics import Metric
 from instruct_lab.metrics.intervals import Rows, corpus_parts, corpus_value, interval
-from instruct_lab.metrics.resampling import FEW_UNITS, influences, totals, units_of, widening
+from instruct_lab.metrics.resampling import FEW_UNITS, influences, limits, totals, units_of, widening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,9 @@ class RunScores:
         drawn = np.array([[metric.value(total) for total in totals(one, 0, resamples)] for one in sums])
         self._noise = self._training_noise(*drawn.shape)
         self._resampled = drawn + self._noise  # [runs, resamples]
-        self._influences = self._influences_of(sums) if self.units.count < FEW_UNITS else None
+        is_small = self.units.count < FEW_UNITS
+        self._influences = self._influences_of(sums) if is_small else None
+        self._limits = [limits(metric, one) for one in sums] if is_small else []
 
     def over_examples(self) -> RunScores | None:
         """Return the same scores with intervals over single examples; `None` if clusters are not resampled."""
@@ -151,13 +153,19 @@ class RunScores:
 
     def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
         """Return the resampled mean of some runs, less that of the runs of `base` if there are any, `[resamples]`."""
+        import numpy as np
+
         drawn = _difference(self._resampled, runs, base)
         if self._influences is None:
             return drawn
         value = _mean([self.values[run] for run in runs]) - (_mean([self.values[run] for run in base]) if base else 0.0)
         noise = _difference(self._noise, runs, base)
         factors = widening(_difference(self._influences, runs, base), self._resamples)
-        widened: Resampled = value + noise + factors * (drawn - noise - value)
+        low, high = (_mean([self._limits[run][end] for run in runs]) for end in (0, 1))
+        if base:
+            low -= _mean([self._limits[run][1] for run in base])
+            high -= _mean([self._limits[run][0] for run in base])
+        widened: Resampled = np.clip(value + factors * (drawn - noise - value), low, high) + noise
         return widened
 
     def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:

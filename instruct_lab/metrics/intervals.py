@@ -16,7 +16,16 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue, Row, Statistics
-from instruct_lab.metrics.resampling import CHANGED_WIDTH, FEW_UNITS, Units, influences, totals, units_of, widening
+from instruct_lab.metrics.resampling import (
+    CHANGED_WIDTH,
+    FEW_UNITS,
+    Units,
+    influences,
+    limits,
+    totals,
+    units_of,
+    widening,
+)
 
 TAIL_PERCENT = 2.5
 WIDENED = "|interval:t-percentile"
@@ -127,7 +136,12 @@ def _interval_over(
         contributions = [influences(metric, units.sums(part)) for part in parts]
         if all(one is not None for one in contributions):
             factors = widening(np.asarray(signs) @ np.asarray(contributions), resamples)
-            return *interval((value + factors * (values - value)).tolist()), WIDENED
+            ends = [
+                sorted(sign * end for end in limits(metric, units.sums(p)))
+                for sign, p in zip(signs, parts, strict=True)
+            ]
+            low, high = map(sum, zip(*ends, strict=True))
+            return *interval(np.clip(value + factors * (values - value), low, high).tolist()), WIDENED
     return *interval(values.tolist()), ""
 
 

@@ -134,6 +134,25 @@ def influences(metric: Metric, sums: Array) -> Array | None:
     return found
 
 
+def limits(metric: Metric, sums: Array) -> tuple[float, float]:
+    """Return the lowest and the highest value of a unit, between which the value of every set of the units lies.
+
+    A widened interval does not go beyond them, and so not below a perplexity of 1 or above a score of 100.
+
+    Args:
+        metric: the metric.
+        sums: statistics of each unit, `[units, statistics]`.
+
+    Returns:
+        The limits; infinite if the value of a unit is not defined.
+    """
+    try:
+        values = [metric.value(unit) for unit in sums.tolist()]
+    except ZeroDivisionError:
+        return -math.inf, math.inf
+    return (-math.inf, math.inf) if any(map(math.isnan, values)) else (min(values), max(values))
+
+
 def widening(contributions: Array, resamples: int) -> Array:
     """Draw the factors by which the deviations of resamples of few units are multiplied, `[resamples]`.
 

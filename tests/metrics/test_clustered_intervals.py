@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.populations import population
 
+from instruct_lab.comparison.scores import RunScores
 from instruct_lab.metrics import ChrF, ExactMatch, Perplexity, RewardMargin, paired_difference, summarize
 from instruct_lab.metrics.intervals import measured_alike
 from instruct_lab.metrics.resampling import FEW_UNITS, MIN_CLUSTERS, influences, units_of, widening
@@ -124,6 +125,23 @@ def test_the_interval_of_the_mean_of_few_normal_scores_is_that_of_a_t_test(count
 @pytest.mark.parametrize("count", [1, FEW_UNITS, 400])
 def test_many_units_and_one_are_not_widened(count):
     assert "interval" not in summarize(ExactMatch(), [[1.0, 1.0, 0.0]] * count).signature
+
+
+@pytest.mark.parametrize("metric", [ExactMatch(), ChrF(), Perplexity()])
+def test_widened_intervals_stay_within_the_values_of_the_units(metric):
+    """One example of many that is right: the heavy tail widens, but not below 0 or a perplexity of 1."""
+    rows = [[1.0, 1.0, 0.0], *[[0.0, 1.0, 0.0]] * 30]
+    if isinstance(metric, ChrF):
+        rows = [metric.statistics(answer, ("one two",)) for answer in ("one two", *["xyz"] * 30)]
+    elif isinstance(metric, Perplexity):
+        rows = [[200.0, 40.0], *[[0.0, 40.0]] * 30]
+    found = summarize(metric, rows)
+    scores = [metric.example_score(row) for row in rows]
+    assert min(scores) <= found.low <= found.value <= found.high <= max(scores)
+    compared = RunScores(metric, [rows, rows[::-1]], [[0], [1]]).mean([0])
+    assert (compared.low, compared.high) == pytest.approx((found.low, found.high))
+    difference = paired_difference(metric, rows, rows[::-1])
+    assert abs(difference.low) <= max(scores) - min(scores) + 1e-9
 
 
 def test_few_units_that_contribute_much_widen_more():
