@@ -95,9 +95,9 @@ class FittingSize:
 
 
 def num_positions(batch: Batch) -> int:
-    """Return the number of tokens of a batch, with padding; those of an encoder and of its decoder are added."""
-    widths = {batch.input_ids.shape[1], batch.labels.shape[1]}
-    return len(batch.input_ids) * sum(widths)
+    """Return the number of positions of a batch, with padding; those of an encoder and of its decoder are added."""
+    has_decoder_rows = batch.labels.shape[1] != batch.input_ids.shape[1]
+    return batch.num_positions + (batch.labels.numel() if has_decoder_rows else 0)
 
 
 def free_bytes(device: torch.device) -> int | None:
