@@ -24,11 +24,11 @@ DECODER = [
     f"model.weights.settings={{{SIZE}, num_key_value_heads: 2, max_position_embeddings: 2048, vocab_size: 8192}}",
 ]
 BART = [
-    "model=tiny_encoder_decoder",
-    "model.weights.architecture=bart",
+    "model=tiny_bart",
     "model.weights.settings={d_model: 256, encoder_layers: 4, decoder_layers: 4, encoder_ffn_dim: 768, "
     "decoder_ffn_dim: 768, encoder_attention_heads: 4, decoder_attention_heads: 4, vocab_size: 8192}",
 ]
+T5 = ["model=tiny_encoder_decoder", "model.weights.settings={d_model: 256, d_ff: 768, num_layers: 4, vocab_size: 8192}"]
 BERT = ["model=tiny_encoder", f"model.weights.settings={{{SIZE}, vocab_size: 8192}}", "objective=masked"]
 CASES: dict[str, tuple[list[str], str]] = {
     "llama full": ([*DECODER, "tuning=full"], "plain"),
@@ -49,6 +49,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     ),
     "bart full": ([*BART, "tuning=full"], "plain"),
     "bart LoRA": ([*BART, "tuning=lora"], "plain"),
+    "t5 full": ([*T5, "tuning=full"], "plain"),
     "bert full masked": ([*BERT, "tuning=full"], "masked"),
     "135M LoRA": (["model=smollm2_135m", "tuning=lora"], "plain"),
     "135M full": (["model=smollm2_135m", "tuning=full"], "plain"),
