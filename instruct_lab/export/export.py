@@ -16,7 +16,9 @@ from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
 from instruct_lab.export.adapter import end_with, write_adapter
 from instruct_lab.export.formats import ONE_FILE, Format, WeightType, choose_format
+from instruct_lab.export.front_matter import CARD, front_matter
 from instruct_lab.export.gguf.writer import write_gguf
+from instruct_lab.export.hub_results import FOLDER, collect_results, result_files
 from instruct_lab.export.model_card import model_card
 from instruct_lab.export.ollama import MODELFILE, modelfile
 from instruct_lab.export.serving import gguf_usage, ollama_usage, vllm_usage
@@ -26,7 +28,8 @@ from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.workspace import TunedModel, Workspace
 
 CONFIG = "instruct_lab_config.json"
-CARD = "README.md"
+VERSIONS = "instruct_lab_versions.json"
+"""File of the export with the versions of Python and of the packages with which the run was trained."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,10 +122,28 @@ def _write(job: Export, tuned: TunedModel, folder: Path) -> None:
         use = ollama_usage(job.record.name) if job.form == "ollama" else gguf_usage(job.model_file, stops)
     else:
         use = _write_for_transformers(job, tuned, generation, folder, stops)
-    config = texts_of(job.config)
-    card = model_card(config, job.record, tuned.weights.step, _library(job), use)
-    for name, text in {CONFIG: json.dumps(config, indent=2, default=str), CARD: card}.items():
-        (folder / name).write_text(secrets.hide(text), encoding="utf-8")
+    for name, text in _texts(job, tuned.weights.step, use).items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(secrets.hide(text), encoding="utf-8")
+
+
+def _texts(job: Export, step: int, use: str) -> dict[str, str]:
+    """Return the texts about the model, keyed by their file's path in the folder: card, results, config, versions."""
+    record, config = job.record, texts_of(job.config)
+    manifest = record.manifest
+    is_measured = manifest.evaluated_step in (None, step)
+    results = collect_results(job.experiment.data, record) if is_measured else []
+    is_rounded = job.form in ONE_FILE and job.weight_type != "f32"
+    notes = [f"measured before the weights were converted to {job.weight_type}"] if is_rounded else []
+    front = front_matter(job.experiment, record, _library(job), results, notes)
+    versions = {"python": manifest.python, **manifest.packages}
+    return {
+        CONFIG: json.dumps(config, indent=2, default=str),
+        VERSIONS: json.dumps(versions, indent=2),
+        CARD: model_card(config, record, step, front, use),
+        **{f"{FOLDER}/{name}": text for name, text in result_files(results, record, notes).items()},
+    }
 
 
 def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, folder: Path, stops: list[str]) -> str:

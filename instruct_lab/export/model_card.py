@@ -1,40 +1,49 @@
-"""The model card of an exported model: its data, configuration, metrics and versions."""
+"""The model card of an exported model: its use, data, results, examples and hyperparameters."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import yaml
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.evaluation.result import HEADINGS
-from instruct_lab.pages.format import format_metric, markdown_table
-from instruct_lab.records import Manifest, RunRecord, Summary
-from instruct_lab.records.schema import DIFFERENCE, InputEntry
+from instruct_lab.pages.format import format_metric, markdown_table, shorten
+from instruct_lab.records import RunRecord, Summary
+from instruct_lab.records.schema import DIFFERENCE, InputEntry, PredictionLine
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 
-def model_card(config: dict[str, Any], record: RunRecord, step: int, library: str, use: str) -> str:
+NUM_EXAMPLES = 3
+MAX_CHARACTERS = 300
+"""Maximum number of characters of each text from the run in a table of the card."""
+GROUPS = ("seed", "tuning", "objective", "optimizer", "lr_scheduler", "batching", "trainer", "generation")
+"""Entries of the config that are the hyperparameters of a run."""
+
+
+def model_card(config: dict[str, Any], record: RunRecord, step: int, front: ModelCardData, use: str) -> str:
     """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
         config: the run's configuration as plain containers.
         record: the run.
         step: the optimizer step of the exported weights.
-        library: the library that loads the export, as model hubs name it.
+        front: the front matter.
         use: the section about how to use the exported model, from `usage`.
     """
     manifest = record.manifest
     choices = manifest.choices
-    front = {"library_name": library, "pipeline_tag": "text-generation"}
     sections = [
-        f"---\n{yaml.safe_dump(front)}---",
+        f"---\n{front.to_yaml()}\n---",
         f"# {record.name}",
         f"{choices.get('model', 'A model')} tuned with {choices.get('tuning', 'the config below')} on "
         f"{choices.get('data', 'the data below')}; run `{record.id}`, weights of optimizer step {step}.",
         "## Use\n\n" + use,
         "## Data\n\n" + _inputs(manifest.inputs),
-        "## Metrics\n\n95% bootstrap intervals over held-out examples.\n\n" + _metrics(record.summary or Summary()),
-        "## Configuration\n\n```yaml\n" + yaml.safe_dump(config, sort_keys=False, allow_unicode=True) + "```",
-        "## Versions\n\n" + _versions(manifest),
+        "## Metrics\n\n" + _metrics(record.summary or Summary(), manifest.evaluated_step, step),
+        "## Examples\n\n" + _examples(record.read_predictions()),
+        "## Hyperparameters\n\nThe whole configuration is in `instruct_lab_config.json`, and the versions of packages "
+        "are in `instruct_lab_versions.json`.\n\n" + _hyperparameters(config),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -44,15 +53,40 @@ def _inputs(inputs: list[InputEntry]) -> str:
     return markdown_table(["input", "bytes", "SHA-256"], rows)
 
 
-def _metrics(summary: Summary) -> str:
+def _metrics(summary: Summary, evaluated_step: int | None, step: int) -> str:
     metrics = summary.metrics
     if not metrics:
         return "The run was not evaluated."
+    text = "95% bootstrap intervals over held-out examples."
+    if evaluated_step not in (None, step):
+        text += f" They are of the weights of optimizer step {evaluated_step}, not of the exported ones."
     systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != DIFFERENCE))
     rows = ([name, *(format_metric(values.get(system)) for system in systems)] for name, values in metrics.items())
-    return markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
+    return f"{text}\n\n" + markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
 
 
-def _versions(manifest: Manifest) -> str:
-    versions = {"python": manifest.python, **manifest.packages}
-    return markdown_table(["package", "version"], ([name, version] for name, version in versions.items() if version))
+def _examples(lines: list[PredictionLine]) -> str:
+    if not lines:
+        return "The run wrote no answers."
+    rows = [
+        [shorten(text, MAX_CHARACTERS) for text in (line.prompt, line.prediction, (line.references or [""])[0])]
+        for line in lines[:NUM_EXAMPLES]
+    ]
+    return f"The first held-out examples ({lines[0].split}).\n\n" + markdown_table(
+        ["prompt", "answer", "reference"], rows
+    )
+
+
+def _hyperparameters(config: dict[str, Any]) -> str:
+    rows = [(key, value) for group in GROUPS if group in config for key, value in _flatten(group, config[group])]
+    return markdown_table(["key", "value"], rows)
+
+
+def _flatten(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the full key and the text of each value that is set; a class stands at the key of its entries."""
+    if not isinstance(value, dict):
+        if value is not None:
+            yield key, shorten(str(value), MAX_CHARACTERS)
+        return
+    for name, entry in value.items():
+        yield from _flatten(key if name == "_target_" else f"{key}.{name}", entry)

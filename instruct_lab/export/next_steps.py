@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from instruct_lab.export.export import CARD, Export
+from instruct_lab.export.export import Export
+from instruct_lab.export.front_matter import CARD
 from instruct_lab.export.ollama import MODELFILE
 from instruct_lab.export.serving import gguf_commands, ollama_commands
 

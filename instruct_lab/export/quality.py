@@ -9,8 +9,9 @@ from typing import Any
 from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.measure import measure
-from instruct_lab.export.export import CARD, Export
+from instruct_lab.export.export import Export
 from instruct_lab.export.formats import ONE_FILE
+from instruct_lab.export.front_matter import CARD
 from instruct_lab.files import append_text
 from instruct_lab.metrics import MetricValue
 from instruct_lab.metrics.intervals import paired_difference, summarize

@@ -80,7 +80,8 @@ def test_a_gguf_folder_answers_as_the_run_does(run, capsys):
             ids = model.generate(**inputs, do_sample=False, max_new_tokens=6, eos_token_id=tokenizer.eos_token_id)[0]
         text = tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         assert text == expected
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "instruct_lab_config.json", "model-f32.gguf"]
+    written = ["README.md", "instruct_lab_config.json", "instruct_lab_versions.json", "model-f32.gguf"]
+    assert sorted(path.name for path in out.iterdir()) == written
 
 
 def test_ollama_and_vllm_folders_say_how_to_run_them(run, capsys):

@@ -1,0 +1,172 @@
+"""The results of a run in the two forms that model hubs read: files in `.eval_results`, and the card's model index."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from instruct_lab.data import Data, DataSet, HubDataSet, Mixture
+from instruct_lab.data.sources.base import Source
+from instruct_lab.pages.format import format_interval
+from instruct_lab.records import RunRecord
+from instruct_lab.records.schema import AFTER, split_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+    from instruct_lab.metrics import MetricValue
+
+FOLDER = ".eval_results"
+"""Folder of an exported model in which the Hub looks for results on its data sets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HubResult:
+    """A metric's value for the tuned model, with the data set on which it was measured.
+
+    Args:
+        name: full name of the metric, such as `test/chrf`.
+        value: the value with its interval.
+        data: name of the data, for results on data that are not one data set of the Hub.
+        source: the data set of the Hub; `None` if the examples are from elsewhere or from several sources.
+        is_cut: whether the examples are a share of the training rows that the run held out.
+    """
+
+    name: str
+    value: MetricValue
+    data: str
+    source: HubDataSet | None
+    is_cut: bool
+
+    @property
+    def split(self) -> str:
+        """The split of the examples: that of the Hub, or the run's own where the run has cut it from other rows."""
+        own = split_of(self.name)
+        if self.source is None:
+            return own
+        return f"{own} (held out from {self.source.split})" if self.is_cut else self.source.split
+
+
+def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
+    """Return the finite results of the tuned model in the run's summary.
+
+    Args:
+        data: the data of the run.
+        record: the run.
+    """
+    metrics = {} if record.summary is None else record.summary.metrics
+    choice = record.manifest.choices.get("data")
+    label = choice if isinstance(choice, str) else "local data"
+    results = []
+    for name, systems in metrics.items():
+        value = systems.get(AFTER)
+        if value is None or not all(map(math.isfinite, (value.value, value.low, value.high))):
+            continue
+        part = name.partition("/")[2].rpartition("/")[0]
+        sources, is_cut = _sources_of(data, split_of(name), part)
+        only = sources[0] if len(sources) == 1 and isinstance(sources[0], HubDataSet) else None
+        results.append(HubResult(name, value, f"{label}/{part}" if part else label, only, is_cut))
+    return results
+
+
+def _sources_of(data: Data, split: str, part: str) -> tuple[list[Source], bool]:
+    """Return the sources of a split's examples, and whether these are a share of the training rows.
+
+    Args:
+        data: the data.
+        split: the split.
+        part: name of one source or one part of a mixture; empty: all of them.
+    """
+    if isinstance(data, Mixture):
+        found = [_sources_of(one, split, "") for name, one in data.parts.items() if one and part in ("", name)]
+        return [source for sources, _ in found for source in sources], any(is_cut for _, is_cut in found)
+    if not isinstance(data, DataSet):
+        return [], False
+    is_cut = split != "train" and data.split is not None and getattr(data.split, split, 0) > 0
+    named: dict[str, Source | None] = getattr(data, "train" if is_cut else split, {})
+    return [source for name, source in named.items() if source and part in ("", name)], is_cut
+
+
+def card_results(results: list[HubResult], record: RunRecord, task: str, notes: list[str]) -> list[EvalResult]:
+    """Convert results to the entries of the card's model index.
+
+    Args:
+        results: the results.
+        record: the run.
+        task: the task of the model, as model hubs name it.
+        notes: sentences that hold for every result.
+    """
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=one.data if one.source is None else one.source.repository,
+            dataset_name=one.data if one.source is None else one.source.repository,
+            dataset_config=None if one.source is None else one.source.configuration,
+            dataset_revision=None if one.source is None else one.source.revision,
+            dataset_split=one.split,
+            metric_type=one.name.rpartition("/")[2],
+            metric_name=one.name,
+            metric_value=one.value.value,
+            metric_args={
+                "interval": [one.value.low, one.value.high],
+                "confidence": 0.95,
+                "examples": one.value.count,
+                "computed": one.value.signature,
+                "run": record.id,
+                "notes": [*one.value.notes, *notes],
+            },
+        )
+        for one in results
+    ]
+
+
+def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) -> dict[str, str]:
+    """Return the contents of the files in `.eval_results`, keyed by file name, one for each data set of the Hub.
+
+    Results on other data have no file, since an entry names a data set of the Hub. The dictionary is empty with a
+    version of `huggingface_hub` that does not know the format.
+
+    Args:
+        results: the results.
+        record: the run.
+        notes: sentences that hold for every result.
+    """
+    try:
+        from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    except ImportError:
+        return {}
+    entries: dict[str, list[Any]] = {}
+    for one in results:
+        if one.source is None:
+            continue
+        value, name = one.value, one.source.configuration
+        interval = format_interval(value.value, value.low, value.high, digits=4)
+        facts = [
+            f"metric {one.name}: {interval} (95% interval), {value.count} examples",
+            f"split {one.split}",
+            *([f"configuration {name}"] if name else []),
+            f"computed as {value.signature}",
+            f"run {record.id}",
+            *value.notes,
+            *notes,
+        ]
+        entry = EvalResultEntry(
+            dataset_id=one.source.repository,
+            task_id=one.name,
+            value=value.value,
+            dataset_revision=one.source.revision,
+            date=record.manifest.ended,
+            notes="; ".join(facts),
+        )
+        entries.setdefault(one.source.repository, []).append(entry)
+    return {
+        f"{repository.replace('/', '--')}.yaml": yaml.safe_dump(
+            eval_result_entries_to_yaml(found), sort_keys=False, allow_unicode=True
+        )
+        for repository, found in entries.items()
+    }
