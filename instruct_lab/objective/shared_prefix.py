@@ -110,6 +110,8 @@ def _obstacles(model: Any, base: Any, width: int) -> Iterator[str]:
     if family_of(base) != "decoder":
         yield "the model is not a causal decoder"
         return
+    if base.get_output_embeddings() is None:
+        yield "the model is not a language model"
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
         yield "the tuning method puts virtual tokens before each text"
     if not type(base).__module__.startswith("transformers."):

@@ -42,8 +42,7 @@ def print_overview(
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
     """Print why training computes shared prefixes in every row, if the config would allow to compute them once."""
     experiment = run.experiment
-    is_asked = getattr(experiment.batching, "share_prefix", "off") != "off"
-    if not is_asked or loaded.family != "decoder" or experiment.objective.head != "language":
+    if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return
     from instruct_lab.objective.shared_prefix import obstacle
 

@@ -162,6 +162,7 @@ OBSTACLES = {
     "causal decoder": lambda: transformers.BertForMaskedLM(
         transformers.BertConfig(**{**SMALL, "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1})
     ),
+    "not a language model": lambda: transformers.LlamaForSequenceClassification(decoder().config),
     "attention_dropout": lambda: decoder(attention_dropout=0.1),
     "Dropout with p=0.1": lambda: adapted(decoder(), lora_dropout=0.1),
     "rank_dropout": lambda: peft.get_peft_model(
