@@ -275,6 +275,13 @@ def test_the_estimate_agrees_with_what_a_batch_keeps(experiment):
     assert together <= fitting._most_bytes(batch)
 
 
+@pytest.mark.parametrize(("is_encoder_decoder", "expected"), [(False, 10), (True, 20)])
+def test_positions_of_an_encoder_and_its_decoder_are_added_even_at_one_length(experiment, is_encoder_decoder, expected):
+    config = types.SimpleNamespace(is_encoder_decoder=is_encoder_decoder)
+    fitting = FittingSize(types.SimpleNamespace(config=config), None)
+    assert fitting._num_positions(experiment.batching.collate([Example([1] * 5, [2] * 5)] * 2, 0)) == expected
+
+
 def test_a_recorded_reduction_is_reached_in_the_same_way(experiment):
     """With dropout, whose numbers are drawn by micro-batch, a run with the recorded sizes has the same bits."""
     disturbed = Fit(experiment, once(7, "backward", minimum=3, count=2), dropout=0.3)
