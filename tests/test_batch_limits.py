@@ -1,5 +1,6 @@
 """Work that exhausts memory is done in halves, with the same results, and the next batches start with these."""
 
+import contextvars
 import weakref
 from unittest import mock
 
@@ -95,7 +96,8 @@ def test_limits_apply_from_their_step_on_and_only_to_their_work():
 
 
 def test_without_a_run_a_reduction_is_printed(capsys):
-    assert compute_in_parts("likelihoods", [3, 3, 3], limited(6), sum) == [[6, 6], [6]]
+    without_limits = contextvars.Context()  # so that later tests do not inherit the new limit
+    assert without_limits.run(compute_in_parts, "likelihoods", [3, 3, 3], limited(6), sum) == [[6, 6], [6]]
     printed = " ".join(capsys.readouterr().err.split())
     assert "memory does not suffice (likelihoods: no room for 9)" in printed
     assert "at most 6 tokens are computed at a time instead of 9" in printed
