@@ -87,10 +87,10 @@ class Padded(RowBatching):
     In training, batches hold examples of similar length (`group_by_length`), so that little padding is computed.
     """
 
-    share_prefix: Literal["auto", "off"] = "auto"  # auto: compute tokens that rows begin with once, where it pays
+    share_prefix: Literal["auto", "off"] = "auto"  # auto: compute a beginning that rows share once, if this saves time
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples into one batch, and list the tokens that its rows begin with once."""
+        """Join examples into one batch, and find the prefixes that its rows share."""
         batch = self._join(examples, pad_token_id)
         if self.share_prefix == "auto":
             batch.prefixes = share_prefixes(batch.input_ids, batch.attention_mask.sum(dim=1))

@@ -1,8 +1,8 @@
 """Sharing of an evaluation between the processes of a multi-device run.
 
 Each of n ranks evaluates every n-th example in the order of their lengths, so that all ranks have about the same number
-of tokens, and every rank receives the results of all ranks. With one process, or
-before the process group exists, nothing is exchanged.
+of tokens, and every rank receives the results of all ranks. With one process, or before the process group exists,
+nothing is exchanged.
 """
 
 from __future__ import annotations

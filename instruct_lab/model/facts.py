@@ -55,7 +55,6 @@ INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_
 EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 """Names that configurations use for the number of layers, the width inside them, and another width of embeddings."""
 
-
 WITHOUT_PACKING = frozenset({
     "bamba", "big_bird", "bloom", "convbert", "deberta", "deberta-v2", "falcon_h1", "falcon_mamba", "fnet", "funnel",
     "jamba", "longformer", "mamba", "mamba2", "minimax", "mpnet", "mpt", "nemotron_h", "openai-gpt", "recurrent_gemma",

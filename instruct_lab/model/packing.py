@@ -92,7 +92,6 @@ def _attention_arguments(model: Any, borders: Tensor, longest: int) -> dict[str,
         borders: the borders of the texts in the flattened rows, int32 `[texts + 1]`.
         longest: number of tokens of the longest text.
     """
-
     from instruct_lab.model.packed_attention import NAME
 
     if family_of(model) == "encoder-decoder":

@@ -114,20 +114,17 @@ def _training_order(experiment: Experiment, data: InstructionData, devices: int,
 
 
 def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarray], devices: int) -> _Order:
-    """Measure one device's share of the batches; every sequence of a batch is padded to its longest one."""
+    """Measure one device's share of the batches; sequences are padded to the longest of their batch, or packed."""
     import numpy as np
 
     shares = [batch[::devices] for batch in batches]
     widths, targets = experiment.batching.widths(examples), examples.target_lengths
     sides = 2 if experiment.objective.reads == "pairs" else 1
-    if experiment.batching.packing is not None:
-        positions = np.array([int(widths[share].sum()) for share in shares])
-        return _Order(shares, positions, np.array([sides * int(targets[share].sum()) for share in shares]))
-    return _Order(
-        shares,
-        np.array([len(share) * int(widths[share].max(axis=0).sum()) for share in shares]),
-        np.array([sides * int(targets[share].sum()) for share in shares]),
-    )
+    if experiment.batching.packing is None:
+        positions = [len(share) * int(widths[share].max(axis=0).sum()) for share in shares]
+    else:
+        positions = [int(widths[share].sum()) for share in shares]
+    return _Order(shares, np.array(positions), np.array([sides * int(targets[share].sum()) for share in shares]))
 
 
 def _num_validations(arguments: Any, per_epoch: int, num_batches: int) -> int:
@@ -148,7 +145,7 @@ def _evaluation(experiment: Experiment, data: InstructionData, validations: int,
     """
     evaluation, metrics = experiment.evaluation, experiment.active_metrics.values()
     settled, _ = settle_answers(experiment, data.answer_lengths, None)
-    limit, together = settled.generation.max_new_tokens or 0, MAX_ROWS
+    limit = settled.generation.max_new_tokens or 0
     answers = experiment.cannot_answer is None and any(isinstance(metric, AnswerMetric) for metric in metrics)
     likelihoods = any(isinstance(metric, LikelihoodMetric | ValueMetric) for metric in metrics)
     systems = 2 if evaluation.before else 1
@@ -164,13 +161,13 @@ def _evaluation(experiment: Experiment, data: InstructionData, validations: int,
         if answers:
             usual = float(examples.target_lengths.mean())
             prompts += round(systems * count * max(1.0, length - usual))
-            steps += systems * math.ceil(count / together) * limit
+            steps += systems * math.ceil(count / MAX_ROWS) * limit
             tokens += round(count * (min(limit, usual) + (systems - 1) * limit))
     if answers and evaluation.during_examples and validations:
         examples = data.examples["validation"]
         count = min(evaluation.during_examples, len(examples))
         prompts += round(validations * count * float(examples.lengths.mean()))
-        steps += validations * math.ceil(count / together) * limit
+        steps += validations * math.ceil(count / MAX_ROWS) * limit
         tokens += round(validations * count * min(limit, float(examples.target_lengths.mean())))
     rows = max(1, round(tokens / max(1, steps)))
     return {"scored": scored, "prompts": prompts, "answer_steps": steps, "answer_rows": rows}
