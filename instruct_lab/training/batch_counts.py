@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -70,13 +71,38 @@ def _check_limit(split: str, limit: float | None, length: int) -> int:
     return batches
 
 
-def _first_validation(interval: float | None, every_epochs: int | None, batches: int) -> int | None:
-    """Count the training batches before the first validation; return `None` if validations are scheduled by time."""
+def count_validations(interval: Any, every_epochs: int | None, batches: int, total: int) -> int:
+    """Count the validations of a run; 0 if they are scheduled by time.
+
+    Args:
+        interval: the trainer's `val_check_interval`; `None`: once an epoch.
+        every_epochs: the trainer's `check_val_every_n_epoch`.
+        batches: training batches of an epoch, at least one.
+        total: training batches of the whole run.
+    """
+    between = _batches_between(1.0 if interval is None else interval, batches)
+    if between is None:
+        return 0
+    if every_epochs is None:
+        return total // between
+    epochs, rest = divmod(total, batches)
+    in_last_epoch = 0 if (epochs + 1) % every_epochs else rest // between
+    return epochs // every_epochs * (batches // between) + in_last_epoch
+
+
+def _batches_between(interval: Any, batches: int) -> int | None:
+    """Count the training batches between validations; return `None` if validations are scheduled by time."""
     if isinstance(interval, float):
-        interval = max(1, int(batches * interval))
-    if not isinstance(interval, int):
-        return None
-    return interval if every_epochs is None else (every_epochs - 1) * batches + interval
+        return max(1, int(batches * interval))
+    return interval if isinstance(interval, int) else None
+
+
+def _first_validation(interval: Any, every_epochs: int | None, batches: int) -> int | None:
+    """Count the training batches before the first validation; return `None` if validations are scheduled by time."""
+    between = _batches_between(interval, batches)
+    if between is None or every_epochs is None:
+        return between
+    return (every_epochs - 1) * batches + between
 
 
 def _total_batches(trainer: pl.Trainer, batches: int) -> float:

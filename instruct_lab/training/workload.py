@@ -16,7 +16,7 @@ from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, ValueMetric
 from instruct_lab.model.token_budget import tokens_in_memory
 from instruct_lab.planning.device import GIB, Device
 from instruct_lab.planning.workload import Workload, micro_batches, num_steps
-from instruct_lab.training.batch_counts import count_batches
+from instruct_lab.training.batch_counts import count_batches, count_validations
 from instruct_lab.training.datamodule import InstructionData
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def measure_workload(
     by_size = sorted(candidates, key=lambda one: -orders[one[0]].positions[one[1]])
     most_targets = max(candidates, key=lambda one: orders[one[0]].targets[one[1]])
     largest = dict.fromkeys([by_size[0], most_targets])
-    validations = _num_validations(arguments, per_epoch, num_batches)
+    interval, every_epochs = arguments.get("val_check_interval"), arguments.get("check_val_every_n_epoch", 1)
+    validations = count_validations(interval, every_epochs, max(1, per_epoch), num_batches)
     validation, validated = None, 0
     if len(data.examples.get("validation") or ()) and validations:
         limit = experiment.evaluation.batch_tokens
@@ -125,16 +126,6 @@ def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarra
     else:
         positions = [int(widths[share].sum()) for share in shares]
     return _Order(shares, np.array(positions), np.array([sides * int(targets[share].sum()) for share in shares]))
-
-
-def _num_validations(arguments: Any, per_epoch: int, num_batches: int) -> int:
-    """Return how often the run validates."""
-    interval, every = arguments.get("val_check_interval", 1.0), arguments.get("check_val_every_n_epoch", 1) or 1
-    if interval is None or isinstance(interval, float):
-        batches = max(1, math.floor(per_epoch * (1.0 if interval is None else interval)))
-    else:
-        batches = max(1, int(interval))
-    return num_batches // batches // every
 
 
 def _evaluation(experiment: Experiment, data: InstructionData, validations: int, devices: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
-from instruct_lab.training.batch_counts import check_batch_counts
+from instruct_lab.training.batch_counts import check_batch_counts, count_batches, count_validations
 
 QUIET = {
     "logger": False,
@@ -63,6 +63,13 @@ def test_the_checks_agree_with_lightning(arguments, limit, interval, every):
             check_batch_counts(fresh, 8, 2)
     else:
         assert (check_batch_counts(fresh, 8, 2) is None) == bool(model.num_validations)
+        total = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        assert count_validations(interval, every, count_batches(limit, 8), total) == model.num_validations
+
+
+def test_validations_by_time_are_not_counted():
+    assert count_validations("00:01:00:00", None, 8, 80) == 0
+    assert count_validations(None, 1, 8, 80) == 10
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
