@@ -31,7 +31,7 @@ class Estimate:
         total_parameters: number of parameters.
         trained_parameters: number of trained parameters.
         memory: bytes of each part of memory at the moment of the peak.
-        peak_at: what is computed at that moment: `training` or `validation`.
+        peak_at: what is computed at that moment: `training` or `validation`, or `evaluation` in a run without training.
         usable_bytes: bytes that tensors can use on the device.
         num_steps: optimizer steps; `None`: unknown.
         tokens: tokens of all training examples, in all epochs.
@@ -95,7 +95,7 @@ def estimate(
     tokenizer: Any = None,
     cache_path: Path,
 ) -> Estimate:
-    """Estimate a run.
+    """Estimate a run. The state of the random number generators is the same afterwards.
 
     Args:
         experiment: the run's configuration.
@@ -105,8 +105,6 @@ def estimate(
         devices: number of devices that share a step.
         tokenizer: the run's tokenizer; `None` if it is not on this machine.
         cache_path: folder for downloads and conversions.
-
-    Random numbers are not changed.
 
     Raises:
         InstructLabError: the model's architecture is not known.
@@ -133,7 +131,7 @@ def _estimate(
         steps = {"training": [simulator.train(batch, workload.micro_batches) for batch in workload.largest]}
     else:
         usual = simulator.evaluate(workload.usual)
-        steps = {"training": [simulator.evaluate(batch) for batch in workload.largest]}
+        steps = {"evaluation": [simulator.evaluate(batch) for batch in workload.largest]}
     if workload.validation is not None:
         steps["validation"] = [simulator.evaluate(workload.validation)]
     peaks = {name: max(of, key=lambda step: step.peak_bytes) for name, of in steps.items()}

@@ -37,7 +37,8 @@ def report(found: Estimate, device: Device, remedies: Sequence[Remedy], price: f
                 f"{found.flops:.3g} FLOPs{each}",
             )
         )
-    lines.append(("a micro-batch", f"{found.step_flops:.3g} FLOPs, forward and backward"))
+    passes = "forward and backward" if found.trained_parameters else "forward"
+    lines.append(("a micro-batch", f"{found.step_flops:.3g} FLOPs, {passes}"))
     if found.times:
         stages = ", ".join(f"{name} {format_seconds(value)}" for name, value in found.times.items())
         lines.append(("time", f"{format_seconds(found.seconds or 0.0)}: {stages}"))

@@ -52,6 +52,8 @@ class StepCost:
 class StepSimulator:
     """Executes steps of one run; the optimizer's states and the gradients stay between them.
 
+    A run without training has no optimizer, and only `evaluate` and `predict` can be called.
+
     Args:
         experiment: the run's configuration.
         skeleton: the run's models, without values.
@@ -77,9 +79,10 @@ class StepSimulator:
             self._meter.hold(tensor, "buffers")
         for parameter in self._trained:
             parameter.register_post_accumulate_grad_hook(self._hold_gradient)
-        factor = experiment.tuning.learning_rate_factor
-        with self._meter, self._meter.phase("optimizer"):
-            self._optimizer: Any = build_optimizer(experiment.optimizer, self._model.named_parameters(), factor)
+        if experiment.tuning.trains:
+            factor = experiment.tuning.learning_rate_factor
+            with self._meter, self._meter.phase("optimizer"):
+                self._optimizer: Any = build_optimizer(experiment.optimizer, self._model.named_parameters(), factor)
 
     def _hold_gradient(self, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None

@@ -29,13 +29,18 @@ def measure_this_machine(kind: str = "cpu") -> Device:
         )
         return 2 * 512 * size * size / _seconds(lambda: torch.mm(left, right), 20 if is_gpu else 1) / 1e12
 
-    source = torch.randn(64 * 2**20 if is_gpu else 4 * 2**20, device=kind)  # larger than the caches
-    target = torch.empty_like(source)
-    copied = 2 * source.numel() * 4 / _seconds(lambda: torch.mul(source, 1.5, out=target))
+    def copies() -> float:
+        source = torch.randn(64 * 2**20 if is_gpu else 4 * 2**20, device=kind)  # larger than the caches
+        target = torch.empty_like(source)
+        return 2 * source.numel() * 4 / _seconds(lambda: torch.mul(source, 1.5, out=target)) / 1e9
+
+    gigabytes_per_second = copies()
     small = torch.randn(8, device=kind)
     teraflops: dict[Precision, float] = {"float32": products(torch.float32)}
     if is_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
         teraflops["bfloat16"] = products(torch.bfloat16)
+    if is_gpu:
+        torch.cuda.empty_cache()  # other processes, such as the runs of a sweep, need the memory
     free = torch.cuda.get_device_properties(0).total_memory if is_gpu else free_memory()
     threads = f"the CPU of this machine, {torch.get_num_threads()} threads"
     return Device(
@@ -44,7 +49,7 @@ def measure_this_machine(kind: str = "cpu") -> Device:
         memory_gib=(UNKNOWN_MEMORY if free is None else free) / GIB,
         reserved_gib=0.6 if is_gpu else 0.0,
         teraflops=teraflops,
-        gigabytes_per_second=copied / 1e9,
+        gigabytes_per_second=gigabytes_per_second,
         reached_share=1.0,  # the measurement is of what products reach
         microseconds_per_operation=max(1.0, 1e6 * _seconds(lambda: small * 1.5, count=200)),
         kind="gpu" if is_gpu else "cpu",

@@ -76,12 +76,14 @@ def micro_batches(experiment: Experiment) -> int:
 
 
 def num_steps(experiment: Experiment, batches: int | None) -> int | None:
-    """Return the optimizer steps of a run; `None` if they depend on the data and this is not known.
+    """Return the optimizer steps of a run, 0 without training; `None` if they depend on the data and this is not known.
 
     Args:
         experiment: the run's configuration.
         batches: micro-batches of one epoch; `None`: unknown.
     """
+    if not experiment.tuning.trains:
+        return 0
     arguments = experiment.trainer.arguments
     epochs, steps = arguments.get("max_epochs"), arguments.get("max_steps", -1)
     bounds = [steps] if steps is not None and steps >= 0 else []

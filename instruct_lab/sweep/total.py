@@ -127,7 +127,8 @@ def describe_total(planned: Plan) -> str | None:
         fields = architecture(experiment.model, user_path(experiment.cache_path))
         if least_parameters(fields) < MIN_PARAMETERS:
             return None
-        total = estimate_sweep(planned, measure_this_machine("cpu" if no_gpu() else "cuda"), max_planned=2)
+        on_cpu = no_gpu() or experiment.trainer.arguments.get("accelerator") == "cpu"
+        total = estimate_sweep(planned, measure_this_machine("cpu" if on_cpu else "cuda"), max_planned=2)
     except Exception:  # an operation without fake tensors, for example: the sweep itself can go on
         return None
     time = "" if total.seconds is None else f"about {format_seconds(total.seconds)} one after another; "
