@@ -64,17 +64,17 @@ def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | No
     """Print how many examples and seeds a difference needs.
 
     Raises:
-        InstructLabError: the difference is not positive, or a form of a comparison is requested.
+        InstructLabError: the difference is not positive, or an option of a comparison is given.
     """
     from instruct_lab.comparison.planning import plan_comparison
 
     if not (math.isfinite(parsed.plan) and parsed.plan > 0):
         what = f"A difference to plan for is a number above 0, not {parsed.plan:g}"
         raise InstructLabError(what, where="--plan", do="type the smallest difference that matters, such as --plan 2")
-    for form in ("html", "markdown", "all_metrics"):
-        if getattr(parsed, form):
-            option = f"--{form.replace('_', '-')}"
-            what = f"{option} is a form of a comparison, and --plan prints no comparison"
+    for name in ("html", "markdown", "all_metrics", "disagreements"):
+        if getattr(parsed, name) is not None and getattr(parsed, name) is not False:
+            option = f"--{name.replace('_', '-')}"
+            what = f"{option} belongs to a comparison, and --plan prints no comparison"
             raise InstructLabError(
                 what, where="--plan", do=f"leave out {option}; a plan is printed as text or by --json"
             )

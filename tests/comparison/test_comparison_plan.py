@@ -166,6 +166,7 @@ def test_one_run_each_is_planned_as_a_lower_bound(tmp_path, capsys):
         (["inf"], "above 0"),
         (["2", "--markdown"], "--markdown"),
         (["2", "--html", "page.html"], "--html"),
+        (["2", "--disagreements", "0"], "--disagreements"),
         (["2", "--metric", "test/exact"], "test/exact_match"),
     ],
 )
