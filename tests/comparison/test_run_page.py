@@ -187,6 +187,7 @@ def test_a_failed_run_without_results_is_shown(tmp_path, capsys):
     page = Text(run_page(report_of(record))).text
     assert "a planted error" in page
     assert "The run has no results" in page
+    assert "In brackets: 95% intervals" not in page
 
 
 def test_a_run_that_does_not_exist_is_refused(tmp_path, capsys):
