@@ -220,6 +220,12 @@ def test_modules_stay_small_enough_to_read():
     assert {name: length for name, length in lengths.items() if length > 350} == {}
 
 
+def test_files_of_tests_have_different_names():
+    """Pytest imports them as modules without a package, so that one of two files with the same name is an error."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_texts_use_the_words_of_the_field():
     words = re.compile(r"\b(told|tells|chief|anew)\b", re.IGNORECASE)
     files = [path for path in (ROOT / "instruct_lab").rglob("*") if path.suffix in {".py", ".js", ".html", ".yaml"}]
