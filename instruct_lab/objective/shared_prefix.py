@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from instruct_lab.model.family import family_of
+from instruct_lab.model.packed_attention import NAME as PACKED_ATTENTION
 from instruct_lab.objective.projection import selected_logits
 from instruct_lab.tuning.cache_names import cache_name
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from instruct_lab.batching import Batch
     from instruct_lab.batching.prefixes import PrefixTree
 
-ATTENTION = ("eager", "sdpa")
-"""Attention implementations for which shared prefixes are tested."""
+ATTENTION = ("eager", "sdpa", PACKED_ATTENTION)
+"""Attention implementations for which shared prefixes are tested; the last one computes padded rows like `sdpa`."""
 RANDOM_SETTINGS = ("drop", "jitter")
 """Parts of the names of modules' attributes whose positive values make training random."""
 LENGTH_DEPENDENT = ("dynamic", "longrope")

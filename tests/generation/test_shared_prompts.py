@@ -9,7 +9,7 @@ from support.decoding import SETTINGS, STOPS, load, one_by_one
 from instruct_lab.generation import Generation, decoding
 from instruct_lab.generation.finished_rows import MAX_RUNNING_SHARE, MIN_ROWS
 from instruct_lab.generation.shared_prefix import MIN_SAVED, shared_length
-from instruct_lab.model import Decoder, LoadedModel, Random
+from instruct_lab.model import Decoder, LoadedModel, Random, packed_attention
 from instruct_lab.tuning import LoRA, PromptTuning
 
 PREFIX = [(11 * i) % 251 for i in range(24)]
@@ -131,6 +131,14 @@ def test_a_prefix_is_shared_by_architectures_that_allow_it(tmp_path, shapes, arc
     seen = shapes(model)
     assert Generation(max_new_tokens=8).generate_ids(model, PROMPTS, STOPS, 258) == expected
     assert (seen[0] == (1, len(PREFIX))) == is_shared
+
+
+def test_a_model_that_has_read_packed_rows_shares_prefixes_too(model, shapes):
+    expected = one_by_one(model, PROMPTS, 8, STOPS)
+    model.set_attn_implementation(packed_attention.NAME)
+    seen = shapes(model)
+    assert Generation(max_new_tokens=8).generate_ids(model, PROMPTS, STOPS, 258) == expected
+    assert seen[0] == (1, len(PREFIX))
 
 
 def test_several_samples_of_a_prompt_share_all_of_it(model, shapes):

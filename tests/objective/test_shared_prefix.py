@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from instruct_lab.batching import IGNORED, Example, Packed, Padded, prefixes
+from instruct_lab.model import packed_attention
 from instruct_lab.objective import CPO, Causal, Supervised
 from instruct_lab.objective.shared_prefix import obstacle, pays
 from instruct_lab.training.overview import print_prefix_obstacle
@@ -90,6 +91,7 @@ MODELS = {
     "learned positions": lambda: decoder("gpt2", GPT2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0),
     "LoRA": lambda: adapted(decoder()),
     "eager": lambda: decoder(attn_implementation="eager"),
+    "attention of packed rows": lambda: decoder(attn_implementation=packed_attention.NAME),
     "sliding window": lambda: decoder("mistral", sliding_window=18),
     "in evaluation mode, with dropout": lambda: adapted(decoder(attention_dropout=0.5), lora_dropout=0.5).eval(),
 }
