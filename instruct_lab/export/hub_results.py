@@ -10,6 +10,7 @@ import yaml
 
 from instruct_lab.data import Data, DataSet, HubDataSet, Mixture
 from instruct_lab.data.sources.base import Source
+from instruct_lab.hub import PINNED
 from instruct_lab.pages.format import format_interval
 from instruct_lab.records import RunRecord
 from instruct_lab.records.schema import AFTER, split_of
@@ -144,12 +145,14 @@ def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) 
     for one in results:
         if one.source is None:
             continue
-        value, name = one.value, one.source.configuration
+        value, name, revision = one.value, one.source.configuration, one.source.revision
+        is_pinned = PINNED.fullmatch(revision) is not None
         interval = format_interval(value.value, value.low, value.high, digits=4)
         facts = [
             f"metric {one.name}: {interval} (95% interval), {value.count} examples",
             f"split {one.split}",
             *([f"configuration {name}"] if name else []),
+            *([] if is_pinned else [f"revision {revision}"]),
             f"computed as {value.signature}",
             f"run {record.id}",
             *value.notes,
@@ -159,7 +162,7 @@ def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) 
             dataset_id=one.source.repository,
             task_id=one.name,
             value=value.value,
-            dataset_revision=one.source.revision,
+            dataset_revision=revision if is_pinned else None,  # the Hub expects a commit
             date=record.manifest.ended,
             notes="; ".join(facts),
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from instruct_lab.experiment import Experiment
 from instruct_lab.export.adapter import BASE_FOLDER
+from instruct_lab.export.library_answers import answers_note, compare_answers
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.weights.base import Origin
 
@@ -39,8 +40,12 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
     if stops:
         code.append("model.generation_config = GenerationConfig.from_pretrained(folder)")
         ends += " PEFT generates with the base model's generation config, which may name other tokens: set it as below."
+    answers = compare_answers(loaded.model) if stops else "same"
+    if answers == "same without cache":
+        code.append("model.generation_config.use_cache = False  # see above")
+    notes = [note] if (note := answers_note(answers)) else []
     where = [f"The base model is in the folder `{BASE_FOLDER}`, because no repository has it."] * base.is_exported
-    return "\n\n".join([*([ends] if stops else []), *where, _block(code)])
+    return "\n\n".join([*([ends] if stops else []), *notes, *where, _block(code)])
 
 
 def _block(lines: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from instruct_lab import cli
 from instruct_lab.experiment.check import check
+from instruct_lab.export.library_answers import answers_note, compare_answers
 from instruct_lab.training.workspace import Workspace
 
 CHAT = ["template=chatml", 'template.turn_end="<|stop|>"', 'model.tokenizer.extra_special_tokens=["<|stop|>"]']
@@ -116,3 +117,93 @@ def test_a_moved_export_with_its_base_model_is_loaded_by_the_card(lab, train):
     shutil.move(lab / "out", lab / "moved")
     model, tokenizer, _ = load_by_card(lab / "moved")
     assert forced(model, tokenizer, [70, tokenizer.eos_token_id, 70]) == 2
+
+
+def build_adapted(kind, method):
+    """A small model with virtual tokens, both with large random weights, so that its answers depend on the prompt."""
+    import peft
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    sizes = {
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+        "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+        "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
+    }
+    is_seq2seq = kind == "t5"
+    config = AutoConfig.for_model(kind, **sizes[kind], vocab_size=200, pad_token_id=0, eos_token_id=None)
+    torch.manual_seed(0)
+    model = (AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM).from_config(config)
+    task = "SEQ_2_SEQ_LM" if is_seq2seq else "CAUSAL_LM"
+    adapted = peft.get_peft_model(model, getattr(peft, method)(task_type=task, num_virtual_tokens=6)).eval()
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn_like(parameter) * (1.0 if parameter.requires_grad else 0.3))
+    return adapted
+
+
+def greedy_by_forward(model, ids, count):
+    """The greedy answer, computed by whole forward passes without a cache and without `generate`."""
+    start = torch.tensor([[0]]) if model.config.is_encoder_decoder else None
+    answer = []
+    for _ in range(count):
+        arguments = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if start is not None:
+            arguments["decoder_input_ids"] = start
+        token = model(**arguments).logits[:, -1:].argmax(-1)
+        answer.append(int(token))
+        if start is None:
+            ids = torch.cat([ids, token], 1)
+        else:
+            start = torch.cat([start, token], 1)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("gpt2", "PromptTuningConfig"),
+        ("gpt2", "PrefixTuningConfig"),
+        ("llama", "PromptEncoderConfig"),
+        ("llama", "PrefixTuningConfig"),
+        ("t5", "PromptTuningConfig"),
+        ("t5", "PrefixTuningConfig"),
+    ],
+)
+@torch.inference_mode()
+def test_the_card_says_where_generate_answers_otherwise(kind, method):
+    model = build_adapted(kind, method)
+    prompts = [torch.randint(5, 150, (1, length)) for length in (7, 12, 9)]
+    expected = [greedy_by_forward(model, ids, 8) for ids in prompts]
+    assert len(set(map(tuple, expected))) > 1
+
+    def generated(**settings):
+        answers = []
+        for ids in prompts:
+            output = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8, **settings
+            )
+            answers.append(output[0, 1 if kind == "t5" else ids.shape[1] :].tolist())
+        return answers
+
+    found = compare_answers(model)
+    assert (generated() == expected) is (found == "same")
+    assert found == "different" or generated(use_cache=False) == expected
+    assert bool(answers_note(found)) is (found != "same")
+
+
+@pytest.mark.slow
+def test_the_cards_code_answers_with_virtual_tokens_as_measured(lab, train):
+    record = train("tuning=prompt_tuning", "trainer.max_steps=40", "optimizer.lr=0.3", "evaluation.before=false")
+    assert cli.main(["export", "latest", str(lab / "out")]) == 0
+    model, tokenizer, card = load_by_card(lab / "out")
+    assert "use_cache = False" in card
+    for line in map(json.loads, (record / "predictions.jsonl").read_text().splitlines()):
+        messages = [{"role": "user", "content": line["prompt"]}]
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        settings = {"do_sample": False, "attention_mask": inputs["attention_mask"]}
+        output = model.generate(input_ids=inputs["input_ids"], **settings)
+        answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert answer == line["prediction"]

@@ -79,6 +79,18 @@ def test_a_result_names_the_data_set_of_the_hub_only_where_there_is_one(tmp_path
     assert ("configuration fr" in entry.notes) is ("test[:9]" in entry.notes)
 
 
+@pytest.mark.parametrize(
+    ("revision", "is_commit"), [(COMMIT, True), ("main", False), ("v1.0", False), ("01234567", False)]
+)
+def test_only_a_commit_is_the_revision_of_an_entry(tmp_path, revision, is_commit):
+    data = data_set({"a": local()}, test={"b": dataclasses.replace(hub("test"), revision=revision)})
+    record = recorded(tmp_path, {"test/f1": VALUE})
+    (text,) = result_files(collect_results(data, record), record, []).values()
+    (entry,) = parse_eval_result_entries(yaml.safe_load(text))
+    assert entry.dataset_revision == (revision if is_commit else None)
+    assert (f"revision {revision}" in entry.notes) is not is_commit
+
+
 def test_values_that_are_not_finite_are_no_results(tmp_path):
     broken = {"test/a": math.nan, "test/b": math.inf}
     metrics = {name: dataclasses.replace(VALUE, value=value) for name, value in broken.items()}

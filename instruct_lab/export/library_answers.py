@@ -1,0 +1,44 @@
+"""Whether PEFT's `generate` answers with virtual tokens as the run did when it was measured.
+
+PEFT 0.21 passes the key-value cache as `past_key_values`, which transformers calls `cache` since 5.24. `generate` then
+loses the cache or prepends the virtual tokens again at every step. The run translates the name
+(`instruct_lab.tuning.cache_names`), and users of an exported adapter do not.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Literal
+
+from instruct_lab.tuning.cache_names import PEFT_NAME, cache_name
+
+Answers = Literal["same", "same without cache", "different"]
+"""The answers of the library's own `generate`, compared with the measured ones."""
+
+
+def compare_answers(model: Any) -> Answers:
+    """Predict whether PEFT's `generate` answers as the run did, from the method and the name of the model's cache.
+
+    Args:
+        model: the tuned model; a model without an adapter answers as it did.
+    """
+    config = getattr(model, "active_peft_config", None)
+    if config is None or not config.is_prompt_learning or cache_name(model.get_base_model()) in (None, PEFT_NAME):
+        return "same"
+    if config.peft_type == "PREFIX_TUNING":  # the prefix is in the cache, and without it positions depend on the model
+        return "different"
+    return "same" if model.config.is_encoder_decoder else "same without cache"
+
+
+def answers_note(answers: Answers) -> str:
+    """Write the paragraph of the model card about answers that differ; empty if they are the same."""
+    if answers == "same":
+        return ""
+    found = (
+        f"With PEFT {version('peft')} and transformers {version('transformers')}, `generate` answers otherwise than "
+        "measured, because the two libraries name the key-value cache differently, so that the virtual tokens are not "
+        "found in it."
+    )
+    if answers == "different":
+        return f"{found} No setting of `generate` helps with every model; `instruct-lab generate` answers as measured."
+    return f"{found} Without the cache, as below, it answers as measured, but more slowly."
