@@ -26,7 +26,7 @@ def cluster_notes(scores: RunScores, arms: Sequence[Arm], best: int) -> Iterator
         return
     groups = [arm.runs for arm in arms]
     others = [arm.label for index, arm in enumerate(arms) if index != best]
-    pairs = [(f"{arms[best].label}", scores.mean(groups[best]), single.mean(groups[best]), False)]
+    pairs = [(arms[best].label, scores.mean(groups[best]), single.mean(groups[best]), False)]
     for label, (first, _), (second, _) in zip(
         others, scores.differences(groups, best), single.differences(groups, best), strict=True
     ):

@@ -52,28 +52,28 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
     return found / POINTS
 
 
-def examples_needed(difference: float, variances: Variances, num_seeds: int, wanted: float = POWER) -> int | None:
-    """Return the smallest number of examples with which the power is reached; `None` if no number is enough."""
-    if power(difference, variances, MAX_EXAMPLES, num_seeds) < wanted:
+def examples_needed(difference: float, variances: Variances, num_seeds: int) -> int | None:
+    """Return the smallest number of examples with which the planned power is reached; `None` if no number is enough."""
+    if power(difference, variances, MAX_EXAMPLES, num_seeds) < POWER:
         return None
     low, high = 1, MAX_EXAMPLES
     while low < high:
         middle = math.isqrt(low * high) if high > 4 * low else (low + high) // 2
-        if power(difference, variances, middle, num_seeds) < wanted:
+        if power(difference, variances, middle, num_seeds) < POWER:
             low = middle + 1
         else:
             high = middle
     return low
 
 
-def detectable(variances: Variances, num_examples: float, num_seeds: int, wanted: float = POWER) -> float:
-    """Return the smallest difference that is found with the wanted power."""
+def detectable(variances: Variances, num_examples: float, num_seeds: int) -> float:
+    """Return the smallest difference that is found with the planned power."""
     low, high = 0.0, math.sqrt(variances.of_difference(num_examples, num_seeds))
-    while power(high, variances, num_examples, num_seeds) < wanted:
+    while power(high, variances, num_examples, num_seeds) < POWER:
         low, high = high, 2 * high
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if power(middle, variances, num_examples, num_seeds) < wanted else (low, middle)
+        low, high = (middle, high) if power(middle, variances, num_examples, num_seeds) < POWER else (low, middle)
     return high
 
 

@@ -167,7 +167,7 @@ def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> l
     has_noise = compared.noise[name] is not None
     worse = "Worse" if has_noise else "Worse on these examples (one run each: training noise unknown)"
     for title, wanted in (("Not distinguishable from it", False), (worse, True)):
-        chosen = [one for one in compared.differences[name] if one.is_significant is wanted]
+        chosen = [one for one in compared.differences[name] if one.is_significant == wanted]
         if chosen:
             nearest = sorted(chosen, key=lambda one: abs(one.value))
             named = ", ".join(keep_together(arms[one.arm].label) for one in nearest[:MAX_NAMED])
