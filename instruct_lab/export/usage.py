@@ -30,7 +30,7 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
     code += ["", 'folder = "."  # this folder', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
     if base is None:
         code.append(f"model = {auto_class}.from_pretrained(folder{arguments})")
-        return "\n\n".join([*([ends] if stops else []), _block(code)])
+        return "\n\n".join([*([ends] if stops else []), _block(code), *_answer(stops, loaded)])
     source = f'f"{{folder}}/{BASE_FOLDER}"' if base.is_exported else repr(base.name)
     revision = "" if base.revision is None else f", revision={base.revision!r}"
     code.append(f"base = {auto_class}.from_pretrained({source}{revision}{arguments})")
@@ -45,7 +45,23 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
         code.append("model.generation_config.use_cache = False  # see above")
     notes = [note] if (note := answers_note(answers)) else []
     where = [f"The base model is in the folder `{BASE_FOLDER}`, because no repository has it."] * base.is_exported
-    return "\n\n".join([*([ends] if stops else []), *notes, *where, _block(code)])
+    return "\n\n".join([*([ends] if stops else []), *notes, *where, _block(code), *_answer(stops, loaded)])
+
+
+def _answer(stops: Sequence[str], loaded: LoadedModel) -> list[str]:
+    """Return the code that answers a prompt, if the model generates and its tokenizer has the training's template."""
+    if not stops or not loaded.tokenizer.chat_template:
+        return []
+    start = "" if loaded.family == "encoder-decoder" else ", ids.shape[1] :"
+    code = [
+        'messages = [{"role": "user", "content": "Your prompt"}]',
+        'arguments = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}',
+        "inputs = tokenizer.apply_chat_template(messages, **arguments)",
+        'ids, mask = inputs["input_ids"], inputs["attention_mask"]',
+        "output = model.generate(input_ids=ids, attention_mask=mask, do_sample=False)",
+        f"print(tokenizer.decode(output[0{start}], skip_special_tokens=True))",
+    ]
+    return ["To answer a prompt with greedy decoding:", _block(code)]
 
 
 def _block(lines: Sequence[str]) -> str:

@@ -193,17 +193,14 @@ def test_the_card_says_where_generate_answers_otherwise(kind, method):
 
 
 @pytest.mark.slow
-def test_the_cards_code_answers_with_virtual_tokens_as_measured(lab, train):
-    record = train("tuning=prompt_tuning", "trainer.max_steps=40", "optimizer.lr=0.3", "evaluation.before=false")
+@pytest.mark.parametrize("tuning", ["prompt_tuning", "lora"])
+def test_the_cards_code_answers_as_measured(lab, train, tuning, capsys):
+    record = train(f"tuning={tuning}", "optimizer.lr=0.3", "evaluation.before=false")
     assert cli.main(["export", "latest", str(lab / "out")]) == 0
     model, tokenizer, card = load_by_card(lab / "out")
-    assert "use_cache = False" in card
+    assert ("use_cache = False" in card) is (tuning == "prompt_tuning")
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
     for line in map(json.loads, (record / "predictions.jsonl").read_text().splitlines()):
-        messages = [{"role": "user", "content": line["prompt"]}]
-        inputs = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        settings = {"do_sample": False, "attention_mask": inputs["attention_mask"]}
-        output = model.generate(input_ids=inputs["input_ids"], **settings)
-        answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert answer == line["prediction"]
+        capsys.readouterr()
+        exec(code.replace('"Your prompt"', repr(line["prompt"])), {"model": model, "tokenizer": tokenizer})
+        assert capsys.readouterr().out.removesuffix("\n") == line["prediction"]
