@@ -17,6 +17,11 @@ from instruct_lab.objective.shared_prefix import usable_tree
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
 
+def num_positions(model: Any, batch: Batch) -> int:
+    """Return the number of positions of a batch, with padding; those of an encoder and of its decoder are added."""
+    return batch.num_positions + (batch.labels.numel() if model.config.is_encoder_decoder else 0)
+
+
 class ComputedPositions:
     """Counts the positions of this device's micro-batches, including padding.
 
@@ -31,7 +36,7 @@ class ComputedPositions:
         """Add the positions of a micro-batch."""
         tree = usable_tree(model, batch)
         saved = 0 if tree is None else tree.num_saved
-        self.computed += batch.num_positions - saved
+        self.computed += num_positions(model, batch) - saved
         self.saved += saved
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from instruct_lab.batching import Batch
 from instruct_lab.memory import free_memory
 from instruct_lab.model.facts import LAYERS, WIDTHS, first_count
+from instruct_lab.training.costs import num_positions
 from instruct_lab.training.generator_states import GeneratorStates
 
 SHARE = 0.8
@@ -46,7 +47,7 @@ class FittingSize:
         Returns:
             The number and the reason, as a text; `None` if all examples fit, or if the free memory is not known.
         """
-        positions = self._num_positions(batch)
+        positions = num_positions(self._model, batch)
         if positions <= self._most_positions or batch.num_examples == 1:
             return None
         free = free_bytes(batch.input_ids.device)
@@ -57,18 +58,13 @@ class FittingSize:
             return None
         if self._bytes_per_position is None:
             one = batch.part(0, 1)
-            self._bytes_per_position = self._kept_bytes(one) / self._num_positions(one)
+            self._bytes_per_position = self._kept_bytes(one) / num_positions(self._model, one)
         needed = self._bytes_per_position * positions
         if needed <= SHARE * free:
             return None
         self._most_positions = largest
         size = max(1, int(batch.num_examples * SHARE * free / needed))
         return size, f"{needed / 2**30:,.2f} GiB are needed by estimate, and {free / 2**30:,.2f} are free"
-
-    def _num_positions(self, batch: Batch) -> int:
-        """Return the number of positions of a batch, with padding; those of an encoder and of its decoder are added."""
-        decoded = batch.labels.numel() if self._model.config.is_encoder_decoder else 0
-        return batch.num_positions + decoded
 
     def _most_bytes(self, batch: Batch) -> float:
         """Compute an upper bound of what a batch needs, without running the model; infinity if sizes are not known."""
@@ -78,7 +74,9 @@ class FittingSize:
             return float("inf")
         heads = first_count(sizes, ("num_attention_heads", "n_head", "num_heads")) or 1
         scores = 2 * heads * batch.input_ids.shape[1]  # of attention that keeps them
-        return 4 * self._num_positions(batch) * (layers * (KEPT_WIDTHS * width + scores) + KEPT_LOGITS * vocabulary)
+        return (
+            4 * num_positions(self._model, batch) * (layers * (KEPT_WIDTHS * width + scores) + KEPT_LOGITS * vocabulary)
+        )
 
     def _kept_bytes(self, batch: Batch) -> int:
         """Measure how many bytes a forward pass leaves in memory for its backward pass."""

@@ -25,6 +25,7 @@ from instruct_lab.objective import KTO, Supervised
 from instruct_lab.records.identity import config_hash
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training import fitting_size
+from instruct_lab.training.costs import num_positions
 from instruct_lab.training.fitting_size import FittingSize
 from instruct_lab.training.module import TuningModule
 
@@ -277,9 +278,8 @@ def test_the_estimate_agrees_with_what_a_batch_keeps(experiment):
 
 @pytest.mark.parametrize(("is_encoder_decoder", "expected"), [(False, 10), (True, 20)])
 def test_positions_of_an_encoder_and_its_decoder_are_added_even_at_one_length(experiment, is_encoder_decoder, expected):
-    config = types.SimpleNamespace(is_encoder_decoder=is_encoder_decoder)
-    fitting = FittingSize(types.SimpleNamespace(config=config), None)
-    assert fitting._num_positions(experiment.batching.collate([Example([1] * 5, [2] * 5)] * 2, 0)) == expected
+    model = types.SimpleNamespace(config=types.SimpleNamespace(is_encoder_decoder=is_encoder_decoder))
+    assert num_positions(model, experiment.batching.collate([Example([1] * 5, [2] * 5)] * 2, 0)) == expected
 
 
 def test_a_recorded_reduction_is_reached_in_the_same_way(experiment):
