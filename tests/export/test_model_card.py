@@ -17,6 +17,7 @@ from instruct_lab.export.front_matter import front_matter
 from instruct_lab.export.hub_results import collect_results, result_files
 from instruct_lab.export.model_card import model_card
 from instruct_lab.metrics import MetricValue
+from instruct_lab.model import Hub, LocalFolder
 from instruct_lab.records import RunRecord, Summary
 
 COMMIT = "0123456789" * 4
@@ -127,6 +128,28 @@ def test_the_hubs_parser_reads_what_the_front_matter_says(experiment, tmp_path):
         assert one.metric_args["interval"] == [VALUE.low, VALUE.high]
         assert (one.metric_args["examples"], one.metric_args["run"]) == (96, record.id)
         assert one.metric_args["notes"] == [*VALUE.notes, "a note"]
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+        ("---\nlicense: [a: {\n---\n", None),
+        ("# Mine", None),
+        (None, None),
+    ],
+)
+def test_the_licence_is_that_of_the_base_models_own_card(experiment, tmp_path, card, licence):
+    (tmp_path / "base").mkdir()
+    if card is not None:
+        (tmp_path / "base" / "README.md").write_text(card)
+    record = recorded(tmp_path, {})
+    model = dataclasses.replace(experiment.model, weights=LocalFolder(path=str(tmp_path / "base")))
+    facts = front_matter(dataclasses.replace(experiment, model=model), record, "transformers", [], [])
+    assert (facts.license, facts.base_model, facts.eval_results) == (licence, None, None)
+    model = dataclasses.replace(experiment.model, weights=Hub(repository="team/base", revision=COMMIT))
+    facts = front_matter(dataclasses.replace(experiment, model=model), record, "transformers", [], [])
+    assert (facts.license, facts.base_model) == (None, "team/base")
 
 
 @settings(max_examples=25, deadline=None)
