@@ -52,6 +52,7 @@ def write_results(
     console.print(f"{trained.num_steps} steps, {trained.num_target_tokens:,} target tokens, {seconds:.0f} s")
     if saved := trained.costs.positions.saved:
         share = format_percent(saved / (saved + trained.costs.positions.computed))
-        console.print(f"shared prefixes: {share} of the positions of training batches were not computed again")
+        saving = f"shared prefixes: {share} of the positions of training batches were not computed again"
+        console.print(saving, soft_wrap=True)
     console.print(f"evaluated checkpoint: {weights}")
     console.print(f"record: {record.path}", soft_wrap=True)

@@ -66,7 +66,10 @@ def test_known_architectures_have_the_biases_and_tables_that_are_declared(archit
     ("config", "expected"),
     [
         ({"model_type": "llama", "hidden_size": 8, "attention_bias": True}, ModelFacts(hidden_size=8, has_biases=True)),
-        ({"model_type": "deberta-v2", "n_positions": 9, "position_biased_input": False}, ModelFacts(has_biases=True)),
+        (
+            {"model_type": "deberta-v2", "n_positions": 9, "position_biased_input": False},
+            ModelFacts(has_biases=True, can_pack=False),
+        ),
         ({"model_type": "never_seen", "hidden_size": 8}, ModelFacts(hidden_size=8)),
         ({"model_type": "gemma3", "text_config": {"hidden_size": 4}}, ModelFacts(hidden_size=4)),
         ({}, ModelFacts()),
@@ -121,7 +124,8 @@ def test_the_default_model_is_known_without_a_heavy_library(tmp_path):
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["ModelFacts(hidden_size=576, max_positions=None, has_biases=False)", "[]"]
+    facts = "ModelFacts(hidden_size=576, max_positions=None, has_biases=False, can_pack=None)"
+    assert done.stdout.splitlines() == [facts, "[]"]
 
 
 def test_an_encoder_decoder_of_unknown_settings_is_no_error(tmp_path):

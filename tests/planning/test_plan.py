@@ -64,6 +64,7 @@ def test_the_described_architectures_have_the_published_numbers_of_parameters():
     assert found == PUBLISHED
 
 
+@pytest.mark.slow
 def test_a_plan_has_all_parts_and_fits(lab, capsys):
     found = plan(capsys, *TINY, "--device", "t4")
     assert found["fits"]
