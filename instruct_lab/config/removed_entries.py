@@ -74,11 +74,15 @@ def _is_null(mapping: DictConfig, name: Any) -> bool:
 
 
 def _is_removable(kind: type[Component], field: str, annotation: Any) -> bool:
-    """Return whether a field is a mapping of entries that may be null, and null is not one of its values."""
+    """Return whether null removes an entry of a field.
+
+    This holds for a mapping from any text to entries that may be null, unless the class states that null is a value. A
+    mapping from a few given names, such as those of splits, has no misspelled entries: its null is a value, too.
+    """
     if field in kind.null_values or get_origin(annotation) is not dict:
         return False
-    entry = get_args(annotation)[1]
-    return get_origin(entry) in (Union, types.UnionType) and type(None) in get_args(entry)
+    name, entry = get_args(annotation)
+    return name is str and get_origin(entry) in (Union, types.UnionType) and type(None) in get_args(entry)
 
 
 def _select(config: Any, key: str) -> Any:

@@ -34,7 +34,7 @@ def test_an_entry_that_does_not_exist_cannot_be_removed(lab, override, meant):
         ["preprocessing/step=[redact]", "preprocessing.steps.redact=null"],
         ["+callbacks.more={_target_: instruct_lab.callbacks.Progress}", "callbacks.more=null"],
         ["model=tiny_random", "model.weights.settings.sliding_window=null"],
-        ["tuning.alpha=null", "evaluation.max_examples=null"],
+        ["tuning.alpha=null", "evaluation.max_examples=null", "data.limit.train=null"],
     ],
 )
 def test_null_removes_what_is_set_and_is_a_value_elsewhere(lab, overrides):
