@@ -21,8 +21,8 @@ from instruct_lab.tuning import count_parameters
 if TYPE_CHECKING:
     from instruct_lab.training.stages import Run
 
-SHORT_SECONDS = 60.0
-"""Shorter runs are not planned: a plan takes a few seconds."""
+SHORT_SECONDS = 300.0
+"""Shorter runs are not planned: a plan takes about ten seconds."""
 USUAL_FLOPS = {"cpu": 1e11, "cuda": 1e14}
 """Floating-point operations per second of usual devices, by which short runs are recognised."""
 
