@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -114,12 +114,20 @@ class SweepRecord:
         """Return the id of a run's record."""
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
-    def runs(self) -> list[RunRecord]:
-        """Return the records of the runs that have started, ordered by id; leave out damaged ones with a warning."""
+    def run_ids(self) -> list[str]:
+        """Return the ids of the runs that have started, in their order."""
+        return sorted(path.parent.name for path in self.path.parent.glob(f"{self.id}-*/manifest.json"))
+
+    def runs(self, ids: Iterable[str] | None = None) -> list[RunRecord]:
+        """Return the records of the runs that have started; leave out damaged ones with a warning.
+
+        Args:
+            ids: the ids of the runs, in the order of their records; `None`: all, ordered by id.
+        """
         found = []
-        for path in sorted(self.path.parent.glob(f"{self.id}-*/manifest.json")):
+        for run_id in self.run_ids() if ids is None else ids:
             try:
-                record = RunRecord.open(path.parent)
+                record = RunRecord.open(self.path.parent / run_id)
                 _ = record.manifest, record.summary
             except (InstructLabError, OSError) as error:
                 logger.warning("A damaged record is left out: %s", error)

@@ -45,13 +45,12 @@ class SweepTable:
 
     def rows(self) -> list[TrialRow]:
         """Read the trials that have started, in the order of their ids."""
-        info, rows = self.sweep.info, []
-        for run in self.sweep.runs():
-            row = self._ended.get(run.id) or read_trial(run, info)
-            if row.status in ENDED:
-                self._ended[run.id] = row
-            rows.append(row)
-        return rows
+        info, ids = self.sweep.info, self.sweep.run_ids()
+        unknown = self.sweep.runs(run_id for run_id in ids if run_id not in self._ended)
+        read = {run.id: read_trial(run, info) for run in unknown}
+        self._ended |= {run_id: row for run_id, row in read.items() if row.status in ENDED}
+        known = self._ended | read
+        return [known[run_id] for run_id in ids if run_id in known]
 
     def labels(self, rows: Sequence[TrialRow]) -> list[Label]:
         """Label the trials by what differs between them; label a single trial by all values that were set for it."""

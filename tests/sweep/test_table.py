@@ -9,6 +9,7 @@ from filelock import FileLock
 from support.listed_runs import write_run
 
 from instruct_lab import cli, library_warnings
+from instruct_lab.records import RunRecord
 from instruct_lab.sweep.record import SweepRecord
 from instruct_lab.sweep.samplers import TPE
 from instruct_lab.sweep.storage import open_storage
@@ -123,6 +124,20 @@ def test_a_long_table_keeps_the_best_the_running_and_the_last(tmp_path):
         lines = lines_of(sweep, limit=3)
     assert [line[:5] for line in lines[4:7]] == ["*0000", " 0001", " 0004"]
     assert lines[7] == "and 2 more trials that have ended"
+
+
+def test_only_runs_that_had_not_ended_are_read_again(tmp_path, monkeypatch):
+    sweep = write_sweep(tmp_path)
+    write_trial(tmp_path, 0)
+    running = write_trial(tmp_path, 1, "running")
+    table, opened = SweepTable(sweep), []
+    assert [row.status for row in table.rows()] == ["finished", "interrupted"]
+    monkeypatch.setattr(RunRecord, "open", lambda path, read=RunRecord.open: opened.append(path.name) or read(path))
+    running.write_manifest(status="finished")
+    write_trial(tmp_path, 2)
+    assert [row.status for row in table.rows()] == ["finished"] * 3
+    assert [row.status for row in table.rows()] == ["finished"] * 3
+    assert opened == [f"{SWEEP}-0001", f"{SWEEP}-0002"]
 
 
 def test_the_remaining_time(tmp_path):
