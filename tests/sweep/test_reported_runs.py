@@ -15,7 +15,7 @@ def a_sweep(num_runs, statuses=()):
     info = types.SimpleNamespace(num_runs=num_runs, dimensions=[], seeds=1, metrics=[], directions=[])
     runs = [types.SimpleNamespace(manifest=types.SimpleNamespace(status=status)) for status in statuses]
     ends = iter([runs])  # only the first question is about the runs before; the table has none
-    return types.SimpleNamespace(info=info, id="s", path="p", runs=lambda: next(ends, []))
+    return types.SimpleNamespace(info=info, id="s", path="p", run_ids=list, runs=lambda ids=None: next(ends, []))
 
 
 @pytest.fixture
