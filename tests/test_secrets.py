@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -158,6 +158,7 @@ def test_numbers_from_the_environment_are_recorded_as_numbers():
         st.sampled_from(["${oc.env:A_SECRET}", "\\", "${x}", "$", "{", "}", "é", '"', ": ", "\n", "x"]), max_size=8
     )
 )
+@example(["\\", "\n", "${oc.env:A_SECRET}"])
 def test_a_recorded_text_has_the_value_that_the_run_used(parts):
     value = 'c4n"ary\\${y}'
     os.environ["A_SECRET"] = value

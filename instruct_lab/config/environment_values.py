@@ -82,7 +82,7 @@ def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
         if index % 2:
             texts.append(f"${{oc.env:{variables[part]}}}")
         else:
-            ending = re.search(r"\\*$", part)
+            ending = re.search(r"\\*\Z", part)
             doubled = ending[0] if ending and index < len(parts) - 1 else ""  # else it would escape the interpolation
             texts.append(escape(part) + doubled)
     return secrets.Interpolated("".join(texts))
