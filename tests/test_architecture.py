@@ -86,6 +86,7 @@ print("check", code, [name for name in {HEAVY!r} if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_importing_packages_and_checking_a_config_loads_no_heavy_library():
     command = [sys.executable, "-c", IMPORT_ALL, *PACKAGES]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -172,6 +173,7 @@ def circle(graph):
     return None
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle():
     graph = {
         name: {module for module in imported(ast.parse(path.read_text())) if module in MODULES and module != name}

@@ -22,6 +22,7 @@ def documented_commands():
             yield pytest.param(arguments, id=f"{page.name}: {' '.join(arguments)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", documented_commands())
 def test_documented_commands_are_understood(arguments):
     parsed = cli._parse(arguments)

@@ -67,6 +67,7 @@ def test_the_wheel_holds_exactly_the_files_of_the_tree(wheel):
     assert {Path(name).suffix for name in packed} >= {".py", ".pyi", ".yaml", ".html", ".css", ".js"}
 
 
+@pytest.mark.slow
 def test_a_wheel_of_the_source_distribution_is_the_same(wheel, tmp_path):
     with tarfile.open(build("sdist", tmp_path / "sdist")) as packed:
         packed.extractall(tmp_path, filter="data")
@@ -124,6 +125,7 @@ def test_the_wheel_works_away_from_the_clone(wheel, tmp_path):
     assert "echarts" in (elsewhere / "run.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_imported_package_is_declared_and_every_declared_one_is_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: texts for name, texts in project["optional-dependencies"].items() if name != "test"}

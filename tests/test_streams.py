@@ -60,6 +60,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @needs_full
 @pytest.mark.parametrize(("command", "code"), READERS.values(), ids=READERS)
 def test_commands_that_only_print(lab, command, code):

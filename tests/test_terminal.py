@@ -29,6 +29,7 @@ def calls(name):
                 yield path.relative_to(PACKAGE).as_posix()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["print", "Console"])
 def test_only_one_module_writes_to_the_terminal(name):
     assert set(calls(name)) <= WRITERS
@@ -92,6 +93,7 @@ def clean(capsys):
     return run
 
 
+@pytest.mark.slow
 def test_keys_values_comments_and_names_of_a_config_are_shown(lab, clean):
     quoted = json.dumps(HOSTILE, ensure_ascii=True)
     text = f"# hostile: {HOSTILE.replace(chr(13), '')}\n{quoted}: 1\nname: {quoted}\ntuning:\n  {quoted}: {quoted}\n"

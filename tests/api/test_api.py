@@ -27,6 +27,7 @@ def two_runs(tmp_path_factory):
         yield il.train(SHORT), il.train([*SHORT, "tuning=full"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "import instruct_lab.sweep", "from instruct_lab.sweep import Grid"])
 def test_importing_and_naming_the_interface_loads_no_heavy_library(before):
     code = (
@@ -47,6 +48,7 @@ def test_every_name_is_listed_and_an_unknown_one_is_an_attribute_error():
 # ---- configs
 
 
+@pytest.mark.slow
 def test_a_composed_config_is_the_one_that_show_prints(lab, capsys):
     config = il.compose([*TINY, "tuning.r=4"])
     assert cli.main(["show", "--json", *TINY, "tuning.r=4"]) == 0
@@ -70,6 +72,7 @@ def test_a_wrong_config_is_refused_with_all_its_problems(lab):
     assert {problem.key for problem in result.problems} == keys
 
 
+@pytest.mark.slow
 def test_check_reads_a_sweep_too(lab):
     assert il.check([*TINY, "tuning.r=2,4"]).is_ok
     assert [problem.key for problem in il.check([*TINY, "tuning.r=2,0"]).problems] == ["tuning.r"]
@@ -92,6 +95,7 @@ def test_a_column_without_values_is_still_a_column():
         assert len(table) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_run_gives_what_its_record_holds(two_runs):
     run, _ = two_runs
     summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
@@ -154,6 +158,7 @@ def test_runs_are_loaded_found_and_compared(two_runs):
         il.load_run("nothing-like-this")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_made_longer(two_runs):
     run = il.train([*SHORT, "trainer.max_steps=1", "lr_scheduler=constant"])
     assert run.resume(max_steps=2).curves.index.max() == 2
@@ -205,6 +210,7 @@ def test_an_interruption_is_a_keyboard_interrupt(two_runs, monkeypatch):
     assert il.load_run().status == "interrupted"
 
 
+@pytest.mark.slow
 def test_warnings_are_printed(two_runs, capfd):
     assert il.check([*SHORT, "optimizer.lr=1.0"]).warnings
     il.train([*SHORT, "optimizer.lr=1.0", "trainer.max_steps=1"])
@@ -214,6 +220,7 @@ def test_warnings_are_printed(two_runs, capfd):
 # ---- sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_read_and_compared(two_runs, capfd):
     data = "data=path:rows.jsonl"
     sweep = il.sweep([*SHORT, data, "trainer.max_steps=1", "tuning.r=2,4", "sweep.metric=val/perplexity"])

@@ -47,6 +47,7 @@ def with_pattern(field, pattern):
     return KEYS[field].replace("PATTERN", pattern)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", KEYS)
 def test_an_invalid_expression_is_refused_by_check(chosen, capsys, field):
     assert cli.main(["check", *chosen, with_pattern(field, "(unclosed")]) == 2
@@ -71,6 +72,7 @@ def test_an_expensive_expression_ends_the_run_with_its_name(chosen, capsys, fiel
         assert "rows.jsonl" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("instruction", "arguments"),
     [
@@ -91,6 +93,7 @@ def test_an_expression_of_the_data_is_limited_and_names_its_row(monkeypatch, ins
             InstructionFollowing().of_prediction(prediction)
 
 
+@pytest.mark.slow
 def test_every_field_for_a_regular_expression_has_its_type():
     described = {
         f"{kind.__name__}.{field.name}": kind

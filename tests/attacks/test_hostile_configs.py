@@ -44,6 +44,7 @@ def run(capsys, *arguments):
     return code, printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_in_an_option_file_is_refused_with_its_name(lab, capsys, content):
     bomb = content if isinstance(content, bytes) else content.encode()
@@ -78,6 +79,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", CHAINS.values(), ids=CHAINS)
 def test_interpolations_that_multiply_are_refused(lab, capsys, lines):
     text = "# @package _global_\n# bomb: a study\ndata:\n" + lines
@@ -99,6 +101,7 @@ def test_ordinary_aliases_and_interpolations_are_taken(lab, capsys):
     assert (config["name"], config["runs_path"], config["seed"]) == ("mine", "mine", "${evaluation.show_samples}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["tuning", "trainer", "", "data.split"])
 def test_thousands_of_unknown_keys_are_summed_up(lab, capsys, place):
     indent, lines = "", []
@@ -114,6 +117,7 @@ def test_thousands_of_unknown_keys_are_summed_up(lab, capsys, place):
     assert "unknown_key_0 = 0" in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -144,6 +148,7 @@ DEFAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", DEFAULTS.values(), ids=DEFAULTS)
 def test_wrong_defaults_are_refused(lab, capsys, text):
     (lab / "conf" / "data" / "bomb.yaml").write_text(f"# bomb: hostile\n{text}{HEAD}", encoding="utf-8")
@@ -153,6 +158,7 @@ def test_wrong_defaults_are_refused(lab, capsys, text):
     assert "data" in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_an_option_that_is_no_file_is_refused_and_the_others_are_listed(lab, capsys, kind):
     make_special(lab / "conf" / "data" / "odd.yaml", kind)
@@ -170,6 +176,7 @@ def test_an_option_that_is_no_file_is_refused_and_the_others_are_listed(lab, cap
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_lab_settings_that_are_no_file_allow_nothing(lab, capsys, kind):
     make_special(lab / "lab.yaml", kind)

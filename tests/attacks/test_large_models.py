@@ -29,6 +29,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HUGE)
 def test_random_weights_that_do_not_fit_are_refused_by_check_and_train(lab, tiny, capsys, case):
     settings = [text.format(SIZES) if "{" in text else SIZES + text for text in HUGE[case]]
@@ -123,6 +124,7 @@ def test_an_adapter_beside_a_model_is_refused(tmp_path):
         model.load(Random().load_tokenizer(tmp_path, False, "decoder"), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", sorted(WITH_BIASES | WITHOUT_BIASES))
 def test_the_lower_bound_is_no_larger_than_the_model(architecture):
     config = transformers.AutoConfig.for_model(architecture)
@@ -185,6 +187,7 @@ LARGE_TUNINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", LARGE_TUNINGS.values(), ids=LARGE_TUNINGS)
 def test_added_parameters_that_do_not_fit_are_refused_before_they_are_created(lab, tiny, capsys, overrides):
     started = time.monotonic()

@@ -10,6 +10,7 @@ SECONDS = 30
 FIRST = ["model=tiny_random", "tracker=none"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "code", "printed"),
     [

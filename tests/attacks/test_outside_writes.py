@@ -57,6 +57,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_in_a_file_that_leaves_the_lab_is_refused(lab, outside, capsys, name):
     path = paths(lab, outside)[name]
@@ -81,6 +82,7 @@ def test_a_path_in_a_file_that_leaves_the_lab_is_refused(lab, outside, capsys, n
         assert run(capsys, "check", *chosen, *(f"--allow={name}" for name in others))[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["runs_path", "cache_path", "tracker.mine.save_dir"])
 def test_a_path_that_the_user_types_is_allowed_for_this_command(lab, outside, capsys, key):
     logger = study(lab, {"tracker": {"mine": {"_target_": CSV, "save_dir": "inside"}}})

@@ -82,6 +82,7 @@ def attacked(lab):
     assert (lab / "precious.txt").read_text() == "precious"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["tracker", "callbacks"])
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_class_that_is_not_allowed_is_refused_and_not_imported(attacked, capsys, group, attack):
@@ -93,6 +94,7 @@ def test_a_class_that_is_not_allowed_is_refused_and_not_imported(attacked, capsy
     assert not (attacked / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_permission_for_a_class_names_the_module_that_defines_it(attacked, capsys):
     chosen = ["check", *CHOSEN, "+tracker.bad={_target_: http.client.HTTPConnection, host: x}"]
     assert "--allow http.client.HTTPConnection" in refusals(capsys, *chosen)
@@ -120,6 +122,7 @@ def test_classes_of_lightning_are_allowed_in_their_own_group_only():
             assert allowed_in == [group], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [TIMER, {"_target_": "evil.Evil"}, ATTACKS["a process"]])
 def test_a_stranger_s_record_is_refused_by_every_command(attacked, capsys, attack):
     resolved = {**check(CHOSEN).resolved, "tracker": {"bad": attack}}
@@ -140,6 +143,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "permission", "group"), FIELDS)
 def test_a_file_cannot_consent_but_the_user_can(lab, monkeypatch, capsys, key, permission, group):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(lab / "settings"))
@@ -171,6 +175,7 @@ def test_a_weak_sandbox_needs_a_permission_of_its_own(lab, capsys):
     assert cli.main([*weak, "experiments=weak", "--allow=weak-sandbox"]) == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_file_cannot_consent(lab, capsys):
     (lab / "experiments").mkdir()
     study = {"sweep": {"space": {"model.trust_remote_code": "true,false"}}}
@@ -208,6 +213,7 @@ def test_a_permission_that_does_not_exist_is_refused(lab, capsys, name):
     assert "permission" in refusals(capsys, "check", *CHOSEN, f"--allow={name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["[allow", "allow: remote-code\n", "alow: []\n", "allow: [1]\n", "- remote-code\n"])
 def test_a_settings_file_of_another_form_is_named(lab, monkeypatch, capsys, content):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(lab))
@@ -217,6 +223,7 @@ def test_a_settings_file_of_another_form_is_named(lab, monkeypatch, capsys, cont
     assert cli.main(["check", *CHOSEN]) == 0  # this config needs no permission
 
 
+@pytest.mark.slow
 def test_init_allows_its_own_lab_but_no_folder_that_had_python_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     (tmp_path / "old").mkdir()
@@ -293,6 +300,7 @@ def test_modules_of_an_allowed_lab_hide_no_library(allowed_lab):
     assert not (allowed_lab / "owned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "code"), [("mine", 0), ("torch_xla", 1), ("later", 1)])
 def test_started_processes_import_what_a_config_names(allowed_lab, module, code):
     assert cli.main(["check", *USES_STEP, "--allow-lab-code"]) == 0

@@ -46,6 +46,7 @@ DATA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fifo", "device", "dangling"])
 @pytest.mark.parametrize("name", DATA)
 def test_data_and_models_that_are_no_files_are_refused(lab, capsys, name, kind):
@@ -68,6 +69,7 @@ def test_a_name_that_is_too_long_is_refused(lab, capsys):
     assert "data.train.mine.path" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "summary.json", "metrics.jsonl"])
 def test_a_record_with_a_file_that_is_none_hangs_nothing(tmp_path, monkeypatch, capsys, name, kind):

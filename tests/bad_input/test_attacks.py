@@ -58,6 +58,7 @@ def evil(lab):
     return lab
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", CLASSES)
 @pytest.mark.parametrize("group", ["tracker", "callbacks"])
 def test_a_class_out_of_nowhere_is_not_called(evil, refused, group, target):
@@ -69,6 +70,7 @@ def test_a_class_out_of_nowhere_is_not_called(evil, refused, group, target):
     refused("check", *CONFIG, *others, f"{group}=evil", names=[target.rpartition(".")[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "show", "inspect", "list", "train"])
 def test_python_of_the_lab_does_not_run_unasked(evil, refused, command):
     (evil / "conf" / "data" / "evil.yaml").write_text("# evil: mine\n_target_: evil.Evil\n", encoding="utf-8")
@@ -88,6 +90,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_yaml_runs_nothing(evil, refused, text):
     head = "# evil: data\n_target_: instruct_lab.data.DataSet\n"
@@ -109,6 +112,7 @@ OVERRIDES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", OVERRIDES)
 def test_an_override_runs_nothing(evil, refused, override):
     refused("check", *CONFIG, "tracker=none", override, codes=(0, 2) if override.startswith("name=") else (2,))
@@ -137,6 +141,7 @@ class Touch:
         return os.system, (TOUCH,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "tokenizer.json", "adapter_model.bin"])
 def test_a_pickle_in_a_model_is_not_read(evil, refused, name):
     folder = evil / "model"
@@ -167,6 +172,7 @@ def test_clearing_the_cache_removes_no_folder_of_a_user(evil, refused, content):
     refused("cache", "clear", "--cache", "mine", codes=(0, 2))
 
 
+@pytest.mark.slow
 def test_files_of_the_working_directory_are_no_libraries(evil):
     names = ["torch_xla", "mlflow", "tensorboard", "comet_ml", "neptune", "sitecustomize", "usercustomize", "yaml"]
     for name in [*names, "torch", "rich", "numpy", "transformers", "habana_frameworks", "deepspeed"]:

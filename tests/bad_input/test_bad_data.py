@@ -76,6 +76,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content"), FILES.values(), ids=FILES)
 def test_a_bad_data_file_is_refused(lab, refused, name, content):
     folder = lab / "bad"
@@ -110,6 +111,7 @@ PATHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_a_bad_path_is_refused(refused, path):
     config = ["data=mine", "model=tiny_random", "tracker=none", f"data.train.mine.path={path}"]

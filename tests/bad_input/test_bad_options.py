@@ -85,6 +85,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", OPTIONS.values(), ids=OPTIONS)
 def test_a_bad_option_file_is_refused(lab, refused, content):
     (lab / "conf" / "data" / "bad.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -136,6 +137,7 @@ OVERRIDES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("override", "key"), OVERRIDES.values(), ids=OVERRIDES)
 def test_a_bad_override_is_refused(refused, override, key):
     refused("check", "data=mine", "model=tiny_random", "tracker=none", override, names=[key])

@@ -88,6 +88,7 @@ def _rows_of(short_id, table):
     return [row[:2] for row in map(str.split, table.splitlines()) if row[:1] == [short_id]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "form", "content"), DAMAGE, ids=[f"{name}: {form}" for name, form, _ in DAMAGE])
 def test_a_damaged_file_is_named_and_breaks_nothing_else(records, refused, name, form, content):
     file = records / DAMAGED / name
@@ -115,6 +116,7 @@ WEIGHTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", WEIGHTS.values(), ids=WEIGHTS)
 def test_a_damaged_list_of_weights_is_named(records, refused, content):
     for file in (records / DAMAGED / "checkpoints").glob("*.json"):

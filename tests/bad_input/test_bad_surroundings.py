@@ -49,6 +49,7 @@ def test_odd_arguments_are_refused(refused, arguments, name):
 PAGES = ["conf", f"{LONG}.html", "rows.jsonl/page.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page[:20])
 def test_a_page_that_cannot_be_written_is_refused(refused, page):
     arguments = ["data=mine", "model=tiny_random", "tracker=none", "--num", "1"]
@@ -67,6 +68,7 @@ def test_a_working_directory_that_was_deleted_is_named(refused, lab, command, mo
         os.chdir(lab)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "command"),
     [

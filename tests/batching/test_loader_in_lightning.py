@@ -94,6 +94,7 @@ def test_a_run_of_limited_epochs_resumed_from_the_end_of_one_starts_the_next(tmp
     assert fit(tmp_path / "again", resume=tmp_path / "whole" / "step=2.ckpt", limit_train_batches=2) == whole[2:]
 
 
+@pytest.mark.slow
 def test_a_run_bounded_in_steps_alone_resumes_from_any_checkpoint(tmp_path):
     bounds = {"epochs": -1, "stop": 20}
     whole = fit(tmp_path / "ends", epoch_ends=True, **bounds)

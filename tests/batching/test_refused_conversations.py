@@ -55,6 +55,7 @@ def test_too_many_are_an_error_that_names_the_first_their_number_and_what_mends_
         assert part in message
 
 
+@pytest.mark.slow
 def test_a_template_that_refuses_all_stops_at_once_unless_all_may_be_broken(tmp_path):
     with pytest.raises(InstructLabError, match="500 of 500 rows"):
         encode(rows_with(tmp_path / "rows", range(1200)), 0.4, tmp_path / "examples")

@@ -232,6 +232,7 @@ def test_parsing_a_command_line_imports_no_library():
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_written", [0, 1, 5])
 @pytest.mark.parametrize("exists", [False, True])
 def test_init_leaves_nothing_when_it_fails(tmp_path, monkeypatch, capsys, few_schemas, num_written, exists):

@@ -157,6 +157,7 @@ def test_one_run_each_is_planned_as_a_lower_bound(tmp_path, capsys):
     assert "sweep.seeds=3" in shown.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -93,6 +93,7 @@ def evaluate(record, name, metrics):
     files.write(Summary(metrics=metrics), Origin(), {}, [], {})
 
 
+@pytest.mark.slow
 def test_evaluations_made_after_the_run_are_shown_apart_from_its_results(record, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     other = {**VALUES, "after": MetricValue(77.0, 71.0, 78.0, 5, "exact", ("a note on other data",))}
@@ -119,6 +120,7 @@ def test_evaluations_made_after_the_run_are_shown_apart_from_its_results(record,
 # ---- what differs from the defaults
 
 
+@pytest.mark.slow
 def test_only_options_and_values_that_differ_from_the_defaults_are_listed(record):
     report = report_of(record)
     assert report.has_defaults
@@ -129,6 +131,7 @@ def test_only_options_and_values_that_differ_from_the_defaults_are_listed(record
     assert report.label == "full weight_decay=0.5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["data", "model", "tuning"])
 def test_a_run_with_an_option_that_does_not_exist_here_lists_what_was_typed(record, group, capsys):
     choices = {**record.manifest.choices, group: "of_another_lab"}
@@ -140,6 +143,7 @@ def test_a_run_with_an_option_that_does_not_exist_here_lists_what_was_typed(reco
     assert "does not exist here" in output(capsys, record.path).out
 
 
+@pytest.mark.slow
 def test_the_value_of_a_class_that_an_old_record_spells_out_is_no_difference(record):
     config = record.config
     record.write_config({**config, "optimizer": {**config["optimizer"], "betas": [0.9, 0.999]}})
@@ -149,6 +153,7 @@ def test_the_value_of_a_class_that_an_old_record_spells_out_is_no_difference(rec
 # ---- the terminal and JSON
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_status_settings_results_and_files(record, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     text = output(capsys, record.path).out
@@ -166,6 +171,7 @@ def test_the_terminal_shows_status_settings_results_and_files(record, capsys, mo
         assert expected in text, expected
 
 
+@pytest.mark.slow
 def test_json_has_the_same_facts(record, capsys):
     found = json.loads(output(capsys, record.path, "--json").out)
     assert found["status"] == "finished"
@@ -177,6 +183,7 @@ def test_json_has_the_same_facts(record, capsys):
     assert found["error"] is None
 
 
+@pytest.mark.slow
 def test_a_failed_run_without_results_is_shown(tmp_path, capsys):
     record = RunRecord.create(tmp_path, "broken", {"name": "broken"}, [])
     record.write_manifest(status="failed", exception={"type": "ValueError", "message": "a planted error"})
@@ -198,6 +205,7 @@ def test_a_run_that_does_not_exist_is_refused(tmp_path, capsys):
 # ---- the page
 
 
+@pytest.mark.slow
 def test_the_page_has_results_settings_audit_and_system(record, tmp_path, capsys):
     audit = {"stages": {"data/train/mine": {"in": 9, "out": 5}}, "reasons": []}
     record.write_json("audit.json", audit)
@@ -210,6 +218,7 @@ def test_the_page_has_results_settings_audit_and_system(record, tmp_path, capsys
         assert expected in text, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "num_marks"),
     [
@@ -233,6 +242,7 @@ def test_values_before_and_after_are_drawn_on_one_scale(record, before, after, n
         assert values == [19.3, 80.7]
 
 
+@pytest.mark.slow
 def test_the_page_compares_the_answers_before_and_after_with_their_own_scores(record):
     data = embedded(run_page(report_of(record)))
     assert [run["label"] for run in data["runs"]] == ["base model", "after training"]
@@ -245,6 +255,7 @@ def test_the_page_compares_the_answers_before_and_after_with_their_own_scores(re
     assert data["curves"][1][0]["values"]["train/loss"] == [2.0, 1.0, 0.66667, 0.5]
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_text_on_the_page(record):
     record.write_manifest(warnings=[HOSTILE])
     config = yaml.safe_load((record.path / "config.yaml").read_text(encoding="utf-8"))
@@ -255,6 +266,7 @@ def test_hostile_texts_stay_text_on_the_page(record):
     assert "\u202e" not in page
 
 
+@pytest.mark.slow
 def test_secrets_of_the_environment_stay_names(record, monkeypatch):
     monkeypatch.setenv("PLANTED_KEY", "value-of-the-key")
     path = record.path / "config.yaml"

@@ -54,6 +54,7 @@ def lines_of(records, width, unfinished=(), metric=None):
     return [line.plain.rstrip() for line in screen_lines(compared, width, unfinished)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120, 160])
 def test_eight_runs_fit_one_screen(eight, width):
     lines = lines_of(eight, width)
@@ -170,6 +171,7 @@ def test_all_tables_are_printed_on_request(tmp_path, capsys):
     assert capsys.readouterr().out.count("Where the two best differ most") == 2
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=5, unique=True), st.integers(60, 160))
 def test_the_first_row_and_the_answer_are_the_best_run(tmp_path_factory, shares, width):

@@ -37,6 +37,7 @@ def options(lab):
     (lab / "experiments" / "warm.yaml").write_text(STUDY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "steps", "ratio"),
     [
@@ -89,6 +90,7 @@ def test_a_path_replaces_the_package_of_an_option(lab, tiny):
     assert model.declared_facts is None
 
 
+@pytest.mark.slow
 def test_a_revision_is_not_kept_for_another_repository(lab, tiny):
     hub = [*tiny, "model=smollm2_135m_hub", "model.weights.repository=owner/other"]
     assert "set model.weights.revision too" in problems(hub)["model.weights.revision"]
@@ -101,6 +103,7 @@ def test_a_revision_is_not_kept_for_another_repository(lab, tiny):
     assert model.declared_facts.hidden_size == 576
 
 
+@pytest.mark.slow
 def test_the_revision_of_a_data_set_or_a_tokenizer_is_not_kept_either(lab, tiny):
     found = problems(tiny, "data=alpaca_hub", "data.train.hub.repository=owner/rows")
     assert "another repository" in found["data.train.hub.revision"]
@@ -126,6 +129,7 @@ def test_a_study_that_changes_the_repository_sets_the_revision_too(lab, tiny):
     assert settled(tiny[:1] + tiny[2:], "experiments=other").experiment.model.weights.revision == "main"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["hub", "hub_encoder", "hub_encoder_decoder"])
 def test_a_repository_without_an_option_needs_only_its_name(lab, option):
     rest = ["data=mine", "tracker=none"]

@@ -172,6 +172,7 @@ def test_a_required_value_that_was_refused_is_not_reported_as_missing():
         assert problems[0].key == "data.train.file.path"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "typed"),
     [

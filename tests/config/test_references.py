@@ -117,6 +117,7 @@ def test_a_folder_of_equal_files_is_a_pattern(own, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["config"]["data"]["train"]["file"]["path"] == "set/**/*.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["*.jsonl", "{folder}/alpaca.jsonl", "./alpaca.jsonl", "own file é~.jsonl"])
 def test_paths_of_many_kinds(own, capsys, path) -> None:
     (own / "chat.jsonl").unlink()
@@ -140,6 +141,7 @@ def test_show_names_the_reference_as_origin(own, capsys) -> None:
     assert shown["origins"]["data.format.prompt"] == "override"
 
 
+@pytest.mark.slow
 def test_a_study_and_a_sweep_choose_references(own, capsys) -> None:
     (own / "experiments").mkdir()
     study = "# mine: a study\ndefaults:\n  - override /data: path:chat.jsonl\n"
@@ -160,6 +162,7 @@ def test_a_study_and_a_sweep_choose_references(own, capsys) -> None:
     assert "There is no such file" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "expected", "typed"),
     [
@@ -210,6 +213,7 @@ def test_rows_inside_an_object_are_read_with_the_key_that_the_message_names(own,
     assert checked(capsys, "data=path:wrapped.json", "data.train.file.records=data", *chosen)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
@@ -309,6 +313,7 @@ def documented_files(own):
     return own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -340,6 +345,7 @@ def test_model_folder_is_recognized_and_described(documented_files, capsys) -> N
     assert shown["origins"]["model.dtype"] == "model=path:DIR"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "content", "has_template"),
     [

@@ -32,6 +32,7 @@ def compiled(expression):
         return re.compile(expression), LimitedExpression(expression, where="key")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", CLASSES)
 def test_a_class_contains_the_same_characters_as_for_re(expression):
     known, limited = compiled(expression)
@@ -39,6 +40,7 @@ def test_a_class_contains_the_same_characters_as_for_re(expression):
     assert limited.findall(text) == known.findall(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", ORDINARY)
 @hypothesis.given(text=st.text(LETTERS, max_size=40))
 @hypothesis.settings(max_examples=60, deadline=None)
@@ -71,6 +73,7 @@ def test_ordinary_repetitions_are_accepted(expression):
     assert module.check_expression(expression) == expression
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("expression", "text"),
     [

@@ -8,6 +8,7 @@ from instruct_lab.experiment.check import check
 from instruct_lab.sweep.plan import plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "meant"),
     [
@@ -25,6 +26,7 @@ def test_an_entry_that_does_not_exist_cannot_be_removed(lab, override, meant):
     assert [(one.key, one.suggestion) for one in found] == [(override.partition("=")[0], meant)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -42,6 +44,7 @@ def test_null_removes_what_is_set_and_is_a_value_elsewhere(lab, overrides):
     assert [str(one) for one in [*checked.problems, *checked.warnings] if "null removes" in one.reason] == []
 
 
+@pytest.mark.slow
 def test_parts_of_a_mixture_are_entries(lab):
     one = data_set("rows.jsonl", validation=0.2)
     write_data(lab, "mixed", mixture(a=one, b=one, c=one))
@@ -61,6 +64,7 @@ def test_a_study_that_removes_nothing_is_a_warning(lab):
     ]
 
 
+@pytest.mark.slow
 def test_each_point_of_a_sweep_is_checked(lab):
     assert plan(["data=mine", "preprocessing=standard,strict", "preprocessing.steps.deduplicate=null"]).num_points == 2
     with pytest.raises(ConfigError, match=r"preprocessing\.steps\.redact.*no entry has this name"):

@@ -163,6 +163,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_each_setting_has_a_row_and_the_study_passes_the_check(config, lab):
     result = converted(config)
@@ -314,6 +315,7 @@ def test_the_command_writes_once_and_prints_json(capsys):
     assert {setting["kind"] for setting in printed["settings"]} <= {"converted", "same", "different", "unknown"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "key"),
     [
@@ -382,6 +384,7 @@ def test_a_method_that_is_the_value_of_an_argument_is_no_command(method):
     assert result.source.config["model_name_or_path"] == "acme/tiny-chat"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stem", "name"), [("größe 2", "gr_e_2"), ("配置", "converted"), ("a=b,c", "a_b_c")])
 def test_the_name_of_a_study_can_be_typed_without_quotes(stem, name, lab):
     result = converted(AXOLOTL_CHAT, stem)

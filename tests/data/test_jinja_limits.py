@@ -64,6 +64,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_template_that_needs_too_much_is_stopped_with_its_name_and_row(bomb):
     started = time.monotonic()

@@ -260,6 +260,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.tex
 TURN_KEYS = st.text(min_size=1) | st.sampled_from([*FLAG_KEYS, *REASONING_KEYS, "name"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("read", "format"), READERS)
 @given(extra=st.dictionaries(TURN_KEYS, VALUES))
 def test_no_key_of_a_turn_vanishes(read, format, extra) -> None:
@@ -313,6 +314,7 @@ def conversation_or_error(format, written):
         return None, str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "columns"), ROWS)
 @given(extra=st.dictionaries(st.text(min_size=1) | st.sampled_from(["history", "input", *CONTENT_COLUMNS]), VALUES))
 def test_no_column_of_a_row_vanishes(format, columns, extra) -> None:

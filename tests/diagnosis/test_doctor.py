@@ -17,6 +17,7 @@ def found():
     return diagnosis.diagnose()
 
 
+@pytest.mark.slow
 def test_versions_and_hardware_are_those_of_this_machine(found):
     import torch
 
@@ -35,12 +36,14 @@ def test_what_is_refused_is_what_check_refuses(found):
         assert "unavailable_here" in kinds, choice
 
 
+@pytest.mark.slow
 def test_what_is_not_listed_is_not_refused_for_this_machine(found):
     for choice in ("tuning=dora", "optimizer=adamw", "tracker=csv", "hydra/launcher=processes"):
         assert choice not in found["refused"]
         assert "unavailable_here" not in {problem.kind for problem in check([choice]).problems}
 
 
+@pytest.mark.slow
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
     version = importlib.metadata.version
 
@@ -69,6 +72,7 @@ def test_a_package_that_cannot_be_imported_does_not_end_the_diagnosis(monkeypatc
     assert "versions" in diagnosis.render(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "WANDB_API_KEY"])
 def test_a_key_is_reported_and_its_value_is_not(variable, monkeypatch, capsys):
     monkeypatch.setenv(variable, "planted-value-of-a-key-4711")

@@ -37,6 +37,7 @@ def content_of(path):
     return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_shipped_option_is_accepted(group):
     schema, whole = group_schema(group), config_schema()
@@ -149,6 +150,7 @@ def test_the_command_prints_the_schema_of_an_option_a_group_and_the_whole(capsys
     assert "tuning" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_new_lab_names_a_schema_in_each_file_that_accepts_it(tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     assert cli.main(["init", str(folder)]) == 0
@@ -164,6 +166,7 @@ def test_a_new_lab_names_a_schema_in_each_file_that_accepts_it(tmp_path, monkeyp
     assert all(comment and "yaml-language-server" not in comment for comment in mine.values())
 
 
+@pytest.mark.slow
 def test_classes_of_a_lab_whose_code_may_run_are_known(tmp_path, monkeypatch, lab_code_allowed):
     assert cli.main(["init", str(tmp_path / "mine")]) == 0
     monkeypatch.chdir(tmp_path / "mine")
@@ -174,6 +177,7 @@ def test_classes_of_a_lab_whose_code_may_run_are_known(tmp_path, monkeypatch, la
     assert problems(schema, {**right, "rank": 3}) != []
 
 
+@pytest.mark.slow
 def test_schemas_are_written_again(tmp_path):
     written = write_schemas(tmp_path / ".schemas")
     assert {path.name for path in written} == {schema_name(group) for group in GROUPS}
@@ -182,6 +186,7 @@ def test_schemas_are_written_again(tmp_path):
     assert {path: path.read_bytes() for path in write_schemas(tmp_path / ".schemas")} == before
 
 
+@pytest.mark.slow
 def test_the_schema_of_an_option_is_that_of_its_file():
     for option in options("tuning"):
         assert problems(option_schema(option), content_of(option.path)) == []

@@ -125,6 +125,7 @@ def test_a_summary_holds_the_notes_and_one_without_is_read():
     assert summary.metrics["val/chrf"] == {"after": value("a"), "before": value()}
 
 
+@pytest.mark.slow
 def test_a_run_prints_and_records_the_notes(train, capsys):
     record = train("trainer.max_epochs=1", "generation.max_new_tokens=1")
     printed = capsys.readouterr().out
@@ -137,6 +138,7 @@ def test_a_run_prints_and_records_the_notes(train, capsys):
     assert any("length limit" in note for note in metrics["test/chrf"]["before"]["notes"])
 
 
+@pytest.mark.slow
 def test_a_run_with_chinese_answers_is_measured_with_their_tokenizers(lab, train, capsys):
     rows = [{"instruction": f"翻译第{n}句。", "output": f"这是第{n}个苹果，今天天气很好。"} for n in range(60)]
     (lab / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -54,6 +54,7 @@ def test_likelihoods_are_those_of_each_example_on_its_own_in_the_order_of_the_ex
         assert sum(found) == pytest.approx(sum(losses), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [(), ("generation=sampling",), ("generation=beam",)], ids=["greedy", "sampled", "beam"]
 )
@@ -98,6 +99,7 @@ def room_for(loaded, most_rows):
     handle.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "most_rows"), [((), 1), (("generation=sampling",), 1), (("generation=beam",), 4)])
 def test_answers_and_likelihoods_are_the_same_when_memory_is_exhausted(lab, options, most_rows):
     setup, loaded, evaluated = prepared(lab, *options, "metrics=[text,perplexity]")

@@ -108,6 +108,7 @@ def test_bias_tuning_needs_biases():
 PACKED = ("batching=packed", "model=tiny_random")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "key", "reason"),
     [
@@ -170,6 +171,7 @@ def test_only_kto_learns_from_labels_and_the_others_name_both(option):
         assert found["objective"].endswith("or another objective, such as objective=kto.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SUPERVISION)
 def test_the_options_that_a_refusal_suggests_give_and_read_that_kind(kind):
     data = [f"data={SUPERVISION[kind].data}", "data.train.file.path=rows.jsonl"]

@@ -66,6 +66,7 @@ def test_the_command_line_knows_them_at_once(extended, lab_code_allowed, capsys)
     assert "Focal works with decoder models" in problem.reason
 
 
+@pytest.mark.slow
 def test_every_example_of_a_new_lab_is_right(tmp_path, monkeypatch, few_schemas):
     assert cli.main(["init", str(tmp_path / "mine")]) == 0
     monkeypatch.chdir(tmp_path / "mine")

@@ -129,6 +129,7 @@ def test_an_installed_library_is_never_lab_code(lab):
     assert lab_code.lab_source("json") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("annotation", ["NoSuchType", "list[NoSuchType]", "Annotated[int, Ge('x')]", "int[str]", "1 +"])
 def test_a_class_with_a_broken_annotation_is_refused_with_its_name(lab, option, lab_code_allowed, annotation):
     imports = "from __future__ import annotations\nfrom typing import Annotated\nfrom annotated_types import Ge\n"

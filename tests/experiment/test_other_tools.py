@@ -57,6 +57,7 @@ def rows(tmp_path):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_overrides_for_a_key_of_another_tool_are_right(name, rows):
     overrides = overrides_for(name, value_of(name, rows))
@@ -100,6 +101,7 @@ def test_no_name_is_listed_twice():
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "suggestion"),
     [

@@ -28,6 +28,7 @@ def test_the_learning_rate_has_its_origin(overrides, rate):
     assert rate in overview(*overrides)["learning rate"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "training"),
     [
@@ -73,6 +74,7 @@ def test_lines_fit_the_width_and_numbers_stay_whole(capsys, monkeypatch, width):
     assert "123,456,789 steps" in " ".join(" ".join(lines[start:]).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [

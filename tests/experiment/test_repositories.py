@@ -19,6 +19,7 @@ def line_for(group, name):
     return shlex.split(reason.partition("to use it by name, type ")[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "meta-llama/Llama-3.2-1B", "EleutherAI/pythia-70m-deduped", "01-ai/Yi-6B"])
 def test_the_line_to_type_names_the_repository(lab, name):
     line = line_for("model", name)
@@ -26,6 +27,7 @@ def test_the_line_to_type_names_the_repository(lab, name):
     assert "HF_HUB_OFFLINE" in problem_of(*line, "tracker=none").reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["./my model", "{lab}/it's", "weights.gguf", "mine"])
 def test_the_line_to_type_loads_the_folder_or_file(lab, name):
     path = lab / name.format(lab=lab)
@@ -39,6 +41,7 @@ def test_the_line_to_type_loads_the_folder_or_file(lab, name):
     assert checked.composition.config.model.weights.path == name.format(lab=lab)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rows.jsonl", "{lab}/rows.jsonl", "./rows.jsonl"])
 def test_the_line_to_type_reads_the_file(lab, name):
     checked = check([*line_for("data", name.format(lab=lab)), "model=tiny_random", "tracker=none"])

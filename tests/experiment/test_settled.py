@@ -67,6 +67,7 @@ def test_a_set_length_wins_and_a_model_that_writes_nothing_has_none(default):
     assert "generation.max_new_tokens" not in checked.composition.derived
 
 
+@pytest.mark.slow
 def test_check_and_show_say_where_values_come_from(capsys):
     assert cli.main(["check", "model=tiny_random"]) == 0
     printed = capsys.readouterr().out

@@ -61,6 +61,7 @@ ARCHITECTURES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "settings"), ARCHITECTURES)
 def test_a_float32_file_is_read_as_the_same_model_bit_for_bit(tmp_path, kind, settings):
     loaded, file = build(kind, **settings), tmp_path / "model.gguf"
@@ -92,6 +93,7 @@ def test_biases_of_queries_and_keys_are_ordered_like_their_weights(tmp_path):
         assert np.array_equal(tensors[f"blk.0.attn_{name}.bias"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_type", WEIGHT_TYPES)
 @pytest.mark.parametrize("width", [64, 48])
 def test_each_type_of_weights_is_read_within_its_precision(tmp_path, weight_type, width):

@@ -130,6 +130,7 @@ def test_the_hubs_parser_reads_what_the_front_matter_says(experiment, tmp_path):
         assert one.metric_args["notes"] == [*VALUE.notes, "a note"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("card", "licence"),
     [
@@ -152,6 +153,7 @@ def test_the_licence_is_that_of_the_base_models_own_card(experiment, tmp_path, c
     assert (facts.license, facts.base_model) == (None, "team/base")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40), value=st.floats(-1e9, 1e9))
 def test_no_text_of_a_run_breaks_the_front_matter(tmp_path_factory, text, value):

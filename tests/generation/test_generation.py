@@ -193,6 +193,7 @@ def test_answers_come_in_the_order_of_the_prompts(model, tokenizer):
     assert len(set(forwards)) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 2])
 @pytest.mark.parametrize("max_new_tokens", [1, 4, 9])
 def test_an_answer_that_meets_no_stop_token_is_cut(model, tokenizer, num_beams, max_new_tokens):

@@ -51,6 +51,7 @@ DECODING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", DECODING.values(), ids=DECODING)
 def test_answers_are_those_of_prompts_that_are_computed_whole(model, shapes, monkeypatch, options):
     generation = Generation(max_new_tokens=12, **options)

@@ -243,6 +243,7 @@ def test_a_row_that_batching_dropped_is_shown_with_its_tokens(look, lab):
     assert "⟦yes⟨<|im_end|>⟩⟧" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overlong", "words", "line"),
     [
@@ -426,6 +427,7 @@ def test_every_row_shows_the_file_and_line_that_it_was_read_from(look, lab):
     assert "rows.jsonl, line 2" in look(*WHOLE, "preprocessing=none", row=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [16, 7])
 def test_a_row_is_found_by_its_id_or_the_beginning_of_it_in_any_split(look, length):
     rows = [row for split in ("train", "validation", "test") for row in rows_of(look, split=split, num=2)]
@@ -507,6 +509,7 @@ def test_a_row_that_was_dropped_while_the_data_were_read_is_found(look, lab, dat
         assert row["where"] == f"rows.jsonl, line {int(text.split()[1]) + 6}"
 
 
+@pytest.mark.slow
 def test_a_row_that_the_template_refuses_is_found_with_its_line_and_reason(look, lab):
     write_rows(lab, *FILLER, ("forbidden", "yes"))
     found_id = id_of(look, "forbidden")

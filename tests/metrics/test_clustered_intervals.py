@@ -189,6 +189,7 @@ def coverage(drawn_from, num_clusters, trials, with_clusters):
     return held / trials
 
 
+@pytest.mark.slow
 def test_intervals_over_clusters_hold_the_truth_and_those_over_examples_do_not():
     clustered = population("perplexity", 2000, 10, 0.5)
     assert coverage(clustered, 70, 200, True) >= 0.9

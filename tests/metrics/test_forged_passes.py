@@ -116,11 +116,13 @@ def square(x): return Close()
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forgery_fails(forgery):
     assert not passes(FORGERIES[forgery])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tests",
     [
@@ -152,6 +154,7 @@ def test_a_correct_program_passes_and_a_wrong_one_fails():
     assert not passes("def other(x): return x * x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [

@@ -64,6 +64,7 @@ def test_an_endless_program_is_killed_when_its_time_is_over(program):
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_memory_is_limited():
     allocate = "x = bytearray(300 << 20)"
     assert finished(allocate, memory_mb=512)
@@ -192,6 +193,7 @@ def test_the_interpreters_own_files_are_read_but_not_written():
 NATIVE = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); assert "
 
 
+@pytest.mark.slow
 @needs("landlock")
 @needs("seccomp")
 @pytest.mark.parametrize(

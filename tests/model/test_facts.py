@@ -23,6 +23,7 @@ def has_biases(model):
     return any(name.rpartition(".")[2] == "bias" for name, _ in model.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", RANDOM)
 def test_facts_of_random_weights_are_those_of_the_loaded_model(option, tmp_path):
     made = component_of("model", option)

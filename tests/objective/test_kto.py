@@ -40,6 +40,7 @@ def log_ratio(merged, base, prompt, answer, is_text):
     return sum(log_probabilities(merged, batch)[0]) - sum(log_probabilities(base, batch)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [llama, bart])
 @pytest.mark.parametrize(
     "kinds",  # of each example: a desirable answer, an undesirable one, or a pair

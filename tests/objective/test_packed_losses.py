@@ -118,6 +118,7 @@ def test_a_text_of_one_token_and_a_copy_without_labels_add_nothing():
     assert loss.counts[1:3].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("build", [gpt2, lambda: llama().train()], ids=["gpt2", "llama"])
 def test_training_takes_the_same_course(build, method):

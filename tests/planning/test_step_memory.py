@@ -53,6 +53,7 @@ def test_flops_of_a_step_follow_from_the_parameters(tmp_path):
     assert predicted == pytest.approx(products + attention, rel=0.03)
 
 
+@pytest.mark.slow
 def test_nothing_is_allocated_for_the_weights(tmp_path):
     """The skeleton of a 7B model has its parameters, and no memory for them."""
     from instruct_lab.experiment.check import check

@@ -56,6 +56,7 @@ PLANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
 @pytest.mark.parametrize("part", ["prompt", "answer", "system", "earlier turn", "reference", "rejected"])
 def test_nothing_planted_stays_and_nothing_clean_leaves(plant, part) -> None:

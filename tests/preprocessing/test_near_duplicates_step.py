@@ -217,6 +217,7 @@ def test_equal_rows_are_compared_once_each_and_not_in_all_pairs() -> None:
     assert facts["clusters"]["sizes"] == {"100 to 999": 1}
 
 
+@pytest.mark.slow
 def test_a_long_row_and_an_empty_set_go_through() -> None:
     long = " ".join(f"w{number % 5000}" for number in range(200_000))
     assert len(run(NearDuplicates(), [talk(long), talk(long + " end"), talk("short")])[0]) == 2

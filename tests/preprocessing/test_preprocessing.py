@@ -146,6 +146,7 @@ def standard_steps():
     return preset("standard").active_steps
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_what_standard_has_cleaned_it_leaves_unchanged(pairs) -> None:

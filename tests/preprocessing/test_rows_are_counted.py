@@ -6,6 +6,7 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def is_usable(turns: tuple[tuple[str, str], ...]) -> bool:
     return bool(turns[-1][1]) and any(text for role, text in turns[:-1] if role != "system")
 
 
+@pytest.mark.slow
 @given(ROWS, st.sampled_from([0.0, 0.3]), st.integers(0, 3))
 @settings(max_examples=40, deadline=None)
 def test_no_row_vanishes_uncounted_and_distinct_rows_are_kept_in_one_split(rows, validation, seed) -> None:

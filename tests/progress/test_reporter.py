@@ -86,6 +86,7 @@ def test_a_stage_that_takes_long_gets_a_line_and_later_another(open_screen):
     assert screen.getvalue().splitlines()[-1].startswith("reading: 7 rows")
 
 
+@pytest.mark.slow
 def test_other_output_counts_as_a_sign_of_life(open_screen):
     screen = open_screen()
     with reporting(), stage("reading"):

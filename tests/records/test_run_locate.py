@@ -158,6 +158,7 @@ def test_a_damaged_config_hides_no_other_run_from_a_query(runs, content):
     assert len(find_runs(runs, [], sort="seed")) == 4
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_gone_is_interrupted(runs, capsys):
     for index, path in enumerate(sorted(runs.glob("lora/*"))):
         make = {"id": path.name, "status": "running"}

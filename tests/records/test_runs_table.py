@@ -33,6 +33,7 @@ def table(runs, width, query=(), sort=None, **view):
     return [line.plain.rstrip() for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120, 160])
 def test_nineteen_different_runs_fit_a_terminal(runs, width):
     lines = table(runs, width)
@@ -94,6 +95,7 @@ def test_columns_without_a_change_keep_their_order(tmp_path):
     assert lines[-1] == "also measured: test/bleu (--columns NAME,NAME)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of_sweep", "others", "expected"),
     [

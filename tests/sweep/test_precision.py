@@ -15,6 +15,7 @@ def lines_of(capsys, *overrides):
     return json.loads(capsys.readouterr().out)["precision"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [24, 96, 400])
 def test_the_limit_is_half_an_interval_of_the_typical_deviation(capsys, count):
     (line,) = lines_of(

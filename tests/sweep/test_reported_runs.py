@@ -24,6 +24,7 @@ def fast(monkeypatch):
         monkeypatch.setattr(reporter, name, seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statuses", "before", "after"),
     [

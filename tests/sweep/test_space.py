@@ -86,6 +86,7 @@ def test_corners_contain_every_choice_and_bound():
     assert {corner["optimizer.lr"] for corner in found} == {1e-5, 1e-3}
 
 
+@pytest.mark.slow
 def test_corners_of_a_long_dimension_hold_its_extremes_and_kinds():
     values = [str(index) for index in range(5000)]
     values[1234], values[1235], values[1236], values[1237] = "-7", "99999.5", "null", "[4]"
@@ -101,6 +102,7 @@ def test_corners_hold_all_combinations_of_options():
     assert len(found) == 9
 
 
+@pytest.mark.slow
 def test_corners_hold_every_option_that_long_lists_of_points_set():
     points = [[f"seed={index}", "tuning=ia3" if index == 777 else "tuning=lora"] for index in range(1000)]
     found = [corner["points"] for corner in corners(space_of([points_dimension(points)]))]

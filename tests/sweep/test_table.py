@@ -53,6 +53,7 @@ def lines_of(sweep, width=80, **arguments):
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120, 160])
 def test_the_table_of_a_sweep(tmp_path, width):
     sweep = write_sweep(tmp_path)
@@ -78,6 +79,7 @@ def test_the_table_of_a_sweep(tmp_path, width):
     assert ("train/loss" in lines[best + 1]) == (width > 80)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "activity"),
     [

@@ -63,6 +63,7 @@ def test_what_is_trained_equals_a_computation_by_character_offsets(name):
 TEXTS = st.text(st.sampled_from("ab .,:#\n\t é你ש😀[]/INST{}%'\"\\"), max_size=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

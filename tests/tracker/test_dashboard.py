@@ -154,6 +154,7 @@ def test_a_run_keeps_the_project_and_group_of_its_config(runs_path):
     assert [run["settings"]["_Group"] for run in stored_runs(runs_path).values()] == ["sweep-1"]
 
 
+@pytest.mark.slow
 def test_failed_and_killed_runs_are_imported_and_running_ones_are_not(runs_path):
     failed = recorded(runs_path, status="failed", steps=())
     killed = recorded(runs_path, status="running")
@@ -190,6 +191,7 @@ def test_a_second_folder_of_runs_in_one_process_is_refused(tmp_path, runs_path, 
 # ---- live
 
 
+@pytest.mark.slow
 def test_a_live_run_is_shown_while_it_runs_and_once_when_it_has_ended(runs_path):
     record = recorded(runs_path, status="running", steps=(), sweep={"id": "sweep-1"})
     (session,) = start_trackers({"trackio": Trackio()}, record, record.config, CHOICES).values()
@@ -245,6 +247,7 @@ def test_without_runs_there_is_nothing_to_show(runs_path, capsys):
     assert not runs_path.exists()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_refused(runs_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TRACKIO_PLOT_ORDER", "val/*")

@@ -252,6 +252,7 @@ def test_a_database_that_was_taken_away_under_trackio(record, caplog):
     failed_once(record, caplog, sqlite3.DatabaseError.__name__)
 
 
+@pytest.mark.slow
 def test_no_server_under_lightnings_mlflow_logger(record, caplog, monkeypatch):
     pytest.importorskip("mlflow", reason="MLflow is not installed")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -31,6 +31,7 @@ def rounded_length(tiny, answer):
     return -(-(len(ids) + 1) // 8) * 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["yes", "twelve", "a sentence of the usual length", "word " * 40 + "end"])
 def test_a_run_takes_records_and_prints_the_length_of_its_training_answers(lab, tiny, train, capsys, answer):
     write_rows(lab, *[answer] * 40)
@@ -82,6 +83,7 @@ def trained(train):
     return train("trainer.max_steps=1", "evaluation.splits=[]", "evaluation.during_examples=0")
 
 
+@pytest.mark.slow
 def test_generate_takes_decoding_settings(trained, capsys):
     def answer(*options):
         assert cli.main(["generate", "latest", "Say something", *options]) == 0
@@ -97,6 +99,7 @@ def test_generate_takes_decoding_settings(trained, capsys):
     assert answer("--temperature", "2", "--top-p", "0.9", "--seed", "1") != greedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "named"),
     [

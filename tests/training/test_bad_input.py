@@ -100,6 +100,7 @@ def test_an_unknown_run_is_refused(lab, capsys):
     assert "runs" in refused(capsys, "resume", "20990101")
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_write_one_run(lab, tiny, capsys):
     from filelock import FileLock
 

@@ -46,6 +46,7 @@ def loader(batches):
     return DataLoader(torch.zeros(batches, 1), batch_size=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{"max_epochs": 1}, {"max_epochs": 3}, {"max_epochs": -1, "max_steps": 4}])
 @pytest.mark.parametrize("limit", [None, 3, 0.5])
 @pytest.mark.parametrize(("interval", "every"), [(1.0, 1), (0.5, 1), (2, 1), (6, 1), (6, None), (20, None), (2, 3)])

@@ -136,6 +136,7 @@ def test_a_config_cannot_set_what_the_loop_sets_itself():
         assert [p.key for p in check([f"trainer.{argument}=1"]).problems if p.key == f"trainer.{argument}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["orpo", "simpo", "cpo"])
 def test_the_copy_that_fills_up_a_device_adds_nothing_to_pairs(experiment, objective):
     chosen, rejected = examples(LENGTHS[:3]), examples(LENGTHS[3:6])

@@ -197,6 +197,7 @@ def undisturbed(experiment):
     return Fit(experiment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_step_that_exhausts_memory_is_repeated_in_halves(experiment, undisturbed, where, error):
@@ -207,6 +208,7 @@ def test_a_step_that_exhausts_memory_is_repeated_in_halves(experiment, undisturb
     assert (reduction.work, reduction.step, reduction.before, reduction.now) == ("training", 7, 8, 4)
 
 
+@pytest.mark.slow
 def test_a_step_of_several_batches_is_repeated_from_its_start(experiment):
     whole = Fit(experiment, accumulate=3)
     calls = []
@@ -222,6 +224,7 @@ def test_a_step_of_several_batches_is_repeated_from_its_start(experiment):
     assert largest_difference(disturbed, whole) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [5, 3, 1])
 def test_it_is_halved_until_it_fits_and_stays_so(experiment, undisturbed, most):
     """A simulated memory for some examples at a time; the last batch of an epoch has only four."""
@@ -236,11 +239,13 @@ def test_it_is_halved_until_it_fits_and_stays_so(experiment, undisturbed, most):
     assert largest_difference(disturbed, undisturbed) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 8, 100])
 def test_the_size_of_micro_batches_changes_nothing(experiment, undisturbed, size):
     assert largest_difference(Fit(experiment, micro_batch=size), undisturbed) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.6, 0.3, 0.01])
 def test_a_batch_that_is_not_expected_to_fit_is_divided_before_it_fails(experiment, monkeypatch, share):
     """With dropout, the measurement must leave the random states as they were."""
@@ -282,6 +287,7 @@ def test_positions_of_an_encoder_and_its_decoder_are_added_even_at_one_length(ex
     assert num_positions(model, experiment.batching.collate([Example([1] * 5, [2] * 5)] * 2, 0)) == expected
 
 
+@pytest.mark.slow
 def test_a_recorded_reduction_is_reached_in_the_same_way(experiment):
     """With dropout, whose numbers are drawn by micro-batch, a run with the recorded sizes has the same bits."""
     disturbed = Fit(experiment, once(7, "backward", minimum=3, count=2), dropout=0.3)
@@ -293,6 +299,7 @@ def test_a_recorded_reduction_is_reached_in_the_same_way(experiment):
     assert largest_difference(other, disturbed) > 0
 
 
+@pytest.mark.slow
 def test_validation_is_computed_in_parts_with_the_same_values(experiment, undisturbed):
     def fail(batch, module):
         return None if module.model.training or batch.num_examples < 8 else (ERRORS[0], "forward")
@@ -302,6 +309,7 @@ def test_validation_is_computed_in_parts_with_the_same_values(experiment, undist
     assert {(one.work, one.step) for one in disturbed.reductions} == {("validation", 5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_single_example_that_does_not_fit_ends_the_run(experiment, error):
     def fail(batch, module):
@@ -327,6 +335,7 @@ def test_batches_whose_examples_depend_on_each_other_are_not_divided(experiment)
     assert not KTO.has_independent_examples
 
 
+@pytest.mark.slow
 def test_a_skipped_step_may_have_exhausted_memory(experiment):
     """The losses of the failed attempt are forgotten: the step names the examples of one part, and is skipped once."""
     optimizer = dataclasses.replace(experiment.optimizer, nonfinite="skip_step")

@@ -41,6 +41,7 @@ def failing(monkeypatch):
     return install
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", MEMORY.values(), ids=MEMORY)
 def test_exhausted_memory_is_named_with_what_to_change(lab, tiny, capsys, failing, error):
     def act():
@@ -69,6 +70,7 @@ def test_exhausted_memory_is_not_wrapped_as_something_else(error):
         raise error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remove", [shutil.rmtree, lambda path: os.rename(path, path.with_name("moved"))])
 def test_a_record_that_is_moved_or_deleted_while_it_is_written(lab, tiny, capsys, failing, remove):
     failing(lambda: remove(newest_run(lab)))

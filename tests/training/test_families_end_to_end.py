@@ -111,6 +111,7 @@ def test_references_computed_before_training_equal_those_with_the_adapter_disabl
     assert margins[0] != 0
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_trained_and_evaluated_and_answers_nothing(train, pairs, capsys):
     run = train(*pairs, "objective=reward", "optimizer.lr=1e-2")
     assert summary(run)["test/accuracy"]["after"]["value"] >= summary(run)["test/accuracy"]["before"]["value"]

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from instruct_lab.experiment.check import check
 from instruct_lab.training.model_records import UNCHANGED, record_of_model
 
 
+@pytest.mark.slow
 def test_only_a_complete_record_of_the_same_files_is_found_again(lab):
     (lab / "folder").mkdir()
     (lab / "folder" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')

@@ -118,6 +118,7 @@ def test_two_signals_leave_an_interrupted_run(lab, tiny, delay):
     assert json.loads((newest_run(lab) / "manifest.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["write_config", "write_manifest", "write_overrides"])
 def test_a_signal_while_the_record_is_created_leaves_an_interrupted_run(lab, tiny, monkeypatch, moment):
     original = getattr(RunRecord, moment)
@@ -132,6 +133,7 @@ def test_a_signal_while_the_record_is_created_leaves_an_interrupted_run(lab, tin
     assert RunRecord.open(newest_run(lab)).manifest.status == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_signal_after_the_work_is_done_leaves_a_finished_run(lab, tiny, monkeypatch):
     original = Recorder.finish
 

@@ -259,6 +259,7 @@ def test_adapter_is_float32_beside_a_bfloat16_model(base, tokens, tmp_path):
 # ---- LoRA: kept, loaded, merged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("tokens", [[], ["<a>", "<b>"]], ids=["plain", "new tokens"])
 def test_adapter_and_merged_model_generate_as_the_trained_one(base, tmp_path, tied, tokens):
