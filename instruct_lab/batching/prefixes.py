@@ -45,10 +45,12 @@ class PrefixTree:
         levels: the segments by depth. Those of the last level are the remainders of the rows, in the order of the rows.
         index: int64 `[rows, seq]`, position of each token of the batch in the levels' tokens, which are joined level by
             level and segment by segment; 0 for padding.
+        is_used: whether a model has computed the prefixes once instead of in every row.
     """
 
     levels: list[PrefixLevel]
     index: Tensor
+    is_used: bool = False
 
     def to(self, device: device | str, **options: Any) -> PrefixTree:
         """Copy the tree to a device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,12 +44,12 @@ class Sampling:
         return {"temperature": self.temperature or 1.0, "top_p": self.top_p or 1.0, "top_k": self.top_k or 0}
 
 
-class RowProcessor(LogitsProcessor):
+class RowProcessor(LogitsProcessor, ABC):
     """A logits processor with a state for each row of the batch."""
 
+    @abstractmethod
     def keep(self, rows: torch.Tensor) -> None:
         """Keep only the state of the rows at these indices, int64 `[kept rows]`; the others leave the batch."""
-        raise NotImplementedError
 
 
 class DrawnToken(RowProcessor):

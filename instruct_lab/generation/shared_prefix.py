@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from instruct_lab.model.family import without_adapters
 from instruct_lab.tuning.cache_names import cache_name
 
 MIN_SAVED = 64
@@ -51,7 +52,7 @@ def prompt_cache(
     Returns:
         The cache, by the name of the model's argument for it.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapters(model)
     cache = DynamicCache(config=base.config.get_text_config(decoder=True))
     name = str(cache_name(base))
     arguments = {name: cache, "use_cache": True}

@@ -15,10 +15,17 @@ OTHER_MODALITIES = ("speech", "vision", "whisper", "audio")
 """Words in the model types of encoder-decoders that do not read text."""
 
 
+def without_adapters(model: Any) -> Any:
+    """Return the transformers model that PEFT has wrapped, or a model without a wrapper itself.
+
+    Adapters that are injected into layers of the model stay in it.
+    """
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def family_of(model: Any) -> str:
     """Return the family of a transformers model, with or without adapters."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # without PEFT's wrapper
-    return family_of_config(base.config)
+    return family_of_config(without_adapters(model).config)
 
 
 def family_of_config(config: Any) -> str:

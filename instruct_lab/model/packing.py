@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching import Batch, Packing
 from instruct_lab.errors import InstructLabError, one_line
-from instruct_lab.model.family import family_of
+from instruct_lab.model.family import family_of, without_adapters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
     import torch
 
     assert batch.packing is not None
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapters(model)
     device = batch.input_ids.device
     is_token = batch.attention_mask.bool()  # [texts, seq]
     lengths: list[int] = is_token.sum(dim=1).tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.model.family import family_of
+from instruct_lab.model.family import family_of, without_adapters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits[:, 0]
     outputs: list[Tensor] = []
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapters(model)
     (name,) = score_modules(base)
     hook = getattr(base, name).register_forward_hook(lambda module, arguments, output: outputs.append(output))
     try:

@@ -7,6 +7,7 @@ logits and gradients are those of the padded batch, to rounding.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from instruct_lab.model.family import family_of
+from instruct_lab.model.family import family_of, without_adapters
 from instruct_lab.model.packed_attention import NAME as PACKED_ATTENTION
 from instruct_lab.objective.projection import selected_logits
 from instruct_lab.tuning.cache_names import cache_name
@@ -45,8 +46,9 @@ def logits_by_level(model: Any, tree: PrefixTree, is_target: Tensor) -> Tensor:
     """
     from transformers import DynamicCache
 
-    base = _base(model)
+    base = without_adapters(model)
     cache = DynamicCache(config=base.config)
+    tree.is_used = True
     states: list[Tensor] = []  # by level: [segments * width, hidden]
     chosen = tree.index[is_target]  # [targets]
     mask: Tensor | None = None
@@ -84,11 +86,11 @@ def pays(model: Any, tree: PrefixTree) -> bool:
     On a CPU, every tree of `share_prefixes` saves time. An accelerator computes a short level in less time than it
     needs to start the level's kernels, so there the saved computation has to outweigh this time.
     """
-    parameters = list(_base(model).parameters())
+    parameters = list(without_adapters(model).parameters())
     if parameters[0].device.type == "cpu":
         return True
     saved = 6 * sum(parameter.numel() for parameter in parameters) * tree.num_saved / OPERATIONS_PER_SECOND
-    return saved > SECONDS_PER_LAYER * _base(model).config.num_hidden_layers * (len(tree.levels) - 1)
+    return saved > SECONDS_PER_LAYER * without_adapters(model).config.num_hidden_layers * (len(tree.levels) - 1)
 
 
 def obstacle(model: Any, width: int = 0) -> str | None:
@@ -101,7 +103,7 @@ def obstacle(model: Any, width: int = 0) -> str | None:
         width: number of positions of the longest text, including padding between segments; 0: only name what hinders
             every batch.
     """
-    return next(_obstacles(model, _base(model), width), None)
+    return next(_obstacles(model, without_adapters(model), width), None)
 
 
 def _obstacles(model: Any, base: Any, width: int) -> Iterator[str]:
@@ -147,21 +149,24 @@ def _obstacles_in_training(model: Any, base: Any) -> Iterator[str]:
         yield "the noise on the embeddings differs from row to row"
 
 
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _random_setting(module: nn.Module) -> str | None:
     """Name the setting by which a module's forward pass is random in training; return `None` if it is not random."""
     kind = type(module).__name__
     if "Dropout" in kind and getattr(module, "p", 0) > 0:
         return f"{kind} with p={module.p}"
-    for name, value in vars(module).items():
-        if any(part in name for part in RANDOM_SETTINGS):
-            values = value.values() if isinstance(value, dict) else [value]  # PEFT has a value for each adapter
-            if any(isinstance(one, float) and one > 0 for one in values):
-                return f"{name} of a {kind}"
+    settings = vars(module)
+    for name in _random_names(tuple(settings)):
+        value = settings[name]
+        values = value.values() if isinstance(value, dict) else [value]  # PEFT has a value for each adapter
+        if any(isinstance(one, float) and one > 0 for one in values):
+            return f"{name} of a {kind}"
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _random_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Choose the names of settings that may make training random; modules of one class have the same names."""
+    return tuple(name for name in names if any(part in name for part in RANDOM_SETTINGS))
 
 
 def _rope_types(settings: Any) -> set[str]:

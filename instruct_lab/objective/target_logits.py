@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
-from instruct_lab.model.family import family_of
+from instruct_lab.model.family import family_of, without_adapters
 from instruct_lab.model.packing import packed_inputs
 from instruct_lab.objective.base import Loss
 from instruct_lab.objective.projection import selected_logits
@@ -50,7 +50,7 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
     packed = None if batch.packing is None else packed_inputs(model, batch)
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if family_of(model) == "encoder-decoder":
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = without_adapters(model)
         inputs["decoder_input_ids"] = base.prepare_decoder_input_ids_from_labels(labels=batch.labels)
     if family_of(model) != "encoder":
         inputs["use_cache"] = False

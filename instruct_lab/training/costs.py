@@ -12,7 +12,6 @@ import torch
 
 from instruct_lab.batching import Batch
 from instruct_lab.callbacks.peak_memory import peak_bytes
-from instruct_lab.objective.shared_prefix import usable_tree
 
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
@@ -33,9 +32,9 @@ class ComputedPositions:
         self.computed = self.saved = 0
 
     def add(self, model: Any, batch: Batch) -> None:
-        """Add the positions of a micro-batch."""
-        tree = usable_tree(model, batch)
-        saved = 0 if tree is None else tree.num_saved
+        """Add the positions of a micro-batch for which the model has computed the loss."""
+        tree = batch.prefixes
+        saved = tree.num_saved if tree is not None and tree.is_used else 0
         self.computed += num_positions(model, batch) - saved
         self.saved += saved
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from instruct_lab.model.family import without_adapters
+
 
 def add_embedding_noise(model: Any, alpha: float) -> None:
     """Add noise to the input embeddings in training mode: alpha / sqrt(L d) times uniform noise in [-1, 1].
@@ -19,7 +21,7 @@ def add_embedding_noise(model: Any, alpha: float) -> None:
     """
     import torch
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapters(model)
     layers = [base.get_input_embeddings()]  # without virtual tokens
     in_decoder: list[bool] = []
     if base.config.is_encoder_decoder:  # encoder and decoder may have separate layers with the same weights

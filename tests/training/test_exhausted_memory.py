@@ -373,7 +373,9 @@ print(json.dumps([largest_difference(limited, whole), sizes]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the memory of a process is read from /proc, which only Linux has"
+)
 def test_a_limit_of_the_process_is_met_by_smaller_micro_batches():
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here.parent), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support.decoding import SETTINGS
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.generation import Generation
@@ -13,15 +14,6 @@ from instruct_lab.tuning.cache_names import cache_name
 
 METHODS = [PrefixTuning(num_virtual_tokens=5), PromptTuning(num_virtual_tokens=5), PTuning(num_virtual_tokens=5)]
 PROMPTS = [[(7 * row + 3 * position) % 250 for position in range(2 + 4 * row)] for row in range(4)]
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 96,
-    "initializer_range": 0.4,  # so that answers differ from one another
-}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "initializer_range": 0.4}
 BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}
 SLIDING = {
@@ -30,7 +22,7 @@ SLIDING = {
     "sliding_window": 6,
     "layer_types": ["sliding_attention", "full_attention"],
 }
-DECODERS = {"llama": SMALL, "gpt2": GPT2, "bloom": BLOOM, "gemma3_text": {**SMALL, **SLIDING}}
+DECODERS = {"llama": SETTINGS, "gpt2": GPT2, "bloom": BLOOM, "gemma3_text": {**SETTINGS, **SLIDING}}
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "initializer_factor": 8.0}
 BART = {
     **{
@@ -108,7 +100,7 @@ def test_an_encoder_decoder_writes_as_in_training(method, architecture, tmp_path
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_beam_search_with_virtual_tokens_finds_what_a_full_search_finds(method, tmp_path):
-    adapted, _ = adapted_to(method, Decoder(weights=Random(settings=SMALL)), tmp_path)
+    adapted, _ = adapted_to(method, Decoder(weights=Random(settings=SETTINGS)), tmp_path)
     prompt = PROMPTS[1]
     with torch.no_grad():
         first = adapted.model(input_ids=torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
