@@ -1,4 +1,4 @@
-"""Limits on how much is computed at once; they fall when memory is exhausted, and the same work is done in parts."""
+"""Limits on how much is computed at once; they are lowered when memory is exhausted, and work is then done in parts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class Reduction:
-    """A limit that fell because memory was exhausted.
+    """The lowering of a limit because memory was exhausted.
 
     Args:
         work: the work that has the limit: `training`, which is counted in examples, or a part of an evaluation such as
             `validation` and `answers`, which is counted in tokens with padding.
         step: the optimizer step, counted from 1; 0 before training.
-        before: size of the batch that did not fit.
-        now: the largest size from this step on.
+        before: size of the batch that did not fit into memory.
+        now: the largest size that is computed at once from this step on.
         error: the message of the exception.
     """
 
@@ -49,7 +49,7 @@ class BatchLimits:
     """The largest sizes that are computed at once, for each kind of work.
 
     Args:
-        reductions: reductions that were recorded before, which apply again from their steps on.
+        reductions: reductions that were recorded before the run was resumed; each applies again from its step on.
         report: function that reports a new reduction; by default, it is printed.
     """
 

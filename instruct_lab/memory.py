@@ -32,8 +32,8 @@ ADVICE = (
 def free_memory() -> int | None:
     """Return the memory in bytes that this process can still allocate; `None` if the system does not report it.
 
-    This is the smallest of the system's available memory and of what the limits of the process's control groups leave.
-    Files that the system keeps in memory only as a cache count as free.
+    This is the available memory of the system or, if it is less, the memory that the limits of the process's control
+    groups leave. Files that the system keeps in memory only as a cache count as free.
     """
     found = [limit - used for limit, used in _group_limits()]
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -311,7 +311,7 @@ def compare_runs(runs: Sequence[Run], metric: str | None) -> ComparedRuns:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame that begins with the given columns and has them even if no row has a value of one.
+    """Make a DataFrame that begins with the given columns and has them even if no row has a value for one of them.
 
     Raises:
         InstructLabError: pandas is not installed.

@@ -62,7 +62,7 @@ class Sweep:
     def table(self) -> pd.DataFrame:
         """One row for each run: its id, status, point and seed, the values that vary, and each metric to optimise.
 
-        A run that has no value of a metric has NaN there.
+        If a run has no value for a metric, its cell holds NaN.
         """
         info = self.record.info
         rows = []

@@ -63,7 +63,7 @@ class Batching(Component, ABC):
 
     @property
     def packing(self) -> Packing | None:
-        """How models read the texts of a batch end to end; `None` if they read padded rows."""
+        """How the texts of a batch are laid end to end for a model; `None` if models read padded rows."""
         return None
 
     def encoding_settings(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Encode each prompt with the header that opens its answer; the ids of the example begin with these ids."""
+        """Encode each prompt with the header that opens its answer; the example's token ids begin with the result."""
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
@@ -163,7 +163,7 @@ class Batching(Component, ABC):
             batch_tokens: maximum number of tokens of a batch on each device, with padding; a longer example forms a
                 batch of its own.
             num_devices: number of devices that share each batch.
-            min_examples: minimum number of examples of a batch on each device; it precedes `batch_tokens`.
+            min_examples: minimum number of examples of a batch on each device; it takes precedence over `batch_tokens`.
 
         Returns:
             The indices of the examples of each batch.
@@ -260,7 +260,7 @@ class Batching(Component, ABC):
 def _encode_chunk(
     chunk: Sequence[Conversation], encoder: LayoutEncoder
 ) -> Sequence[Example | RefusedConversation | None]:
-    """Encode a chunk; the result of a refused conversation is its error, found by halving the chunk repeatedly."""
+    """Encode a chunk of conversations; halve it repeatedly to find refused ones, whose result is their error."""
     try:
         return encoder.encode(chunk)
     except RefusedConversation as error:

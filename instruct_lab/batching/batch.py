@@ -34,10 +34,10 @@ class Batch:
         desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example has a label.
         owners: int64 `[rows]`, the index of each row's example; `None` if no example has a label.
         ids: the id of each example, `[examples]`.
-        join: function that joins the examples from an index to another one (exclusive) into a batch of their own;
-            `None` if the batch cannot be divided.
-        packing: how a model reads the texts of all rows end to end; `None`: it reads the padded rows. Sums by row are
-            the same, up to rounding.
+        join: function that joins the examples from one index to another (exclusive) into a batch of their own; `None`
+            if the batch cannot be divided.
+        packing: how the texts of all rows are laid end to end for a model; `None`: the model reads padded rows. The
+            results of a row are the same in both cases, up to rounding.
         prefixes: the prefixes that rows share, which a causal decoder may compute once; `None` if none are shared.
     """
 

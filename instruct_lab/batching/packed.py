@@ -48,7 +48,7 @@ class Packed(RowBatching):
 
     @property
     def packing(self) -> Packing:
-        """The longest row, and the number of which row lengths are a multiple."""
+        """The maximum length of a row, and the number to whose multiples lengths are rounded up."""
         return Packing(self.row_tokens, self.pad_to_multiple_of)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:

@@ -12,7 +12,7 @@ class Packing(NamedTuple):
 
     Args:
         row_tokens: the largest number of tokens in a row; `None`: all texts are in one row.
-        multiple: the length of a row is a multiple of this number.
+        multiple: number to whose multiples the length of a row is rounded up.
     """
 
     row_tokens: int | None = None

@@ -78,7 +78,7 @@ class PrefixTree:
 
 
 def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
-    """Find the prefixes that the rows share, and return the tree that needs the least work; `None` if none saves any.
+    """Find the prefixes that the rows share, and return the tree with the least work; `None` if no tree saves work.
 
     A tree has up to two levels of prefixes: the tokens that all rows begin with, and longer prefixes of groups of rows,
     such as the prompts of preference pairs. At least one token of each row remains in the last level.
@@ -123,7 +123,7 @@ def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -
 
 
 def _work(chain: list[Cut]) -> int:
-    """Count the positions at which a model computes, and add what further passes cost."""
+    """Count the positions at which a model computes, and add the cost of further forward passes."""
     work, starts = PASS_POSITIONS * (len(chain) - 1), [0] * len(chain[0][0])
     for segments, ends in chain:
         work += (max(segments) + 1) * _width(starts, ends)

@@ -36,7 +36,7 @@ def batches_by_length(
         num_devices: number of devices that share each batch.
         added: positions that each example adds to the batch later, such as the tokens of its answer.
         max_rows: maximum number of examples in a batch, on all devices together; `None`: no limit.
-        min_rows: minimum number of examples in a batch, on all devices together; it precedes the limits.
+        min_rows: minimum number of examples in a batch, on all devices together; it takes precedence over the limits.
         max_padding: maximum ratio of positions to tokens; with 1, all examples of a batch have the same length.
 
     Returns:
@@ -83,7 +83,7 @@ def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
 def join_widths(
     inputs: numpy.ndarray, labels: numpy.ndarray, rejected_inputs: numpy.ndarray, rejected_labels: numpy.ndarray
 ) -> numpy.ndarray:
-    """Join the lengths of sequences, each `[examples]`, to the widths of examples, `[examples, sequences]`.
+    """Put the lengths of several sequences, each `[examples]`, side by side: `[examples, sequences]`.
 
     Labels count only if they are a sequence of their own, as in an encoder-decoder. Both answers of a pair are padded
     to the longer one; an example that is no pair has zeros as `rejected_inputs` and `rejected_labels`.

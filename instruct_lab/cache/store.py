@@ -121,7 +121,7 @@ class Store:
         self._verified: dict[str, Entry] = {}  # results whose files match their checksums
 
     def result(self, stages: Sequence[Stage]) -> Entry:
-        """Return the result of a chain's last stage, after building all stages whose results are not stored.
+        """Return the result of the last stage of a chain, after building all stages whose results are not stored.
 
         Raises:
             InstructLabError: a stage cannot be built, or the cache is not readable or writable.
@@ -273,7 +273,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
 
 def chain_keys(stages: Sequence[Stage]) -> list[str]:
-    """Return the key of every stage of a chain."""
+    """Return the key of every stage, where each stage continues the previous one."""
     keys: list[str] = []
     for stage in stages:
         content = [keys[-1] if keys else "", stage.name, stage.depends_on, code_fingerprint()]

@@ -64,7 +64,7 @@ def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | No
     """Print how many examples and seeds a difference needs.
 
     Raises:
-        InstructLabError: the difference is not positive, or an option of a comparison is given.
+        InstructLabError: the difference is not positive, or an option is given that has an effect only on a comparison.
     """
     from instruct_lab.comparison.planning import plan_comparison
 

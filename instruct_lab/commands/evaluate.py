@@ -1,4 +1,4 @@
-"""The command that evaluates a model again, or a model that no run has trained: evaluate."""
+"""The command `evaluate`: evaluate the model of a run again, or a model that no run has trained."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def evaluate(parsed: argparse.Namespace) -> Outcome:
 
 
 def _records(parsed: argparse.Namespace) -> tuple[list[RunRecord], bool]:
-    """Return the records of the models that the command line names, and whether they are those of a sweep."""
+    """Return the records of the models that the command line names, and whether they belong to a sweep."""
     from instruct_lab.records import find_run
     from instruct_lab.sweep.record import sweep_to_resume
     from instruct_lab.training.model_records import model_reference

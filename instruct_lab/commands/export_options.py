@@ -1,4 +1,4 @@
-"""The export that a command line names: its options, and the run that is exported."""
+"""The options of a command that exports a run, and loading of the run that the command line names."""
 
 from __future__ import annotations
 

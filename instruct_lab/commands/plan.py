@@ -1,4 +1,4 @@
-"""The command `plan`: memory, time and cost of a run on a device that need not be here."""
+"""The command `plan`: memory, time and cost of a run on a device that this machine need not have."""
 
 from __future__ import annotations
 

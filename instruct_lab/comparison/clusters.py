@@ -1,4 +1,4 @@
-"""Notes that give the intervals over single examples beside those over clusters, where the two clearly differ."""
+"""Notes on intervals that would clearly differ if single examples were resampled instead of clusters of examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NAMED = 3
 
 
 def cluster_notes(scores: RunScores, arms: Sequence[Arm], best: int) -> Iterator[str]:
-    """Yield a note if clusters are resampled and the intervals over single examples differ by more than a tenth.
+    """Yield a note if resampling single examples instead of clusters would change intervals by more than a tenth.
 
     Args:
         scores: scores of all runs by one metric.

@@ -62,12 +62,12 @@ class Difference:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the difference is more than chance."""
+        """Whether the difference is statistically significant."""
         return self.probability < LEVEL
 
     @property
     def verdict(self) -> str:
-        """The verdict in words; with one run each, it says that it holds only for these examples."""
+        """The verdict in words; if each configuration has only one run, the verdict is limited to these examples."""
         return verdict(self.probability, has_noise=self.has_noise)
 
 

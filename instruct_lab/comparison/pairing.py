@@ -117,7 +117,7 @@ class Measured:
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def clusters(self, name: str) -> list[str]:
-        """Return the cluster of each example that a metric was computed on; empty if none has one."""
+        """Return the cluster of each example that a metric was computed on; empty if no example has a cluster."""
         return self._part(name.rpartition("/")[0]).clusters_of(self.rows(name))
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:

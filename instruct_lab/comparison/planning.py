@@ -1,4 +1,4 @@
-"""Plan a comparison: how many examples and seeds show a difference of a given size, and which pair costs least."""
+"""Plan a comparison: how many examples and seeds show a difference of a given size, and what costs least."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONE_RUN_EACH = (
 
 @dataclasses.dataclass(frozen=True)
 class PlannedSize:
-    """A number of seeds with the number of examples that it needs.
+    """A number of seeds, and the number of examples that is enough with these seeds.
 
     Args:
         seeds: number of runs of each configuration.
@@ -48,15 +48,15 @@ class ComparisonPlan:
         metric: the metric, as `split/metric`.
         difference: the difference to find.
         power: the probability with which it is found.
-        variances: components of the variance in the recorded runs, for each example.
+        variances: components of the variance of a difference between configurations, estimated from the recorded runs.
         num_runs: number of recorded runs.
         examples: number of examples on which they were measured.
         seeds: number of recorded runs of each configuration; the smallest if configurations differ.
         detectable: the difference that a comparison of these numbers of examples and seeds finds with this power.
         run_seconds: seconds of a run without its evaluation; `None` if they were not recorded.
         example_seconds: seconds of the evaluation for each example.
-        sizes: numbers of examples for several numbers of seeds.
-        cheapest: the cheapest of them; `None` if their costs are unknown or none is enough.
+        sizes: the number of examples that is enough, for each of several numbers of seeds.
+        cheapest: the size with the lowest cost; `None` if costs are unknown, or if no number of examples is enough.
     """
 
     metric: str
@@ -160,7 +160,7 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 
 
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
-    """Return the mean seconds of training a run, and of evaluating an example on the splits that a run measures.
+    """Return the mean seconds that training takes for a run, and that evaluation takes for an example on all splits.
 
     What a run does beside training is mostly its evaluation, so all of this time counts as evaluation.
     """

@@ -1,8 +1,9 @@
 """The probability with which `compare` finds a difference between two configurations: the power of its test.
 
 The test compares the observed difference with resampled deviations: a normal deviate for the examples, plus one for the
-seeds whose variance is itself uncertain (see `instruct_lab.comparison.scores`, whose draws are used here). Its critical
-value therefore depends on the deviation between seeds that happens to be observed, over which the power is averaged.
+seeds, which is wider because their variance is itself uncertain (see `instruct_lab.comparison.scores`, whose draws are
+used here). Its critical value therefore depends on the deviation between seeds that happens to be observed, over which
+the power is averaged.
 """
 
 from __future__ import annotations
@@ -78,9 +79,10 @@ def detectable(variances: Variances, num_examples: float, num_seeds: int) -> flo
 
 
 def _widening(num_examples: float) -> float:
-    """Return by how much the test widens the deviations of few examples: Student's t over the normal quantile.
+    """Return the factor by which the test widens deviations if there are few examples.
 
-    The quantile of Student's t is that of its expansion in powers of the inverse degrees of freedom.
+    The factor is a quantile of Student's t divided by the same quantile of the normal distribution; the former is
+    approximated by its expansion in powers of the inverse degrees of freedom.
     """
     if num_examples >= FEW_UNITS:
         return 1.0
@@ -106,7 +108,7 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 
 @functools.cache
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
-    """Return critical values for a sum of two deviations, for the angles between them in steps of 0.04."""
+    """Return critical values of a sum of two deviations, weighted by the cosine and the sine of several angles."""
     import numpy as np
 
     normal, student = _deviates(num_seeds)
@@ -119,7 +121,7 @@ def _critical_values(num_seeds: int) -> tuple[float, ...]:
 
 @functools.cache
 def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw deviations of the difference of two means due to examples, and due to seeds, each of unit size."""
+    """Draw deviations of the difference of two means: those due to examples, and those due to seeds, in unit size."""
     import numpy as np
 
     noise = unit_noise(2 * (num_seeds - 1), 2 * num_seeds, RESAMPLES)
@@ -130,7 +132,7 @@ def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 @functools.cache
 def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
-    """Return equally probable values of a chi-squared deviate over its degrees of freedom."""
+    """Return equally probable values of a chi-squared deviate divided by its degrees of freedom."""
     import numpy as np
 
     drawn = np.random.default_rng(1).chisquare(freedom, 800_000) / freedom

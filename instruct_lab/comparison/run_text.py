@@ -101,7 +101,7 @@ def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
 
 
 def option_text(option: Any) -> str:
-    """Format the chosen option of a group, or its options."""
+    """Format the chosen option of a group; if several options are chosen, separate them by commas."""
     return ", ".join(map(str, option)) if isinstance(option, list) else str(option)
 
 

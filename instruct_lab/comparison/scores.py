@@ -90,13 +90,13 @@ class RunScores:
         self._limits = [limits(metric, one) for one in sums] if is_small else []
 
     def over_examples(self) -> RunScores | None:
-        """Return the same scores with intervals over single examples; `None` if clusters are not resampled."""
+        """Return the same scores with intervals that resample single examples; `None` if clusters are not resampled."""
         return (
             RunScores(self.metric, self._rows, self._arms, self._resamples) if self.units.resamples_clusters else None
         )
 
     def variances(self) -> Variances | None:
-        """Estimate the components of the variance of a difference between configurations, for each example.
+        """Estimate the components of the variance of a difference between configurations.
 
         Returns:
             The components; `None` with fewer than two configurations or two units, or if a score is not finite.
@@ -152,7 +152,7 @@ class RunScores:
         return best
 
     def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
-        """Return the resampled mean of some runs, less that of the runs of `base` if there are any, `[resamples]`."""
+        """Return the resampled mean of some runs, minus the mean of runs in `base` if there are any, `[resamples]`."""
         import numpy as np
 
         drawn = _difference(self._resampled, runs, base)
@@ -203,7 +203,7 @@ def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
     """Draw deviations of runs due to the seed, in units of the observed deviation between seeds, `[runs, resamples]`.
 
     Args:
-        freedom: degrees of freedom of the observed deviation, which is as uncertain as they say.
+        freedom: degrees of freedom of the observed deviation; the fewer they are, the more uncertain it is.
         runs: number of runs.
         resamples: number of resamples.
     """
@@ -232,13 +232,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
-    """Return the mean of some runs' rows, less the mean of the rows of `base` if there are any."""
+    """Return the mean of some runs' rows, minus the mean of the rows in `base` if there are any."""
     mean: Resampled = of_runs[list(runs)].mean(axis=0)
     return mean - of_runs[list(base)].mean(axis=0) if base else mean
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """Compute a p-value for `RunScores.differences`; without a standard error, count signs and apply Bonferroni."""
+    """Compute a p-value for `RunScores.differences`; without a standard error, use a sign test with Bonferroni."""
     import numpy as np
 
     error = resampled.std()

@@ -54,7 +54,7 @@ def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterat
 
 
 def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield a table for each metric, with the differences from the best configuration, then for each effect and front.
+    """Yield a table of each metric, with differences from the best configuration, then of each effect and Pareto front.
 
     Args:
         compared: the comparison.
@@ -198,7 +198,7 @@ def show(compared: Comparison, console: Console) -> None:
 
 
 def importance_hint(compared: Comparison) -> str:
-    """Return how the importance of choices can be computed; an empty text if it is, or if no choice varies."""
+    """Return how to compute the importance of choices; an empty text if it is computed, or if no choice varies."""
     if not compared.effects or can_compute_importance():
         return ""
     return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"

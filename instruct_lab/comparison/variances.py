@@ -1,8 +1,8 @@
 """Estimate how much of a comparison's uncertainty comes from examples, from seeds, and from both together.
 
-The contribution of an example to a run's value is the run's effect plus the example's effect plus what is special to
-this run on this example (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4). The
-contribution is the jackknife's, so the model holds for every smooth metric: accuracy, chrF, perplexity.
+The contribution of an example to a run's value is the run's effect plus the example's effect plus the interaction of
+the two (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4). The contribution is the
+jackknife's, so the model holds for every smooth metric: accuracy, chrF, perplexity.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class Variances:
     `examples / n + 2 * seeds / S + 2 * product / (S * n)`.
 
     Args:
-        examples: variance, over examples, of the difference between two configurations; a mean over all pairs.
+        examples: variance, over examples, of the difference between two configurations, averaged over all pairs of
+            configurations.
         seeds: variance of a configuration's value between seeds, on unlimited examples; `None` if every configuration
             has only one run.
-        product: variance of what is special to one run on one example; `None` if every configuration has only one run,
-            and then `examples` contains it twice.
+        product: variance of the interaction of a run and an example; `None` if every configuration has only one run, in
+            which case `examples` contains this variance twice.
         freedom: degrees of freedom of `seeds`.
     """
 
@@ -39,7 +40,7 @@ class Variances:
     freedom: int = 0
 
     def times(self, factor: float) -> Variances:
-        """Return the components with those that belong to examples multiplied by a factor."""
+        """Multiply the components that belong to examples by a factor."""
         product = None if self.product is None else factor * self.product
         return dataclasses.replace(self, examples=factor * self.examples, product=product)
 

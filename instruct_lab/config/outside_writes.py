@@ -81,7 +81,7 @@ def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
 
 
 def _path_in(text: str) -> str:
-    """Return the path in an address of a file, which may be an address itself (`sqlite:///file:/folder/x.db`)."""
+    """Return the path in the URL of a file; URLs may be nested (`sqlite:///file:/folder/x.db`)."""
     while (address := ADDRESS.match(text)) is not None:
         text = re.sub(r"^//[^/]*/", "" if address["database"] else "/", address["path"])
     return text

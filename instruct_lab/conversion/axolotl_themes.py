@@ -1,4 +1,4 @@
-"""Settings of axolotl that have no equal, or need none, by groups of names."""
+"""Groups of axolotl's settings that have no equivalent here, or need none."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _drop_missing_fields(state: Conversion) -> None:
 
 
 def _without(row: Row, key: str, note: str) -> Row:
-    """Return a row without the override of a key; it is a difference if nothing else stands for the setting."""
+    """Return a row without the override of a key; if it has no other override, the setting counts as different."""
     left = tuple(text for text in row.overrides if not text.startswith(f"{key}="))
     if left == row.overrides:
         return row
@@ -77,7 +77,7 @@ def _without(row: Row, key: str, note: str) -> Row:
 
 
 def find_rule(tool: Tool, key: str) -> Rule | None:
-    """Return the rule of a setting; `None` if the tool does not have it."""
+    """Return the rule of a setting; `None` if the tool has no such setting."""
     if key in tool.rules:
         return tool.rules[key]
     for patterns, rule in tool.themes.items():

@@ -1,4 +1,4 @@
-"""The settings of LLaMA-Factory. Source: its `hparams`, version of August 2026."""
+"""Rules for the settings of LLaMA-Factory. Source: its `hparams`, version of August 2026."""
 
 from __future__ import annotations
 

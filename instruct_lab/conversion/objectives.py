@@ -38,14 +38,14 @@ def choose_objective(state: Conversion, method: str) -> Result:
 
 
 def choose_loss(state: Conversion, name: str) -> Result:
-    """Choose the preference loss of this name."""
+    """Choose the preference loss with this name."""
     option = LOSSES.get(name)
     state.choose("objective", option or "dpo")
     return Different(f"there is no preference loss {name} here; DPO's is used") if option is None else None
 
 
 def set_beta(state: Conversion, value: Any) -> Result:
-    """Set how strongly a preference objective keeps to the base model, which is ORPO's weight of the pairs."""
+    """Set how strongly a preference objective keeps to the base model; for ORPO, set its weight of the pairs."""
     objective = state.choices.get("objective", "supervised")
     if objective in NO_BETA:
         return Different("the objective has no beta")

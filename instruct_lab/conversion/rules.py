@@ -1,4 +1,4 @@
-"""The types of the tables: what a setting of another tool becomes, and the study that is built from them."""
+"""The types of the conversion tables: what a setting of another tool becomes, and the study that is built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["converted", "same", "different", "unknown"]
 
 @dataclasses.dataclass(frozen=True)
 class Same:
-    """Nothing has to be set: the setting has no effect on results, or is what happens here anyway.
+    """A setting for which nothing has to be set: it has no effect on results, or asks for the behaviour here.
 
     Args:
         note: why nothing has to be set.
@@ -28,7 +28,7 @@ class Same:
 
 @dataclasses.dataclass(frozen=True)
 class Different:
-    """The setting has no equal.
+    """A setting that has no equivalent here.
 
     Args:
         note: what happens instead.
@@ -44,10 +44,10 @@ class Row:
     Args:
         key: the key in the other tool.
         value: its value there.
-        kind: converted: the study sets the same; same: nothing has to be set; different: there is no equal; unknown: no
-            tool has such a key.
-        overrides: the settings of the study that stand for it.
-        note: what is to be known about it, or what happens instead.
+        kind: `converted` if the study sets the same; `same` if nothing has to be set; `different` if there is no
+            equivalent; `unknown` if the tool has no such key.
+        overrides: the overrides in the study that stand for the setting.
+        note: remark about the setting, or what happens instead.
         is_default: whether the config does not have the key, and the value is the other tool's default.
     """
 
@@ -131,12 +131,13 @@ class Tool:
     """A tool whose configs can be converted.
 
     Args:
-        name: its name in messages.
+        name: the tool's name in messages.
         rules: the rule of each setting.
         themes: rules of groups of settings.
-        defaults: function that returns the tool's own defaults that differ from what happens here, for a config.
+        defaults: function that returns, for a config, the defaults of the tool that differ from the defaults here.
         signs: settings by which a config of the tool is recognised.
-        order: settings that are converted before the others, since the rules of others read what they choose.
+        order: settings that are converted before the others, since the rules of the others read the choices made by
+            these.
     """
 
     name: str

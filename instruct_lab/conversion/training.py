@@ -42,7 +42,7 @@ SCHEDULE_KEYS = "see the schedule"
 
 
 def choose_optimizer(state: Conversion, value: Any) -> Result:
-    """Choose the optimizer of this name, or AdamW if there is none."""
+    """Choose the optimizer with this name, or AdamW if no name is given."""
     name = str(value).rpartition(".")[2].casefold()
     option = _OPTIMIZERS.get(name)
     if option is None:
@@ -55,7 +55,7 @@ def choose_optimizer(state: Conversion, value: Any) -> Result:
 
 
 def choose_schedule(state: Conversion, value: Any) -> Result:
-    """Choose the schedule of this name with its warm-up and its other arguments, or a cosine if there is none."""
+    """Choose the schedule with this name, its warm-up and its other arguments; without a name, choose a cosine."""
     name = str(value).rpartition(".")[2].casefold()
     option = SCHEDULES.get(name)
     state.choose("lr_scheduler", option or "cosine")
@@ -88,7 +88,7 @@ def choose_schedule(state: Conversion, value: Any) -> Result:
 
 
 def _set_warmup(state: Conversion, name: str) -> str | None:
-    """Set the warm-up; steps win over a ratio, and a number of steps below 1 is a ratio, as in Transformers."""
+    """Set the warm-up; as in Transformers, steps take precedence over a ratio, and a number below 1 is a ratio."""
     steps, ratio = state.get("warmup_steps", 0), state.get("warmup_ratio", 0)
     if name == "constant":
         state.set("lr_scheduler.warmup_ratio", 0.0)
@@ -125,7 +125,7 @@ def follow_schedule(state: Conversion, value: Any) -> Result:
 
 
 def set_epochs(state: Conversion, value: Any) -> Result:
-    """Set the number of epochs, unless there is a number of steps, which wins."""
+    """Set the number of epochs, unless there is a number of steps, which takes precedence."""
     if state.get("max_steps", -1) > 0:
         return Same("max_steps decides, as there")
     state.set("trainer.max_epochs", max(1, math.ceil(value)))
@@ -136,7 +136,7 @@ def set_epochs(state: Conversion, value: Any) -> Result:
 
 
 def set_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of optimizer steps; data are repeated until it is reached."""
+    """Set the number of optimizer steps; the data is repeated until this number is reached."""
     if value <= 0:
         return Same("no limit")
     state.set("trainer.max_steps", int(value))
@@ -188,7 +188,7 @@ def set_attention(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_steps(state: Conversion, value: Any) -> Result:
-    """Set the steps between two validations: Lightning counts batches, and other trainers optimizer steps."""
+    """Set the number of batches between two validations; Transformers' trainer counts optimizer steps instead."""
     strategy = str(state.get("eval_strategy", state.get("evaluation_strategy", "steps")))
     if not has_held_out(state) or strategy in ("no", "False"):
         return Same("nothing is evaluated during training")
@@ -234,7 +234,7 @@ def choose_tracker(state: Conversion, value: Any) -> Result:
 
 
 def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
-    """Set the steps between two training states."""
+    """Set the number of steps between two saved training states."""
     if value < 1 or str(state.get("save_strategy", "steps")) != "steps":
         return Same("save_strategy decides" if value >= 1 else "a state is saved every 25 steps")
     state.set("callbacks.checkpoint.every_steps", int(value))

@@ -1,4 +1,4 @@
-"""The settings of TRL's commands and scripts. Source: its config classes, version of July 2026."""
+"""Rules for the settings of TRL's commands and scripts. Source: its config classes, version of July 2026."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ class Data(Component, ABC):
         return False
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return the name of the group of alike rows that a row belongs to, such as its document; empty without one.
+        """Return the name of the cluster of related rows that contains a row, such as its document; empty without one.
 
-        Rows of one cluster are no independent evidence, so intervals of metrics resample whole clusters.
+        Rows of one cluster are not independent of each other, so intervals of metrics resample whole clusters.
 
         Raises:
             InstructLabError: the row does not have the column that names its cluster.

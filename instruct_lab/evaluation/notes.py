@@ -133,7 +133,7 @@ def note_lines(
 def _example_intervals(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield one line with the intervals over single examples that clearly differ from those over clusters."""
+    """Yield one line with intervals that clearly differ if single examples are resampled instead of clusters."""
     listed = []
     for full_name, values in metrics.items():
         for system in (AFTER, DIFFERENCE):

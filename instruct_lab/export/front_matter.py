@@ -68,7 +68,7 @@ def _training_sources(data: Data) -> Iterator[Source]:
 
 
 def _languages(data: Data, sources: list[Source]) -> Iterator[str]:
-    """Yield the languages that the data state; a text whose language nothing states has none here."""
+    """Yield the languages that the configuration of the data states; languages are never guessed from texts."""
     parts = [data, *(data.parts.values() if isinstance(data, Mixture) else ())]
     stated = [part.language for part in parts if isinstance(part, DataSet)]
     stated += [source.language for source in sources if isinstance(source, Catalogues)]

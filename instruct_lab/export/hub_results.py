@@ -44,7 +44,7 @@ class HubResult:
 
     @property
     def split(self) -> str:
-        """The split of the examples: that of the Hub, or the run's own where the run has cut it from other rows."""
+        """The split of the examples: the Hub's split, or the run's split if the run has taken it from other rows."""
         own = split_of(self.name)
         if self.source is None:
             return own
@@ -74,7 +74,7 @@ def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
 
 
 def _sources_of(data: Data, split: str, part: str) -> tuple[list[Source], bool]:
-    """Return the sources of a split's examples, and whether these are a share of the training rows.
+    """Return the sources of a split's examples, and whether the examples are a share of the training rows.
 
     Args:
         data: the data.

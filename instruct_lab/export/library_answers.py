@@ -20,7 +20,7 @@ def compare_answers(model: Any) -> Answers:
     """Predict whether PEFT's `generate` answers as the run did, from the method and the name of the model's cache.
 
     Args:
-        model: the tuned model; a model without an adapter answers as it did.
+        model: the tuned model; the answers of a model without an adapter do not change.
     """
     config = getattr(model, "active_peft_config", None)
     if config is None or not config.is_prompt_learning or cache_name(model.get_base_model()) in (None, PEFT_NAME):
@@ -31,7 +31,7 @@ def compare_answers(model: Any) -> Answers:
 
 
 def answers_note(answers: Answers) -> str:
-    """Write the paragraph of the model card about answers that differ; empty if they are the same."""
+    """Write the paragraph of the model card about answers that differ from the run's; empty if none differ."""
     if answers == "same":
         return ""
     found = (

@@ -83,7 +83,7 @@ def _hyperparameters(config: dict[str, Any]) -> str:
 
 
 def _flatten(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the full key and the text of each value that is set; a class stands at the key of its entries."""
+    """Yield the full key and the text of each value that is set; the key of a class leaves out `_target_`."""
     if not isinstance(value, dict):
         if value is not None:
             yield key, shorten(str(value), MAX_CHARACTERS)

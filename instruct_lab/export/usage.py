@@ -49,7 +49,7 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
 
 
 def _answer(stops: Sequence[str], loaded: LoadedModel) -> list[str]:
-    """Return the code that answers a prompt, if the model generates and its tokenizer has the training's template."""
+    """Return the code that answers a prompt, if the model generates text and its tokenizer has the run's template."""
     if not stops or not loaded.tokenizer.chat_template:
         return []
     start = "" if loaded.family == "encoder-decoder" else ", ids.shape[1] :"

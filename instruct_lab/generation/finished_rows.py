@@ -30,8 +30,8 @@ class Rows:
         input_ids: prompts and new tokens, int64 `[rows, seq]`.
         mask: attention mask, int64 `[rows, seq]`.
         processors: logits processors.
-        cache: keys and values of all tokens but the last, by the name of the model's argument; empty if `generate`
-            creates the cache, so that no row can leave.
+        cache: keys and values of all tokens but the last, keyed by the name of the model's argument; empty if
+            `generate` creates the cache, so that no row can leave.
         indices: the index of each row in the whole batch.
     """
 

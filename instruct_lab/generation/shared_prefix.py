@@ -50,7 +50,7 @@ def prompt_cache(
         num_beams: number of rows of each prompt.
 
     Returns:
-        The cache, by the name of the model's argument for it.
+        The cache, keyed by the name of the model's argument for it.
     """
     base = without_adapters(model)
     cache = DynamicCache(config=base.config.get_text_config(decoder=True))

@@ -27,7 +27,7 @@ Row = TypeVar("Row", bound=Sequence[Any])
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A metric's value with its 95% bootstrap interval over examples, or over clusters of alike examples."""
+    """A metric's value with its 95% bootstrap interval over examples, or over clusters of related examples."""
 
     value: float
     low: float

@@ -1,10 +1,10 @@
 """Metric values and paired differences with bootstrap intervals, computed from the statistics of each example.
 
 The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004), or over
-clusters of alike examples. Each resample draws as many units as there are, with replacement, and computes one value
+clusters of related examples. Each resample draws as many units as there are, with replacement, and computes one value
 from their summed statistics. The draws depend only on the seed and the number of units, so two systems measured on the
 same examples are resampled in the same way. With fewer than `FEW_UNITS` units, a percentile interval is too narrow; it
-is widened to the width of Student's t, which the signature of the value says.
+is widened to the width of an interval from Student's t distribution, and the signature of the value says so.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _measured(
     seed: int,
     resamples: int,
 ) -> MetricValue:
-    """Add its interval to a value, which is a sum of the values of one or two systems, each with a sign."""
+    """Add the interval to the value of one system, or to the difference of two systems' values."""
     units = units_of(clusters, len(parts[0]))
     low, high, method = _interval_over(units, metric, parts, signs, value, seed, resamples)
     by_example = None
@@ -127,7 +127,7 @@ def _interval_over(
     seed: int,
     resamples: int,
 ) -> tuple[float, float, str]:
-    """Return both ends of an interval, and the part of the signature that names its method if it is not the usual."""
+    """Return both ends of an interval, and the part of the signature that names an unusual method."""
     import numpy as np
 
     resampled = [[metric.value(total) for total in totals(units.sums(part), seed, resamples)] for part in parts]

@@ -1,8 +1,8 @@
-"""What an interval resamples, and the draws: examples, or whole clusters of alike examples, with replacement.
+"""The units that an interval resamples (examples, or whole clusters of related examples), and the draws of units.
 
-Rows of one document, source file or question template are alike, so that a set of them holds less evidence than as many
-independent rows (Miller, "Adding error bars to evals", 2024). If rows name their cluster, whole clusters are therefore
-drawn, as independent units. A row without a cluster is a unit of its own.
+Rows of one document, source file or question template resemble each other, so that they hold less evidence than the
+same number of independent rows (Miller, "Adding error bars to evals", 2024). If rows name their cluster, whole clusters
+are therefore drawn, as independent units. A row without a cluster is a unit of its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Units:
     Args:
         of_example: index of each example's unit; `None` if every example is a unit.
         count: number of units.
-        num_clusters: number of clusters that the examples name, resampled or not; 0 if they are no clusters of several.
+        num_clusters: number of clusters that the examples name, resampled or not; 0 if no cluster has several examples.
     """
 
     of_example: tuple[int, ...] | None
@@ -72,10 +72,10 @@ class Units:
 
 
 def units_of(clusters: Sequence[str], num_examples: int) -> Units:
-    """Return the units of examples: their clusters if there are enough of these, or else the examples.
+    """Return the units of examples: their clusters if there are enough of them, or else the single examples.
 
-    Clusters of unequal sizes are worth fewer clusters of equal size: the square of the number of examples over the sum
-    of the squares of the sizes.
+    Clusters of unequal sizes count as a smaller number of clusters of equal size: the square of the number of examples
+    divided by the sum of the squared sizes.
 
     Args:
         clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
@@ -157,11 +157,11 @@ def widening(contributions: Array, resamples: int) -> Array:
     """Draw the factors by which the deviations of resamples of few units are multiplied, `[resamples]`.
 
     Resamples of few units vary too little, since the variance of the units is itself estimated from them. As in a t
-    test with `f` degrees of freedom, each deviation is therefore multiplied by the square root of `f / chi^2_f`, and by
-    that of `n / (n - 1)`. With `n` units, `f` is `n - 1`, or `2 n / (kurtosis - 1)` where this is smaller: an estimated
+    test with `f` degrees of freedom, each deviation is therefore multiplied by the square roots of `f / chi^2_f` and of
+    `n / (n - 1)`. With `n` units, `f` is `n - 1`, or `2 n / (kurtosis - 1)` where this is smaller: an estimated
     variance has as much information as a chi-squared deviate of that many degrees of freedom, so few units that
-    contribute much make it less certain. Percentiles of the results are an interval of the width of Student's t that
-    keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
+    contribute much make it less certain. Percentiles of the results form an interval that is as wide as one from
+    Student's t and keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
 
     Args:
         contributions: contribution of each unit to the value, `[units]`, see `influences`.

@@ -33,7 +33,8 @@ def sampling_variance(metric: Metric, answers: Sequence[Sequence[Statistics]]) -
 
     Args:
         metric: a metric whose value is a function of summed statistics.
-        answers: the statistics of all answers, `[examples][answers][statistics]`; every example has as many.
+        answers: the statistics of all answers, `[examples][answers][statistics]`; every example has the same number of
+            answers.
 
     Returns:
         The two parts; `None` with fewer than two examples or two answers, or if the value is not finite.

@@ -127,13 +127,13 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with the settings of its `text_config`, which models with several modalities have."""
+    """Return a configuration, updated from its `text_config`, which models with several modalities have."""
     inner = config.get("text_config")
     return {**config, **(inner if isinstance(inner, Mapping) else {})}
 
 
 def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    """Return the first positive number that a configuration has under any of some names; `None` if it has none."""
+    """Return the first positive number that a configuration has under one of several names; `None` if it has none."""
     found = [config[name] for name in names if type(config.get(name)) is int and config[name] > 0]  # no booleans
     return found[0] if found else None
 

@@ -16,7 +16,7 @@ OTHER_MODALITIES = ("speech", "vision", "whisper", "audio")
 
 
 def without_adapters(model: Any) -> Any:
-    """Return the transformers model that PEFT has wrapped, or a model without a wrapper itself.
+    """Return the transformers model that PEFT has wrapped; return a model without a wrapper unchanged.
 
     Adapters that are injected into layers of the model stay in it.
     """

@@ -28,7 +28,7 @@ def attend(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention within each text of packed rows; for padded rows, call PyTorch's attention as it is.
+    """Compute attention within each text of packed rows; for padded rows, call PyTorch's own attention.
 
     Args:
         module: the attention layer.
@@ -36,10 +36,10 @@ def attend(
         key: `[rows, key heads, seq, width]`.
         value: `[rows, key heads, seq, width]`.
         attention_mask: for packed rows, the borders of the texts in the flattened rows, int32 `[1, 1, 1, texts + 1]`;
-            any other mask is one of padded rows. The borders are here and not in `options`, because some models hand on
-            only the mask to their layers.
+            any other mask means padded rows. The borders are here and not in `options`, because some models pass only
+            the mask on to their layers.
         dropout: the probability that an attention weight is dropped.
-        scaling: the factor of the scores; `None`: one over the root of the width.
+        scaling: the factor of the scores; `None`: one over the square root of the width.
         options: further arguments of the layer. `sliding_window` is the number of tokens in a window, which includes
             the token itself; `max_length_q` is the number of tokens of the longest text.
 

@@ -30,10 +30,10 @@ class PackedInputs:
 
 
 def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
-    """Lay the texts of a batch end to end, as `batch.packing` says.
+    """Lay the texts of a batch end to end, in the way that `batch.packing` describes.
 
-    A model that uses PyTorch's attention gets another implementation, which computes attention within each text, and
-    keeps it; padded rows are computed as before.
+    In a model that uses PyTorch's attention, the attention is permanently replaced by an implementation that computes
+    it within each text; it computes padded rows as before.
 
     Args:
         model: a decoder or an encoder, with or without adapters.
@@ -120,7 +120,7 @@ def cannot_pack(model: Any, reason: str) -> InstructLabError:
 
 
 def check_packing(model: Any) -> None:
-    """Compute the logits of a few short texts that are packed, and compare them with those of each text by itself.
+    """Compute the logits of a few short texts that are packed, and compare them with each text's own logits.
 
     Args:
         model: a language model in evaluation mode, with or without adapters.
@@ -176,7 +176,8 @@ def _logits(model: Any, batch: Batch, single: int | None = None) -> list[Tensor]
     Args:
         model: the model.
         batch: the texts.
-        single: number of tokens of the only text, which is then not packed; `None`: the texts are packed.
+        single: number of tokens of the text if there is only one, which is then not packed; `None`: the texts are
+            packed.
     """
     options = {} if family_of(model) == "encoder" else {"use_cache": False}
     if single is not None:

@@ -2,7 +2,7 @@
 
 The segments of a `PrefixTree` are computed level by level. A segment attends to the keys and values of the segments
 before it, which all of its continuations share, and the gradients of all continuations flow back through them. So
-logits and gradients are those of the padded batch, to rounding.
+logits and gradients equal those of the padded batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def obstacle(model: Any, width: int = 0) -> str | None:
 
     Args:
         model: a language model of transformers, with or without adapters.
-        width: number of positions of the longest text, including padding between segments; 0: only name what hinders
-            every batch.
+        width: number of positions of the longest text, including padding between segments; 0: return only a reason that
+            holds for every batch.
     """
     return next(_obstacles(model, without_adapters(model), width), None)
 

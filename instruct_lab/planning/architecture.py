@@ -32,7 +32,8 @@ def architecture(model: Model, cache_path: Path, tokenizer: Any = None) -> Mappi
     Args:
         model: the model of the run.
         cache_path: folder for downloads and conversions.
-        tokenizer: the run's tokenizer, on which the vocabulary of random weights depends; `None`: their own.
+        tokenizer: the run's tokenizer, on which the vocabulary of random weights depends; `None`: the tokenizer of the
+            weights.
 
     Raises:
         InstructLabError: the architecture is not known here, and cannot be downloaded.

@@ -35,11 +35,11 @@ class Estimate:
         usable_bytes: bytes that tensors can use on the device.
         num_steps: optimizer steps; `None`: unknown.
         tokens: tokens of all training examples, in all epochs.
-        target_tokens: the target tokens among them.
+        target_tokens: number of target tokens among them.
         flops: floating-point operations of training, on all devices.
         step_flops: floating-point operations of a usual micro-batch on one device.
         times: seconds of each stage; empty if the number of steps is unknown.
-        assumptions: sentences on what is not known but assumed.
+        assumptions: sentences that each state an assumption about something unknown.
     """
 
     device: str
@@ -74,7 +74,7 @@ class Estimate:
         return sum(self.times.values()) if self.times else None
 
     def cost(self, price_per_hour: float) -> float | None:
-        """Return the cost of the run, with the price of one device for an hour."""
+        """Return the cost of the run, from the price of one device for an hour."""
         return None if self.seconds is None else self.seconds / 3600 * self.devices * price_per_hour
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def estimate(
     tokenizer: Any = None,
     cache_path: Path,
 ) -> Estimate:
-    """Estimate a run. The state of the random number generators is the same afterwards.
+    """Estimate a run. The states of the random number generators are restored afterwards.
 
     Args:
         experiment: the run's configuration.
@@ -171,7 +171,7 @@ def _times(
     devices: int,
     trained: int,
 ) -> dict[str, float]:
-    """Compute the seconds of each stage: operations of usual batches, scaled to the number of positions."""
+    """Compute the seconds of each stage: the time of usual batches, scaled by the number of positions."""
     batch = workload.usual
     forward = seconds(simulator.evaluate(batch).operations, device) / positions  # a position
     times = {"start and end": START_SECONDS}
@@ -188,14 +188,14 @@ def _times(
 
 
 def _exchange_seconds(device: Device, devices: int, trained: int) -> float:
-    """Return the time of a step in which devices exchange gradients: a ring sends each twice, less its own share."""
+    """Return the seconds in which devices exchange gradients in a step, in a ring that sends almost every one twice."""
     if devices == 1 or device.interconnect_gigabytes_per_second is None:
         return 0.0
     return 2 * (devices - 1) / devices * 4 * trained / (device.interconnect_gigabytes_per_second * 1e9)
 
 
 def _positions(batch: Any) -> int:
-    """Return the positions that a model computes: of an encoder-decoder, those of both parts."""
+    """Return the number of positions that a model computes; for an encoder-decoder, add those of both parts."""
     if batch.packing is not None:
         return int(batch.attention_mask.sum())
     own = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0

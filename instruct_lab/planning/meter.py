@@ -2,7 +2,7 @@
 
 The weights are fake tensors: they have a shape, a dtype and a storage size, but no memory. Whatever is computed from
 them is fake too. Token ids, labels and masks are ordinary tensors, so that the number of target positions, and every
-decision that a model takes by looking at a mask, is that of a real step.
+decision that a model takes by looking at a mask, are the same as in a real step.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ATTENTION_FLOPS: dict[Any, Callable[..., int]] = {
 
 
 class Operation(NamedTuple):
-    """One operation: its floating-point operations, the bytes that it reads and writes, and its number's width."""
+    """One operation: its floating-point operations, the bytes that it reads and writes, and the bytes of one number."""
 
     flops: int
     moved: int
@@ -69,7 +69,7 @@ class Meter(TorchDispatchMode):
         return self.peak.total()
 
     def reset_peak(self) -> None:
-        """Forget the peak so far; what is alive now is the new one."""
+        """Set the peak to the number of bytes that are alive now."""
         self.peak = Counter(self.live)
 
     @contextmanager

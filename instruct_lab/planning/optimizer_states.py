@@ -54,7 +54,7 @@ def build_optimizer(
         return optimizer.build(parameters, factor)
 
     class Planned(QuantizedAdamW):
-        """The same settings with an optimizer that needs no bitsandbytes."""
+        """The component with the same settings, whose optimizer needs no bitsandbytes."""
 
         def make(self, groups: list[Group]) -> torch.optim.Optimizer:
             return _QuantizedStates([group.options(self.peak_lr, self.weight_decay) for group in groups], self)

@@ -27,9 +27,9 @@ class Remedy:
 
 
 def find_remedies(checked: Checked, found: Estimate, plan: Callable[[Checked], Estimate]) -> list[Remedy]:
-    """Return changes that make a run fit: first those that leave its results as they are, then by time.
+    """Return changes that make a run fit: those that keep its results first, then the others, each by time.
 
-    Each change is tried for itself. If none suffices, the changes are added to each other, in the same order, until the
+    Each change is tried separately. If none suffices, the changes are added to each other, in the same order, until the
     run fits.
 
     Args:
@@ -63,7 +63,7 @@ SAME = "the same optimizer steps, computed in smaller parts"
 
 
 def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[str], str]]:
-    """Yield overrides that save memory, from the cheapest, with their further effect."""
+    """Yield overrides that save memory, the cheapest first, each with its further effect."""
     held = found.memory["weights"] + found.memory["optimizer"] + found.memory["buffers"]
     if held < found.usable_bytes:  # otherwise no batch is small enough
         if found.peak_at == "validation":

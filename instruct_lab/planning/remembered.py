@@ -15,7 +15,7 @@ FOLDER = "plans"
 
 
 def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
-    """Keep the description of an estimate; a cache that cannot be written keeps nothing.
+    """Keep the description of an estimate; do nothing if the cache cannot be written.
 
     Args:
         config: the resolved config.

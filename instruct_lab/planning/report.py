@@ -18,7 +18,7 @@ def report(found: Estimate, device: Device, remedies: Sequence[Remedy], price: f
         found: the estimate.
         device: the device that it is for.
         remedies: changes that make the run fit.
-        price: price of one device for an hour; `None`: no cost.
+        price: price of one device for an hour; `None`: no cost is reported.
     """
     count = f"{found.devices} × " if found.devices > 1 else ""
     share = found.trained_parameters / max(1, found.total_parameters)
@@ -65,12 +65,12 @@ def report_total(
     """Describe the estimate of a sweep as pairs of a name and a text.
 
     Args:
-        runs: the estimates of its different runs, keyed by what varies.
+        runs: the estimates of the sweep's different runs, keyed by the settings that vary.
         num_runs: number of all runs.
         seconds: duration of all runs, one after another; `None`: unknown.
         cost: cost of all runs; `None`: no price is known.
         device: the device that computes them.
-        assumptions: sentences on what is not known but assumed.
+        assumptions: sentences that each state an assumption about something unknown.
     """
     lines = [("device", device.label)]
     for name, found in runs.items():
@@ -90,7 +90,7 @@ def one_line(found: Estimate, device: Device) -> str:
 
 
 def memory_text(found: Estimate) -> str:
-    """Return the peak of memory, and whether it fits."""
+    """Describe the peak of memory, and whether it fits."""
     verdict = "fits into" if found.fits else "does not fit into"
     return f"{gib(found.peak_bytes)} GiB {verdict} {gib(found.usable_bytes)} GiB"
 

@@ -132,9 +132,10 @@ def _build(model: Model, cache_path: Path, tokenizer: Any | None, head: Literal[
 
 
 def untie_output(model: Any) -> None:
-    """Give the output layer a weight of its own, which the checkpoint has, if the class ties it whatever the config.
+    """Give the output layer a weight of its own, as in the checkpoint, if it is tied to the input embeddings.
 
-    transformers does so for T5: with the flag set to false it only leaves out a factor of the hidden states.
+    transformers ties the two layers of T5 even if the config forbids it; the flag then only leaves out a factor of the
+    hidden states.
     """
     import torch
 

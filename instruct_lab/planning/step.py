@@ -50,7 +50,7 @@ class StepCost:
 
 
 class StepSimulator:
-    """Executes steps of one run; the optimizer's states and the gradients stay between them.
+    """Executes steps of one run; the optimizer's states and the gradients are kept from one step to the next.
 
     A run without training has no optimizer, and only `evaluate` and `predict` can be called.
 
@@ -92,7 +92,7 @@ class StepSimulator:
         """Execute one optimizer step.
 
         Args:
-            batch: each batch of the step; it is divided as `batching.micro_batch` says.
+            batch: the batch that stands for every batch of the step; `batching.micro_batch` sets how it is divided.
             micro_batches: number of batches of the step.
         """
         self._model.train()
@@ -126,7 +126,7 @@ class StepSimulator:
         return StepCost(self._peak(), meter.operations)
 
     def predict(self, rows: int) -> Sequence[Operation]:
-        """Return the operations of generating one token in each of some rows, but for reading the cache."""
+        """Return the operations that generate one token in each of several rows, except those that read the cache."""
         self._model.eval()
         ids = torch.full((rows, 1), 3)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

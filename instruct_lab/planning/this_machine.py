@@ -16,7 +16,7 @@ REPEATS = 5
 
 @functools.cache
 def measure_this_machine(kind: str = "cpu") -> Device:
-    """Measure the processor (`cpu`, with torch's current number of threads) or the first GPU (`cuda`), in a second."""
+    """Measure the processor (`cpu`, with torch's current number of threads) or the first GPU (`cuda`) for a second."""
     import torch
 
     is_gpu = kind == "cuda"

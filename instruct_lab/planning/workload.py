@@ -1,4 +1,4 @@
-"""What a run computes: its batches, steps and evaluations."""
+"""The amount of work in a run: its batches, steps and evaluations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Workload:
         num_batches: training micro-batches of the run.
         positions: positions of all these micro-batches.
         tokens: tokens of the training examples, on all devices, in all epochs.
-        target_tokens: the target tokens among them.
+        target_tokens: number of target tokens among them.
         usual: a micro-batch with about the mean number of positions.
         largest: the micro-batches with the most positions and with the most target tokens.
         validation: the largest validation batch; `None` if nothing is validated.
@@ -38,7 +38,7 @@ class Workload:
         prompts: positions of the batches of prompts that are answered, before, during and after training.
         answer_steps: tokens that are generated one after another, each for a whole batch.
         answer_rows: usual number of prompts that are answered together.
-        assumptions: sentences on what is not known but assumed.
+        assumptions: sentences that each state an assumption about something unknown.
     """
 
     num_steps: int | None
@@ -61,8 +61,8 @@ class Workload:
 def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
     """Return the configuration whose steps are executed for a plan.
 
-    On GPUs, whether computing shared prefixes once pays is decided by the GPU at run time; a plan leaves them out, so
-    that it gives upper limits of memory and time.
+    A run on a GPU decides for each batch whether it saves time to compute shared prefixes once. A plan assumes that
+    they are computed in every row, so it gives upper limits of memory and time.
     """
     batching: Any = experiment.batching
     if device.kind == "cpu" or getattr(batching, "share_prefix", "off") == "off":

@@ -45,7 +45,7 @@ def _field_types(kind: type) -> dict[str, Any]:
 
 
 def has_type(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON can be one of an annotated type, with an object standing for a dataclass."""
+    """Whether a value read from JSON matches an annotated type; a JSON object stands for a dataclass."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
@@ -65,7 +65,7 @@ def has_type(value: Any, hint: Any) -> bool:
 
 
 def parse_number(value: Any) -> float:
-    """Return a number of a file, where `null` stands for one that is not finite.
+    """Return a number from a file, in which `null` stands for a number that is not finite.
 
     Raises:
         TypeError: the value is not a number.

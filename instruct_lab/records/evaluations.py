@@ -1,6 +1,6 @@
 """Find, read and write the evaluations in a run record: measurements of the run's model after the run has ended.
 
-An evaluation NAME has a file `evaluations/NAME.json` of the form of `summary.json`, and a folder `evaluations/NAME/`
+An evaluation NAME has a file `evaluations/NAME.json` in the form of `summary.json`, and a folder `evaluations/NAME/`
 with the statistics of every example, the predictions and the config.
 """
 
@@ -38,7 +38,7 @@ class Origin:
 
     Args:
         overrides: the overrides of the evaluation, as typed.
-        weights: the evaluated weights, for people.
+        weights: description of the evaluated weights for readers.
         fingerprint: SHA-256 of everything that determines the results: the settings, the data and the weights.
     """
 
@@ -61,7 +61,7 @@ class EvaluationFiles:
 
     @property
     def path(self) -> Path:
-        """The file with the values, of the form of `summary.json`."""
+        """The file with the values, in the form of `summary.json`."""
         return self.record.path / FOLDER / f"{self.name}.json"
 
     @property
@@ -224,7 +224,7 @@ def default_name(labels: Sequence[str]) -> str:
     """Return the name of an evaluation: `own` without choices, otherwise the choices joined by `+`.
 
     Args:
-        labels: what the evaluation chooses, such as `interface_fr` for `data=interface_fr`.
+        labels: the choices of the evaluation, such as `interface_fr` for `data=interface_fr`.
     """
     name = re.sub(r"[^\w.+-]+", "_", "+".join(labels), flags=re.ASCII).lstrip(".") or OWN
     if len(name) <= MAX_NAME and not name.endswith(".json"):

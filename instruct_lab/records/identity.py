@@ -27,9 +27,9 @@ DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash the config without paths, trackers, progress, devices and how batches are computed.
+    """Hash the config without settings of paths, trackers, progress, devices, and the way to compute batches.
 
-    Runs with equal computations have equal hashes.
+    Runs that compute the same results have the same hash.
     """
     return hashlib.sha256(json.dumps(_science(config), sort_keys=True, default=str).encode()).hexdigest()
 

@@ -24,8 +24,8 @@ class Measurement:
         predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
         rows: statistics of each example, keyed by metric.
         sources: data source of each example.
-        clusters: the group of alike examples that each example belongs to, empty text for an example without one;
-            empty if no example has one.
+        clusters: the cluster of related examples that each example belongs to, as an empty text for an example without
+            one; an empty list if no example has one.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)

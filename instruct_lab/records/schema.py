@@ -121,7 +121,7 @@ class Manifest:
         continuations: the continuations of the run with other settings, inputs, code or limits.
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
-        reduced_batches: where memory was exhausted, and the smaller batches from then on.
+        reduced_batches: the steps at which memory was exhausted, and the smaller sizes of batches from then on.
         plan: predicted and measured memory and time, in bytes and seconds; empty for a run of less than a minute.
         evaluated_step: optimizer step of the weights that were evaluated after training.
         trackers: id of the run in each tracker that chooses its own ids.
@@ -248,7 +248,7 @@ class PredictionLine:
         prediction_before: the base model's answer; `None` if the base model was not evaluated.
         references: acceptable answers.
         scores: scores of the tuned model's answer, keyed by metric; `None` for a score that is not finite.
-        cluster: the group of alike examples that the example belongs to; empty without one.
+        cluster: the cluster of related examples that the example belongs to; empty without one.
     """
 
     id: str = ""

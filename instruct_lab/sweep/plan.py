@@ -93,7 +93,7 @@ class Plan:
         return [*self.base, *self.space.overrides(values), *seeds]
 
     def describe_precision(self) -> list[str]:
-        """Return what the number of examples can show, a sentence for each held-out split."""
+        """Describe which differences each held-out split is too small to show, in a sentence for each split."""
         experiment = next(iter(self.checked.values())).experiment
         return list(describe_precision(self.settings, experiment))
 

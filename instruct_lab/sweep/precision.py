@@ -1,4 +1,4 @@
-"""What the number of examples of a sweep can show, before any of its runs has been measured."""
+"""Describe which differences a sweep has too few examples to show, before any of its runs has been measured."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class SweepTable:
         return self._labelled[1]
 
     def render(self, width: int, slots: int | None = None, limit: int | None = MAX_ROWS) -> Group:
-        """Build the current table: what is done and left, the best trial so far, and a line for each trial.
+        """Build the current table: the progress of the sweep, the best trial so far, and a line for each trial.
 
         Args:
             width: width of the terminal.

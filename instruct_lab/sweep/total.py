@@ -33,7 +33,7 @@ class SweepTotal:
         num_runs: number of its runs.
         estimates: the estimates of its different runs, keyed by their overrides.
         seconds: duration of all runs, one after another; `None` if a number of steps is unknown.
-        assumptions: sentences on what is not known but assumed.
+        assumptions: sentences that each state an assumption about something unknown.
     """
 
     num_runs: int
@@ -47,7 +47,7 @@ class SweepTotal:
         return max(self.estimates.values(), key=lambda found: found.peak_bytes)
 
     def cost(self, price_per_hour: float) -> float | None:
-        """Return the cost of all runs, with the price of one device for an hour."""
+        """Return the cost of all runs, from the price of one device for an hour."""
         return None if self.seconds is None else self.seconds / 3600 * self.largest.devices * price_per_hour
 
     def to_json(self) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def _cost_key(checked: Checked) -> str:
 def describe_total(planned: Plan) -> str | None:
     """Describe the time and memory of a sweep on this machine, before it starts.
 
-    Nothing is described for runs on other machines, for tiny models, whose runs are shorter than a plan, and for runs
-    that cannot be planned.
+    Nothing is described for runs on other machines, for tiny models, whose runs take less time than a plan, and for
+    runs that cannot be planned.
     """
     from instruct_lab.model.facts import least_parameters
     from instruct_lab.planning.architecture import architecture

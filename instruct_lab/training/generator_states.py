@@ -8,7 +8,7 @@ import torch
 
 
 class GeneratorStates:
-    """The states at the time of the construction.
+    """The states of the random generators at the time when this object is created.
 
     Args:
         device: the device of the model.

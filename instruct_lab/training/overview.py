@@ -40,7 +40,7 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """Print why training computes shared prefixes in every row, if the config would allow to compute them once."""
+    """Print why training computes shared prefixes in every row, if the config allows computing them only once."""
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

@@ -85,7 +85,7 @@ def _devices(experiment: Experiment) -> int:
 
 
 def read_data(experiment: Experiment, device: Device, devices: int) -> Callable[[Experiment], tuple[Workload, Any]]:
-    """Prepare a run's data; return a function that measures the workload of this run or of one with the same data.
+    """Prepare a run's data; return a function that measures the workload of this run, or of another with the same data.
 
     If the tokenizer or the data is not on this machine and cannot be downloaded, or the tokenizer is in the same file
     as the weights, which are not downloaded for a plan, the lengths of examples are assumed.

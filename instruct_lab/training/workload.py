@@ -102,7 +102,7 @@ def _epochs(arguments: Any) -> int:
 
 
 def _complete(example: Example) -> Example:
-    """Add log-probabilities of the base model, which do not exist before a run, to a pair."""
+    """Set a pair's log-probabilities under the base model, which are not computed before a run, to zero."""
     return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
 
 

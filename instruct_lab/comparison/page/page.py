@@ -79,7 +79,7 @@ def page_styles() -> list[str]:
 
 
 def page_scripts(names: Sequence[str]) -> list[str]:
-    """Read ECharts, and join files of the folder `view` to one script whose names are not global.
+    """Read ECharts, and join files of the folder `view` into one script that defines no global names.
 
     Args:
         names: names of the files without their ending, in the order in which they run.
@@ -102,7 +102,7 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
-    """Build the row of one key in the table of settings: its values with their runs or, for many numbers, the range."""
+    """Build the row of one key in the table of settings: each value with its runs, or the range of many numbers."""
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):
         found.setdefault(_format_value(value), []).append(run)

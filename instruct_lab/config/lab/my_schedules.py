@@ -8,7 +8,7 @@ from instruct_lab.lr_scheduler import LRScheduler, Position
 
 @component
 class Steps(LRScheduler):
-    """Multiply the learning rate by `drop` at each of several points of the training."""
+    """A learning rate that is multiplied by `drop` at each of several points of the training."""
 
     points: list[float]  # shares of the steps after the warm-up, each between 0 and 1
     drop: float = 0.1  # factor at each of these points

@@ -126,7 +126,7 @@ def _is_cached(repository: str, cache: Path) -> bool:
 
 
 def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
-    """Return the name with the commit of the tables, since the cache gives the last download for any revision.
+    """Return the name with the commit of the downloaded tables, which offline may not be the requested revision.
 
     Raises:
         HubUnreachable: the name asks for another commit.
@@ -143,7 +143,7 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     """Choose the split of the Hub that gives the rows of each of our splits, by the words in the names.
 
-    If several fit, the one whose other words are those of the training split is chosen (`train_sft` and
+    If several fit, the one that has the remaining words of the training split's name is chosen (`train_sft` and
     `test_sft`), or else the first. A single split is for training, whatever its name.
     """
     if len(names) == 1:

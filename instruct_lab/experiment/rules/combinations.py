@@ -124,7 +124,7 @@ def check_packing(batching: Batching, objective: Objective, tuning: Tuning) -> I
 
 
 def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> str | None:
-    """Return the reason why the texts of a batch cannot be laid end to end, or `None` if they can or need not be."""
+    """Return the reason why the texts of a batch cannot be laid end to end; `None` if they can, or are padded."""
     if batching.packing is None:
         return None
     goal, method = type(objective).__name__, type(tuning).__name__

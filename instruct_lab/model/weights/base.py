@@ -69,7 +69,7 @@ class Origin:
     Args:
         name: absolute path of a folder, or name of a repository on the Hugging Face Hub.
         revision: commit of the repository; `None` for a folder.
-        is_exported: whether an export has written the folder beside the adapter.
+        is_exported: whether the folder was written by an export, as the base model beside an adapter.
     """
 
     name: str
@@ -133,7 +133,8 @@ class Weights(Component, ABC):
         Args:
             cache_path: folder for downloads and conversions.
             family: the family of the model.
-            tokenizer: the run's tokenizer, on which the vocabulary of random weights depends; `None`: their own.
+            tokenizer: the run's tokenizer, on which the vocabulary of random weights depends; `None`: the tokenizer of
+                the weights.
         """
         return {}
 

@@ -46,7 +46,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
 
 
 def unread_part(file: Path) -> str | None:
-    """Name a part of a GGUF file that transformers would leave out without a word; `None` if there is none.
+    """Name a part of a GGUF file that transformers would silently leave out; `None` if there is no such part.
 
     transformers reads neither scaled positions nor, for the architectures in `UNBIASED`, biases.
     """
