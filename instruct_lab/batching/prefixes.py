@@ -43,8 +43,8 @@ class PrefixTree:
 
     Args:
         levels: the segments by depth. Those of the last level are the remainders of the rows, in the order of the rows.
-        index: int64 `[rows, seq]`, position of each token of the batch in the levels' tokens, which are joined level by
-            level and segment by segment; 0 for padding.
+        index: int64 `[rows, seq]`, index of each token of the batch among the tokens of all levels, which are counted
+            level by level and segment by segment; 0 for padding.
         is_used: whether a model has computed the prefixes once instead of in every row.
     """
 

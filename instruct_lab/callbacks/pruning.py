@@ -1,4 +1,4 @@
-"""Stop a run early when the sweep's pruner says so."""
+"""Stop a run early when the sweep's pruner decides to end it."""
 
 from __future__ import annotations
 

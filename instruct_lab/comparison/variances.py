@@ -1,8 +1,8 @@
 """Estimate how much of a comparison's uncertainty comes from examples, from seeds, and from both together.
 
 The contribution of an example to a run's value is the run's effect plus the example's effect plus the interaction of
-the two (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4). The contribution is the
-jackknife's, so the model holds for every smooth metric: accuracy, chrF, perplexity.
+the two (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4). Contributions are
+computed by the jackknife, so the model holds for every smooth metric: accuracy, chrF, perplexity.
 """
 
 from __future__ import annotations

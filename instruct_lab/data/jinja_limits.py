@@ -50,7 +50,7 @@ class Budget:
     """The steps and characters that one rendering may still use.
 
     Args:
-        input_size: the characters and items of the variables.
+        input_size: number of characters and items in the template's variables.
     """
 
     def __init__(self, input_size: int) -> None:
@@ -236,7 +236,7 @@ def _formatted_size(pattern: str | bytes, mark: str, values: Iterable[Any]) -> i
 
 
 def _result_size(name: str, subject: Any, values: list[Any]) -> int:
-    """Estimate the size of the result of a method or a filter of texts before it is called."""
+    """Estimate the size of the result of a method or filter that is applied to texts, before it is called."""
     if name in WIDTHS:
         _check_widths(values)
     text = subject if isinstance(subject, str) else subject.decode("latin-1") if isinstance(subject, bytes) else ""

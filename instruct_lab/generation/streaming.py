@@ -40,7 +40,7 @@ class TextStream(BaseStreamer):
             self._pass_on(text)
 
     def end(self) -> None:
-        """Do nothing: `finish` passes on what is left."""
+        """Do nothing: `finish` passes on the rest of the text."""
 
     def finish(self, text: str) -> None:
         """Pass on the rest of the whole answer."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class TokenAccuracy(LikelihoodMetric):
     """Token accuracy: the percentage of target tokens to which the model gives the highest probability.
 
-    Tokens are the model's own, so models with different tokenizers cannot be compared.
+    The tokens are those of the model's tokenizer, so models with different tokenizers cannot be compared.
     """
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Return the number of target tokens that are the most likely token, and the number of all target tokens."""
+        """Return the number of target tokens with the highest probability, and the number of all target tokens."""
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:

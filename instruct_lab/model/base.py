@@ -87,7 +87,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """Report settings that do not work on this machine, and weights that have another family or are not allowed."""
+        """Report settings that do not work on this machine, and weights that are of another family or not allowed."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"

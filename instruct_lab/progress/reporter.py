@@ -124,7 +124,7 @@ class BesideLine:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, after the live line is erased."""
+        """Erase the live line, and write a text."""
         with self._reporter.lock:
             self._reporter.note_output()
             if self._reporter.line is not None:

@@ -212,7 +212,7 @@ def _part(one: Difference, name: str, text: str, ambiguous: frozenset[str]) -> s
 
 
 def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
-    """Return the options that are shown with their group: those that several groups have, and those such as `none`.
+    """Return the options that are shown with their group: those that several groups have, and names such as `none`.
 
     If one option of a group is shown with the group, all are.
     """

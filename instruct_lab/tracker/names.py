@@ -20,7 +20,7 @@ MAX_LABEL = 80
 def title_of(record: RunRecord) -> str:
     """Return the title of a run: the settings that were typed or, in a sweep, that vary, and the run's id.
 
-    A run for which nothing was typed has its name instead.
+    If nothing was typed, the title has the run's name instead of settings.
     """
     settings = RunSettings.read(record)
     sweep = record.manifest.sweep

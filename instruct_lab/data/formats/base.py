@@ -135,7 +135,7 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation; its metadata are `metadata` and all columns that are not consumed, as JSON values.
+        """Build a conversation; its metadata are the given ones and all columns that are not consumed, as JSON values.
 
         Raises:
             InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.

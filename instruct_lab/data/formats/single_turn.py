@@ -24,7 +24,8 @@ class Alpaca(Format):
     """An instruction, an optional input, and an output. Source: Taori et al., Stanford Alpaca, 2023.
 
     The input, if there is one, follows the instruction after an empty line. Earlier exchanges, such as the `history` in
-    LLaMA-Factory's files, precede the instruction; the template's `train_on` decides whether their answers are trained.
+    LLaMA-Factory's files, precede the instruction; the template's `train_on` decides whether their answers are trained
+    on.
     """
 
     content_columns: ClassVar = CONTENT_COLUMNS | {"context": "input"}
