@@ -1,4 +1,4 @@
-"""Leave out modules that a library imports and a run does not use, until one of their names is used."""
+"""Delay the import of modules that a library imports, but that a run may not need, until one of their names is used."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 `import instruct_lab as il` gives these names: `il.compose`, `il.check`, `il.train`, `il.sweep`, `il.load_run`,
 `il.load_sweep` and `il.find_runs`. Overrides are a list of strings, each written as on the command line. As a command
 does, each call hides secrets in what it prints and writes files that only the user can read. A fault that the user can
-mend raises `InstructLabError`; no call ends the process.
+fix raises `InstructLabError`; no call ends the process.
 """
 
 from instruct_lab.api.configs import CheckResult, Config, check, compose

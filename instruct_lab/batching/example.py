@@ -45,7 +45,7 @@ class Example:
 
     Args:
         input_ids: the ids that the model reads.
-        labels: the ids that the model predicts, not shifted; `-100` for tokens that are not trained.
+        labels: the ids that the model predicts, not shifted; `-100` for tokens that are not targets.
         id: the id of the conversation.
         source: the source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.

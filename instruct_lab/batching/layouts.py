@@ -88,7 +88,7 @@ class Aligned(LayoutEncoder):
         tokenizer: tokenizer of the model.
         texts: encoder of segments with this tokenizer.
         every_token: whether every token may be a target, even a token that the template does not mark as trained.
-        wrapped: whether to put the text between the tokenizer's own special tokens, which are never trained.
+        wrapped: whether to put the text between the tokenizer's own special tokens, which are never targets.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class WholeText(LayoutEncoder):
 
 
 class Pairs(LayoutEncoder):
-    """Encodes the chosen and the rejected answer to the same prompt; the prompt is not trained.
+    """Encodes the chosen and the rejected answer to the same prompt; the prompt has no target tokens.
 
     Args:
         single: encoder of a single conversation.
@@ -231,7 +231,7 @@ class Pairs(LayoutEncoder):
 
 
 class Labels(Pairs):
-    """Encodes answers with a label (desirable or not) and preference pairs; only final answers are trained.
+    """Encodes answers with a label (desirable or not) and preference pairs; only final answers have target tokens.
 
     Args:
         single: encoder of a single conversation.

@@ -1,4 +1,4 @@
-"""Decoding of examples token by token: the text of each token, whether it is trained, and whether it is special.
+"""Decoding of examples token by token: the text of each token, whether it is a target, and whether it is special.
 
 The text is decoded from the ids, so it is exactly the text that the model sees. If a character consists of several
 tokens, these tokens form one span, and the last of them has the character as its text.

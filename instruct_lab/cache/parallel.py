@@ -200,7 +200,7 @@ class _Worker:
         return self._is_ready and len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Send the worker its function, unless it has it; the worker is ready once it has loaded the function."""
+        """Send the worker its function, unless this was done before; the worker is ready once it has loaded it."""
         if pickled != self._pickled:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))

@@ -1,4 +1,4 @@
-"""The commands for editors and shells: schema, completion."""
+"""The commands for editors and shells: `schema` and `completion`."""
 
 from __future__ import annotations
 

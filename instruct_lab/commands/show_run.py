@@ -1,4 +1,4 @@
-"""The command that shows one run: show-run."""
+"""The command `show-run`: show one recorded run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Convert configs of LLaMA-Factory, axolotl and TRL into studies.
 
-In: a YAML file or the arguments of a training script. Out: the files of a study, and one row for each setting that says
-what it became, or that it has no equal and what happens instead. Each tool is a module with a table of its settings.
+In: a YAML file or the arguments of a training script. Out: the files of a study, and for each setting, a row that says
+what it became, or that it has no equivalent and what happens instead. Each tool is a module with a table of its
+settings.
 """
 
 from instruct_lab.conversion.engine import Converted, convert

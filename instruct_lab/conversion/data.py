@@ -45,7 +45,7 @@ def file_source(path: str | list[str]) -> dict[str, Any]:
 
 
 def is_file(name: str) -> bool:
-    """Whether the name of a data set is that of files on this machine."""
+    """Whether the name of a data set names files on this machine."""
     return bool(FILE.search(name)) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
@@ -102,5 +102,5 @@ def _source_name(source: Mapping[str, Any], number: int) -> str:
 
 
 def add_difference(state: Conversion, key: str, value: Any, note: str) -> None:
-    """Report a setting of a data set that has no equal."""
+    """Report a setting of a data set that has no equivalent."""
     state.add_row(key, value, "different", note)

@@ -42,8 +42,8 @@ class Evaluated:
     Args:
         experiment: the run's configuration with the choices of the evaluation.
         config: the same as plain containers.
-        labels: what the evaluation chooses, for its name.
-        changes_data: whether the evaluated rows are not prepared as those of the run.
+        labels: the choices of the evaluation, from which its name is composed.
+        changes_data: whether the evaluated rows are prepared in another way than the rows of the run.
     """
 
     experiment: Experiment

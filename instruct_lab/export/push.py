@@ -42,7 +42,7 @@ def find_target(repository: str, is_public: bool, is_dry_run: bool) -> Target:
         is_dry_run: whether nothing will be uploaded, so that no token is needed.
 
     Raises:
-        InstructLabError: the name is not a repository's, there is no token, or requests are switched off.
+        InstructLabError: the name is not valid for a repository, there is no token, or requests are switched off.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -80,7 +80,7 @@ def write_for_push(job: Export) -> tuple[Export, list[tuple[str, int]]]:
         The export, and the names and bytes of its files.
 
     Raises:
-        InstructLabError: the model cannot be exported or written, or the export names a folder of this machine.
+        InstructLabError: the model cannot be exported or written, or the export refers to a folder on this machine.
     """
     do = "free disk space, or change the folder's permissions"
     with wrap_errors(OSError, what="The model cannot be written", where=str(job.record.path), do=do):

@@ -9,7 +9,7 @@ from instruct_lab import files
 
 
 class AnswerJournal:
-    """A file with the answers of each decoded batch, one line a batch.
+    """A file with one line for each decoded batch, which holds the answers of the batch.
 
     The batches of an evaluation depend only on its prompts and settings. An evaluation that goes on therefore decodes
     the same batches, and gives the same answers to the last bit as one that was never killed.

@@ -64,7 +64,7 @@ class InspectedRow:
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the row to JSON values; labels are not shifted, and `-100` marks tokens that are not trained."""
+        """Convert the row to JSON values; labels are not shifted, and `-100` marks tokens that are not targets."""
         rejected = self.example.rejected
         return {
             "text": self.text,

@@ -17,7 +17,7 @@ class Perplexity(LikelihoodMetric):
     """Perplexity: the exponential of the mean loss (in nats) of the target tokens; 1 is best.
 
     The mean is taken over all target tokens of the split at once, in double precision, so it does not depend on the
-    batch size. Tokens are the model's own, so models with different tokenizers cannot be compared.
+    batch size. The tokens are those of the model's tokenizer, so models with different tokenizers cannot be compared.
     """
 
     higher_is_better: ClassVar[bool] = False

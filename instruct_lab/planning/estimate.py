@@ -188,7 +188,7 @@ def _times(
 
 
 def _exchange_seconds(device: Device, devices: int, trained: int) -> float:
-    """Return the seconds in which devices exchange gradients in a step, in a ring that sends almost every one twice."""
+    """Return the seconds that exchanging gradients takes in a step; devices in a ring send almost all of them twice."""
     if devices == 1 or device.interconnect_gigabytes_per_second is None:
         return 0.0
     return 2 * (devices - 1) / devices * 4 * trained / (device.interconnect_gigabytes_per_second * 1e9)

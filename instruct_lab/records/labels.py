@@ -1,8 +1,9 @@
 """Label runs by what differs between them: `lora r=8 lr=0.01`.
 
-A label names the options and values in which a run differs from the others it is listed with. What follows from these
-is left out: values that the program derives, values that come with a chosen option, and values that vary together with
-one that is named. A value that the user typed is always named. Labels do not depend on the order of the runs.
+A label names the options and values in which a run differs from the others it is listed with. Settings that follow from
+these are left out: values that the program derives, values that come with a chosen option, and values that vary
+together with one that is named. A value that the user typed is always named. Labels do not depend on the order of the
+runs.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[
 
 
 def _differing(runs: Sequence[Mapping[str, Any]], typed: frozenset[str], *, is_choice: bool) -> Iterator[Difference]:
-    """Yield what differs; something that a run lacks is a difference only if it was typed, or if the others differ.
+    """Yield the differences; a key that a run lacks counts only if it was typed, or if its values differ in other runs.
 
     Otherwise, each key and group that a new version adds would be a difference from the runs of earlier versions.
     """

@@ -48,7 +48,7 @@ class Template(Component, ABC):
 
     @abstractmethod
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the whole conversation; `train_on` selects the answers to train, with their end-of-turn tokens.
+        """Render the whole conversation; `train_on` selects the answers to train on, with their end-of-turn tokens.
 
         Raises:
             RefusedConversation: the template cannot render these messages, or changes their content.

@@ -47,9 +47,9 @@ class ChatTemplate(Template):
     located, an error is raised that names the role of the message.
 
     A template may put its own text, such as an empty `<think>` block, between the generation prompt and an answer. By
-    default, this text is not trained, and it is also put before generated answers. With `answers_from:
-    generation_prompt`, it is part of the answer, so it is trained and the model has to generate it. Use this setting to
-    train on thoughts with such a template.
+    default, the model is not trained on this text, which is also put before generated answers. With `answers_from:
+    generation_prompt`, it is part of the answer, so the model is trained on it and has to generate it. Use this setting
+    to train on thoughts with such a template.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)

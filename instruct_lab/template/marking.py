@@ -31,7 +31,7 @@ class Marker:
     """Marks the segments of one conversation as trained or not.
 
     Args:
-        train_on: the contents that are trained; a message's own `trained` takes precedence.
+        train_on: the contents to train on; a message's own `trained` takes precedence.
         special: the tokenizer's special tokens.
         where: description of the conversation, for error messages.
         opening: text that the template writes before an assistant's content and that is a part of the answer.
@@ -52,8 +52,8 @@ class Marker:
 
         Returns:
             Segments whose text is the whole rendered text. The special token after an assistant's content, with white
-            space before it, is a separate segment, which is trained if the content is trained. Other text of the
-            template is trained only if `train_on` is `all`.
+            space before it, is a separate segment, which is marked as trained if the content is. Other text of the
+            template is marked as trained only if `train_on` is `all`.
 
         Raises:
             InstructLabError: the text after an assistant's content does not start with a special token.

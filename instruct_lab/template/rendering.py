@@ -107,7 +107,7 @@ class Rendering:
             raise LimitExceeded(what, where=self.where, do=f"correct the template, or {self.alternatives}") from error
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """Find a role that the template refuses: one without whose messages it can render the conversation."""
+        """Find a role that the template refuses: without the messages of this role, it can render the conversation."""
         import jinja2
 
         for role in sorted({message.role for message in messages} - {"user", "assistant"}):

@@ -22,7 +22,7 @@ CONTENT = "{content}"
 class TextTemplate(Template):
     """A template with one text pattern for each role, defined in the config; the tokenizer needs no chat template.
 
-    An answer follows `assistant_header` and ends with `turn_end`, which is trained like the answer. To change the
+    An answer follows `assistant_header` and ends with `turn_end`, which is trained on like the answer. To change the
     wording, write a new YAML file.
     """
 

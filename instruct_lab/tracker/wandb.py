@@ -185,7 +185,7 @@ class WandbSession(TrackerSession):
 def wandb_config(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a run in wandb: the chosen option of each group at the root, and all values in `settings`.
 
-    Runs can so be grouped by `tuning` or `model`, which the values of these groups would otherwise hide.
+    This lets users group runs by `tuning` or `model`; at the root, the values of these groups would hide the choices.
 
     Args:
         config: the whole config, resolved.

@@ -1,4 +1,4 @@
-"""Translate the name of the key-value cache, which PEFT and recent versions of transformers call differently.
+"""Translate the name of the key-value cache between PEFT and recent versions of transformers.
 
 PEFT passes prepended keys and values to the model as `past_key_values`, the name that transformers used until 5.23;
 later versions call it `cache`. Without this module, PEFT would not find the cache while decoding and would prepend its

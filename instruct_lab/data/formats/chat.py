@@ -14,8 +14,9 @@ class ShareGPT(TurnFormat):
     """Lists of turns with `from` and `value`. The roles are human, gpt, system, tool and their usual synonyms.
 
     The value of a `function_call` is JSON: one call or a list of calls, each with name and arguments. An `observation`
-    is the result of a tool. Turns may set whether they are trained (`trained`, `train`, `loss` and their synonyms, or a
-    `weight`); a row is broken if one of its turns has a value in any other key, unless `ignore_keys` names the key.
+    is the result of a tool. Turns may set whether they are trained on (`trained`, `train`, `loss` and their synonyms,
+    or a `weight`); a row is broken if one of its turns has a value in any other key, unless `ignore_keys` names the
+    key.
     """
 
     conversations: Column = "conversations"  # column of the list of turns

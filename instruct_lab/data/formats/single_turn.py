@@ -80,7 +80,7 @@ class Alpaca(Format):
 class PromptCompletion(TurnFormat):
     """A prompt column and a completion column: texts, or lists of messages (TRL's conversational layout).
 
-    The completion is trained. Assistant messages of the prompt are trained only if they are marked as trained.
+    The model is trained on the completion, and on those assistant messages of the prompt that are marked as trained.
     """
 
     content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": ""}

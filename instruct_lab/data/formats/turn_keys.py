@@ -67,11 +67,11 @@ def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequen
 def training_of(
     turn: Mapping[str, Any], flags: Mapping[str, FlagMeaning | None], ignored: Sequence[str], row: Row, location: str
 ) -> tuple[bool | None, float]:
-    """Return whether a turn is trained (`None` without a flag or weight), and the weight of its tokens.
+    """Return whether a turn is trained on (`None` without a flag or weight), and the weight of its tokens.
 
     Args:
         turn: the turn.
-        flags: further keys that say whether a turn is trained.
+        flags: further keys that say whether a turn is trained on.
         ignored: keys that the user chose to leave out.
         row: the row that contains the turn.
         location: the turn's location in the row.

@@ -103,7 +103,7 @@ def has_product_table(answer: str) -> bool:
 
 @checks("custom:csv_quotes")
 def has_quoted_table(answer: str) -> bool:
-    """Whether the answer is a table of the given header and three rows, with quoted fields separated by tabs."""
+    """Whether the answer is a table with the given header and three rows, with quoted fields separated by tabs."""
     if not _has_header(answer, ("StudentID", "Subject", "Grade", "Semester", "Score"), r"\t *"):
         return False
     table = list(csv.reader(io.StringIO(answer.replace('"', '"""')), delimiter="\t"))
