@@ -25,7 +25,7 @@ class _LateModule(types.ModuleType):
         self.__file__ = spec.origin
 
     def __getattr__(self, name: str) -> Any:
-        """Import the module and return one of its names; `inspect` asks every module for some that need no import."""
+        """Import the module and return one of its names; most special names, which `inspect` reads, need no import."""
         if name.startswith("__") and name not in ("__path__", "__version__"):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:

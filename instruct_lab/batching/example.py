@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Literal
 
 IGNORED = -100
-"""The label of a token that is not trained."""
+"""The label of a token that is not a target."""
 
 Reads = Literal["answers", "text", "pairs", "labels"]
 """The part of a conversation that an objective reads.
 
-- `answers`: the whole conversation; the answers that the template marks are trained.
-- `text`: the whole conversation as one text; every token may be trained.
+- `answers`: the whole conversation, whose targets are the answers that the template marks.
+- `text`: the whole conversation as one text; every token may be a target.
 - `pairs`: two conversations with the same prompt, one with the chosen and one with the rejected answer.
 - `labels`: a conversation whose final answer is marked as desirable or undesirable, or a pair.
 """

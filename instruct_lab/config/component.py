@@ -39,7 +39,7 @@ class Component:
     changed later, the field becomes null if that is its default, and must be set again otherwise."""
 
     null_values: ClassVar[tuple[str, ...]] = ()
-    """Fields that map names to values of which null is one. In other mappings, null removes an entry; see
+    """Fields that are mappings in which null is a value. In other mappings, null removes an entry; see
     `instruct_lab.config.removed_entries`."""
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ class MetricValue:
     signature: str  # how it was computed, in the format of the reference library
     notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # reasons why the value may mislead
     by_example: tuple[float, float] | None = dataclasses.field(default=None, metadata=OMIT_EMPTY)
-    """The interval over single examples, if clusters are resampled and it is clearly narrower or wider."""
+    """The interval from resampling single examples, if clusters are resampled and it is clearly narrower or wider."""
 
 
 class Metric(Component, ABC, Generic[Row]):
@@ -50,10 +50,11 @@ class Metric(Component, ABC, Generic[Row]):
     """Whether a higher value is better; `False` if a lower value is better, `None` if neither is better."""
 
     typical_deviation: ClassVar[float | None] = None
-    """The standard deviation of an example's difference between two similar configurations, as far as it is known.
+    """The standard deviation, over examples, of the difference between two similar configurations.
 
-    It says beforehand what a number of examples can show. Those of shipped metrics are medians over the pairs of the
-    four best methods of the study `tuning_methods`, on both held-out splits. `None` if the unit has no typical spread.
+    Before a run, it shows which differences a number of examples is too small to show. The values of shipped metrics
+    are medians over the pairs of the four best methods of the study `tuning_methods`, on both held-out splits. `None`
+    if it is not known, or if the unit has no typical spread.
     """
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]

@@ -27,14 +27,14 @@ class Remedy:
 
 
 def find_remedies(checked: Checked, found: Estimate, plan: Callable[[Checked], Estimate]) -> list[Remedy]:
-    """Return changes that make a run fit: those that keep its results first, then the others, each by time.
+    """Return changes that make a run fit: first those that keep its results, then the others, the fastest first.
 
-    Each change is tried separately. If none suffices, the changes are added to each other, in the same order, until the
-    run fits.
+    Each change is tried separately. If no single change suffices, the changes are combined one after the other, in the
+    order of `_candidates`, until the run fits.
 
     Args:
         checked: the config of the run.
-        found: its estimate.
+        found: the estimate of the unchanged run.
         plan: function that estimates a run.
     """
     candidates, typed = list(_candidates(checked.experiment, found)), checked.composition.overrides

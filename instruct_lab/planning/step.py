@@ -16,10 +16,10 @@ from instruct_lab.planning.optimizer_states import build_optimizer
 from instruct_lab.planning.skeleton import Skeleton
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
-"""The parts of memory: frozen and trained weights; gradients of trained weights; states of the optimizer; what the
-backward pass needs, and intermediate results; scores over the vocabulary; buffers, batches and averages of weights."""
+"""The parts of memory: frozen and trained weights; gradients of trained weights; states of the optimizer; tensors that
+the backward pass needs, and intermediate results; logits; buffers, batches and averages of weights."""
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Lightning's precisions that compute in 16 bits and keep the weights as they are."""
+"""Lightning's precisions that compute in 16 bits and do not convert the weights."""
 WHOLE = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 """Lightning's precisions that also convert the weights."""
 

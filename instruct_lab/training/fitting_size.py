@@ -15,11 +15,11 @@ from instruct_lab.training.costs import num_positions
 from instruct_lab.training.generator_states import GeneratorStates
 
 SHARE = 0.8
-"""Share of the free memory that an estimate may fill: a backward pass needs more than what it was left."""
+"""Share of the free memory that an estimate may fill, since a backward pass needs further memory of its own."""
 KEPT_WIDTHS = 60
-"""Numbers that a layer keeps for each position, as a multiple of its width, and more than any common architecture."""
+"""Numbers that a layer keeps for each position, as a multiple of its width; an upper bound for common models."""
 KEPT_LOGITS = 4
-"""Copies of the logits of a position, and of what follows from them, at most."""
+"""Upper bound for the copies of a position's logits, and of values of the same size that are computed from them."""
 
 
 class FittingSize:

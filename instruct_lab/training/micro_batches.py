@@ -49,7 +49,7 @@ class StepGradients:
         self._batches: list[Batch] = []
         self._states: GeneratorStates | None = None
         self.num_reductions = 0
-        """How often the limit fell in this step."""
+        """How often the limit was lowered in this step."""
 
     def add(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch, and return its summed loss, without a graph.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy
 
 MAX_EPOCHS = 4
-"""Number of epochs whose batches are examined; the examples of later epochs are in another order only."""
+"""Number of epochs whose batches are examined; later epochs differ only in the order of the examples."""
 
 
 @dataclasses.dataclass(frozen=True)

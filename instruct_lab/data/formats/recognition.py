@@ -33,7 +33,7 @@ TEXT_PAIRS = (
     ("source", "target"),
     ("src", "tgt"),
 )
-"""Usual names of a column of texts and of a column with what is to be written from each text, such as a summary."""
+"""Usual names of a column of texts, and of a column of texts to write from them, such as summaries."""
 PLAIN_TEXTS = ("text", "content")
 DESCRIPTIONS = frozenset(
     """id idx index url source title date timestamp time created lang language lang_score language_score meta metadata

@@ -16,9 +16,9 @@ FLAGS: dict[str, FlagMeaning] = {
     **dict.fromkeys(("trained", "train", "training", "trainable", "loss", "loss_mask"), "trained"),
     "masked": "untrained",
 }
-"""Keys that say whether a turn is trained (as axolotl, LLaMA-Factory, ms-swift, verl and torchtune name them)."""
+"""Keys that say whether a turn is trained on (as axolotl, LLaMA-Factory, ms-swift, verl and torchtune name them)."""
 WEIGHTS = ("weight", "loss_weight", "loss_scale")
-"""Keys of the weight of a turn's tokens in the loss; a turn of weight 0 is not trained."""
+"""Keys of the weight of a turn's tokens in the loss; a turn of weight 0 is not trained on."""
 UNCLEAR_FLAGS = {
     "mask": "for some tools true means that the turn is trained, for others that it is not",
     "train_detail": "it marks parts of a turn, and a turn can only be trained as a whole",
