@@ -115,7 +115,7 @@ def user_path(path: str | Path) -> Path:
 
     Raises:
         InstructLabError: the system cannot look up the path: it is too long or holds a NUL, there is no such user, or a
-            folder on the way is not searchable. A path that does not exist is no error.
+            folder on the way is not searchable. A path that does not exist is not an error.
     """
     try:
         found = Path(path).expanduser()

@@ -96,7 +96,7 @@ def private_files() -> Iterator[None]:
     They get no permission that the umask of the process withholds. `INSTRUCT_LAB_UMASK` sets another mask.
 
     Raises:
-        InstructLabError: `INSTRUCT_LAB_UMASK` is no mask in octal digits.
+        InstructLabError: `INSTRUCT_LAB_UMASK` is not a mask in octal digits.
     """
     text = os.environ.get(UMASK_VARIABLE) or f"{PRIVATE:o}"
     if not re.fullmatch(r"0?[0-7]{1,3}", text):

@@ -26,7 +26,7 @@ class Shortened:
 
     Args:
         conversation: the cut conversation.
-        example: its example.
+        example: the example of the cut conversation.
         before: the content of the message that was cut first, as it was before the cut.
         after: the content of this message after all cuts.
     """

@@ -86,7 +86,7 @@ def join_widths(
     """Put the lengths of several sequences, each `[examples]`, side by side: `[examples, sequences]`.
 
     Labels count only if they are a sequence of their own, as in an encoder-decoder. Both answers of a pair are padded
-    to the longer one; an example that is no pair has zeros as `rejected_inputs` and `rejected_labels`.
+    to the longer one; an example that is not a pair has zeros as `rejected_inputs` and `rejected_labels`.
     """
     import numpy as np
 

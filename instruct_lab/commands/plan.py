@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def plan(parsed: argparse.Namespace) -> int:
-    """Print the estimate of one run or of a sweep; a run that does not fit is no error."""
+    """Print the estimate of one run or of a sweep; a run that does not fit is not an error."""
     _check_arguments(parsed)
     with stage("instruct-lab plan: loading the libraries"):
         from instruct_lab.planning.catalogue import find_device

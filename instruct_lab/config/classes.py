@@ -84,11 +84,11 @@ def _classes_in(annotation: Any) -> Iterator[type]:
 
 
 def wrong_base(target: Any, bases: tuple[type, ...]) -> str | None:
-    """Return the reason why a class that is no component cannot be the value of a field; `None` if it can be.
+    """Return the reason why a class that is not a component cannot be the value of a field; `None` if it can.
 
     Args:
         target: the dotted name of the class.
-        bases: see `bases_of_field`.
+        bases: the component classes that the field accepts, from `bases_of_field`.
     """
     if not bases or not isinstance(target, str) or target.split(".")[0] == __package__.split(".")[0]:
         return None

@@ -98,7 +98,7 @@ def _build_argument(value: Any, run: Mapping[str, str]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """The keyword arguments of a class: their types (`Any` if the source gives none), and which are required."""
+    """The keyword arguments of a class: their types (`Any` if the source gives no type), and which are required."""
 
     types: dict[str, Any]
     required: frozenset[str]
@@ -225,7 +225,7 @@ def name_needing_permission(module: str, definition: ast.ClassDef, group: str | 
     Args:
         module: module that defines the class.
         definition: definition of the class.
-        group: see `instruct_lab.config.permissions.is_library_class`.
+        group: config group in which the class is named; `None`: any group.
     """
     name = f"{module}.{definition.name}"
     if lab_source(module) is not None or is_library_class(name, _ancestors(module, definition), group):

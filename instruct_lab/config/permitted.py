@@ -118,7 +118,7 @@ def allow_given(names: Sequence[str], overrides: Iterable[str]) -> AbstractConte
     """Give the permissions with these names, and those that the overrides give, until the block ends.
 
     Raises:
-        InstructLabError: a name is no permission.
+        InstructLabError: a name is not a permission.
     """
     for name in names:
         check_name(name)

@@ -38,7 +38,7 @@ class Source:
     Args:
         tool: the tool, a key of `TOOLS`.
         method: the training method if the tool's command names it, as `trl dpo` does; else empty.
-        config: its settings.
+        config: the settings in the config.
         folder: the folder of its file, for paths relative to it.
         name: the name of the file, or of the command.
         where: the file or command, for messages.

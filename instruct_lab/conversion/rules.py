@@ -43,7 +43,7 @@ class Row:
 
     Args:
         key: the key in the other tool.
-        value: its value there.
+        value: the value in the other tool.
         kind: `converted` if the study sets the same; `same` if nothing has to be set; `different` if there is no
             equivalent; `unknown` if the tool has no such key.
         overrides: the overrides in the study that stand for the setting.
@@ -103,7 +103,7 @@ class Conversion:
             self.set(key, value)
 
     def mention(self, text: str) -> None:
-        """Add something to the overrides of the current setting that is no override, such as a part of the data."""
+        """Add a text that is not an override to the overrides of the current setting, such as a part of the data."""
         self._overrides.append(text)
 
     def take_overrides(self) -> tuple[str, ...]:

@@ -78,8 +78,8 @@ def check(
 
     Args:
         overrides: overrides in Hydra's syntax.
-        settings_only: see `instruct_lab.experiment.rules.problems`.
-        load: see `instruct_lab.config.compose.compose`.
+        settings_only: whether to apply only the rules about single settings.
+        load: function that composes the applicable overrides; see `instruct_lab.config.compose.compose`.
         is_for_another_machine: whether to leave out what only this machine lacks, such as a GPU or a package.
     """
     try:
@@ -129,7 +129,7 @@ def check_config(config: DictConfig, runs_path: Path | None = None, unused: Coll
     Args:
         config: the config.
         runs_path: a folder below which the config may write, because the user has named a record in it.
-        unused: see `instruct_lab.config.build.build`.
+        unused: top-level keys of components that will not be used; see `instruct_lab.config.build.build`.
 
     Raises:
         ConfigError: this version cannot build the config.

@@ -176,7 +176,7 @@ class Generation(Component):
                 is masked by length, so this may be a stop token. `None` means 0.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             streamer: streamer of transformers for the tokens of a single prompt, without beam search.
-            journal: see `generate`.
+            journal: file that keeps the answers of each batch; see `generate`.
             batch_tokens: maximum number of tokens of a batch: its prompts with padding and its longest answers, for
                 each beam. A longer prompt is decoded on its own. `None`: estimated from the memory, and at most
                 `MAX_ROWS` prompts.

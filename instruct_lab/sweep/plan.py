@@ -103,7 +103,7 @@ def plan(overrides: list[str], is_for_another_machine: bool = False) -> Plan:
 
     Args:
         overrides: the overrides as typed.
-        is_for_another_machine: see `instruct_lab.experiment.check.check`.
+        is_for_another_machine: whether to leave out problems that only this machine has, such as a missing GPU.
 
     Raises:
         ConfigError: the sweep cannot run; the message lists every problem and the points that have it.

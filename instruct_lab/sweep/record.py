@@ -35,7 +35,7 @@ class SweepInfo:
         ended: time in UTC, ISO 8601; `None` while the sweep runs.
         overrides: the overrides as typed.
         working_path: the working directory.
-        fingerprint: see `instruct_lab.sweep.plan.Plan`.
+        fingerprint: hash of all settings that decide which runs are made.
         metrics: the metrics to optimise.
         directions: `minimize` or `maximize`, for each metric.
         dimensions: the keys of the dimensions.

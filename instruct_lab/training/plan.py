@@ -29,7 +29,7 @@ class RunPlan:
     """The plan of a run.
 
     Args:
-        estimate: its estimate.
+        estimate: the estimate of the run.
         remedies: changes that make it fit, cheapest first; empty if it fits, or if no known change suffices.
     """
 

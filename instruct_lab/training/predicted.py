@@ -32,7 +32,7 @@ def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[
 
     Args:
         run: the run.
-        data: its prepared data.
+        data: the prepared data of the run.
         loaded: the base model.
 
     Returns:

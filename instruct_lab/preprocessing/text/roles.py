@@ -59,7 +59,7 @@ def remove_unanswered_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Join consecutive messages of one role by an empty line, but not tool results or messages that differ in training."""
+    """Join consecutive messages of one role by an empty line, except tool results and messages trained differently."""
     merged: list[Message] = []
     for _, group in itertools.groupby(messages, key=lambda message: (message.role, *_training(message))):
         together = list(group)
