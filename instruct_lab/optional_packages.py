@@ -42,7 +42,7 @@ def is_installed(module: str) -> bool:
 
 
 def install_command(module: str) -> str:
-    """Return the command that installs a package: with the extra that brings it, or by its own name."""
+    """Return the command that installs a package: by the extra that includes it, or by its own name."""
     extra = OPTIONAL[module][1] if module in OPTIONAL else None
     return f"pip install 'instruct-lab[{extra}]'" if extra else f"pip install {module}"
 

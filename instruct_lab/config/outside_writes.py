@@ -73,7 +73,8 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
 def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
     """Return the path that a text names, if it lies outside of all the folders; otherwise `None`.
 
-    Libraries decode `%2e` in addresses, and some insert environment variables (`$HOME`): every reading is examined.
+    Libraries decode `%2e` in addresses, and some insert environment variables (`$HOME`): every possible path is
+    examined.
     """
     readings = [reading for one in (text, unquote(text)) for reading in (one, os.path.expandvars(one))]
     paths = (_outside(_path_in(reading), folders) for reading in dict.fromkeys(readings))

@@ -60,7 +60,7 @@ FIELDS = [
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data, with a row for each key of each entry."""
+    """Set the data of the study, and report each key of each entry."""
     entries = value if isinstance(value, list) else [value]
     tests = state.get("test_datasets", [])
     rows = [_read(state, f"datasets[{number}]", entry, False) for number, entry in enumerate(entries)]

@@ -86,7 +86,7 @@ def quantize(bits: int) -> RuleFunction:
 
 
 def set_quantization(state: Conversion, value: Any) -> Result:
-    """Set the bits of the frozen weights."""
+    """Set the number of bits of the frozen weights."""
     if value not in (4, 8):
         return Different("weights are quantised to 4 or 8 bits here")
     if state.choices.get("tuning") in ("full", "train_first_layers", "train_last_layers"):

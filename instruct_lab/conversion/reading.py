@@ -93,7 +93,7 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
 
 
 def _recognize(config: Mapping[str, Any], where: str) -> str:
-    """Return the tool most of whose signs are among the keys."""
+    """Return the tool with the most `signs` among the keys of a config."""
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
     best = max(counts, key=lambda name: counts[name])
     if "_target_" in config or "defaults" in config:

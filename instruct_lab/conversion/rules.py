@@ -60,7 +60,7 @@ class Row:
 
 
 class Conversion:
-    """The study that is being built, and what its rules need to know about the config.
+    """The study that is being built, with the facts about the config that the rules need.
 
     Args:
         config: the settings of the other tool, with its defaults for those that are not set.

@@ -105,8 +105,8 @@ def when_on(overrides: str, off: str = "switched off") -> RuleFunction:
     """Return a rule for a switch.
 
     Args:
-        overrides: the overrides that a switch that is on becomes.
-        off: why nothing has to be set if it is off.
+        overrides: the overrides to set if the switch is on.
+        off: why nothing has to be set if the switch is off.
     """
 
     def rule(state: Conversion, value: Any) -> Result:
@@ -151,7 +151,7 @@ def set_betas(state: Conversion, value: Any) -> Result:
 
 
 def set_bfloat16(state: Conversion, value: Any) -> Result:
-    """Set the arithmetic of the run."""
+    """Set the arithmetic of the run: bfloat16, float32, or the type that suits the device."""
     if state.get("fp16") in ON and value not in (True, "true"):
         return Same("fp16 is set")
     if value in (True, "true", "True"):

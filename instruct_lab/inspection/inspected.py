@@ -38,7 +38,7 @@ class InspectedRow:
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
         where: file and line (or row number) of the row; empty if unknown.
-        cuts: the places where tokens of the conversation were cut out.
+        cuts: the sequences of tokens that were cut out of the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
         stage: the stage that dropped the row.
         sample: the row's text from the audit, for rows without tokens.

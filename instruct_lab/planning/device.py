@@ -44,7 +44,7 @@ class Device:
 
     @property
     def precision(self) -> str:
-        """Lightning's precision that a run on this device uses if its configuration sets none."""
+        """The precision, by Lightning's name, of a run on this device whose configuration sets no precision."""
         return "bf16-mixed" if self.kind == "gpu" and "bfloat16" in self.teraflops else "32-true"
 
     @property

@@ -14,7 +14,7 @@ BLOCK = 64
 
 
 class _Dequantized(torch.autograd.Function):
-    """The product with a weight that exists in full only while it is used, in the forward and the backward pass."""
+    """The product with a weight that is held in full size only while the forward or the backward pass uses it."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, packed: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -159,7 +159,7 @@ class StepSimulator:
 def seconds(operations: Iterable[Operation], device: Any) -> float:
     """Return the time that operations take on a device, one after another.
 
-    Each takes as long as its arithmetic, its memory traffic or its launch, whichever is longest.
+    Each operation takes as long as its arithmetic, its memory traffic or its launch, whichever is longest.
 
     Args:
         operations: the operations.

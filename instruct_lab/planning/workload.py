@@ -76,7 +76,7 @@ def micro_batches(experiment: Experiment) -> int:
 
 
 def num_steps(experiment: Experiment, batches: int | None) -> int | None:
-    """Return the optimizer steps of a run, 0 without training; `None` if they depend on the data and this is not known.
+    """Return the optimizer steps of a run, 0 without training; `None` if they depend on unknown data.
 
     Args:
         experiment: the run's configuration.
