@@ -109,10 +109,10 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
     Args:
         records: records of finished runs, of two configurations or more.
         difference: the difference to find, more than 0.
-        metric: the metric, as `split/metric`; `None`: the first paired one.
+        metric: the metric, as `split/metric`; `None`: the first paired metric.
 
     Raises:
-        InstructLabError: the runs cannot be paired by the metric, or are all of one configuration.
+        InstructLabError: the runs cannot be paired by the metric, or all have the same configuration.
     """
     paired = pair_runs(records, metric)
     arms, name = paired.arms, metric or next(iter(paired.scores), None)
@@ -162,7 +162,7 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
     """Return the mean seconds that training takes for a run, and that evaluation takes for an example on all splits.
 
-    What a run does beside training is mostly its evaluation, so all of this time counts as evaluation.
+    The time that a run spends outside training is mostly evaluation, so all of it counts as evaluation.
     """
     of_runs, of_examples = [], []
     for record in records:

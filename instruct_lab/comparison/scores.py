@@ -238,7 +238,10 @@ def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) ->
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """Compute a p-value for `RunScores.differences`; without a standard error, use a sign test with Bonferroni."""
+    """Compute a p-value for `RunScores.differences`.
+
+    Without a standard error, the signs of the resampled differences are counted instead, with Bonferroni's correction.
+    """
     import numpy as np
 
     error = resampled.std()

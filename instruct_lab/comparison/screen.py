@@ -142,7 +142,7 @@ def _with_labels(note: str, labels: Mapping[str, str]) -> str:
 def _rows(compared: Comparison, name: str) -> list[Row]:
     """Return the rows of a metric, among them the base model and the data's baselines.
 
-    The best is the first row; if the metric is not paired, the first row has the largest value.
+    The first row is the best one; if the metric is not paired, it is the row with the largest value.
     """
     rows = list(_paired_rows(compared, name)) if name in compared.means else list(_unpaired_rows(compared, name))
     lower_is_better = False
@@ -194,7 +194,7 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 
 
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
-    """Yield a line for each metric by which another configuration is significantly better; then name the rest."""
+    """Yield a line for each metric by which another configuration is significantly better; then name the others."""
     labels = {arm.id: arm.label for arm in compared.arms}
     others, chosen = [], compared.best.get(name or "")
     for other, best in compared.best.items():

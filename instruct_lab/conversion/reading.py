@@ -60,7 +60,7 @@ def read_source(words: Sequence[str], tool: str | None = None) -> Source:
         tool: the tool, a key of `TOOLS`; `None`: recognised by the settings.
 
     Raises:
-        InstructLabError: there is no such file, it is not valid YAML, or it is the config of none of the tools.
+        InstructLabError: there is no such file, it is not valid YAML, or it is not a config of one of the tools.
     """
     if len(words) == 1 and not words[0].startswith("-"):
         path = Path(words[0])

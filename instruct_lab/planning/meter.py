@@ -127,7 +127,7 @@ class Meter(TorchDispatchMode):
 
 
 def _num_bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes of a tensor in memory; an expanded tensor repeats them."""
+    """Return the number of bytes that a tensor takes in memory, where an expanded tensor is stored only once."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 

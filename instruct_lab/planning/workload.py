@@ -124,7 +124,7 @@ def assumed_workload(experiment: Experiment, reason: str) -> Workload:
 
 
 def synthetic_example(experiment: Experiment, length: int, index: int) -> Example:
-    """Return an example of a length in the layout that the run's objective reads; half its tokens are targets."""
+    """Return an example of a given length in the layout that the run's objective reads; half its tokens are targets."""
     from instruct_lab.batching import IGNORED, Example
 
     half, token = length // 2, 3 + index % 64

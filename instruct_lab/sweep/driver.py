@@ -77,7 +77,8 @@ def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:
         The exit code.
 
     Raises:
-        InstructLabError: the sweep's config has changed, or, without `force`, something else that changes results.
+        InstructLabError: the sweep's config has changed; or something else that changes results has changed, and
+            `force` is not set.
     """
     with permissions.allow(permissions.within(sweep.runs_path)):
         return _resume(sweep, console, force)
