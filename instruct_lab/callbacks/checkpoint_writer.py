@@ -51,7 +51,7 @@ class CheckpointWriter(pl.Callback):
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to count the steps until the next training state at the current step."""
+        """Start counting, at the current step, the steps until the next training state is due."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -24,7 +24,7 @@ def device_names() -> list[str]:
 
 
 def find_device(name: str) -> Device:
-    """Return the device that has a name, or that a file describes.
+    """Return the device with a given name, or the device that a file describes.
 
     Args:
         name: one of `device_names`, or the path of a YAML file.

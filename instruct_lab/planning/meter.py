@@ -150,7 +150,7 @@ def _positions(indices: Any) -> list[Any]:
 
 
 def remove_values(model: torch.nn.Module) -> FakeTensorMode:
-    """Replace the parameters and buffers of a model on the device `meta` by fake tensors on the CPU; ties are kept."""
+    """Replace a model's parameters and buffers on the device `meta` by fake tensors on the CPU; weights stay tied."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     replaced: dict[int, torch.Tensor] = {}
 
