@@ -44,7 +44,7 @@ class HubResult:
 
     @property
     def split(self) -> str:
-        """The split of the examples: the Hub's split, or the run's split if the run has taken it from other rows."""
+        """The split of the examples: the Hub's, or the run's own if the run has taken the examples from other rows."""
         own = split_of(self.name)
         if self.source is None:
             return own
