@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
+import importlib.machinery
 import logging
 import os
 import shutil
@@ -209,7 +209,9 @@ class PackageAsset(Component):
 
 def download_command(requirement: str, folder: Path) -> list[str]:
     """Return the command that downloads one wheel to a folder; it uses this Python's pip or else the `pip` on PATH."""
-    if importlib.util.find_spec("pip") is not None:
+    # `importlib.util.find_spec` asks setuptools' own finder, which takes the question for a start of pip and then
+    # fails every later import of setuptools in this process
+    if importlib.machinery.PathFinder.find_spec("pip") is not None:
         pip = [sys.executable, "-m", "pip"]
     elif found := shutil.which("pip") or shutil.which("pip3"):
         pip = [found]

@@ -215,9 +215,23 @@ def test_two_processes_download_once(asset, wheel, tmp_path) -> None:
     assert log.read_text().count("\n") == 1
 
 
+def test_the_search_for_pip_asks_no_finder_of_other_packages(tmp_path, monkeypatch) -> None:
+    """setuptools' finder takes such a question for a start of pip, and setuptools can then no longer be imported."""
+    asked = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    assets.download_command("a==1", tmp_path)
+    assert "pip" not in asked
+
+
 def test_the_command_falls_back_to_pip_on_the_path(tmp_path, monkeypatch) -> None:
     assert assets.download_command("a==1", tmp_path)[:4] == [sys.executable, "-m", "pip", "download"]
-    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(assets.importlib.machinery.PathFinder, "find_spec", lambda name, path=None: None)
     monkeypatch.setattr(assets.shutil, "which", lambda name: "/bin/pip3" if name == "pip3" else None)
     command = assets.download_command("a==1", tmp_path)
     assert command[:2] == ["/bin/pip3", "download"]
