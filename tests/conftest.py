@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in started processes a
 os.environ.pop("WANDB_API_KEY", None)
 os.environ["INSTRUCT_LAB_ALLOW"] = "support"  # classes of the tests' own package
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # no settings of the user
+os.fsync = lambda descriptor: None  # no record of a test must outlast a power failure; a run waits 0.1 s for its disk
 
 
 import pytest
