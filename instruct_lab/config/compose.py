@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from instruct_lab.config.interpolation import bounded
-from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, options, packaged_conf
+from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, options, packaged_conf, roots
 from instruct_lab.config.overrides import chosen_lists, parse, to_applicable, unknown_option
 from instruct_lab.config.references import ReferenceSource, unset_problems
 from instruct_lab.config.sources import LabSearchPath, LabSource, StudySource
@@ -57,7 +57,7 @@ class Composition:
     derived: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-@contextmanager
+@contextlib.contextmanager
 def initialized_hydra() -> Iterator[None]:
     """Initialise Hydra with the packaged options, the studies and the lab, until the block ends."""
     plugins = Plugins.instance()
@@ -125,14 +125,37 @@ def compose_option_tree(group: str, option: str) -> dict[str, Any]:
     Raises:
         ConfigError: the option's file is not readable or does not compose.
     """
-    with _option_errors(group, option), initialized_hydra(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*missing `_self_`")  # only a whole config needs it
-        tree = OmegaConf.to_container(hydra.compose(f"{group}/{option}"))
+    tree = _tree_of_file(group, option)
+    if tree is None:
+        with _option_errors(group, option), initialized_hydra(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*missing `_self_`")  # only a whole config needs it
+            tree = OmegaConf.to_container(hydra.compose(f"{group}/{option}"))
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
 
 
-@contextmanager
+def _tree_of_file(group: str, option: str) -> Any:
+    """Read an option whose file needs no composition, which takes a tenth of the time.
+
+    Returns:
+        What Hydra would compose, or `None` if the option needs Hydra: for other options, Hydra's own keys, or errors.
+    """
+    folders = [root / "conf" for root in roots() if (root / "conf" / group / f"{option}.yaml").is_file()]
+    with contextlib.suppress(*COMPOSITION_ERRORS):
+        for folder in folders[:1]:
+            found = LabSource("instruct-lab", f"{LabSource.scheme()}://{folder}").load_config(f"{group}/{option}")
+            package = found.header.get("package") or group.replace("/", ".")
+            parts = [] if package == "_global_" else package.split(".")
+            if {"defaults", "hydra"} & {*found.config, *parts} or any(part.startswith("_") for part in parts):
+                return None
+            tree: Any = OmegaConf.to_container(found.config)
+            for part in reversed(parts):
+                tree = {part: tree}
+            return tree
+    return None
+
+
+@contextlib.contextmanager
 def _option_errors(group: str, option: str) -> Iterator[None]:
     try:
         yield
