@@ -76,7 +76,7 @@ class Batch:
         )
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """Yield batches of at most `size` consecutive examples on the same device; a batch that fits is yielded itself.
+        """Yield batches of at most `size` consecutive examples on the same device; a batch that fits is yielded whole.
 
         A part is padded only to its own longest example.
         """

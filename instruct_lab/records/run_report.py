@@ -52,8 +52,8 @@ class RunReport:
         has_defaults: whether the run was compared with the defaults. Otherwise, `choices` has all options, and
             `settings` has what the user typed, because an option of the run does not exist here.
         costs: the known costs.
-        evaluations: the metrics of each evaluation that was made after the run (`instruct-lab evaluate`), keyed by its
-            name and then like `results`.
+        evaluations: the metrics of each evaluation that was made after the run (`instruct-lab evaluate`), keyed by the
+            evaluation's name and then like `results`.
     """
 
     record: RunRecord

@@ -196,7 +196,7 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 
 
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
-    """Create the limits of the run, which fall at the recorded steps and are recorded when memory is exhausted."""
+    """Create the limits of the run; apply the recorded reductions again, and record each new reduction."""
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 
     def report(reduction: Reduction) -> None:
