@@ -41,7 +41,8 @@ def compare(parsed: argparse.Namespace) -> int:
         return _plan(parsed, records, metric)
     is_screen = not (parsed.html or parsed.json or parsed.markdown or parsed.all_metrics)
     default = NUM_ON_SCREEN if is_screen else NUM_DISAGREEMENTS
-    compared = compare(records, metric, default if parsed.disagreements is None else parsed.disagreements)
+    num_examples = default if parsed.disagreements is None else parsed.disagreements
+    compared = compare(records, metric, num_examples, across_engines=parsed.across_engines)
     metrics = None if metric is None else [metric]
     if parsed.html:
         from instruct_lab.comparison.page.page import write_comparison
@@ -71,7 +72,7 @@ def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | No
     if not (math.isfinite(parsed.plan) and parsed.plan > 0):
         what = f"A difference to plan for is a number above 0, not {parsed.plan:g}"
         raise InstructLabError(what, where="--plan", do="type the smallest difference that matters, such as --plan 2")
-    for name in ("html", "markdown", "all_metrics", "disagreements"):
+    for name in ("html", "markdown", "all_metrics", "disagreements", "across_engines"):
         if getattr(parsed, name) is not None and getattr(parsed, name) is not False:
             option = f"--{name.replace('_', '-')}"
             what = f"{option} belongs to a comparison, and --plan prints no comparison"
@@ -161,6 +162,8 @@ def add_commands(add: AddCommand) -> None:
     compare_parser.add_argument("--all-metrics", action="store_true", help=everything)
     differing = "show N examples on which the two best runs differ (default: 3, and 1 on one screen)"
     compare_parser.add_argument("--disagreements", type=int, metavar="N", help=differing)
+    engines = "compare answers that different engines decoded, too (generation.engine); they may differ in a few tokens"
+    compare_parser.add_argument("--across-engines", action="store_true", help=engines)
     plan = "print how many examples and seeds show a difference of this size with 80%% power, and the cheapest pair"
     compare_parser.add_argument("--plan", type=float, metavar="DIFFERENCE", help=plan)
     page = "write one self-contained page with charts instead of printing"

@@ -124,7 +124,13 @@ class Comparison:
         return plain
 
 
-def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagreements: int = 5) -> Comparison:
+def compare(
+    records: Sequence[RunRecord],
+    primary: str | None = None,
+    num_disagreements: int = 5,
+    *,
+    across_engines: bool = False,
+) -> Comparison:
     """Compare runs that were evaluated on the same examples.
 
     For each metric, every configuration is compared with the best one.
@@ -133,11 +139,12 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
         records: records of two or more finished runs.
         primary: the metric used for `effects`, `fronts` and `disagreements`; `None`: the first paired metric.
         num_disagreements: maximum number of examples in `disagreements`.
+        across_engines: whether to compare answers that different engines decoded (`generation.engine`).
 
     Raises:
         InstructLabError: fewer than two runs are given, a run has no results, or no run has the primary metric.
     """
-    paired = pair_runs(records, primary)
+    paired = pair_runs(records, primary, across_engines=across_engines)
     arms, metrics, scores, results = paired.arms, paired.metrics, paired.scores, paired.results
     primary = primary or next(iter(scores), None)
     groups = [arm.runs for arm in arms]

@@ -15,8 +15,8 @@ from instruct_lab.config.build import build
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
-from instruct_lab.metrics.intervals import measured_alike
 from instruct_lab.metrics.references import all_references
+from instruct_lab.metrics.signatures import engine_of, measured_alike, without_engine
 from instruct_lab.records import Measurement, Results, Summary
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import AFTER, split_of
@@ -41,12 +41,13 @@ class PairedRuns:
     unpaired: dict[str, str]
 
 
-def pair_runs(records: Sequence[RunRecord], primary: str | None = None) -> PairedRuns:
+def pair_runs(records: Sequence[RunRecord], primary: str | None = None, *, across_engines: bool = False) -> PairedRuns:
     """Pair the results of runs.
 
     Args:
         records: records of two or more finished runs.
         primary: a metric that at least one run must have; `None`: no metric is required.
+        across_engines: whether to pair values whose answers were decoded by different engines.
 
     Raises:
         InstructLabError: fewer than two runs are given, a run has no results, or no run has the primary metric.
@@ -65,7 +66,7 @@ def pair_runs(records: Sequence[RunRecord], primary: str | None = None) -> Paire
             do=f"choose {nearest(primary, names) or 'one of'}: {', '.join(names)}",
         )
     metrics = {name: [one.get(name, {}).get(AFTER) for one in results] for name in names}
-    return PairedRuns(arms, results, metrics, *_paired(records, arms, metrics))
+    return PairedRuns(arms, results, metrics, *_paired(records, arms, metrics, across_engines))
 
 
 def _results(record: RunRecord) -> dict[str, dict[str, MetricValue]]:
@@ -78,7 +79,10 @@ def _results(record: RunRecord) -> dict[str, dict[str, MetricValue]]:
 
 
 def _paired(
-    records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
+    records: Sequence[RunRecord],
+    arms: Sequence[Arm],
+    metrics: Mapping[str, list[MetricValue | None]],
+    across_engines: bool,
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
     """Return the scores by each metric for which the runs can be paired, and a reason for each other metric."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
@@ -91,14 +95,25 @@ def _paired(
             unpaired[name] = "not every run was measured by it"
         elif any(not one for one in rows) or len({one.examples(name) for one in measured}) > 1:
             unpaired[name] = "the runs were not measured on the same examples"
-        elif len({measured_alike(value.signature) for value in values if value}) > 1:
-            unpaired[name] = "the runs were not measured in the same way"
+        elif reason := _measured_differently([value.signature for value in values if value], across_engines):
+            unpaired[name] = reason
         else:
             if isinstance(metric, AnswerMetric):
                 metric = metric.for_references(measured[0].references(name))
             clusters = next((found for one in measured if (found := one.clusters(name))), [])
             scores[name] = RunScores(metric, rows, [arm.runs for arm in arms], clusters=clusters)
     return scores, unpaired
+
+
+def _measured_differently(signatures: Sequence[str], across_engines: bool) -> str | None:
+    """Return the reason why values with these signatures are not compared, or `None` if they are."""
+    alike = {measured_alike(signature) for signature in signatures}
+    if len({without_engine(signature) for signature in alike}) > 1:
+        return "the runs were not measured in the same way"
+    if len(alike) == 1 or across_engines:
+        return None
+    engines = " and ".join(sorted({engine_of(signature) for signature in signatures}))
+    return f"the answers were decoded by different engines, {engines}: --across-engines compares them"
 
 
 class Measured:

@@ -11,9 +11,10 @@ from rich.text import Text
 from instruct_lab.evaluation.measure import metric_values
 from instruct_lab.evaluation.notes import count_notes, note_lines, selection_notes, value_notes
 from instruct_lab.evaluation.setup import EvaluationSetup
-from instruct_lab.metrics import MetricValue
+from instruct_lab.metrics import AnswerMetric, MetricValue
 from instruct_lab.metrics.intervals import example_scores, paired_difference
 from instruct_lab.metrics.references import all_references
+from instruct_lab.metrics.signatures import with_engine
 from instruct_lab.pages.format import format_interval, shorten
 from instruct_lab.records.measurement import Measurement, Results
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, PredictionLine
@@ -46,11 +47,21 @@ def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, M
     for system, measurement in systems.items():
         for name, value in metric_values(setup.metrics, measurement).items():
             notes = value_notes(setup, split, system, name, measurement)
-            metrics.setdefault(f"{prefix}{name}", {})[system] = dataclasses.replace(value, notes=tuple(notes))
+            signature = _signature(setup, name, value) if system in (BEFORE, AFTER) else value.signature
+            value = dataclasses.replace(value, signature=signature, notes=tuple(notes))
+            metrics.setdefault(f"{prefix}{name}", {})[system] = value
     for name, difference in _differences(setup, systems).items():
         notes = [*count_notes(difference.count), *selection_notes(setup, split)]
-        metrics[f"{prefix}{name}"][DIFFERENCE] = dataclasses.replace(difference, notes=tuple(notes))
+        signature = _signature(setup, name, difference)
+        difference = dataclasses.replace(difference, signature=signature, notes=tuple(notes))
+        metrics[f"{prefix}{name}"][DIFFERENCE] = difference
     return metrics
+
+
+def _signature(setup: EvaluationSetup, name: str, value: MetricValue) -> str:
+    """Return a value's signature, which names the engine that decoded the model's answers if the metric reads them."""
+    reads_answers = isinstance(setup.metrics[name], AnswerMetric)
+    return with_engine(value.signature, setup.generation.engine) if reads_answers else value.signature
 
 
 def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dict[str, MetricValue]:

@@ -5,6 +5,7 @@ at the length limit.
 """
 
 from instruct_lab.generation.base import Answer, Prediction
-from instruct_lab.generation.generation import Generation, context_length
+from instruct_lab.generation.generation import Generation
+from instruct_lab.generation.prompt_lengths import context_length
 
 __all__ = ["Answer", "Generation", "Prediction", "context_length"]

@@ -160,7 +160,7 @@ def decode(
             num_before = rows.input_ids.shape[1] - input_ids.shape[1]
             output = _generate(model, rows, settings, settings.max_new_tokens - num_before, token_report, streamer)
             for index, ids in zip(rows.indices, output[:, first:].tolist(), strict=True):
-                answers[index] = _before_stop(ids, settings.stop_token_ids)
+                answers[index] = before_stop(ids, settings.stop_token_ids)
             num_tokens = output.shape[1] - first
             is_last = num_tokens == settings.max_new_tokens
             rows.keep([] if is_last else [index for index in rows.indices if len(answers[index]) == num_tokens], output)
@@ -239,7 +239,8 @@ def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]
     return processors
 
 
-def _before_stop(row: list[int], stop_token_ids: Sequence[int]) -> list[int]:
+def before_stop(row: Sequence[int], stop_token_ids: Sequence[int]) -> list[int]:
+    """Return the tokens of an answer up to, and without, the first token that ends it."""
     stops = set(stop_token_ids)
     end = next((index for index, token in enumerate(row) if token in stops), len(row))
-    return row[:end]
+    return list(row[:end])

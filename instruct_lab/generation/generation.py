@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -14,8 +14,13 @@ from pydantic import Field
 from instruct_lab.batch_limits import compute_in_parts
 from instruct_lab.batching.token_budget import MAX_PADDING, batches_by_length
 from instruct_lab.config import Component, component
-from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.errors import InstructLabError, Problem, Refusal
 from instruct_lab.generation.base import Answer
+from instruct_lab.generation.by_engine import decode_by_engine
+from instruct_lab.generation.engines import NATIVE, Engine, unsupported_setting
+from instruct_lab.generation.prompt_lengths import check_lengths
+from instruct_lab.model.hardware import no_gpu
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.progress import stage
 
 if TYPE_CHECKING:
@@ -43,6 +48,12 @@ class Generation(Component):
 
     The checkpoint's own generation defaults are not used. In float32, an answer does not depend on the other prompts in
     its batch, even if it is sampled, because each prompt has its own seed.
+
+    `engine` chooses the program that decodes. `native` runs every model. `transformers_cb` is the continuous batching
+    of transformers, for greedy decoding: a waiting prompt takes the row of an answer that has ended. It is meant for a
+    GPU and answers of unequal length; on a CPU, it is slower than `native`. `vllm` needs a GPU and the package vllm; it
+    reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. The signatures of metrics
+    name an engine other than `native`. A chat always uses `native`.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] | None = (
@@ -58,6 +69,7 @@ class Generation(Component):
         1.0  # above 1: tokens that occur in the prompt or the answer become less likely
     )
     num_samples: Annotated[int, Field(ge=1)] = 1  # answers to each prompt; more than 1 needs do_sample
+    engine: Engine = NATIVE  # program that decodes: native, transformers_cb (continuous batching) or vllm (on a GPU)
 
     def __post_init__(self) -> None:
         """Refuse settings that would have no effect."""
@@ -69,6 +81,19 @@ class Generation(Component):
                 raise Refusal("num_samples", "all answers would be the same, since do_sample is false", "1")
         if self.num_beams == 1 and self.length_penalty is not None:
             raise Refusal("length_penalty", "only affects beam search, and num_beams is 1", "null")
+        setting = unsupported_setting(self.engine, self.do_sample, self.num_beams, self.repetition_penalty)
+        if setting is not None:
+            others = "native and vllm do" if self.num_beams == 1 else "native does"
+            reason = f"{self.engine} does not follow {setting}={getattr(self, setting)}; {others}"
+            raise Refusal("engine", reason, NATIVE)
+
+    def problems(self) -> Iterator[Problem]:
+        """Report the engine vllm if its package is not installed, or if this machine has no GPU."""
+        if self.engine == "vllm":
+            yield from missing_packages("vllm", key="engine", value=self.engine)
+            if reason := no_gpu():
+                reason = f"vllm decodes on a GPU, and {reason}"
+                yield Problem(key="engine", value="vllm", reason=reason, suggestion=NATIVE, kind="unavailable_here")
 
     @property
     def limit(self) -> int:
@@ -195,7 +220,7 @@ class Generation(Component):
         )
         from instruct_lab.generation.next_token import Sampling
 
-        self._check_lengths(model, prompts)
+        check_lengths(model, prompts, self.limit)
         sampling = Sampling(self.temperature, self.top_p, self.top_k)
         settings = Settings(
             max_new_tokens=self.limit,
@@ -220,6 +245,18 @@ class Generation(Component):
         def size(indices: Sequence[int]) -> int:
             return len(indices) * (max(len(prompts[index]) for index in indices) + self.limit)
 
+        if self.engine != NATIVE and streamer is None:
+            with evaluation_mode(model), reporting as report:
+                return decode_by_engine(
+                    self.engine,
+                    model,
+                    prompts,
+                    settings,
+                    seeds or (),
+                    batch_tokens=batch_tokens,
+                    journal=journal,
+                    report=report,
+                )
         with evaluation_mode(model), reporting as report:
             for indices in self._batches(model, prompts, batch_tokens, has_prefix_before_padding(model)):
                 decoded = None if journal is None else journal.read(indices)
@@ -252,30 +289,6 @@ class Generation(Component):
             max_padding=1.0 if of_one_length else DECODED_PADDING.get(next(model.parameters()).device.type, math.inf),
         )
         return [batch.tolist() for batch in batches]
-
-    def _check_lengths(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
-        context = context_length(model)
-        for index, prompt in enumerate(prompts):
-            if not len(prompt):
-                raise InstructLabError(
-                    f"Prompt {index + 1} of {len(prompts)} has no tokens", do="leave its conversation out of the data"
-                )
-            longest = len(prompt) + self.limit
-            if model.config.is_encoder_decoder:  # encoder and decoder can each use the whole context
-                longest = max(len(prompt), self.limit)
-            if context is not None and longest > context:
-                raise InstructLabError(
-                    f"Prompt {index + 1} of {len(prompts)} has {len(prompt)} tokens; with {self.limit} new "
-                    f"ones that is more than the model's context of {context}",
-                    where="generation.max_new_tokens",
-                    do="lower it, or cut prompts with batching.max_tokens",
-                )
-
-
-def context_length(model: PreTrainedModel) -> int | None:
-    """Return the number of tokens that fit the model's context; `None` if its configuration states no number."""
-    context: int | None = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return context
 
 
 def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:

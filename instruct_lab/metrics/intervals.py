@@ -10,7 +10,6 @@ is widened to the width of an interval from Student's t distribution, and the si
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -143,11 +142,6 @@ def _interval_over(
             low, high = map(sum, zip(*ends, strict=True))
             return *interval(np.clip(value + factors * (values - value), low, high).tolist()), WIDENED
     return *interval(values.tolist()), ""
-
-
-def measured_alike(signature: str) -> str:
-    """Return the part of a signature that two values must share to be compared: all but counts and the interval."""
-    return re.split(r"\|(?:empty|clusters|interval):", signature)[0]
 
 
 def corpus_value(metric: Metric, rows: Rows) -> float:

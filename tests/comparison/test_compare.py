@@ -1,5 +1,6 @@
 """Runs compared on planted scores: no difference where there is none, and a real one found."""
 
+import dataclasses
 import json
 import math
 import random
@@ -15,6 +16,7 @@ from instruct_lab.comparison.text import answer, markdown
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import ExactMatch
 from instruct_lab.metrics.intervals import paired_difference, summarize
+from instruct_lab.metrics.signatures import with_engine
 from instruct_lab.records.record import RunRecord
 
 NUM_EXAMPLES = 100
@@ -154,6 +156,41 @@ def test_examples_whose_references_changed_are_not_the_same(tmp_path):
     plain["test"]["after"]["predictions"][7]["references"] = ["Yes"]
     records[1].write_json("after.json", plain)
     assert "same examples" in compare(records).unpaired[NAME]
+
+
+def measured_by(record, *signatures):
+    """Write a value with each of these signatures into the summary of a planted run."""
+    summary = record.summary
+    for signature in signatures:
+        summary.metrics[NAME]["after"] = dataclasses.replace(summary.metrics[NAME]["after"], signature=signature)
+    record.write_summary(summary)
+    return record
+
+
+@pytest.mark.parametrize("signature", ["exact", "exact|empty:3|clusters:12", "exact|interval:t-percentile"])
+def test_answers_of_different_engines_are_paired_only_if_that_is_asked_for(tmp_path, capsys, signature):
+    outcomes = [number % 3 == 0 for number in range(40)]
+    names = {"native": signature, "cb": with_engine(signature, "transformers_cb"), "vllm": "exact|engine:vllm"}
+    for name, text in names.items():
+        measured_by(record_of(tmp_path, name, outcomes, {"x": name}), text)
+    found = {name: RunRecord.open(tmp_path / "planted" / name) for name in names}
+    apart = compare([found["native"], found["cb"]])
+    assert "different engines, native and transformers_cb: --across-engines" in apart.unpaired[NAME]
+    assert "vllm" in compare([found["cb"], found["vllm"]]).unpaired[NAME]
+    assert compare([found["native"], found["cb"]], across_engines=True).unpaired == {}
+    runs = ["--runs", str(tmp_path), "--json"]
+    assert cli.main(["compare", "native", "cb", *runs]) == 0
+    assert list(json.loads(capsys.readouterr().out)["unpaired"]) == [NAME]
+    assert cli.main(["compare", "native", "cb", "--across-engines", *runs]) == 0
+    assert json.loads(capsys.readouterr().out)["unpaired"] == {}
+
+
+def test_other_differences_of_signatures_are_not_excused_by_the_option(tmp_path):
+    one, other = (record_of(tmp_path, name, [True, False] * 20, {"x": name}) for name in ("a", "b"))
+    measured_by(other, "exact|case:lower|engine:vllm")
+    assert "in the same way" in compare([one, other], across_engines=True).unpaired[NAME]
+    measured_by(other, "exact|engine:vllm")
+    assert compare([other, one], across_engines=True).unpaired == {}
 
 
 def test_metrics_of_one_source_are_paired_on_its_own_examples(tmp_path):

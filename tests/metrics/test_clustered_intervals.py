@@ -11,9 +11,9 @@ from support.populations import population
 
 from instruct_lab.comparison.scores import RunScores
 from instruct_lab.metrics import ChrF, ExactMatch, Perplexity, RewardMargin, paired_difference, summarize
-from instruct_lab.metrics.intervals import measured_alike
 from instruct_lab.metrics.resampling import FEW_UNITS, MIN_CLUSTERS, influences, units_of, widening
 from instruct_lab.metrics.sampling import sampling_variance
+from instruct_lab.metrics.signatures import measured_alike
 
 # ---- clusters
 

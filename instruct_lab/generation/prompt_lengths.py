@@ -1,0 +1,43 @@
+"""The lengths of prompts and answers, and the context of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int) -> None:
+    """Refuse prompts without tokens, and prompts that do not fit the model's context together with an answer.
+
+    Args:
+        model: a language model.
+        prompts: token ids.
+        limit: maximum number of tokens in an answer.
+    """
+    context = context_length(model)
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise InstructLabError(
+                f"Prompt {index + 1} of {len(prompts)} has no tokens", do="leave its conversation out of the data"
+            )
+        longest = len(prompt) + limit
+        if model.config.is_encoder_decoder:  # encoder and decoder can each use the whole context
+            longest = max(len(prompt), limit)
+        if context is not None and longest > context:
+            raise InstructLabError(
+                f"Prompt {index + 1} of {len(prompts)} has {len(prompt)} tokens; with {limit} new "
+                f"ones that is more than the model's context of {context}",
+                where="generation.max_new_tokens",
+                do="lower it, or cut prompts with batching.max_tokens",
+            )
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return the number of tokens that fit the model's context; `None` if its configuration states no number."""
+    context: int | None = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return context

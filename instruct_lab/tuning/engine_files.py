@@ -1,0 +1,61 @@
+"""Files of a tuned model for an inference engine: the base model's weights, and a LoRA adapter by itself.
+
+Only LoRA adapters without further trained parts can be read by an engine that computes adapters itself. The weights of
+every other method that adds no modules are the whole model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.model.family import without_adapters
+from instruct_lab.tuning.base import Tuning
+from instruct_lab.tuning.lora import LoRA
+
+BASE_LAYER, ADAPTER = ".base_layer.", ".lora_"
+"""Parts of the names of parameters inside PEFT's modules: a layer without its adapter, and an adapter."""
+
+
+def unreadable_by_engine(tuning: Tuning) -> str | None:
+    """Return the reason why an inference engine cannot read what a method trains, or `None` if it can."""
+    if not tuning.is_adapter:
+        return None
+    name = type(tuning).__name__
+    if not isinstance(tuning, LoRA):
+        return f"it reads LoRA adapters, and {name} trains other modules"
+    if tuning.use_dora:
+        return "it reads no DoRA adapters (tuning.use_dora)"
+    if tuning.bias != "none":
+        return f"it reads no trained biases (tuning.bias={tuning.bias})"
+    return None
+
+
+def adapter_rank(model: Any) -> int | None:
+    """Return the rank of the model's LoRA adapter, or `None` if the model has no adapter."""
+    config = getattr(model, "active_peft_config", None)
+    return None if config is None else max([int(config.r), *map(int, (config.rank_pattern or {}).values())])
+
+
+def has_frozen_base(model: Any) -> bool:
+    """Whether every parameter outside the adapter is frozen, so that the base model stays as it is."""
+    return adapter_rank(model) is not None and not any(
+        parameter.requires_grad and ADAPTER not in name for name, parameter in model.named_parameters()
+    )
+
+
+def write_base(model: Any, path: Path) -> None:
+    """Write the base model without its adapter to a folder, as `save_pretrained` does.
+
+    Args:
+        model: a transformers model, with or without a LoRA adapter.
+        path: the folder.
+    """
+    base = without_adapters(model)
+    state = {name.replace(BASE_LAYER, "."): value for name, value in base.state_dict().items() if ADAPTER not in name}
+    base.save_pretrained(path, state_dict=state)
+
+
+def write_adapter(model: Any, path: Path) -> None:
+    """Write only the model's adapter to a folder, as PEFT does."""
+    model.save_pretrained(path, save_embedding_layers=False)
