@@ -2,24 +2,30 @@
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.command_server import command as forked_command
+from support.command_server import real_command
 from support.records import newest_run
 
 from instruct_lab import cli
 from instruct_lab.records import RunRecord
 from instruct_lab.streams import QuietStream, quiet_streams
 
-COMMAND = [sys.executable, "-m", "instruct_lab.cli"]
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 
 
 def shell(command, **environment):
-    """Run a line of bash, in which `lab` is the command; return the exit codes of its pipe's parts and the output."""
-    line = f'lab() {{ "{sys.executable}" -m instruct_lab.cli "$@"; }}\n{command}; echo "${{PIPESTATUS[@]}}" > codes'
+    """Run a line of bash, in which `lab` is the command; return the exit codes of its pipe's parts and the output.
+
+    `forked` is the command in a process that has the libraries loaded already.
+    """
+    functions = f'lab() {{ {shlex.join(real_command())} "$@"; }}\nforked() {{ {shlex.join(forked_command())} "$@"; }}\n'
+    line = f'{functions}{command}; echo "${{PIPESTATUS[@]}}" > codes'
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
     )
@@ -27,12 +33,12 @@ def shell(command, **environment):
 
 
 RUNS = {
-    "a reader that ends": "lab train {} | head -n 1",
-    "a reader that never reads": "lab train {} | true",
-    "both to a reader that ends": "lab train {} 2>&1 | head -n 1",
-    "both to a reader that never reads": "lab train {} 2>&1 | true",
-    "a full disk": "lab train {} > /dev/full",
-    "both on a full disk": "lab train {} > /dev/full 2>&1",
+    "a reader that ends": "forked train {} | head -n 1",
+    "a reader that never reads": "forked train {} | true",
+    "both to a reader that ends": "forked train {} 2>&1 | head -n 1",
+    "both to a reader that never reads": "forked train {} 2>&1 | true",
+    "a full disk": "forked train {} > /dev/full",
+    "both on a full disk": "forked train {} > /dev/full 2>&1",
     "closed streams": "lab train {} >&- 2>&-",
 }
 
