@@ -53,12 +53,20 @@ def component_problems(
     for field, details in by_field.items():
         refusal = details[0].get("ctx", {}).get("error")
         if isinstance(refusal, Refusal):
-            value = _to_plain(arguments.get(refusal.field.split(".")[0]))
+            value = _to_plain(_refused_value(arguments, refusal.field))
             yield Problem(
                 key=join_key(key, refusal.field), value=value, reason=refusal.reason, suggestion=refusal.suggestion
             )
         elif field not in failed:
             yield _field_problem(kind, field, details, fields, key, arguments.get(field))
+
+
+def _refused_value(arguments: Any, key: str) -> Any:
+    """Return the value at a dotted key, or the innermost value that exists there."""
+    name, _, rest = key.partition(".")
+    value = arguments.get(name) if isinstance(arguments, dict) else getattr(arguments, name, None)
+    inner = _refused_value(value, rest) if rest else None
+    return value if inner is None else inner
 
 
 def _field_problem(kind: type, field: str, details: list[Any], fields: list[str], key: str, siblings: Any) -> Problem:

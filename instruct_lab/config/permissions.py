@@ -29,6 +29,7 @@ PERMISSIONS = {
     "pickle": "read pickled weights",
     "execution": "execute programs that a model wrote",
     "weak-sandbox": "execute programs that a model wrote where the kernel does not confine them",
+    "judge-server": "send prompts and answers to the server of a judge",
     OUTSIDE: "write outside the working directory and the cache",
 }
 """Permissions by name, each with what it permits."""

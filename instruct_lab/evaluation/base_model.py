@@ -17,6 +17,7 @@ from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.evaluation.measure import measure
 from instruct_lab.evaluation.ranks import first_rank_value, is_first_rank, num_ranks
 from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.metrics import ComparisonMetric
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.token_budget import decoded_tokens, scored_tokens
 from instruct_lab.records.identity import NOT_SCIENCE_BATCHING
@@ -90,7 +91,10 @@ def _depends_on(
         "batching": describe(setup.batching, NOT_SCIENCE_BATCHING),
         "objective": describe(setup.objective),
         "generation": describe(setup.generation),
-        "metrics": describe(setup.metrics),
+        "metrics": describe(
+            {name: one for name, one in setup.metrics.items() if not isinstance(one, ComparisonMetric)}
+        ),
+        "is_compared": any(isinstance(one, ComparisonMetric) for one in setup.metrics.values()),
         "precision": setup.precision,
         "seed": setup.seed,
         "batch_tokens": setup.batch_tokens or [scored_tokens(device), decoded_tokens(loaded.model)],

@@ -14,7 +14,15 @@ from instruct_lab.evaluation.ranks import evaluate_shared, num_ranks
 from instruct_lab.evaluation.scores import score_examples
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Answer, Prediction
-from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, Metric, MetricValue, ValueMetric
+from instruct_lab.metrics import (
+    AnswerMetric,
+    ComparisonMetric,
+    LengthControlledWinRate,
+    LikelihoodMetric,
+    Metric,
+    MetricValue,
+    ValueMetric,
+)
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.metrics.references import all_references
 from instruct_lab.model import LoadedModel
@@ -31,11 +39,17 @@ def metric_values(
         measurement: the results of one system: the base model, the tuned model or a baseline.
         resamples: number of bootstrap samples.
     """
-    return {
+    values = {
         name: summarize(metrics[name], rows, clusters=measurement.clusters_of(rows), resamples=resamples)
         for name, rows in measurement.rows.items()
         if rows
     }
+    for name, value in values.items():
+        metric = metrics[name]
+        if isinstance(metric, LengthControlledWinRate):  # whose verdicts it uses is part of how it is computed
+            signature = f"{metrics[metric.of].signature()}|{value.signature}"
+            values[name] = dataclasses.replace(value, signature=signature)
+    return values
 
 
 def measure(
@@ -187,11 +201,11 @@ def _predictions(
 
 
 def answer_rows(metrics: Mapping[str, Metric[Any]], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """Compute the statistics (a row) of every answer metric for each prediction."""
+    """Compute the statistics (a row) of every answer metric for each prediction, except comparisons of systems."""
     return {
         name: [metric.of_prediction(prediction) for prediction in predictions]
         for name, metric in metrics.items()
-        if isinstance(metric, AnswerMetric)
+        if isinstance(metric, AnswerMetric) and not isinstance(metric, ComparisonMetric)
     }
 
 

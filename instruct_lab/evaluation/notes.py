@@ -9,7 +9,7 @@ from typing import Any
 
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Prediction
-from instruct_lab.metrics import AnswerMetric, CorpusMetric, Metric, MetricValue
+from instruct_lab.metrics import AnswerMetric, ComparisonMetric, CorpusMetric, Metric, MetricValue
 from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.metrics.resampling import units_of
 from instruct_lab.metrics.sampling import sampling_variance
@@ -33,6 +33,7 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
     metric, rows = setup.metrics[name], measurement.rows[name]
     predictions = measurement.predictions if isinstance(metric, AnswerMetric) else []
     return [
+        *measurement.remarks.get(name, ()),
         *metric.notes(rows, predictions),
         *_cut_answers(predictions, setup.generation.max_new_tokens),
         *_equal_scores(metric, rows),
@@ -71,10 +72,11 @@ def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) 
 def _sampling_notes(metric: Metric[Any], predictions: Sequence[Prediction]) -> Iterator[str]:
     """Yield a note on the part of the variance that comes from sampling, if prompts have several answers.
 
-    Metrics that read all answers to a prompt, and measures of all answers together, have no such part.
+    Metrics that read all answers to a prompt, measures of all answers together, and comparisons of systems
+    have no such part.
     """
     count = min((len(one.samples) for one in predictions), default=0)
-    if not count or isinstance(metric, CorpusMetric) or not isinstance(metric, AnswerMetric):
+    if not count or isinstance(metric, CorpusMetric | ComparisonMetric) or not isinstance(metric, AnswerMetric):
         return
     if metric.reads_samples or metric.num_answers > 1:
         return

@@ -77,10 +77,12 @@ class EvaluationSetup:
         return dataclasses.replace(self, metrics=metrics)
 
     def with_answer_metrics(self) -> EvaluationSetup:
-        """Return a copy with only the metrics that read answers."""
-        from instruct_lab.metrics import AnswerMetric
+        """Return a copy with only the metrics that read the answers of one system."""
+        from instruct_lab.metrics import AnswerMetric, ComparisonMetric
 
         answers: dict[str, Metric[Any]] = {
-            name: metric for name, metric in self.metrics.items() if isinstance(metric, AnswerMetric)
+            name: metric
+            for name, metric in self.metrics.items()
+            if isinstance(metric, AnswerMetric) and not isinstance(metric, ComparisonMetric)
         }
         return dataclasses.replace(self, metrics=answers)

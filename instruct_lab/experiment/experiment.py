@@ -9,13 +9,14 @@ from pydantic import Field
 from instruct_lab.batching import Batching, Layout
 from instruct_lab.callbacks import Callback
 from instruct_lab.config import Component, ExternalClass, component
+from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Data
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.evaluation import Evaluation, EvaluationSetup
 from instruct_lab.files import user_path
 from instruct_lab.generation import Generation
 from instruct_lab.lr_scheduler import LRScheduler
-from instruct_lab.metrics import Metric
+from instruct_lab.metrics import LengthControlledWinRate, Metric, WinRate
 from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
@@ -64,6 +65,12 @@ class Experiment(Component):
                 raise Refusal(field, error.what) from error
             if not path or (folder.exists() and not folder.is_dir()):
                 raise Refusal(field, "expected the path of a folder, which need not exist yet")
+        win_rates = [name for name, metric in self.metrics.items() if isinstance(metric, WinRate)]
+        for name, metric in self.metrics.items():
+            if isinstance(metric, LengthControlledWinRate) and metric.of not in win_rates:
+                known = f"the win rates are {', '.join(win_rates)}" if win_rates else "the metrics hold no win rate"
+                reason = f"{metric.of!r} is no win rate; {known}"
+                raise Refusal(f"metrics.{name}.of", reason, nearest(metric.of, win_rates))
 
     @property
     def active_metrics(self) -> dict[str, Metric]:

@@ -22,11 +22,13 @@ from instruct_lab.metrics.diversity import AnswerLength, DistinctN, SelfBLEU
 from instruct_lab.metrics.exact_match import ExactMatch
 from instruct_lab.metrics.instruction_following import InstructionFollowing
 from instruct_lab.metrics.intervals import corpus_rows, example_scores, paired_difference, summarize
+from instruct_lab.metrics.judges import Judge, JudgeModel, JudgeServer
 from instruct_lab.metrics.perplexity import Perplexity
 from instruct_lab.metrics.preference import PreferenceAccuracy, RewardMargin
 from instruct_lab.metrics.question_answering import SquadExactMatch, SquadF1
 from instruct_lab.metrics.rouge import ROUGE
 from instruct_lab.metrics.sacrebleu_metrics import BLEU, TER, ChrF
+from instruct_lab.metrics.win_rate import ComparisonMetric, LengthControlledWinRate, WinRate
 
 __all__ = [
     "BLEU",
@@ -35,11 +37,16 @@ __all__ = [
     "AnswerLength",
     "AnswerMetric",
     "ChrF",
+    "ComparisonMetric",
     "CorpusMetric",
     "DistinctN",
     "ExactMatch",
     "ExpectedCalibrationError",
     "InstructionFollowing",
+    "Judge",
+    "JudgeModel",
+    "JudgeServer",
+    "LengthControlledWinRate",
     "LikelihoodMetric",
     "Metric",
     "MetricValue",
@@ -54,6 +61,7 @@ __all__ = [
     "Statistics",
     "TokenAccuracy",
     "ValueMetric",
+    "WinRate",
     "corpus_rows",
     "example_scores",
     "paired_difference",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-COUNTS = re.compile(r"\|(?:empty|clusters|interval):[^|]*")
+COUNTS = re.compile(r"\|(?:empty|unjudged|clusters|interval):[^|]*")
 ENGINE = re.compile(r"\|engine:([^|]*)")
 
 

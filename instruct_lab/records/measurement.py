@@ -26,12 +26,14 @@ class Measurement:
         sources: data source of each example.
         clusters: the cluster of related examples that each example belongs to, as an empty text for an example without
             one; an empty list if no example has one.
+        remarks: what is to be known about a metric's value besides its rows, keyed by metric.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
     rows: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     sources: list[str] = dataclasses.field(default_factory=list)
     clusters: list[str] = dataclasses.field(default_factory=list)
+    remarks: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
@@ -41,13 +43,15 @@ class Measurement:
             rows={name: [_row(row) for row in rows] for name, rows in entries.get("rows", {}).items()},
             sources=list(entries.get("sources", ())),
             clusters=list(entries.get("clusters", ())),
+            remarks={name: list(lines) for name, lines in entries.get("remarks", {}).items()},
         )
 
     def to_json(self) -> dict[str, Any]:
         """Convert the measurement to a dictionary for JSON."""
         predictions = [fields_to_write(prediction) for prediction in self.predictions]
-        clusters = {"clusters": self.clusters} if self.clusters else {}
-        return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **clusters}
+        extra = {"clusters": self.clusters, "remarks": self.remarks}
+        present = {name: value for name, value in extra.items() if value}
+        return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **present}
 
     def clusters_of(self, rows: Sequence[Any]) -> list[str]:
         """Return the clusters of a metric's rows; empty if the metric was not computed on every example."""

@@ -30,6 +30,7 @@ FILES = {
     schema.METRICS: "logged values",
     schema.SUMMARY: "results",
     schema.PREDICTIONS: "answers to the held-out examples",
+    schema.VERDICTS: "verdicts of judges on these answers",
     schema.CHECKPOINTS: "weights",
     schema.LOG: "log",
 }

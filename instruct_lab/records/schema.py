@@ -29,6 +29,8 @@ AUDIT_PAGE = "audit.html"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 PREDICTIONS = "predictions.jsonl"
+VERDICTS = "verdicts.jsonl"
+"""File of the verdicts of judges, which exists if a judge was asked."""
 LOG = "log.txt"
 CHECKPOINTS = "checkpoints"
 RESULTS = {"before": "before.json", "after": "after.json"}

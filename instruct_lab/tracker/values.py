@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from instruct_lab.config.build import build
-from instruct_lab.metrics import AnswerMetric
+from instruct_lab.metrics import AnswerMetric, ComparisonMetric
 
 if TYPE_CHECKING:
     from instruct_lab.metrics import MetricValue
@@ -64,7 +64,11 @@ def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
     if not (config.get("evaluation") or {}).get("during_examples"):
         return frozenset()
     metrics = build(OmegaConf.create({"metrics": config.get("metrics") or {}})).root["metrics"]
-    return frozenset(f"val/{name}" for name, metric in metrics.items() if isinstance(metric, AnswerMetric))
+    return frozenset(
+        f"val/{name}"
+        for name, metric in metrics.items()
+        if isinstance(metric, AnswerMetric) and not isinstance(metric, ComparisonMetric)
+    )
 
 
 def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[str, Any]:

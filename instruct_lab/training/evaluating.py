@@ -20,11 +20,13 @@ from instruct_lab.errors import InstructLabError, started
 from instruct_lab.evaluation import result
 from instruct_lab.evaluation.base_model import measure_base_model
 from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.evaluation.judging import Judging
 from instruct_lab.evaluation.measure import measure, measure_baselines
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.evaluated import Evaluated
 from instruct_lab.experiment.settled import settle_answers
+from instruct_lab.files import user_path
 from instruct_lab.generation import context_length
 from instruct_lab.generation.journal import AnswerJournal
 from instruct_lab.progress import stage
@@ -33,6 +35,7 @@ from instruct_lab.records.evaluations import EvaluationFiles, Origin
 from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import NOT_SCIENCE_BATCHING
 from instruct_lab.records.schema import AFTER, BEFORE
+from instruct_lab.records.verdicts import write_verdicts
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import memory_errors
 from instruct_lab.training.quiet import quiet_libraries
@@ -115,6 +118,12 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
             )
         began = time.perf_counter()
         results = _measure(job, prepared, fingerprint, console)
+        device, cache_path = prepared.workspace.device, prepared.workspace.cache_path
+        runs_path = user_path(prepared.experiment.runs_path)
+        judging = Judging(prepared.experiment.evaluation_setup, runs_path, cache_path, device)
+        judged = judging.add_verdicts(results, prepared.examples)
+        results = judged.results
+        write_verdicts(job.files.folder, judged.verdicts)
         setup = dataclasses.replace(prepared.experiment.evaluation_setup, selected_by=prepared.weights.monitor)
         with stage("computing the results"):
             metrics = result.summary_metrics(setup, results)

@@ -24,10 +24,12 @@ from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.base_model import measure_base_model
 from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.evaluation.judging import Judging, asks_judge
 from instruct_lab.evaluation.measure import measure, measure_baselines, metric_values
 from instruct_lab.evaluation.ranks import is_first_rank, wait_for_first_rank
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.settled import NEW_TOKENS, settle_answers
+from instruct_lab.files import user_path
 from instruct_lab.generation import context_length
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.packing import check_packing
@@ -37,6 +39,7 @@ from instruct_lab.pages.format import format_percent
 from instruct_lab.progress import stage
 from instruct_lab.records import Measurement, Results, RunRecord
 from instruct_lab.records.schema import AFTER, AUDIT_PAGE, BEFORE
+from instruct_lab.records.verdicts import write_verdicts
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import audit_reasons_table
 from instruct_lab.training.costs import Costs
@@ -303,5 +306,22 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
         with stage(f"evaluating the tuned model on the {split} split"):
             results.setdefault(split, {})[AFTER] = measure(setup, tuned.loaded, prompted, prepared.teacher)
     if is_first_rank():
+        weights = tuned.weights
+        del tuned  # to free its memory before a judge is loaded
+        if asks_judge(setup.metrics):
+            results = _judge(run, prepared, results)
         with stage("computing the results"):
-            write_results(run.experiment, run.recorder, results, trained, tuned.weights)
+            write_results(run.experiment, run.recorder, results, trained, weights)
+
+
+def _judge(run: Run, prepared: Prepared, results: Results) -> Results:
+    """Add the verdicts of judges to the results and to the record."""
+    runs_path, workspace = user_path(run.experiment.runs_path), run.workspace
+    judging = Judging(run.experiment.evaluation_setup, runs_path, workspace.cache_path, workspace.device)
+    judged = judging.add_verdicts(results, prepared.evaluated)
+    write_verdicts(run.record.path, judged.verdicts)
+    before = {
+        split: {name: systems[name] for name in systems if name != AFTER} for split, systems in judged.results.items()
+    }
+    run.record.write_results(BEFORE, before)
+    return judged.results

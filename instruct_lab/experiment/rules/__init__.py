@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instruct_lab.errors import Problem
-from instruct_lab.experiment.rules import combinations, declarations, engines, monitoring, trainer
+from instruct_lab.experiment.rules import combinations, comparisons, declarations, engines, monitoring, trainer
 from instruct_lab.experiment.rules.apply import Rule, apply
 
 COMBINATION_RULES: tuple[Rule, ...] = (
@@ -28,6 +28,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_num_samples,
     engines.check_engine,
     engines.check_engine_devices,
+    comparisons.check_opponents,
     declarations.check_supervision,
     declarations.check_new_tokens,
     declarations.check_biases_exist,

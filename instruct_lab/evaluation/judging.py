@@ -1,0 +1,300 @@
+"""Ask the judges of a run's win rates about the answers of its systems, once all systems have answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab import files
+from instruct_lab.data import Conversation
+from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.metrics import LengthControlledWinRate, Metric, WinRate
+from instruct_lab.metrics.judges import Judge, Question, Reply, read_verdict
+from instruct_lab.metrics.judges.gold import agreement_note, read_gold
+from instruct_lab.metrics.judges.question import Choice
+from instruct_lab.metrics.judges.votes import Votes
+from instruct_lab.metrics.win_rate import BASE, REFERENCE
+from instruct_lab.progress import advance, stage
+from instruct_lab.records import Results, RunRecord
+from instruct_lab.records.evaluations import EvaluationFiles, evaluation_names
+from instruct_lab.records.locate import find_run
+from instruct_lab.records.schema import AFTER, BEFORE
+from instruct_lab.records.verdicts import VerdictLine, VerdictReply
+
+FOLDER = "judgements"
+"""Folder of the cache with the replies of judges, one file for each judge."""
+NUM_REASONS = 3
+NO_VERDICT = "the reply holds no verdict"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Measurements with the rows of win rates, and the verdicts from which these were computed."""
+
+    results: Results
+    verdicts: list[VerdictLine]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judging:
+    """The settings of an evaluation that asks judges.
+
+    Args:
+        setup: the settings of the evaluation.
+        runs_path: the folder of all run records, in which an opponent is looked up.
+        cache_path: the folder of the cache, which keeps the replies of judges.
+        device: the device of a local judge.
+    """
+
+    setup: EvaluationSetup
+    runs_path: Path
+    cache_path: Path
+    device: Any
+
+    def add_verdicts(self, results: Results, examples: Mapping[str, EvaluatedExamples]) -> Judged:
+        """Ask the judge of each win rate about every pair of answers, and add the rows to the measurements.
+
+        The base model and the tuned model are judged, baselines are not. A judge that gives no verdict on a pair
+        does not end the run: the pair is left out, and the value has a note with the number and the reasons.
+
+        Args:
+            results: measurements, keyed by split and then by system.
+            examples: the evaluated examples, keyed by split.
+        """
+        judged: Results = {split: dict(systems) for split, systems in results.items()}
+        verdicts: list[VerdictLine] = []
+        metrics = self.setup.metrics
+        for name, metric in metrics.items():
+            if isinstance(metric, WinRate):
+                verdicts += self._judge(name, metric, judged, examples)
+        for name, metric in metrics.items():
+            if isinstance(metric, LengthControlledWinRate):
+                _copy_rows(metric.of, name, judged)
+        for systems in judged.values():
+            for system, one in systems.items():
+                rows = {name: one.rows[name] for name in metrics if name in one.rows}
+                systems[system] = dataclasses.replace(one, rows=rows)
+        return Judged(judged, verdicts)
+
+    def _judge(
+        self, name: str, metric: WinRate, results: Results, examples: Mapping[str, EvaluatedExamples]
+    ) -> list[VerdictLine]:
+        opponent = self._opponent(metric)
+        pairs = [
+            pair
+            for split, systems in results.items()
+            for system in _judged_systems(metric)
+            if system in systems
+            for pair in _pairs(metric, split, system, systems, examples[split].conversations, opponent)
+        ]
+        gold = [] if metric.gold is None else read_gold(files.user_path(metric.gold))
+        questions = [pair.question for pair in pairs if pair.question] + [one.question for one in gold]
+        texts = [metric.text(order) for one in questions for order in (one, one.swapped())]
+        replies = ask(metric.judge, texts, self.cache_path, self.device)
+
+        def replies_to(question: Question) -> tuple[Reply, Reply]:
+            return replies[metric.text(question)], replies[metric.text(question.swapped())]
+
+        remarks = []
+        if gold:
+            judged = [(one.verdict, _joint(replies_to(one.question))) for one in gold]
+            remarks = [agreement_note([(right, found) for right, found in judged if found], len(gold))]
+        lines, faults = [], dict[tuple[str, str], Counter[str]]()
+        rows: dict[tuple[str, str], list[list[float]]] = {}
+        for pair in pairs:
+            found = replies_to(pair.question) if pair.question else ()
+            choices = tuple(read_verdict(reply.text) for reply in found)
+            complete = None if len(choices) != 2 or None in choices else choices
+            votes = Votes.of(pair.answer, pair.opponent or "", complete)  # type: ignore[arg-type]  # both are known
+            key = (pair.split, pair.system)
+            counted = faults.setdefault(key, Counter())
+            if not votes.judged:
+                counted[next(filter(None, map(_fault, found)), pair.fault)] += 1
+            rows.setdefault(key, []).append(votes.row)
+            lines.append(_line(name, metric, pair, found, votes))
+        for (split, system), of_system in rows.items():
+            one = results[split][system]
+            missing = _missing_note(faults[split, system], len(of_system))
+            results[split][system] = dataclasses.replace(
+                one,
+                rows={**one.rows, name: of_system},
+                remarks={**one.remarks, name: [*missing, *remarks]},
+            )
+        return lines
+
+    def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
+        """Return a function from an example's id to another run's answer, or to the reason why there is none."""
+        if metric.against in (BASE, REFERENCE):
+            return lambda name: (None, "")
+        try:
+            answers = answers_of(find_run(self.runs_path, metric.against))
+        except InstructLabError as error:
+            reason = one_line(error)
+            return lambda name: (None, reason)
+        missing = f"run {metric.against} has no answer to the example"
+        return lambda name: (answers.get(name), missing)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """An answer with that of the opponent.
+
+    Args:
+        split: split of the example.
+        system: the system that answered.
+        id: id of the example.
+        conversation: the prompt as a text.
+        answer: the answer.
+        opponent: the opponent's answer; `None` if there is none.
+        question: the question to the judge; `None` if there is no need to ask.
+        fault: the reason why the pair cannot be judged.
+    """
+
+    split: str
+    system: str
+    id: str
+    conversation: str
+    answer: str
+    opponent: str | None
+    question: Question | None
+    fault: str
+
+
+def _judged_systems(metric: WinRate) -> tuple[str, ...]:
+    return (AFTER,) if metric.against == BASE else (BEFORE, AFTER)
+
+
+def _pairs(
+    metric: WinRate,
+    split: str,
+    system: str,
+    systems: Mapping[str, Any],
+    conversations: Sequence[Conversation],
+    opponent: Callable[[str], tuple[str | None, str]],
+) -> Iterable[_Pair]:
+    base = systems[BEFORE].predictions if BEFORE in systems else []
+    for index, (prediction, conversation) in enumerate(zip(systems[system].predictions, conversations, strict=True)):
+        fault = ""
+        if metric.against == BASE:
+            other, fault = (base[index].text, "") if base else (None, "the untuned model was not measured")
+        elif metric.against == REFERENCE:
+            other, fault = prediction.references[0] if prediction.references else None, "the row has no reference"
+        else:
+            other, fault = opponent(prediction.id)
+        text = "\n\n".join(f"{message.role}: {message.content}" for message in conversation.prompt)
+        question = None
+        if other is not None and other != prediction.text:
+            shown = prediction.references[0] if metric.shows_reference and prediction.references else None
+            question = Question(text, prediction.text, other, shown)
+        yield _Pair(split, system, prediction.id, text, prediction.text, other, question, fault)
+
+
+def answers_of(record: RunRecord) -> dict[str, str]:
+    """Return the answers of a run's tuned model by the id of the example; those of its own results come first."""
+    found: dict[str, str] = {}
+    sources = [record.read_results(AFTER) or {}]
+    sources += [EvaluationFiles(record, name).read_results() for name in evaluation_names(record)]
+    for results in sources:
+        for systems in results.values():
+            for prediction in systems[AFTER].predictions if AFTER in systems else ():
+                found.setdefault(prediction.id, prediction.text)
+    return found
+
+
+def ask(judge: Judge, texts: Sequence[str], cache_path: Path, device: Any) -> dict[str, Reply]:
+    """Return the reply to each text; a reply with a verdict is kept in the cache, and the text is not asked again.
+
+    Args:
+        judge: the judge.
+        texts: the messages to the judge.
+        cache_path: the folder of the cache.
+        device: the device of a local judge.
+    """
+    if not texts:
+        return {}
+    path = cache_path / FOLDER / f"{judge.key(cache_path)}.jsonl"
+    known = {str(line.get("question")): str(line.get("reply")) for line in files.read_lines(path)}
+    replies = {text: Reply(known[_digest(text)]) for text in texts if _digest(text) in known}
+    missing = [text for text in dict.fromkeys(texts) if text not in replies]
+    if missing:
+        with files.disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with stage(f"asking the judge {judge.label}", len(missing), "question"):
+            for index, reply in judge.replies(missing, cache_path, device):
+                replies[missing[index]] = reply
+                if read_verdict(reply.text) is not None:
+                    line = {"question": _digest(missing[index]), "reply": reply.text}
+                    files.append_text(path, files.to_json(line) + "\n")
+                advance()
+    return replies
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _joint(replies: tuple[Reply, Reply]) -> Choice | None:
+    """Return the verdict of both orders, from the view of the first one; contradictory verdicts are a tie."""
+    one, swapped = (read_verdict(reply.text) for reply in replies)
+    if one is None or swapped is None:
+        return None
+    mirrored: dict[Choice, Choice] = {"A": "B", "B": "A", "C": "C"}
+    return one if one == mirrored[swapped] else "C"
+
+
+def _fault(reply: Reply) -> str:
+    """Return the reason why a reply has no verdict; an empty text if it has one."""
+    return reply.fault or (NO_VERDICT if read_verdict(reply.text) is None else "")
+
+
+def _missing_note(faults: Counter[str], count: int) -> list[str]:
+    """Describe how many pairs were not judged and why; an empty list if all were."""
+    missing = faults.total()
+    if not missing:
+        return []
+    reasons = [f"{number}: {reason}" for reason, number in faults.most_common(NUM_REASONS)]
+    more = len(faults) - len(reasons)
+    listed = "; ".join([*reasons, *([f"{more} further reasons"] if more > 0 else [])])
+    return [f"{missing} of {count} pairs were not judged, and are left out ({listed})"]
+
+
+def _line(name: str, metric: WinRate, pair: _Pair, replies: Sequence[Reply], votes: Votes) -> VerdictLine:
+    shown = ("answer", "opponent")
+    return VerdictLine(
+        metric=name,
+        split=pair.split,
+        system=pair.system,
+        id=pair.id,
+        judge=metric.judge.label,
+        against=metric.against,
+        question=metric.text(pair.question) if pair.question else "",
+        answer=pair.answer,
+        opponent=pair.opponent,
+        replies=[
+            VerdictReply(first, reply.text, read_verdict(reply.text), _fault(reply))
+            for first, reply in zip(shown, replies, strict=False)
+        ],
+        score=votes.score if votes.judged else None,
+    )
+
+
+def _copy_rows(source: str, name: str, results: Results) -> None:
+    """Give a length-controlled win rate the rows and the remarks of its win rate."""
+    for systems in results.values():
+        for system, one in systems.items():
+            if source in one.rows:
+                remarks = {**one.remarks, name: one.remarks.get(source, [])}
+                systems[system] = dataclasses.replace(one, rows={**one.rows, name: one.rows[source]}, remarks=remarks)
+
+
+def asks_judge(metrics: Mapping[str, Metric[Any]]) -> bool:
+    """Whether a judge is asked for one of the metrics."""
+    return any(isinstance(metric, WinRate) for metric in metrics.values())

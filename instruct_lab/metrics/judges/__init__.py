@@ -1,0 +1,12 @@
+"""Judges, which say which of two answers to a prompt is better: a model behind an HTTP server, or a local model.
+
+In: questions, each with a conversation and two answers. Out: replies, from which verdicts are read. What the verdicts
+say of the answers and of the judge itself is computed by `WinRate` and `LengthControlledWinRate`.
+"""
+
+from instruct_lab.metrics.judges.base import Judge, Reply
+from instruct_lab.metrics.judges.local import JudgeModel
+from instruct_lab.metrics.judges.question import Question, question_text, read_verdict
+from instruct_lab.metrics.judges.server import JudgeServer
+
+__all__ = ["Judge", "JudgeModel", "JudgeServer", "Question", "Reply", "question_text", "read_verdict"]

@@ -1,0 +1,179 @@
+"""What the verdicts on pairs of answers say of the judge: how it is influenced by the order and by the length.
+
+Every pair is asked in both orders. A judge that reads the answers names the same one in both; a judge that is
+influenced by the order contradicts itself, in favour of one position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+from instruct_lab.metrics.base import Statistics, is_empty
+from instruct_lab.metrics.judges.question import Choice
+
+SIGNIFICANT = 0.05
+"""A judge is called biased if its verdicts had a smaller probability without the bias."""
+POOR_AGREEMENT = 0.2
+"""A judge is called unreliable only if the agreement between the two orders is below this value, too."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Votes:
+    """The statistics of one pair of answers: an answer, and that of the opponent.
+
+    Args:
+        score: 1 if the answer wins, 0 if the opponent's wins, 0.5 for a tie; also 0 if the pair was not judged.
+        judged: 1 if the pair was judged, else 0.
+        asked: 1 if a judge was asked, which it is not about two equal answers.
+        own: number of orders in which the answer was preferred, 0 to 2.
+        other: number of orders in which the opponent's answer was preferred.
+        first: number of orders in which the answer that was shown first was preferred.
+        difference: number of characters of the answer, minus that of the opponent's.
+        empty: 1 if the answer is empty.
+    """
+
+    score: float
+    judged: float
+    asked: float
+    own: float
+    other: float
+    first: float
+    difference: float
+    empty: float
+
+    @classmethod
+    def of(cls, answer: str, opponent: str, choices: tuple[Choice, Choice] | None) -> Votes:
+        """Create the statistics of a pair.
+
+        Args:
+            answer: the answer.
+            opponent: the opponent's answer.
+            choices: the verdicts with the answer shown first, and with the answer shown second; `None` without both.
+        """
+        difference, empty = float(len(answer) - len(opponent)), is_empty(answer)
+        if answer == opponent:
+            return cls(0.5, 1, 0, 0, 0, 0, difference, empty)
+        if choices is None:
+            return cls(0, 0, 0, 0, 0, 0, difference, empty)
+        own = float((choices[0] == "A") + (choices[1] == "B"))
+        other = float((choices[0] == "B") + (choices[1] == "A"))
+        score = 1.0 if own == 2 else 0.0 if other == 2 else 0.5
+        return cls(score, 1, 1, own, other, float(choices.count("A")), difference, empty)
+
+    @property
+    def row(self) -> Statistics:
+        """The statistics as numbers, in the order of the fields."""
+        return list(map(float, dataclasses.astuple(self)))
+
+
+def judge_notes(rows: Sequence[Statistics]) -> Iterator[str]:
+    """Yield what the verdicts say of the judge: order, agreement with itself, length.
+
+    Args:
+        rows: the statistics of all pairs, see `Votes.row`.
+    """
+    asked = [vote for vote in (Votes(*row) for row in rows) if vote.asked]
+    if asked:
+        yield _position_note(asked)
+        yield from _agreement_note(asked)
+        yield from _length_note(asked)
+
+
+def _position_note(asked: Sequence[Votes]) -> str:
+    first = sum(vote.first == 2 for vote in asked)
+    second = sum(vote.own == vote.other == 1 and vote.first == 0 for vote in asked)
+    found = (
+        f"with the answers in the other order the judge contradicted itself in {first + second} of {len(asked)} pairs"
+    )
+    if not first + second:
+        return found
+    probability = binomial_p(first, first + second)
+    found += f", {first} times for the first answer and {second} times for the second (p = {probability:.2g})"
+    if probability >= SIGNIFICANT:
+        return found
+    position = "first" if first > second else "second"
+    return f"position bias: the judge prefers the {position} answer; {found}; these pairs count as ties"
+
+
+def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
+    """Yield a note if the verdicts in the two orders agree no more than verdicts at random with the same shares.
+
+    The agreement is Scott's pi (1955): the share of equal verdicts, less the share that is due to chance, over the
+    largest such difference.
+    """
+    agreeing = sum(2 in (vote.own, vote.other) or not vote.own + vote.other for vote in asked) / len(asked)
+    votes = [sum(vote.own for vote in asked), sum(vote.other for vote in asked)]
+    shares = [count / (2 * len(asked)) for count in (*votes, 2 * len(asked) - sum(votes))]
+    chance = sum(share**2 for share in shares)
+    if chance == 1:
+        if len(asked) > 1:
+            yield (
+                f"the judge named the same system in all {len(asked)} pairs"
+                if votes[0] + votes[1]
+                else (f"the judge called all {len(asked)} pairs ties")
+            )
+        return
+    kappa = (agreeing - chance) / (1 - chance)
+    error = math.sqrt(chance * (1 - chance) / len(asked))
+    if kappa < POOR_AGREEMENT and agreeing - chance < 1.645 * error:
+        yield (
+            f"unreliable: the verdicts in the two orders agree no more than random ones (agreement {kappa:.2f}, where "
+            "1 is perfect and 0 is chance)"
+        )
+
+
+def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
+    """Yield how often the longer answer won, and whether its length predicts the winner.
+
+    Among the pairs with a winner, those in which the answer is the longer one are compared with those in which the
+    opponent's is (Fisher's exact test), so that a system that wins because it is better is not taken for a bias.
+    """
+    decided = [vote for vote in asked if vote.score != 0.5 and vote.difference]
+    if not decided:
+        return
+    longer = [vote for vote in decided if vote.difference > 0]
+    shorter = [vote for vote in decided if vote.difference < 0]
+    won_longer, won_shorter = sum(vote.score for vote in longer), sum(vote.score for vote in shorter)
+    wins = int(won_longer + len(shorter) - won_shorter)
+    found = f"the longer answer won in {wins} of {len(decided)} pairs with a winner"
+    if not longer or not shorter:
+        whose = "the evaluated" if longer else "the opponent's"
+        yield f"{found}; {whose} answers are always the longer ones, so length and quality cannot be distinguished"
+        return
+    probability = fisher_p(int(won_longer), len(longer), int(won_shorter), len(shorter))
+    if probability >= SIGNIFICANT:
+        yield f"{found} (no influence of the length found, p = {probability:.2g})"
+        return
+    preferred = "longer" if won_longer / len(longer) > won_shorter / len(shorter) else "shorter"
+    yield (
+        f"length bias: the {preferred} answer wins, whichever system wrote it; {found} (p = {probability:.2g}); see "
+        "the length-controlled win rate"
+    )
+
+
+def binomial_p(successes: int, trials: int) -> float:
+    """Return the two-sided p-value of a number of successes if both outcomes are equally likely."""
+    least = min(successes, trials - successes)
+    tail = sum(math.comb(trials, count) for count in range(least + 1))
+    return min(1.0, 2 * tail / 2**trials)
+
+
+def fisher_p(first: int, first_count: int, second: int, second_count: int) -> float:
+    """Return the two-sided p-value of Fisher's exact test for the numbers of successes in two groups.
+
+    Args:
+        first: successes in the first group.
+        first_count: size of the first group.
+        second: successes in the second group.
+        second_count: size of the second group.
+    """
+    total = first + second
+    ways = [
+        math.comb(first_count, count) * math.comb(second_count, total - count)
+        if 0 <= total - count <= second_count
+        else 0
+        for count in range(first_count + 1)
+    ]
+    return sum(count for count in ways if count <= ways[first]) / sum(ways)

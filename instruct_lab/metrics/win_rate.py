@@ -1,0 +1,172 @@
+"""Metrics of how often a judge prefers an answer to that of an opponent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.files import user_path
+from instruct_lab.metrics.base import AnswerMetric, Statistics
+from instruct_lab.metrics.judges import Judge, Question, question_text
+from instruct_lab.metrics.judges.gold import check_gold
+from instruct_lab.metrics.judges.question import RUBRIC
+from instruct_lab.metrics.judges.votes import judge_notes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from instruct_lab.generation import Prediction
+
+BASE, REFERENCE = "base", "reference"
+PRIOR = 0.1
+"""Precision of the normal prior of both coefficients of `LengthControlledWinRate`, which keeps them finite."""
+
+
+class ComparisonMetric(AnswerMetric[Statistics], ABC):
+    """Compares an answer with that of another system, so its rows are computed once all systems have answered.
+
+    See `instruct_lab.evaluation.judging`. The row of an example is `instruct_lab.metrics.judges.votes.Votes.row`.
+    """
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
+        """Raise an error, because an answer and its references are not enough.
+
+        Raises:
+            InstructLabError: always.
+        """
+        raise InstructLabError(f"{type(self).__name__} needs the verdicts of a judge, not only an answer")
+
+    def signature_of(self, rows: list[Statistics]) -> str:
+        """Return the signature, with the number of pairs that are not judged and of empty answers."""
+        missing = sum(not row[1] for row in rows)
+        return self.signature() + self.empty_count(rows) + (f"|unjudged:{missing}" if missing else "")
+
+
+@component
+class WinRate(ComparisonMetric):
+    """Win rate: the percentage of answers that a judge prefers to those of an opponent; a tie counts as half.
+
+    The judge is asked about each pair of answers in both orders; if its verdicts contradict each other, the pair is a
+    tie. So a judge that prefers a position decides nothing. Notes beside the value report how often the judge
+    contradicted itself and in favour of which position, whether it agrees with itself no more than by chance, and
+    whether the longer answer won. Two equal answers are a tie, and the judge is not asked. A pair without two verdicts
+    (the judge does not answer, or answers something else) is left out and counted.
+
+    Every verdict is recorded in `verdicts.jsonl` with the question and the reply, and is kept in the cache, so that a
+    pair is asked once. With `against: base`, only the tuned model is measured; baselines are not judged. Source: Zheng
+    et al., 2023.
+    """
+
+    judge: Judge  # the judge
+    against: str = BASE  # the opponent: base (the untuned model), reference, or the id or folder of another run
+    rubric: str = RUBRIC  # the criteria of the judge
+    shows_reference: bool = False  # show the judge the first reference of the row as a correct answer
+    gold: str | None = None  # JSON Lines file of pairs with the right verdict, to measure the judge; see docs/judges.md
+
+    def __post_init__(self) -> None:
+        for field in ("against", "rubric"):
+            if not getattr(self, field).strip():
+                raise Refusal(field, "must not be empty")
+        if self.against == "latest":
+            raise Refusal("against", "names another run each time: type the id of a run, base or reference")
+        if self.shows_reference and self.against == REFERENCE:
+            raise Refusal("shows_reference", "has no use where the opponent is the reference itself", "false")
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a gold set that cannot be read."""
+        if self.gold is not None:
+            try:
+                check_gold(user_path(self.gold))
+            except InstructLabError as error:
+                yield Problem(key="gold", value=self.gold, reason=f"{error.what} ({error.where})")
+
+    def text(self, question: Question) -> str:
+        """Return the message to the judge."""
+        return question_text(question, self.rubric, self.judge.explains)
+
+    def key(self, cache_path: Path) -> str:
+        """Return the SHA-256 of what determines the judge's replies, for the cache of verdicts."""
+        return self.judge.key(cache_path)
+
+    def value(self, total: Statistics) -> float:
+        """Compute the percentage, 0 to 100; NaN if no pair is judged."""
+        return 100 * total[0] / total[1] if total[1] else math.nan
+
+    def signature(self) -> str:
+        """Describe the judge, the opponent, the criteria and the handling of the order."""
+        criteria = hashlib.sha256(json.dumps([self.rubric, self.shows_reference]).encode()).hexdigest()[:8]
+        return f"win_rate|judge:{self.judge.label}|against:{self.against}|rubric:{criteria}|orders:2|ties:half"
+
+    def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
+        """Report what the verdicts say of the judge."""
+        return list(judge_notes(rows))
+
+
+@component
+class LengthControlledWinRate(ComparisonMetric):
+    r"""Length-controlled win rate: the win rate that answers would have if they were as long as the opponent's.
+
+    A logistic regression explains the verdicts `y` (1, 0.5, 0) of a `WinRate` by the system and by the difference of
+    the lengths in characters: p(y) = logistic(a + b tanh(d / std(d))). The value is 100 logistic(a). This is the model
+    of AlpacaEval 2 (Dubois et al., 2024) without its term for the difficulty of an instruction, which needs many
+    systems. A weak normal prior keeps a and b finite where all verdicts are equal. For the interval, each pair
+    contributes its influence on a.
+    """
+
+    of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
+
+    def parts(self, rows: list[Statistics]) -> list[Statistics]:
+        """Return for each pair a plus its influence on a, whether it is judged, and its score; 0 without a verdict."""
+        import numpy as np
+
+        votes = np.asarray(rows, dtype=np.float64)
+        judged = votes[:, 1] == 1
+        found = [[0.0, 0.0, 0.0] for _ in rows]
+        if judged.any():
+            shares = _influences(votes[judged, 0], votes[judged, 6])
+            for index, share in zip(np.flatnonzero(judged).tolist(), shares.tolist(), strict=True):
+                found[index] = [share, 1.0, float(votes[index, 0])]
+        return found
+
+    def value(self, total: Statistics) -> float:
+        """Compute the percentage, 0 to 100; NaN if no pair is judged."""
+        return 100 / (1 + math.exp(-total[0] / total[1])) if total[1] else math.nan
+
+    def example_score(self, statistics: Statistics) -> float:
+        """Return the score of one pair, as in the win rate."""
+        return 100 * statistics[2] if statistics[1] else math.nan
+
+    def signature(self) -> str:
+        """Describe the model of the length; what is judged is described by the win rate."""
+        return f"length_controlled_win_rate|of:{self.of}|tanh(d/std):chars|prior:{PRIOR}"
+
+
+def _influences(scores: np.ndarray[Any, Any], differences: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Fit the logistic regression by Newton's method; return a plus the influence of each pair on a, `[pairs]`."""
+    import numpy as np
+
+    spread = differences.std()
+    lengths = np.tanh(differences / spread) if spread > 0 else np.zeros_like(differences)
+    design = np.stack([np.ones_like(lengths), lengths], axis=1)  # [pairs, 2]
+    coefficients = np.zeros(2)
+    for _ in range(100):
+        expected = 1 / (1 + np.exp(-design @ coefficients))
+        gradient = design.T @ (scores - expected) - PRIOR * coefficients
+        weights = expected * (1 - expected)
+        hessian = design.T @ (design * weights[:, None]) + PRIOR * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        coefficients = coefficients + step * min(1.0, 2 / max(1e-12, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-12:
+            break
+    expected = 1 / (1 + np.exp(-design @ coefficients))
+    single = design * (scores - expected)[:, None] - PRIOR * coefficients / len(scores)  # the sum is 0
+    influence = len(scores) * np.linalg.solve(hessian, single.T)[0]
+    result: np.ndarray[Any, Any] = coefficients[0] + influence - influence.mean()
+    return result

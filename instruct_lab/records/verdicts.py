@@ -1,0 +1,70 @@
+"""The verdicts of judges in a run record, one line of `verdicts.jsonl` for each pair of answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from instruct_lab import files
+from instruct_lab.records.schema import VERDICTS
+
+
+@dataclasses.dataclass(frozen=True)
+class VerdictReply:
+    """What a judge replied to one order of two answers.
+
+    Args:
+        first: the answer that was shown first: `answer` or `opponent`.
+        text: the text of the reply; empty if there is none.
+        verdict: `A` for the answer that was shown first, `B` for the second, `C` for a tie; `None` without a verdict.
+        fault: the reason why there is no verdict; empty if there is one.
+    """
+
+    first: str
+    text: str
+    verdict: str | None
+    fault: str
+
+
+@dataclasses.dataclass(frozen=True)
+class VerdictLine:
+    """A line of `verdicts.jsonl`: the verdicts on one answer and that of the opponent.
+
+    Args:
+        metric: name of the win rate in the config.
+        split: split of the example.
+        system: the system that gave the answer, `before` or `after`.
+        id: id of the example.
+        judge: name of the judge.
+        against: the opponent, as in the config.
+        question: the message to the judge, with the answer shown first; empty if the judge was not asked.
+        answer: the answer.
+        opponent: the opponent's answer; `None` if there is none.
+        replies: the replies to both orders; empty if the judge was not asked.
+        score: 1 if the answer wins, 0.5 for a tie, 0 if the opponent's wins; `None` if the pair was not judged.
+    """
+
+    metric: str
+    split: str
+    system: str
+    id: str
+    judge: str
+    against: str
+    question: str
+    answer: str
+    opponent: str | None
+    replies: list[VerdictReply]
+    score: float | None
+
+
+def write_verdicts(folder: Path, lines: Iterable[VerdictLine]) -> None:
+    """Write the verdicts of a run or of one of its evaluations; without a verdict, no file is written.
+
+    Args:
+        folder: folder of the record or of the evaluation.
+        lines: the verdicts.
+    """
+    written = [files.to_json(line) + "\n" for line in lines]
+    if written:
+        files.write_atomically(folder / VERDICTS, written)
