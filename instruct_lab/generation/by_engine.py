@@ -37,7 +37,8 @@ def decode_by_engine(
         prompts: token ids.
         settings: the settings of decoding.
         seeds: random seed for each prompt; used only for sampling.
-        batch_tokens: maximum number of tokens whose keys and values are in memory; `None`: estimated from the memory.
+        batch_tokens: maximum number of tokens whose keys and values are in memory at the same time; `None`: estimated
+            from the memory.
         journal: file that keeps the answers; prompts whose answers it holds are not decoded.
         report: the stage that counts the answers, for the progress report.
 

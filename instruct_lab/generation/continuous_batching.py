@@ -2,7 +2,8 @@
 
 The keys and values of all prompts lie in pages of one cache, and each forward pass computes the next tokens of all
 unfinished answers, without padding. The library runs the model in a thread of its own and may change the model's
-attention for as long as it runs; afterwards the model is as it was, so that training goes on with equal bits.
+attention while it runs. Afterwards, the model is restored exactly, so training continues with the same numbers to the
+last bit.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from instruct_lab.model.token_budget import decoded_tokens
 PAGE_TOKENS, CPU_PAGE_TOKENS = 256, 16
 """Number of tokens in a page of the cache; flash attention reads pages of multiples of 256 tokens."""
 MAX_ROWS, CPU_MAX_ROWS = 256, 64
-"""Number of answers that are decoded at the same time, at most."""
+"""Maximum number of answers that are decoded at the same time."""
 PASS_TOKENS, CPU_PASS_TOKENS = 8192, 256
-"""Number of tokens of a forward pass, at most; longer prompts are read in parts."""
+"""Maximum number of tokens of a forward pass; longer prompts are read in parts."""
 SECONDS = 1.0
 """Time to wait for an answer before the thread is checked."""
 
@@ -91,7 +92,7 @@ def _receive(manager: Any, indices: dict[str, int], keep: Callable[[int, Sequenc
 
     Args:
         manager: the library's manager, which is running.
-        indices: index of each prompt, by the name of its request.
+        indices: index of each prompt, keyed by the name of its request.
         keep: function that gets each answer.
     """
     while indices:

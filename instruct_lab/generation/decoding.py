@@ -240,7 +240,7 @@ def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]
 
 
 def before_stop(row: Sequence[int], stop_token_ids: Sequence[int]) -> list[int]:
-    """Return the tokens of an answer up to, and without, the first token that ends it."""
+    """Return the tokens of an answer before the first token that ends it."""
     stops = set(stop_token_ids)
     end = next((index for index, token in enumerate(row) if token in stops), len(row))
     return list(row[:end])

@@ -1,6 +1,6 @@
 """The programs that decode answers: the package's own decoding, and the engines of other libraries.
 
-An engine changes how fast answers are computed. It may also change their last bits, and with them a token, so that
+An engine changes how fast answers are computed. It may also change the last bits of logits, and thereby a token, so
 results of different engines are not paired; the signature of a value names the engine.
 """
 

@@ -41,7 +41,7 @@ def decode_with_vllm(
 
     Args:
         model: a decoder, with or without a LoRA adapter.
-        parts: token ids by index, in the parts in which they are decoded.
+        parts: groups of prompts that are decoded together, each with the token ids of its prompts, keyed by index.
         settings: the settings of decoding.
         seeds: random seed of each prompt, by index; used only for sampling.
         keep: function that gets the index of a prompt and the tokens of its answer, once its part has ended.
@@ -108,7 +108,7 @@ class _Engine:
 
 
 _kept: weakref.WeakKeyDictionary[Any, _Engine] = weakref.WeakKeyDictionary()
-"""The engines of frozen base models, by the base model."""
+"""The engines of frozen base models, keyed by the base model."""
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Files of a tuned model for an inference engine: the base model's weights, and a LoRA adapter by itself.
 
-Only LoRA adapters without further trained parts can be read by an engine that computes adapters itself. The weights of
-every other method that adds no modules are the whole model.
+Only LoRA adapters without further trained parts can be read by an engine that computes adapters itself. For every other
+method that adds no modules, an engine reads the weights of the whole model.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def adapter_rank(model: Any) -> int | None:
 
 
 def has_frozen_base(model: Any) -> bool:
-    """Whether every parameter outside the adapter is frozen, so that the base model stays as it is."""
+    """Whether every parameter outside the adapter is frozen, so that training does not change the base model."""
     return adapter_rank(model) is not None and not any(
         parameter.requires_grad and ADAPTER not in name for name, parameter in model.named_parameters()
     )

@@ -41,7 +41,7 @@ def _reason(engine: str, model: Model, tuning: Tuning) -> str | None:
 
 
 def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an engine that cannot run on the devices: a split model, or several devices for vllm."""
+    """Report an engine that does not support the devices: a model split over devices, or for vllm several devices."""
     engine = generation.engine
     if engine == NATIVE:
         return
