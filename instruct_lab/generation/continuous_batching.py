@@ -122,7 +122,7 @@ def _replaceable_attention(base: Any) -> Iterator[None]:
 def _cache_config(
     base: Any, prompts: Sequence[Sequence[int]], settings: Settings, batch_tokens: int | None
 ) -> ContinuousBatchingConfig:
-    """Return a cache that holds the longest prompts that are decoded at the same time, as far as memory allows."""
+    """Return the settings of a cache for the longest prompts that are decoded together, as far as memory allows."""
     is_cpu = base.device.type == "cpu"
     page = CPU_PAGE_TOKENS if is_cpu else PAGE_TOKENS
     max_rows = CPU_MAX_ROWS if is_cpu else MAX_ROWS

@@ -16,7 +16,7 @@ NATIVE: Engine = "native"
 
 
 def unsupported_setting(engine: Engine, do_sample: bool, num_beams: int, repetition_penalty: float) -> str | None:
-    """Return the name of the first setting of decoding that an engine cannot follow, or `None` if there is none."""
+    """Return the name of the first setting of decoding that an engine does not support; `None` if it supports all."""
     if engine == NATIVE:
         return None
     if num_beams > 1:

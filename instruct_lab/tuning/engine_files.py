@@ -18,7 +18,7 @@ BASE_LAYER, ADAPTER = ".base_layer.", ".lora_"
 
 
 def unreadable_by_engine(tuning: Tuning) -> str | None:
-    """Return the reason why an inference engine cannot read what a method trains, or `None` if it can."""
+    """Return the reason why an inference engine cannot read the parameters that a method trains; `None` if it can."""
     if not tuning.is_adapter:
         return None
     name = type(tuning).__name__
