@@ -25,16 +25,13 @@ from instruct_lab.config.yaml_text import read_yaml_text
 from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.experiment import rules
 from instruct_lab.files import user_path
-from instruct_lab.model.hardware import computes_bfloat16, no_gpu
+from instruct_lab.model.hardware import computes_bfloat16, cpu_instructions, no_gpu
 from instruct_lab.records.environment import DISTRIBUTION, hardware
 
 SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
 """The packages whose versions are printed; `--json` has all that are declared."""
 DEVELOPMENT = {"test", "docs"}
 """The extras that only developers of this package need."""
-INSTRUCTIONS = {"avx2": "avx2", "avx512": "avx512f", "bf16": "avx512_bf16", "amx": "amx_bf16"}
-"""Instruction sets that make training on a CPU faster, with their names in Linux."""
-ARM_INSTRUCTIONS = {"neon": "asimd", "sve": "sve", "bf16": "bf16"}
 VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
 SETTINGS = ("HF_HUB_OFFLINE", "HF_HOME", "WANDB_MODE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "INSTRUCT_LAB_CACHE")
 """Environment variables that change what a run does and hold no secret."""
@@ -59,7 +56,7 @@ def diagnose() -> dict[str, Any]:
         "packages": {one.name: _version(one.name) for one in required},
         "problems": [text for one in required if (text := _fault(one))],
         "extras": {name: [one.name for one in of if _fault(one)] for name, of in extras.items()},
-        "hardware": {**hardware(), "cpu_instructions": _instructions(), "no_gpu": no_gpu()},
+        "hardware": {**hardware(), "cpu_instructions": cpu_instructions(), "no_gpu": no_gpu()},
         "precision": "bf16-mixed" if computes_bfloat16() else "32-true",
         "caches": _caches(),
         "keys": _keys(),
@@ -117,17 +114,6 @@ def _cpu_capability() -> str | None:
 
         return torch.backends.cpu.get_cpu_capability()
     return None
-
-
-def _instructions() -> list[str]:
-    """Return the instruction sets of the CPU that speed up training; empty where the system does not list them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = set(line[1].split()) if line else set()
-    return [name for name, flag in {**ARM_INSTRUCTIONS, **INSTRUCTIONS}.items() if flag in flags]
 
 
 def _caches() -> dict[str, dict[str, Any]]:

@@ -37,8 +37,8 @@ class TrainingModule(Protocol):
     def log_step(self) -> None:
         """Log the optimizer step that just ended, if one did."""
 
-    def save_weights(self, path: Path) -> None:
-        """Write the trained weights to a new folder."""
+    def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
+        """Return a function that writes the trained weights to a new folder; every rank must call this."""
 
     def direction(self, name: str) -> Literal["min", "max"]:
         """Return `min` if smaller logged values of this name are better, otherwise `max`."""

@@ -119,7 +119,7 @@ class CheckpointWriter(pl.Callback):
             InstructLabError: the monitored value is not logged.
         """
         monitor = self._monitor
-        if monitor is None or trainer.sanity_checking or not trainer.is_global_zero:
+        if monitor is None or trainer.sanity_checking:
             return
         logged = trainer.callback_metrics.get(monitor)
         if logged is None:
@@ -130,6 +130,8 @@ class CheckpointWriter(pl.Callback):
         value = float(logged)
         if math.isfinite(value) and (self._best is None or self._sign * value < self._sign * self._best):
             self._best = value
-            step = trainer.global_step
+            step, is_writer = trainer.global_step, trainer.is_global_zero
             with stage("writing the best weights"):
-                keep_weights(self._module.save_weights, self._folder, "best", step=step, monitor=monitor, value=value)
+                save = self._module.weights_writer(is_writer)
+                if is_writer:
+                    keep_weights(save, self._folder, "best", step=step, monitor=monitor, value=value)

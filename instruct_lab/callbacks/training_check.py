@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model.digest import tensor_digests
+from instruct_lab.model.shares import share_of_rank
 from instruct_lab.terminal import write_line
 
 Value = TypeVar("Value")
@@ -29,7 +30,8 @@ class TrainingCheck(pl.Callback):
     A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps on one of
     the ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
     parameter at the start of training with one at the end. The hashes at the end must also be the same on all ranks,
-    which hold copies of one model.
+    which hold copies of one model. If each rank holds a share of the model, a parameter is reported if its shares on
+    all ranks have no gradient or no change.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
@@ -45,6 +47,7 @@ class TrainingCheck(pl.Callback):
         self._num_trained = 0
         self._steps = 0
         self._digests: dict[str, bytes] = {}
+        self._is_sharded = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep a hash of every parameter."""
@@ -52,13 +55,15 @@ class TrainingCheck(pl.Callback):
         self._waiting = {name: one for name, one in named.items() if one.requires_grad and one.numel()}
         self._num_trained = len(self._waiting)
         self._digests = _digests(pl_module)
+        self._is_sharded = any(hasattr(one, "to_local") for one in named.values())
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
         """During the first steps, check which of the parameters without a gradient so far have one now."""
         self._steps += 1
         if self._steps > CHECKED_STEPS:
             return
-        with_gradient = {name: one.grad for name, one in self._waiting.items() if one.grad is not None}
+        shares = {name: share_of_rank(one.grad) for name, one in self._waiting.items() if one.grad is not None}
+        with_gradient = {name: share for name, share in shares.items() if share.numel()}  # a rank's share can be empty
         if with_gradient:
             norms = torch._foreach_norm([*with_gradient.values()], float("inf"))
             found = [norm != 0 for norm in torch.stack(norms).tolist()]  # NaN too: see `optimizer.nonfinite`
@@ -79,18 +84,18 @@ class TrainingCheck(pl.Callback):
         named, now = dict(pl_module.named_parameters()), _digests(pl_module)
         equal = {name: now[name] == before for name, before in self._digests.items() if name in now}
         still = [name for name, same in equal.items() if same and named[name].requires_grad and named[name].numel()]
-        if still := [name for name in _on_any_rank(still) if name not in self._missing]:
+        if still := [name for name in self._reported(still) if name not in self._missing]:
             of = f"{len(still):,} of {self._num_trained:,} trained parameters did not change in {self._steps:,} steps"
             reason = f"an update may be smaller than {named[still[0]].dtype} can express"
             self._warn(f"{of}: {_names(still)}; {reason}")
         if moved := _on_any_rank([n for n, same in equal.items() if not same and not named[n].requires_grad]):
             self._warn(f"{len(moved):,} frozen parameters changed during training: {_names(moved)}")
-        first, *others = _gathered(now)
+        first, *others = [now] if self._is_sharded else _gathered(now)
         if different := [name for name in first if any(other[name] != first[name] for other in others)]:
             self._warn(f"{len(different):,} parameters differ between the ranks after training: {_names(different)}")
 
     def _report_missing(self) -> None:
-        missing = self._missing = _on_any_rank(list(self._waiting))
+        missing = self._missing = self._reported(list(self._waiting))
         if not missing:
             return
         of = f"{len(missing):,} of {self._num_trained:,} trained parameters"
@@ -101,6 +106,14 @@ class TrainingCheck(pl.Callback):
             )
         self._warn(text)
 
+    def _reported(self, names: list[str]) -> list[str]:
+        """Return the parameters of which something holds on one of the ranks or, if they are sharded, on all ranks."""
+        on_any = _on_any_rank(names)
+        if not self._is_sharded:
+            return on_any
+        lists = _gathered(names)
+        return [name for name in on_any if all(name in of_rank for of_rank in lists)]
+
     def _warn(self, text: str) -> None:
         self._report(text)
         if not dist.is_initialized() or dist.get_rank() == 0:
@@ -108,8 +121,8 @@ class TrainingCheck(pl.Callback):
 
 
 def _digests(module: pl.LightningModule) -> dict[str, bytes]:
-    """Hash every parameter, by name."""
-    named = dict(module.named_parameters())
+    """Hash every parameter, or this rank's share of it, by name."""
+    named = {name: share_of_rank(parameter.detach()) for name, parameter in module.named_parameters()}
     return dict(zip(named, tensor_digests(named.values()), strict=True))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from instruct_lab.errors import InstructLabError, wrap_errors
 
@@ -15,6 +18,9 @@ PREVIOUS_STATE = "previous.ckpt"
 DAMAGED_STATE = "damaged.ckpt"
 METRICS_SIZE = "metrics_size"
 """Entry of a training state: the size of `metrics.jsonl`, in bytes, when the state was written."""
+SHARES = "shares"
+"""Entry of a training state of a sharded model: the folder of the shares, the sizes of its files, and the keys of the
+tensors that are stored there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,45 @@ def keep_state(partial: Path, folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.replace(folder / LAST_STATE, folder / PREVIOUS_STATE)
     os.replace(partial, folder / LAST_STATE)
+    _remove_unnamed_shares(folder)
+
+
+def _remove_unnamed_shares(folder: Path) -> None:
+    """Remove the folders of shares that belong neither to `last.ckpt` nor to `previous.ckpt`."""
+    found = list(folder.glob(f"{SHARES}-*"))
+    if not found:
+        return
+    named = set()
+    for name in (LAST_STATE, PREVIOUS_STATE):
+        with contextlib.suppress(FileNotFoundError):
+            named.add(_content(folder / name).get(SHARES, {}).get("folder"))
+    for path in found:
+        if path.name not in named:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
+    """Return the folder of a state's shares.
+
+    Args:
+        parent: folder of the state.
+        shares: the entry `SHARES` of the state.
+
+    Raises:
+        InstructLabError: a file of the folder is missing or incomplete.
+    """
+    folder = parent / Path(shares["folder"]).name
+    for name, size in shares["files"].items():
+        file = folder / Path(name).name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            raise InstructLabError(
+                f"A file of the training state {'is missing' if found is None else f'has {found:,} bytes'}, expected "
+                f"{size:,} bytes",
+                where=str(file),
+                do="copy the whole folder of checkpoints, or remove this state to resume from the one before it",
+            )
+    return folder
 
 
 def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
@@ -78,11 +123,18 @@ def read_state(path: Path) -> TrainingState:
     Raises:
         InstructLabError: the file is damaged or cannot be read.
     """
-    import torch
-
     with wrap_errors(what=f"The training state {path.name} is damaged or cannot be read", where=str(path)):
         with zipfile.ZipFile(path) as archive:  # the format of `torch.save`, with a CRC-32 for each tensor
             if wrong := archive.testzip():
                 raise ValueError(f"the checksum of {wrong} does not match")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = _content(path)
+        if SHARES in content:
+            share_folder(path.parent, content[SHARES])
         return TrainingState(path, int(content["global_step"]), int(content[METRICS_SIZE]))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    import torch
+
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
@@ -47,7 +48,7 @@ def resume(parsed: argparse.Namespace) -> Outcome:
     """Continue a run or a sweep that was interrupted, or make a run longer."""
     from instruct_lab.sweep.record import sweep_to_resume
 
-    limits = _limits(parsed.overrides)
+    limits, devices = _changes(parsed.overrides)
     sweep = sweep_to_resume(Path(parsed.runs), parsed.run)
     if sweep is not None:
         if limits:
@@ -62,27 +63,40 @@ def resume(parsed: argparse.Namespace) -> Outcome:
     with stage(IMPORTING):
         from instruct_lab.training.run import resume
 
-    resume(experiment, config, record, limits=limits, force=parsed.force)
+    resume(experiment, config, record, limits=limits, force=parsed.force, devices=devices)
     return Outcome(lambda: run_to_json(record))
 
 
-def _limits(overrides: list[str]) -> dict[str, int]:
-    """Parse the overrides that make a run longer.
+LIMITS = ("max_epochs", "max_steps")
+DEVICES = ("accelerator", "devices", "num_nodes", "strategy")
+"""The trainer's arguments that choose where a run is computed, and do not change what it computes."""
+
+
+def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
+    """Parse the overrides that make a run longer, and those that choose other devices.
 
     Raises:
-        InstructLabError: an override sets anything other than a limit, or its value is not a positive whole number.
+        InstructLabError: an override sets anything else, or the value of a limit is not a positive whole number.
     """
-    limits = {}
+    limits: dict[str, int] = {}
+    devices: dict[str, Any] = {}
     for text in overrides:
-        found = re.fullmatch(r"\+{0,2}trainer\.(max_epochs|max_steps)=([1-9]\d*)", text)
-        if found is None:
+        found = re.fullmatch(r"\+{0,2}trainer\.(\w+)=([\w,]+)", text)
+        name, value = found.groups() if found is not None else ("", "")
+        is_positive = re.fullmatch(r"[1-9]\d*", value) is not None
+        if name in LIMITS and is_positive:
+            limits[name] = int(value)
+        elif name in DEVICES:
+            devices[name] = int(value) if is_positive else value
+        else:
             raise InstructLabError(
-                f"{text!r} cannot be changed in a run that has started: only its length can be raised",
+                f"{text!r} cannot be changed in a run that has started: only its length can be raised, and its devices "
+                "can be others",
                 where="the overrides of `resume`",
-                do="set trainer.max_epochs=N or trainer.max_steps=N, or start a new run with `instruct-lab train`",
+                do="set trainer.max_epochs=N, trainer.max_steps=N or trainer.devices=N, or start a new run with "
+                "`instruct-lab train`",
             )
-        limits[found[1]] = int(found[2])
-    return limits
+    return limits, devices
 
 
 @json_results
@@ -164,8 +178,8 @@ def add_commands(add: AddCommand) -> None:
     arguments.add_run(
         resume_parser, forced="go on although settings, inputs or code have changed, and record the changes"
     )
-    longer = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer"
-    resume_parser.add_argument("overrides", nargs="*", metavar="LIMIT", help=longer)
+    changed = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer; trainer.devices=N: use other devices"
+    resume_parser.add_argument("overrides", nargs="*", metavar="CHANGE", help=changed)
     repeat = "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)"
     examples = ("instruct-lab reproduce latest", "instruct-lab reproduce latest --json")
     reproduce_parser = add("reproduce", reproduce, repeat, *examples, json=True, code=True)

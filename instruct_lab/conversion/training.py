@@ -320,7 +320,7 @@ THEMES: Mapping[str, Rule] = {
         "only memory and speed depend on it"
     ),
     "ddp_* local_rank deepspeed fsdp fsdp_* parallelism_config accelerator_config": Different(
-        "devices are those of trainer.devices, with trainer=ddp for several; weights are not divided among them"
+        "devices are those of trainer.devices, with trainer=ddp for several; trainer=fsdp divides weights among them"
     ),
     "hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision push_to_hub_model_id "
     "push_to_hub_organization push_to_hub_token": Different(NEXT_PUSH),

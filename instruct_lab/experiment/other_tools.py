@@ -96,7 +96,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "model": {"local": "local_folder", "hf": "local_folder", "gguf": "local_gguf", "smollm2": "smollm2_135m"},
     "template": {"default": "chat", "empty": "plain", "jinja": "chat", "tokenizer_default": "chat"},
     "generation": {"sample": "sampling", "beam_search": "beam", "nucleus": "sampling"},
-    "trainer": {"cuda": "gpu", "ddp_spawn": "ddp", "auto": "default"},
+    "trainer": {"cuda": "gpu", "ddp_spawn": "ddp", "default": "auto"},
     "tracker": {"false": "none", "mlflow_tracking": "mlflow", "comet": "none"},
     "pruner": {"asha": "successive_halving", "sha": "successive_halving"},
     "hydra/sweeper": {"optuna": "tpe", "bayes": "tpe", "cma": "cmaes", "basic": "grid"},

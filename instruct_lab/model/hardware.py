@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.metadata
 import os
+import re
 from pathlib import Path
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
@@ -15,6 +16,10 @@ NVIDIA_LIBRARIES = ("libnvidia-ml.so.1", "nvml.dll")
 """NVIDIA's management library, which is part of the driver, on Linux and Windows."""
 BFLOAT16_CAPABILITY = 8
 """First major compute capability of NVIDIA GPUs with bfloat16 arithmetic (Ampere)."""
+
+INSTRUCTIONS = {"avx2": "avx2", "avx512": "avx512f", "bf16": "avx512_bf16", "amx": "amx_bf16"}
+"""Instruction sets that make training on a CPU faster, with their names in Linux."""
+ARM_INSTRUCTIONS = {"neon": "asimd", "sve": "sve", "bf16": "bf16"}
 
 
 def has_gpu() -> bool:
@@ -44,6 +49,23 @@ def computes_bfloat16() -> bool:
         return True  # all AMD GPUs that torch supports
     capabilities = nvidia_capabilities()
     return bool(capabilities) and min(capabilities) >= BFLOAT16_CAPABILITY
+
+
+def cpu_instructions() -> list[str]:
+    """Return the instruction sets of the CPU that speed up training; empty if the system does not list them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = set(line[1].split()) if line else set()
+    return [name for name, flag in {**ARM_INSTRUCTIONS, **INSTRUCTIONS}.items() if flag in flags]
+
+
+def emulates_bfloat16() -> bool:
+    """Whether the CPU is known to have no bfloat16 arithmetic, which then takes eight times as long as float32."""
+    instructions = cpu_instructions()
+    return bool(instructions) and not {"bf16", "amx"} & set(instructions)
 
 
 @functools.cache

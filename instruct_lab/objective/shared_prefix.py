@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from instruct_lab.model.family import family_of, without_adapters
 from instruct_lab.model.packed_attention import NAME as PACKED_ATTENTION
+from instruct_lab.model.shares import is_sharded
 from instruct_lab.objective.projection import selected_logits
 from instruct_lab.tuning.cache_names import cache_name
 
@@ -113,6 +114,8 @@ def _obstacles(model: Any, base: Any, width: int) -> Iterator[str]:
     if family_of(base) != "decoder":
         yield "the model is not a causal decoder"
         return
+    if is_sharded(model):
+        yield "the ranks would compute different numbers of levels of a sharded model"
     if base.get_output_embeddings() is None:
         yield "the model is not a language model"
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):

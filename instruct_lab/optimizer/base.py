@@ -39,6 +39,9 @@ class Optimizer(Component, ABC):
     averages_weights: ClassVar[bool] = False
     """Whether evaluation and checkpoints use an average of the weights, which the optimizer maintains."""
 
+    is_elementwise: ClassVar[bool] = False
+    """True if the update of a number depends only on its own gradient and states, so that parameters can be sharded."""
+
     lr: Annotated[float, Field(gt=0)] | None = (
         None  # peak learning rate; null: the tuning method's default, scaled for the optimizer and the objective
     )

@@ -26,6 +26,8 @@ class AdamW(Optimizer):
     w = w - lr·wd·w - lr·(m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
     """
 
+    is_elementwise: ClassVar[bool] = True
+
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
     )  # decay rates of the running means of the gradient and of its square, each in [0, 1)
@@ -96,6 +98,8 @@ class Lion(Optimizer):
 
     With g the gradient: w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
     """
+
+    is_elementwise: ClassVar[bool] = True
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.99]

@@ -10,8 +10,10 @@ from typing import Any
 
 from instruct_lab.callbacks import WeightAverage
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.sharding import FSDP
 from instruct_lab.model.weights.library_calls import own_seed
 from instruct_lab.planning.device import Device
+from instruct_lab.planning.sharded_memory import sharded_peak
 from instruct_lab.planning.skeleton import build_skeleton
 from instruct_lab.planning.step import StepCost, StepSimulator, seconds
 from instruct_lab.planning.workload import Workload
@@ -125,7 +127,8 @@ def _estimate(
     skeleton = build_skeleton(experiment, cache_path, tokenizer)
     total, trained = skeleton.count_parameters()
     averages = sum(isinstance(callback, WeightAverage) for callback in experiment.callbacks.values())
-    simulator = StepSimulator(experiment, skeleton, precision, averages + (devices > 1))
+    is_sharded = devices > 1 and experiment.trainer.arguments.get("strategy") == FSDP
+    simulator = StepSimulator(experiment, skeleton, precision, averages + (devices > 1 and not is_sharded))
     if experiment.tuning.trains:
         usual = simulator.train(workload.usual, workload.micro_batches)
         steps = {"training": [simulator.train(batch, workload.micro_batches) for batch in workload.largest]}
@@ -134,6 +137,12 @@ def _estimate(
         steps = {"evaluation": [simulator.evaluate(batch) for batch in workload.largest]}
     if workload.validation is not None:
         steps["validation"] = [simulator.evaluate(workload.validation)]
+    if is_sharded and experiment.tuning.trains:
+        model = skeleton.loaded.model
+        steps = {
+            name: [sharded_peak(step, model, devices, is_training=name == "training") for step in of]
+            for name, of in steps.items()
+        }
     peaks = {name: max(of, key=lambda step: step.peak_bytes) for name, of in steps.items()}
     peak_at = max(peaks, key=lambda name: peaks[name].peak_bytes)
     positions = _positions(workload.usual)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from instruct_lab.launch import is_first_process
 from instruct_lab.progress.line import LiveLine
 from instruct_lab.progress.stages import Stage, describe
 
@@ -150,7 +151,7 @@ def reporting(*, is_announced: bool = False) -> Iterator[None]:
         is_announced: whether the first stage is reported at once, even if it takes little time.
     """
     global _current
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not is_first_process():
         yield
         return
     before, streams = _current, (sys.stdout, sys.stderr)

@@ -124,6 +124,9 @@ class Manifest:
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
         reduced_batches: the steps at which memory was exhausted, and the smaller sizes of batches from then on.
+        device: type of the devices that train, `cpu`, `cuda` or `mps`; empty before training.
+        num_devices: number of devices over which each step's examples are divided; `None` before training, and in
+            records of earlier versions.
         plan: predicted and measured memory and time, in bytes and seconds; empty for a run of less than a minute.
         evaluated_step: optimizer step of the weights that were evaluated after training.
         trackers: id of the run in each tracker that chooses its own ids.
@@ -155,6 +158,8 @@ class Manifest:
     parameters: dict[str, int] = dataclasses.field(default_factory=dict)
     num_steps: int | None = None
     steps_per_epoch: int | None = None
+    device: str = ""
+    num_devices: int | None = None
     continuations: list[Continuation] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     skipped_steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)

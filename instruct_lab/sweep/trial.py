@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import ConfigError
+from instruct_lab.launch import is_first_process
 from instruct_lab.progress import reporting
 from instruct_lab.records import RunRecord
 from instruct_lab.records.folder import has_manifest, is_locked
@@ -94,7 +95,7 @@ def _existing_record(task: Task) -> RunRecord | None:
     path = task.record_path
     if not has_manifest(path):
         return None
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_first_process():
         deadline = time.monotonic() + LOCK_SECONDS
         while is_locked(path) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.callbacks import Pruned
 from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line, started
+from instruct_lab.experiment.rules.sharding import FSDP
 
 if TYPE_CHECKING:
     from instruct_lab.experiment import Experiment
@@ -182,6 +183,8 @@ def memory_errors(experiment: Experiment) -> Iterator[None]:
         size, smaller = experiment.batching.batch_size, "set"
         if not experiment.objective.has_independent_examples:  # its batches are not divided when memory is exhausted
             smaller = f"lower batching.batch_size (now {size}) and raise trainer.accumulate_grad_batches as much, set"
+        elif experiment.trainer.arguments.get("strategy") == FSDP:  # a rank cannot repeat its part of a step
+            smaller = f"lower batching.micro_batch (now {experiment.batching.micro_batch}), set"
         exhausted = InstructLabError(
             f"The memory of the {'GPU' if 'CUDA' in str(error) else 'machine'} is exhausted ({one_line(error)})",
             where=f"model {type(experiment.model).__name__}, tuning {type(experiment.tuning).__name__}",

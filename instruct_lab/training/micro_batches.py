@@ -119,20 +119,48 @@ class StepGradients:
         return None
 
 
-class ZeroOfParameters(torch.autograd.Function):
-    """A zero that depends on parameters and adds nothing to their gradients.
+class LockstepGradients:
+    """Adds up the gradients of one optimizer step if all ranks must run the same passes, as sharded models require.
 
-    In a multi-device run, the gradients are added up while DDP expects none. The backward pass of this zero, which
-    reaches every trained parameter, then lets DDP average them over the ranks, once a step on all ranks.
+    Exhausted memory is an error, since a single rank cannot repeat its part of the step.
+
+    Args:
+        compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
+        discard: function that clears the gradients and the sums of the step.
+        repeat: function that runs the passes of a micro-batch once more and adds nothing.
+        largest: the largest size of a micro-batch; `None`: whole batches.
     """
 
-    @staticmethod
-    def forward(context: Any, *parameters: Tensor) -> Tensor:
-        """Return a scalar zero."""
-        context.save_for_backward(*parameters)
-        return parameters[0].new_zeros(())
+    num_reductions = 0
 
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Any:
-        """Return a zero gradient for each parameter, without memory for its elements."""
-        return tuple(one.new_zeros(()).expand_as(one) for one in context.saved_tensors)
+    def __init__(
+        self,
+        compute: Callable[[Batch], Tensor],
+        discard: Callable[[], None],
+        repeat: Callable[[Batch], None],
+        largest: int | None,
+    ) -> None:
+        self._compute, self._discard, self._repeat, self._largest = compute, discard, repeat, largest
+        self._is_started = False
+
+    def add(self, batch: Batch) -> Tensor:
+        """Add the gradients of a batch, and return its summed loss, without a graph; every rank must call this."""
+        if not self._is_started:
+            self._discard()
+            self._is_started = True
+        size = min(self._largest or batch.num_examples, batch.num_examples)
+        parts = list(batch.parts(size))
+        losses = [self._compute(part) for part in parts]
+        if self._largest is not None:  # without a limit, every rank has one part
+            most = torch.tensor(len(parts), device=batch.input_ids.device)
+            dist.all_reduce(most, dist.ReduceOp.MAX)
+            for _ in range(int(most) - len(parts)):
+                self._repeat(parts[-1])
+        return torch.stack(losses).sum()
+
+    def end(self) -> None:
+        """End the step, so that the next batch starts another one."""
+        self._is_started = False
+
+    def agree_on_size(self) -> None:
+        """Do nothing, since the size does not change."""

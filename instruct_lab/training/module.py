@@ -25,6 +25,7 @@ micro-batches, padding and the number of devices do not change what is trained.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -42,13 +43,17 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.monitoring import monitored_direction
 from instruct_lab.model import LoadedModel
+from instruct_lab.model.shares import is_sharded, whole
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.costs import ComputedPositions
 from instruct_lab.training.fitting_size import FittingSize
-from instruct_lab.training.micro_batches import StepGradients, ZeroOfParameters
+from instruct_lab.training.micro_batches import LockstepGradients, StepGradients
 from instruct_lab.training.nonfinite import NonFiniteSteps
+from instruct_lab.training.sharded_states import with_shares
+from instruct_lab.training.sharding import ShardedStrategy, fill, gathered, shard, without_weights
 from instruct_lab.training.sums import Sums
+from instruct_lab.training.zero_gradients import ZeroGradients
 
 AnswerMetrics = Callable[[], dict[str, float]]
 """Function that evaluates answers to a few validation examples and returns values, keyed by metric name."""
@@ -93,7 +98,7 @@ class TuningModule(pl.LightningModule):
         self._nonfinite = NonFiniteSteps(experiment.optimizer.nonfinite, recorder.record)
         self._limits = current_limits()
         micro_batch = experiment.batching.micro_batch
-        self._step = StepGradients(
+        self._step: StepGradients | LockstepGradients = StepGradients(
             self._add_gradients,
             self._discard_gradients,
             self._limits,
@@ -102,12 +107,23 @@ class TuningModule(pl.LightningModule):
             is_divisible=experiment.objective.has_independent_examples,
         )
         self._gradient_norm = torch.tensor(0.0)
+        self._zeros = ZeroGradients()
         self.positions = ComputedPositions()
         self.num_target_tokens = 0  # target tokens trained on since the start of the run, on all devices
         self._step_started = time.perf_counter()
         self.tokens_per_second = 0.0
         self.train_loss = math.nan
         self._train_values: dict[str, float] = {}
+
+    def configure_model(self) -> None:
+        """Shard the model with `trainer.strategy=fsdp`; it is called once all processes have started."""
+        if not isinstance(self.trainer.strategy, ShardedStrategy) or is_sharded(self.model):
+            return
+        self._template = without_weights(self.loaded)
+        shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
+        micro_batch = self._experiment.batching.micro_batch
+        largest = None if micro_batch == "auto" else micro_batch
+        self._step = LockstepGradients(self._add_gradients, self._discard_gradients, self._repeat_passes, largest)
 
     def configure_optimizers(self) -> Any:
         """Create the optimizer for the trained parameters, and a schedule that advances at every optimizer step."""
@@ -135,9 +151,9 @@ class TuningModule(pl.LightningModule):
         """Add the gradients of a batch, and return its summed loss, a scalar in nats."""
         self._limits.step = self.trainer.global_step + 1
         loss = self._step.add(batch)
-        if self.trainer.world_size == 1:
+        if self.trainer.world_size == 1 or is_sharded(self.model) or not self.step_ended:
             return loss
-        return loss + ZeroOfParameters.apply(*(one for one in self.parameters() if one.requires_grad))
+        return loss + self._zeros.zero(self.parameters())
 
     def _add_gradients(self, batch: Batch) -> Tensor:
         """Add the gradients, sums and counts of a micro-batch to those of the step."""
@@ -151,6 +167,12 @@ class TuningModule(pl.LightningModule):
         self._nonfinite.add(batch.ids, loss.sums)
         self._window_tokens += int((batch.chosen.labels != IGNORED).sum())
         return summed.detach()
+
+    def _repeat_passes(self, batch: Batch) -> None:
+        """Run the passes of a micro-batch and add nothing to gradients and sums."""
+        loss = self._loss(self.trainer.precision_plugin.convert_input(batch))
+        with torch.autocast(self.device.type, enabled=False):
+            self.trainer.strategy.backward(loss.sums.sum() * 0.0, None)
 
     def _discard_gradients(self) -> None:
         self.zero_grad()
@@ -180,8 +202,11 @@ class TuningModule(pl.LightningModule):
             InstructLabError: the loss or the gradient is not finite, and `optimizer.nonfinite` is `stop`.
         """
         totals = self._summed_over_devices(self._window.table)[0]
-        of_step = torch.tensor([float(self._window_tokens), float(self._step.num_reductions)])
-        num_tokens, num_reductions = map(int, self._summed_over_devices(of_step).tolist())
+        of_step = torch.tensor(
+            [float(self._window_tokens), float(self._step.num_reductions), *self._zeros.has_gradient]
+        )
+        num_tokens, num_reductions, *num_users = map(int, self._summed_over_devices(of_step).tolist())
+        self._zeros.remove_unused(num_users)
         if num_reductions and self.trainer.world_size > 1:
             self._step.agree_on_size()
         self._step.end()
@@ -189,7 +214,7 @@ class TuningModule(pl.LightningModule):
         scale = self.trainer.world_size / (count or 1.0)
         gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
         torch._foreach_mul_(gradients, scale)
-        self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        self._gradient_norm = whole(torch.nn.utils.get_total_norm(gradients))
         scales_loss = self.trainer.precision == "16-mixed"  # its scaler skips steps with infinite gradients itself
         norm = 0.0 if scales_loss else float(self._gradient_norm)
         is_finite = math.isfinite(loss_sum) and math.isfinite(norm)
@@ -244,7 +269,7 @@ class TuningModule(pl.LightningModule):
             indices,
             compute,
             size=lambda part: width * len(part),
-            is_divisible=self._experiment.objective.has_independent_examples,
+            is_divisible=self._experiment.objective.has_independent_examples and not is_sharded(self.model),
         )
         for loss, sources in losses:
             self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
@@ -258,7 +283,8 @@ class TuningModule(pl.LightningModule):
             for source, sums in zip(self._sources, by_source, strict=True):
                 values |= self._validation.means(f"val/{source}", sums, is_likelihood)
         if self._answer_metrics is not None:
-            values |= {f"val/{name}": value for name, value in self._answer_metrics().items()}
+            with gathered(self.model):
+                values |= {f"val/{name}": value for name, value in self._answer_metrics().items()}
         for name, value in values.items():  # callbacks such as early stopping read these
             self.log(name, torch.tensor(value, dtype=torch.float64), logger=False, sync_dist=False)
         self._recorder.log(values, step=self.trainer.global_step, epoch=self.trainer.current_epoch)
@@ -272,9 +298,14 @@ class TuningModule(pl.LightningModule):
 
     # ---- checkpoints
 
-    def save_weights(self, path: Path) -> None:
-        """Write the trained weights to a new folder."""
-        self._experiment.tuning.save(self.loaded, path)
+    def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
+        """Return a function that writes the trained weights to a new folder; every rank must call this.
+
+        Args:
+            is_writer: whether this rank will write the weights.
+        """
+        loaded = fill(self._template, self.model, is_writer) if is_sharded(self.model) else self.loaded
+        return functools.partial(self._experiment.tuning.save, loaded)
 
     def direction(self, name: str) -> Literal["min", "max"]:
         """Return `min` if smaller logged values of this name are better, otherwise `max`."""
@@ -293,6 +324,7 @@ class TuningModule(pl.LightningModule):
         Raises:
             InstructLabError: a trained parameter is missing.
         """
+        checkpoint.update(with_shares(checkpoint, Path(str(self.trainer.ckpt_path)).parent))
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         missing = trained - set(checkpoint["state_dict"])
         if missing:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.model.shares import whole
 from instruct_lab.records import RunRecord
 
 MAX_SKIPPED = 10
@@ -127,9 +128,9 @@ class NonFiniteSteps:
 
 def _first_not_finite(trained: list[tuple[str, torch.nn.Parameter]]) -> tuple[str | None, bool]:
     for name, parameter in trained:
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(whole(parameter.detach())).all()):
             return name, True
     for name, parameter in trained:
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+        if parameter.grad is not None and not bool(torch.isfinite(whole(parameter.grad)).all()):
             return name, False
     return None, False

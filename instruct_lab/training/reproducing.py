@@ -6,13 +6,14 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.launch import is_first_process
 from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, input_changes, machine_changes, setting_changes
 from instruct_lab.records.reproduction import compare_with_recorded
 from instruct_lab.records.schema import REPRODUCTION
 from instruct_lab.terminal import write_line
 from instruct_lab.training.resuming import inputs_of
-from instruct_lab.training.run import RunContext, is_first_process, train
+from instruct_lab.training.run import RunContext, train
 
 
 def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord, force: bool) -> RunRecord:
@@ -43,7 +44,12 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
         for change in changes:
             write_line(f"different: {change}", error=True)
     manifest = record.manifest
-    facts = {"derived": manifest.derived, "reduced_batches": manifest.reduced_batches}
+    facts = {
+        "derived": manifest.derived,
+        "reduced_batches": manifest.reduced_batches,
+        "device": manifest.device,
+        "num_devices": manifest.num_devices,
+    }
     context = RunContext(facts=facts)
     reproduced = train(experiment, config, manifest.choices, record.overrides, context)
     if is_first_process():

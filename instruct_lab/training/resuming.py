@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from instruct_lab import files
@@ -28,7 +29,12 @@ LIMITS = ("max_epochs", "max_steps")
 
 
 def continue_record(
-    experiment: Experiment, config: dict[str, Any], record: RunRecord, limits: Mapping[str, int], force: bool
+    experiment: Experiment,
+    config: dict[str, Any],
+    record: RunRecord,
+    limits: Mapping[str, int],
+    force: bool,
+    devices: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Experiment, dict[str, Any], list[str]]:
     """Check that a run can continue, and record what has changed since it last ran.
 
@@ -38,6 +44,7 @@ def continue_record(
         record: the record of the run.
         limits: new values of `LIMITS`; empty: the run keeps its length.
         force: whether to continue even if something has changed that affects the results.
+        devices: new values of the trainer's arguments that choose the devices.
 
     Returns:
         The experiment and the config with the new limits, and what differs, for the console.
@@ -59,13 +66,17 @@ def continue_record(
             where=f"run {record.id}",
             do="undo the changes, start a new run, or add --force to go on and record them",
         )
-    note = ""
+    note, elsewhere = "", machine_changes(record)
+    if devices:
+        before, now = record.config["trainer"], {**record.config["trainer"], **devices}
+        elsewhere += [Change("machine", f"trainer.{name}", before.get(name), now[name]) for name in devices]
+        built = to_omegaconf({**copy.deepcopy(record.config), "trainer": now})
+        experiment, config = check_config(built, record.path.parent.parent), to_plain_config(built)
     if limits:
-        experiment, config, note = _extend(experiment, record, limits, force)
+        experiment, config, note = _extend(config, record, limits, force)
         before, now = record.config["trainer"], config["trainer"]
         names = [name for name in LIMITS if before.get(name) != now.get(name)]
         changes += [Change("limit", f"trainer.{name}", before.get(name), now.get(name)) for name in names]
-    elsewhere = machine_changes(record)
     if not changes and not elsewhere:
         return experiment, config, []
     state, _ = newest_state(record.checkpoints_path)
@@ -106,10 +117,10 @@ def _names(overrides: Sequence[str]) -> list[str]:
 
 
 def _extend(
-    experiment: Experiment, record: RunRecord, limits: Mapping[str, int], force: bool
+    config: dict[str, Any], record: RunRecord, limits: Mapping[str, int], force: bool
 ) -> tuple[Experiment, dict[str, Any], str]:
     """Build the experiment with new limits; return it, its config, and a note on the effect on the learning rate."""
-    manifest, config = record.manifest, copy.deepcopy(record.config)
+    manifest, config = record.manifest, copy.deepcopy(config)
     typed = " ".join(f"trainer.{name}={value}" for name, value in limits.items())
     if manifest.sweep is not None:
         raise InstructLabError(

@@ -21,7 +21,9 @@ from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.recorded import build_recorded
 from instruct_lab.files import user_path
+from instruct_lab.launch import external_launch, is_first_process
 from instruct_lab.progress import ensure_reporting
 from instruct_lab.records import ReadOnlyRecord, RunRecord
 from instruct_lab.records.entries import known_entries
@@ -32,13 +34,16 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import StopRequest, memory_errors, raise_on_signals, record_ending
 from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
+from instruct_lab.training.processes import divide_steps, join_processes, stop_other_ranks, value_of_first_process
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.resuming import continue_record
 from instruct_lab.training.stages import Run, fit, measure_after, measure_before, prepare
-from instruct_lab.training.trainer import build_trainer, start_other_ranks, stop_other_ranks
+from instruct_lab.training.trainer import build_trainer
 from instruct_lab.training.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
     from instruct_lab.training.shared import SharedModels
 
 
@@ -98,6 +103,7 @@ def resume(
     context: RunContext = RunContext(),
     limits: Mapping[str, int] | None = None,
     force: bool = False,
+    devices: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Continue a run from its last training state, with the same steps as in a run that was never stopped.
 
@@ -108,14 +114,30 @@ def resume(
         context: how the run relates to its sweep.
         limits: new values of `trainer.max_epochs` and `trainer.max_steps`, which make the run longer.
         force: whether to continue even if something has changed that affects the results.
+        devices: new values of the trainer's arguments that choose the devices.
 
     Raises:
         InstructLabError: the run is finished, or something has changed since it started; see `continue_record`.
     """
-    if is_first_process():
-        experiment, config, notes = continue_record(experiment, config, record, limits or {}, force)
+
+    def change() -> Path:
+        changed.append(continue_record(experiment, config, record, limits or {}, force, devices or {}))
+        return record.path
+
+    changed: list[tuple[Experiment, dict[str, Any], list[str]]] = []
+    if external_launch() is not None:
+        placed = dataclasses.replace(experiment.trainer, arguments={**experiment.trainer.arguments, **(devices or {})})
+        value_of_first_process(
+            change, lambda: build_trainer(dataclasses.replace(experiment, trainer=placed), record.path)
+        )
+    elif is_first_process():
+        change()
+    if changed:
+        experiment, config, notes = changed[0]
         for note in notes:
             write_line(note, error=True)
+    elif external_launch() is not None:
+        experiment, config = build_recorded(RunRecord.open(record.path))
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     own = record if is_first_process() else ReadOnlyRecord.open(record.path)
     quiet_libraries()
@@ -125,25 +147,32 @@ def resume(
     return record
 
 
-def is_first_process() -> bool:
-    """Whether this process starts the others of a multi-device run, and writes its record."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def _new_record(
     experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str], context: RunContext
 ) -> RunRecord:
+    def create() -> RunRecord:
+        name = context.name or run_name(experiment.name, choices)
+        runs_path = user_path(experiment.runs_path)
+        return RunRecord.create(runs_path, name, config, overrides, run_id=context.run_id, **context.facts)
+
+    if external_launch() is not None:
+        created: list[RunRecord] = []
+
+        def create_here() -> Path:
+            created.append(create())
+            return created[0].path
+
+        path = value_of_first_process(create_here, lambda: build_trainer(experiment, user_path(experiment.runs_path)))
+        return created[0] if created else ReadOnlyRecord.open(path)
     if not is_first_process():
         if RUN_PATH_VARIABLE not in os.environ:
             raise InstructLabError(
                 "LOCAL_RANK is set, but no first process has created a run record",
                 where="the environment",
-                do="start one process with trainer.devices=N: it starts the others itself",
+                do="start one process with trainer.devices=N, which starts the others itself, or use torchrun or srun",
             )
         return ReadOnlyRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
-    name = context.name or run_name(experiment.name, choices)
-    runs_path = user_path(experiment.runs_path)
-    record = RunRecord.create(runs_path, name, config, overrides, run_id=context.run_id, **context.facts)
+    record = create()
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     return record
 
@@ -177,14 +206,35 @@ def _run(
         if record.is_writer:
             _start_trackers(experiment, config, choices, recorder, console)
         trainer = build_trainer(experiment, record.path)
+        experiment = _divided(experiment, record, trainer, console)
         workspace = Workspace(experiment, trainer.strategy.root_device, context.shared)
         run = Run(experiment, recorder, console, trainer, workspace, context.on_validation, is_resumed, request)
         run, prepared = prepare(run)
         after.push(lambda error, *_: stop_other_ranks(trainer) if error else None)  # runs after the record is written
-        start_other_ranks(trainer)
+        join_processes(trainer)
         before = measure_before(run, prepared)
         trained = fit(run, prepared)
         measure_after(run, prepared, before, trained)
+
+
+def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, console: Console) -> Experiment:
+    """Divide each step's examples over the present devices, and record the devices and print what differs."""
+    manifest, now, kind = record.manifest, trainer.world_size, trainer.strategy.root_device.type
+    divided = divide_steps(experiment, manifest.num_devices, now)
+    differences = []
+    if manifest.device not in ("", kind):
+        differences.append(f"the run trains on {kind} instead of {manifest.device}, which can change the last digits")
+    if divided is not experiment:
+        size = divided.batching.batch_size
+        differences.append(
+            f"the run trains on {now} devices instead of {manifest.num_devices}, with batches of {size} on each: its "
+            "steps stay the same"
+        )
+    for text in differences:
+        console.print(text, soft_wrap=True)
+        record.log(text)
+    record.write_manifest(num_devices=manifest.num_devices or now, device=kind)
+    return divided
 
 
 def _report_permissions(experiment: Experiment, record: RunRecord, console: Console) -> None:

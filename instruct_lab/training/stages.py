@@ -252,7 +252,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
         trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)
     record_measured(run, costs)
     current_limits().step = trainer.global_step
-    _keep_last_weights(run, module.save_weights, step=trainer.global_step)
+    _keep_last_weights(run, module.weights_writer(is_first_rank()), step=trainer.global_step)
     return Trained(trainer.global_step, module.num_target_tokens, costs)
 
 

@@ -1,13 +1,11 @@
-"""Build Lightning's trainer, set its callbacks, and start and stop its processes."""
+"""Build Lightning's trainer, and set its callbacks."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from instruct_lab.callbacks import Callback
@@ -22,10 +20,13 @@ from instruct_lab.config import ExternalClass
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.monitoring import mode_argument
+from instruct_lab.experiment.rules.sharding import FSDP
 from instruct_lab.experiment.rules.trainer import FLOAT16, fixed_arguments
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule
+from instruct_lab.training.processes import check_processes, sizes_of_launch
+from instruct_lab.training.sharding import ShardedStrategy
 from instruct_lab.training.stopping import StopAtStep
 
 
@@ -36,10 +37,13 @@ def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
         InstructLabError: the trainer cannot run on this machine.
     """
     arguments: dict[str, Any] = dict(fixed_arguments(), default_root_dir=str(run_path), callbacks=[])
+    if experiment.trainer.arguments.get("strategy") == FSDP:
+        arguments["strategy"] = ShardedStrategy()  # Lightning's own strategy of this name is the earlier FSDP
     refusals = (MisconfigurationException, ValueError, RuntimeError, ImportError, TypeError)
     with wrap_errors(
         *refusals, what="The trainer cannot run here", where="trainer", do="choose another trainer option"
     ):
+        arguments |= sizes_of_launch(experiment.trainer.arguments)
         trainer: pl.Trainer = experiment.trainer.build(**arguments)
     if str(experiment.trainer.arguments.get("precision")) in FLOAT16 and trainer.precision not in FLOAT16:
         raise InstructLabError(
@@ -47,47 +51,8 @@ def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
             where="trainer.precision",
             do="choose bf16-mixed or 32-true",
         )
-    _check_processes(trainer)
+    check_processes(trainer)
     return trainer
-
-
-def _check_processes(trainer: pl.Trainer) -> None:
-    """Refuse a trainer whose processes cannot be started, or could not hand their results back.
-
-    Each process of a run executes the program from its beginning, which a notebook or an interactive session is not.
-    """
-    launcher = trainer.strategy.launcher
-    is_program = hasattr(sys.modules["__main__"], "__file__")
-    if isinstance(launcher, _MultiProcessingLauncher):
-        found = f"The strategy {type(trainer.strategy).__name__} trains in processes whose results would be lost"
-    elif isinstance(launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1 and not is_program:
-        found = f"{trainer.num_devices} devices need as many processes, which an interactive session cannot start"
-    else:
-        return
-    raise InstructLabError(
-        found,
-        where="trainer.strategy and trainer.devices",
-        do="set trainer.devices=1, or train with strategy ddp from the command line or from a script",
-    )
-
-
-def start_other_ranks(trainer: pl.Trainer) -> None:
-    """Start the other processes of a multi-device run, so that they share the evaluation before training.
-
-    Lightning would start these processes later, in `trainer.fit`. Each process executes the same command from its
-    beginning and joins the process group here.
-    """
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
-
-
-def stop_other_ranks(trainer: pl.Trainer) -> None:
-    """Kill the other processes of a failed run, which may be waiting for this process."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        for process in launcher.procs:
-            process.kill()
 
 
 def set_callbacks(

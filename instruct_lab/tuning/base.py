@@ -40,6 +40,9 @@ class Tuning(Component, ABC):
     trains_new_tokens: ClassVar[bool] = False
     """True if the embeddings of new tokens are trained and saved."""
 
+    sharding_obstacle: ClassVar[str | None] = None
+    """The reason why a model with this method cannot be sharded over devices; `None` if it can."""
+
     needs_biases: ClassVar[bool] = False
     """True if only biases are trained; models without biases are refused."""
 

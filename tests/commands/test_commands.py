@@ -56,7 +56,7 @@ def test_show_names_the_origin_of_each_value(lab, capsys):
     assert origins["tuning.r"] == "override"
     assert origins["tuning.alpha"] == "tuning/lora.yaml"
     assert origins["trainer.accelerator"] == "trainer/cpu.yaml"
-    assert origins["trainer.gradient_clip_val"] == "trainer/default.yaml"
+    assert origins["trainer.gradient_clip_val"] == "trainer/auto.yaml"
     assert origins["trainer.max_steps"] == "debug/fast.yaml"
     assert origins["data.train.mine.path"] == "data/mine.yaml"
     assert origins["seed"] == "train.yaml"

@@ -114,6 +114,31 @@ def masks_are_drawn_by_position_in_the_micro_batch(patch):
 
 
 @bug
+def the_norm_of_a_sharded_gradient_is_that_of_one_share(patch):
+    """Each rank computes the norm of its own shares of the gradient."""
+    from instruct_lab.model.shares import share_of_rank
+    from instruct_lab.training import module
+
+    patch.setattr(module, "whole", share_of_rank)
+
+
+@bug
+def a_continued_run_keeps_the_batches_of_each_device(patch):
+    """A run that goes on with fewer devices takes fewer examples in each step."""
+    from instruct_lab.training import run
+
+    patch.setattr(run, "divide_steps", lambda experiment, recorded, now: experiment)
+
+
+@bug
+def the_ranks_decay_parameters_that_nothing_uses(patch):
+    """A parameter keeps the gradient of zeros that DDP gives it."""
+    from instruct_lab.training.zero_gradients import ZeroGradients
+
+    patch.setattr(ZeroGradients, "remove_unused", lambda self, num_ranks: self.has_gradient.clear())
+
+
+@bug
 def every_rank_trains_on_the_same_examples(patch):
     """Every rank takes the first rank's share of a batch, so its examples count twice."""
     from instruct_lab.batching import BatchLoader

@@ -9,7 +9,7 @@ import dataclasses
 
 import planted
 import pytest
-from trajectory import AfterAnother, NewProcess, SecondTrial, TwoRanks, Variant, WithWorkers, distance
+from trajectory import AfterAnother, Continued, NewProcess, SecondTrial, TwoRanks, Variant, WithWorkers, distance
 
 from instruct_lab.batching import encoded
 from instruct_lab.data import mapping
@@ -76,6 +76,15 @@ def split_with_small_memory(batch_size, accumulate, *more):
     return (*small, f"trainer.accumulate_grad_batches={accumulate}", *more)
 
 
+ONE = ("trainer.devices=1", "trainer.strategy=auto")
+TWO = ("trainer.devices=2", "trainer.strategy=fsdp")
+
+
+def continued(batch_size, before, after):
+    overrides = (f"batching.batch_size={batch_size}", "trainer.max_steps=4", *before)
+    return Continued(overrides, then=("trainer.max_steps=9", *after))
+
+
 STEP_BUGS = ("mean_of_means", "only_the_last_micro_batch_is_counted", "an_incomplete_step_is_divided_as_a_complete_one")
 RANK_BUGS = ("every_rank_trains_on_the_same_examples", "a_rank_counts_only_its_own_tokens")
 CLASSES = {
@@ -102,6 +111,39 @@ CLASSES = {
     ),
     "processes": Class(
         (split(8, 1), TwoRanks(split(4, 1).overrides), TwoRanks(split(2, 2).overrides)), RANK_BUGS, ROUNDING
+    ),
+    "sharded processes": Class(
+        (
+            split(6, 1),
+            TwoRanks(split(3, 1, "batching.micro_batch=2").overrides, "fsdp"),
+            TwoRanks(split(1, 3, "batching=packed").overrides, "fsdp"),
+        ),
+        ("the_norm_of_a_sharded_gradient_is_that_of_one_share",),
+        ROUNDING,
+        (*DECODER, "tuning=full", "evaluation.during_examples=3", "model.gradient_checkpointing=true"),
+    ),
+    "a parameter that nothing uses": Class(
+        (split(8, 1), TwoRanks(split(4, 1).overrides, "fsdp"), TwoRanks(split(2, 2).overrides)),
+        ("the_ranks_decay_parameters_that_nothing_uses",),
+        ROUNDING,
+        (
+            *(*DECODER, "tuning=full", "tuning._target_=support.unused_parameter.FullWithUnusedParameter"),
+            *("optimizer.weight_decay=0.5", "optimizer.lr=1e-2"),
+        ),
+    ),
+    "other devices after a pause": Class(
+        (
+            Variant(("batching.batch_size=8", "trainer.max_steps=9")),
+            continued(8, ONE, TWO),
+            continued(4, TWO, ("trainer.devices=1", "trainer.strategy=fsdp")),
+            continued(4, TWO, ONE),
+        ),
+        ("a_continued_run_keeps_the_batches_of_each_device",),
+        ROUNDING,
+        (
+            *(*DECODER, "trainer.max_epochs=-1", "callbacks.checkpoint.every_steps=1", "tuning=full"),
+            *("lr_scheduler=constant", "lr_scheduler.warmup_ratio=0.0"),
+        ),
     ),
     "padding": Class(
         (Variant(), Variant(("batching.pad_to_multiple_of=8",)), Variant(("batching.pad_to_multiple_of=64",))),

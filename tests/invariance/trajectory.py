@@ -219,12 +219,31 @@ class SecondTrial(Variant):
         run_here(folder, ["train", "-m", *overrides, f"sweep.points={points}"], bug)
 
 
+@dataclasses.dataclass(frozen=True)
 class TwoRanks(Variant):
     """A run on two ranks that speak through gloo."""
 
+    strategy: str = "ddp"
+
     def run(self, folder: Path, overrides: list[str], bug: str | None) -> None:
-        devices = ["trainer.strategy=ddp", "trainer.devices=2"]
+        devices = [f"trainer.strategy={self.strategy}", "trainer.devices=2"]
         run_on_two_ranks(folder, ["train", *overrides, *devices], bug)
+
+
+@dataclasses.dataclass(frozen=True)
+class Continued(Variant):
+    """A run that stops after a few steps on some devices and goes on with others.
+
+    Args:
+        then: overrides of the `resume` command, which make the run longer and choose the devices.
+    """
+
+    then: tuple[str, ...] = ()
+
+    def run(self, folder: Path, overrides: list[str], bug: str | None) -> None:
+        for command in (["train", *overrides], ["resume", "latest", *self.then]):
+            is_shared = "trainer.devices=2" in command
+            (run_on_two_ranks if is_shared else run_here)(folder, command, bug)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,6 +96,16 @@ def test_more_devices_share_the_steps_and_cost_the_exchange(lab, capsys):
 
 
 @pytest.mark.slow
+def test_a_sharded_model_keeps_a_share_of_the_optimizer_on_each_device(lab, capsys):
+    full = [*TINY, "tuning=full", "batching.batch_size=2", "--device", "h100-80gb"]
+    one = plan(capsys, *full)["memory"]
+    four = plan(capsys, *full, "trainer=fsdp", "--devices", "4")["memory"]
+    assert four["optimizer"] == one["optimizer"] // 4
+    assert four["gradients"] < one["gradients"]
+    assert four["buffers"] <= one["buffers"], "no copy for the exchange of gradients, unlike ddp"
+
+
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_gets_changes_that_make_it_fit(lab, capsys, tmp_path):
     config = [*TINY, "batching.batch_size=8", "evaluation.batch_tokens=64"]
     full = plan(capsys, *config, "--device", "t4")

@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instruct_lab.errors import Problem
-from instruct_lab.experiment.rules import combinations, comparisons, declarations, engines, monitoring, trainer
+from instruct_lab.experiment.rules import (
+    combinations,
+    comparisons,
+    declarations,
+    engines,
+    monitoring,
+    sharding,
+    trainer,
+)
 from instruct_lab.experiment.rules.apply import Rule, apply
 
 COMBINATION_RULES: tuple[Rule, ...] = (
@@ -29,6 +37,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     engines.check_engine,
     engines.check_engine_devices,
     comparisons.check_opponents,
+    sharding.check_sharded_choices,
     declarations.check_supervision,
     declarations.check_new_tokens,
     declarations.check_biases_exist,
@@ -46,9 +55,11 @@ SETTING_RULES: tuple[Rule, ...] = (
     trainer.check_owned_arguments,
     trainer.check_counts,
     trainer.check_devices,
-    trainer.check_strategy,
+    sharding.check_split,
+    sharding.check_sharded_trainer,
     trainer.check_bound,
     trainer.check_float16,
+    trainer.check_bfloat16,
     trainer.check_loggers,
     monitoring.check_monitors,
     monitoring.check_modes,

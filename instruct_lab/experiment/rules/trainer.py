@@ -11,14 +11,16 @@ from instruct_lab.config import ExternalClass
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
+from instruct_lab.model.hardware import emulates_bfloat16, has_gpu
 from instruct_lab.tracker.lightning import missing_package
 
 TRAINER = "pytorch_lightning.Trainer"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 FLOAT16 = ("16", "16-mixed")
 """Lightning's precision names for computing in float16 with float32 weights."""
-SPLIT = re.compile(r"(fsdp|deepspeed)(_\w+)?|.*\.(FSDP|DeepSpeed|ModelParallel)Strategy")
-"""Names and classes of Lightning's strategies that split a model over devices."""
+
+BFLOAT16 = ("bf16", "bf16-mixed", "bf16-true")
+"""Lightning's precision names for computing in bfloat16."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +99,6 @@ def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
         yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion="auto")
 
 
-def check_strategy(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report a strategy that splits the model, whose weights would be saved and evaluated incompletely."""
-    strategy = trainer.arguments.get("strategy")
-    name = strategy.target if isinstance(strategy, ExternalClass) else str(strategy)
-    if SPLIT.fullmatch(name):
-        reason = "a model that is split over devices is not supported: each device needs the memory for the whole model"
-        yield Problem(key="trainer.strategy", value=name, reason=reason, suggestion="ddp")
-
-
 def check_bound(trainer: ExternalClass) -> Iterator[Problem]:
     """Report a run without a limit on epochs or steps."""
     epochs, steps = trainer.arguments.get("max_epochs"), trainer.arguments.get("max_steps", -1)
@@ -120,6 +113,15 @@ def check_float16(trainer: ExternalClass) -> Iterator[Problem]:
         precision = trainer.arguments["precision"]
         reason = "float16 needs a GPU, and trainer.accelerator is cpu: Lightning would silently use bfloat16"
         yield Problem(key="trainer.precision", value=precision, reason=reason, suggestion="bf16-mixed")
+
+
+def check_bfloat16(trainer: ExternalClass) -> Iterator[Problem]:
+    """Warn of bfloat16 on a CPU that has no instructions for it."""
+    precision, accelerator = str(trainer.arguments.get("precision")), trainer.arguments.get("accelerator", "auto")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_gpu())
+    if precision in BFLOAT16 and on_cpu and emulates_bfloat16():
+        reason = "this CPU has no bfloat16 arithmetic, and takes about eight times as long as with float32"
+        yield Problem(key="trainer.precision", value=precision, reason=reason, suggestion="32-true", kind="warning")
 
 
 def _uses_float16(trainer: ExternalClass) -> bool:

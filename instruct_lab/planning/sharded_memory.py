@@ -1,0 +1,35 @@
+"""Memory of a model that is sharded over devices, computed from the memory of the same steps on one device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instruct_lab.model.shares import groups_of
+from instruct_lab.planning.step import StepCost
+
+
+def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool) -> StepCost:
+    """Return the cost of a step with the memory that it takes on each of several devices.
+
+    In training, each device keeps its share of weights, gradients and optimizer states, and the gathered weights of the
+    largest two groups (one is computed while the next arrives) with the gradients of one. In validation, the whole
+    model is gathered for the generation of answers.
+
+    Args:
+        step: the step on one device.
+        model: the model that is sharded, with its tuning method applied.
+        devices: number of devices.
+        is_training: whether the step trains; otherwise, it is a validation.
+    """
+    whole = sum(_bytes(parameter) for parameter in model.parameters())
+    groups = sorted((sum(map(_bytes, group)) for group in groups_of(model)), reverse=True)
+    trained = [sum(_bytes(one) for one in group if one.requires_grad) for group in groups_of(model)]
+    peak = dict(step.peak)
+    peak["weights"] += whole // devices - whole + (sum(groups[:2]) if is_training else whole)
+    peak["gradients"] = peak["gradients"] // devices + (max(trained) if is_training else 0)
+    peak["optimizer"] //= devices
+    return StepCost(peak, step.operations, step.update)
+
+
+def _bytes(tensor: Any) -> int:
+    return int(tensor.numel() * tensor.element_size())

@@ -1,0 +1,145 @@
+"""Start or join the processes of a multi-device run, and divide a step's examples over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch.distributed as dist
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.strategies import ParallelStrategy
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.evaluation.ranks import first_rank_value
+from instruct_lab.experiment import Experiment
+from instruct_lab.launch import external_launch, is_first_process
+
+AUTO = ("auto", -1, "-1", None)
+"""Values of `trainer.devices` and `trainer.num_nodes` that are chosen by the run."""
+
+
+def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's arguments that follow from how its processes were started.
+
+    Args:
+        arguments: the trainer's arguments in the config.
+
+    Raises:
+        InstructLabError: several nodes are needed, and nothing has started processes on them.
+    """
+    launch, nodes = external_launch(), arguments.get("num_nodes", 1)
+    if launch is None:
+        if nodes != 1:
+            raise InstructLabError(
+                f"trainer.num_nodes is {nodes}, and only this process was started",
+                where="trainer.num_nodes",
+                do="start the command with torchrun or srun, which start the processes on all nodes (see docs/gpus.md)",
+            )
+        return {}
+    found: dict[str, Any] = {}
+    if arguments.get("devices", "auto") in AUTO:
+        found["devices"] = launch.num_per_node
+    if "num_nodes" not in arguments or nodes in AUTO:
+        found["num_nodes"] = launch.num_nodes
+    if launch.program == "srun" and not arguments.get("plugins"):
+        found["plugins"] = [SLURMEnvironment(auto_requeue=False)]  # its handler would replace those of a run
+    return found
+
+
+def check_processes(trainer: pl.Trainer) -> None:
+    """Refuse a trainer whose processes cannot be started, or could not hand their results back.
+
+    Each process of a run executes the program from its beginning, which a notebook or an interactive session is not.
+    """
+    launcher = trainer.strategy.launcher
+    is_program = hasattr(sys.modules["__main__"], "__file__")
+    launch = external_launch()
+    do = "set trainer.devices=1, or train with strategy ddp from the command line or from a script"
+    if launch is not None and trainer.world_size != launch.num_processes:
+        found = f"{launch.program} has started {launch.num_processes} processes, and the run has {trainer.world_size}"
+        do = "leave trainer.devices and trainer.num_nodes out, and choose trainer=ddp or trainer=fsdp"
+    elif isinstance(launcher, _MultiProcessingLauncher):
+        found = f"The strategy {type(trainer.strategy).__name__} trains in processes whose results would be lost"
+    elif isinstance(launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1 and not is_program:
+        found = f"{trainer.num_devices} devices need as many processes, which an interactive session cannot start"
+    else:
+        return
+    raise InstructLabError(found, where="trainer.strategy and trainer.devices", do=do)
+
+
+def join_processes(trainer: pl.Trainer) -> None:
+    """Start the other processes of a multi-device run, or join those that another program has started.
+
+    Lightning would do this later, in `trainer.fit`; the evaluation before training is shared, too. Each process that
+    this process starts executes the same command from its beginning, and joins the process group here.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy.launcher, _SubprocessScriptLauncher):
+        strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
+    elif isinstance(strategy, ParallelStrategy):
+        strategy.setup_environment()
+
+
+def stop_other_ranks(trainer: pl.Trainer) -> None:
+    """Kill the processes that this process of a failed run has started, which may be waiting for it."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        for process in launcher.procs:
+            process.kill()
+
+
+def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.Trainer]) -> Path:
+    """Compute a path in the first process and return it in all processes that another program has started.
+
+    Args:
+        compute: function that the first process calls.
+        build: function that creates the trainer, with which the processes join each other.
+
+    Raises:
+        InstructLabError: the first process has raised it.
+    """
+    if not dist.is_initialized():
+        join_processes(build())
+    value: Any = None
+    if is_first_process():
+        try:
+            value = compute()
+        except InstructLabError as error:
+            value = error
+    value = first_rank_value(value)
+    if isinstance(value, InstructLabError):
+        raise value
+    path: Path = value
+    return path
+
+
+def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Experiment:
+    """Keep the examples of an optimizer step on another number of devices than the one with which the run started.
+
+    Args:
+        experiment: the run's configuration.
+        recorded: the number of devices with which the run started; `None`: it starts now.
+        now: the present number of devices.
+
+    Raises:
+        InstructLabError: the examples cannot be divided evenly.
+    """
+    size = experiment.batching.batch_size
+    if recorded in (None, now):
+        return experiment
+    assert recorded is not None
+    together = size * recorded
+    if together % now:
+        raise InstructLabError(
+            f"A step of the run takes {together} examples at a time, which cannot be divided evenly over {now} devices",
+            where="trainer.devices",
+            do=f"choose a number of devices that divides {together}",
+        )
+    return dataclasses.replace(
+        experiment, batching=dataclasses.replace(experiment.batching, batch_size=together // now)
+    )

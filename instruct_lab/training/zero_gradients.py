@@ -1,0 +1,59 @@
+"""Zero gradients, with which DDP averages the gradients of a step that the module has already added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ZeroGradients:
+    """Lets DDP average the gradients of a step over the ranks, and removes the gradients that only DDP has added.
+
+    DDP gives a gradient of zeros to a parameter that no rank has used, and an optimizer would then decay it. On one
+    device, such a parameter has no gradient, and the optimizer leaves it unchanged.
+    """
+
+    def __init__(self) -> None:
+        self._parameters: list[torch.nn.Parameter] = []
+        self.has_gradient: list[float] = []
+        """1 for each trained parameter that this rank has used in the step, else 0; empty on a single device."""
+
+    def zero(self, parameters: Iterable[torch.nn.Parameter]) -> Tensor:
+        """Return a scalar zero, whose backward pass reaches every trained parameter."""
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.has_gradient = [float(parameter.grad is not None) for parameter in self._parameters]
+        zero: Tensor = ZeroOfParameters.apply(*self._parameters)
+        return zero
+
+    def remove_unused(self, num_ranks: Sequence[float]) -> None:
+        """Remove the gradients of parameters that no rank has used.
+
+        Args:
+            num_ranks: the sum of `has_gradient` over all ranks.
+        """
+        for parameter, count in zip(self._parameters, num_ranks, strict=True):
+            if not count:
+                parameter.grad = None
+        self._parameters, self.has_gradient = [], []
+
+
+class ZeroOfParameters(torch.autograd.Function):
+    """A zero that depends on parameters and adds nothing to their gradients.
+
+    In a multi-device run, the gradients are added up while DDP expects none. The backward pass of this zero, which
+    reaches every trained parameter, then lets DDP average them over the ranks, once a step on all ranks.
+    """
+
+    @staticmethod
+    def forward(context: Any, *parameters: Tensor) -> Tensor:
+        """Return a scalar zero."""
+        context.save_for_backward(*parameters)
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        """Return a zero gradient for each parameter, without memory for its elements."""
+        return tuple(one.new_zeros(()).expand_as(one) for one in context.saved_tensors)
