@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from instruct_lab.config import ExternalClass
 from instruct_lab.errors import Problem
-from instruct_lab.experiment.rules.trainer import SPLIT
+from instruct_lab.experiment.rules.sharding import FSDP
 from instruct_lab.generation import Generation
 from instruct_lab.generation.engines import NATIVE
 from instruct_lab.model import Model
@@ -49,7 +49,7 @@ def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iter
     name = strategy.target if isinstance(strategy, ExternalClass) else str(strategy)
     count = len(devices) if isinstance(devices, list) else devices
     reason = None
-    if SPLIT.fullmatch(name):
+    if name == FSDP:
         reason = f"{engine} needs the whole model on each device, and trainer.strategy={name} splits it"
     elif engine == "vllm" and (count not in (None, "auto", 1, "1") or trainer.arguments.get("num_nodes", 1) != 1):
         reason = f"vllm is started on one device, and the run uses several (trainer.devices={devices})"
