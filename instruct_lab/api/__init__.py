@@ -6,8 +6,9 @@ does, each call hides secrets in what it prints and writes files that only the u
 fix raises `InstructLabError`; no call ends the process.
 """
 
+from instruct_lab.api.comparisons import ComparedRuns
 from instruct_lab.api.configs import CheckResult, Config, check, compose
-from instruct_lab.api.runs import ComparedRuns, Run, TunedModel, find_runs, load_run, train
+from instruct_lab.api.runs import Run, TunedModel, find_runs, load_run, train
 from instruct_lab.api.sweeps import Sweep, load_sweep, sweep
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from instruct_lab.api.calls import guarded, interruptible, print_references, print_warnings
+from instruct_lab.api.comparisons import ComparedRuns, compare_records
 from instruct_lab.api.configs import check_overrides
 from instruct_lab.errors import ConfigError, InstructLabError, wrap_errors
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from instruct_lab.comparison import Comparison
     from instruct_lab.experiment import Experiment
     from instruct_lab.export.formats import Format, WeightType
     from instruct_lab.generation import Generation
@@ -168,7 +168,37 @@ class Run:
             others: the other runs.
             metric: the metric to compare, such as `test/chrf`; `None`: all metrics.
         """
-        return compare_runs([self, *others], metric)
+        return compare_records([self.record, *(other.record for other in others)], metric)
+
+    def evaluate(
+        self,
+        overrides: Sequence[str] = (),
+        *,
+        name: str | None = None,
+        checkpoint: Literal["best", "last"] | None = None,
+        replace: bool = False,
+        allow: Sequence[str] = (),
+    ) -> Run:
+        """Evaluate the run's model again, on its own or on other data, and write the results into its record.
+
+        Args:
+            overrides: what is measured, such as `"data=path:questions.jsonl"`; empty: as the run was measured.
+            name: name of the evaluation; `None`: the choices, or `own` without any.
+            checkpoint: which weights to evaluate; `None`: those that the run was evaluated with.
+            replace: whether an evaluation of this name with other settings, data or weights is replaced.
+            allow: permissions, as after `--allow`.
+
+        Returns:
+            The run with the results of this evaluation as its `metrics` and `predictions`.
+        """
+        with guarded(overrides, allow) as given, interruptible():
+            from instruct_lab.records.evaluations import EvaluatedRecord
+            from instruct_lab.terminal import wide_console
+            from instruct_lab.training.evaluating import evaluate, prepare_job
+
+            job = prepare_job(self.record, given, name=name, checkpoint=checkpoint, replaces=replace)
+            evaluate(job, wide_console())
+            return Run(EvaluatedRecord(self.path, job.files.name))
 
     def resume(self, *, force: bool = False, **limits: int) -> Run:
         """Continue an interrupted run from its last training state, or train a finished run for longer.
@@ -267,44 +297,6 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
 
     found = find_runs(Path(runs_path), list(conditions), None, False)
     return [Run(RunRecord.open(one.run.path)) for one in found if one.run.status != DAMAGED]
-
-
-# ---- comparisons
-
-
-@dataclasses.dataclass(frozen=True)
-class ComparedRuns:
-    """A comparison of runs; a notebook shows it as tables.
-
-    Args:
-        result: the whole comparison.
-        metric: the metric that was asked for; `None`: all metrics.
-    """
-
-    result: Comparison
-    metric: str | None = None
-
-    @property
-    def best(self) -> dict[str, str]:
-        """The id of the best configuration's first run, keyed by metric."""
-        runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
-        return {metric: runs[arm] for metric, arm in self.result.best.items()}
-
-    def __str__(self) -> str:
-        from instruct_lab.comparison.text import markdown
-
-        return markdown(self.result, None if self.metric is None else [self.metric])
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
-
-
-def compare_runs(runs: Sequence[Run], metric: str | None) -> ComparedRuns:
-    """Compare runs on the examples that all of them answered; a run that is given twice counts once."""
-    from instruct_lab.comparison import compare
-
-    records = list({run.path: run.record for run in runs}.values())
-    return ComparedRuns(compare(records, metric), metric)
 
 
 # ---- inside

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from instruct_lab.api.calls import guarded, interruptible, print_references, print_warnings
-from instruct_lab.api.runs import RUNS, ComparedRuns, Run, compare_runs, frame
+from instruct_lab.api.comparisons import ComparedRuns, compare_records
+from instruct_lab.api.runs import RUNS, Run, frame
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Sweep:
         Args:
             metric: the metric to compare, such as `test/chrf`; `None`: the sweep's metric.
         """
-        return compare_runs([Run(run) for run in self.record.finished_runs()], metric or self.record.measured_metric())
+        return compare_records(self.record.finished_runs(), metric or self.record.measured_metric())
 
     def resume(self, *, force: bool = False) -> Sweep:
         """Run the remaining runs of a sweep that was stopped.

@@ -78,7 +78,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def add_permissions(parser: argparse.ArgumentParser) -> None:
     """Add the options that give permissions; their names are in `instruct_lab.config.permissions`."""
-    names = "remote-code, pickle, execution, weak-sandbox, judge-server, outside-writes, or a library's module or class"
+    names = "remote-code, pickle, execution, weak-sandbox, judge-server, task-code, outside-writes, a module or a class"
     allowed = f"allow for this command what a config cannot allow itself: {names} (repeatable)"
     parser.add_argument("--allow", action="append", default=[], metavar="NAME", help=allowed)
     code = "let the lab's own Python files run in this command"

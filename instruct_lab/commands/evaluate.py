@@ -18,8 +18,6 @@ from instruct_lab.terminal import wide_console, write_line
 if TYPE_CHECKING:
     from instruct_lab.records import RunRecord
     from instruct_lab.records.evaluations import EvaluationFiles
-    from instruct_lab.training.evaluating import EvaluationJob
-    from instruct_lab.training.shared import SharedModels
 
 
 @json_results
@@ -32,12 +30,13 @@ def evaluate(parsed: argparse.Namespace) -> Outcome:
             check_evaluation_name(parsed.name)
         records, is_sweep = _records(parsed)
     with stage("importing torch, transformers and Lightning"):
-        from instruct_lab.training.evaluating import evaluate
+        from instruct_lab.training.evaluating import evaluate, prepare_job
         from instruct_lab.training.shared import SharedModels
 
     shared = SharedModels() if len(records) > 1 else None
-    jobs = [_job(parsed, record, shared) for record in records]  # all are checked before the first one starts
-    print_permissions(jobs[0].run)
+    chosen = {"name": parsed.name, "checkpoint": parsed.checkpoint, "replaces": parsed.replace, "shared": shared}
+    jobs = [prepare_job(one, parsed.overrides, **chosen) for one in records]  # all are checked before the first starts
+    print_permissions(jobs[0].evaluated.experiment)
     console, failed = wide_console(), []
     for job in jobs:
         record = job.files.record
@@ -101,25 +100,6 @@ def _record_of_model(parsed: argparse.Namespace, reference: str) -> RunRecord:
     print_warnings(checked.warnings)
     print_references(checked.composition.choices, error=True)
     return record_of_model(reference, checked)
-
-
-def _job(parsed: argparse.Namespace, record: RunRecord, shared: SharedModels | None) -> EvaluationJob:
-    from instruct_lab.experiment.evaluated import build_evaluated
-    from instruct_lab.experiment.recorded import build_recorded
-    from instruct_lab.records.evaluations import EvaluationFiles, default_name
-    from instruct_lab.training.evaluating import EvaluationJob
-
-    run, _ = build_recorded(record, uses_trackers=False, uses_data=False)
-    evaluated = build_evaluated(record, parsed.overrides)
-    return EvaluationJob(
-        files=EvaluationFiles(record, parsed.name or default_name(evaluated.labels)),
-        run=run,
-        evaluated=evaluated,
-        overrides=parsed.overrides,
-        checkpoint=parsed.checkpoint,
-        replaces=parsed.replace,
-        shared=shared,
-    )
 
 
 def _to_json(found: EvaluationFiles) -> dict[str, Any]:

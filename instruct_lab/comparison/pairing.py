@@ -15,6 +15,7 @@ from instruct_lab.config.build import build
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
+from instruct_lab.metrics.benchmark import score_of
 from instruct_lab.metrics.references import all_references
 from instruct_lab.metrics.signatures import engine_of, measured_alike, without_engine
 from instruct_lab.records import Measurement, Results, Summary
@@ -90,11 +91,12 @@ def _paired(
     scores, unpaired = {}, {}
     for name, values in metrics.items():
         rows = [one.rows(name) for one in measured]
-        metric: Metric | None = known.get(name.rpartition("/")[2])
+        computed = next((text for one in measured if (text := one.signature(name))), None)
+        metric: Metric | None = known.get(name.rpartition("/")[2]) if computed is None else score_of(computed)
         if metric is None or any(value is None or math.isnan(value.value) for value in values):
             unpaired[name] = "not every run was measured by it"
         elif any(not one for one in rows) or len({one.examples(name) for one in measured}) > 1:
-            unpaired[name] = "the runs were not measured on the same examples"
+            unpaired[name] = f"the runs were not measured on the same examples ({_other_examples(measured, name)})"
         elif reason := _measured_differently([value.signature for value in values if value], across_engines):
             unpaired[name] = reason
         else:
@@ -107,13 +109,32 @@ def _paired(
 
 def _measured_differently(signatures: Sequence[str], across_engines: bool) -> str | None:
     """Return the reason why values with these signatures are not compared, or `None` if they are."""
-    alike = {measured_alike(signature) for signature in signatures}
-    if len({without_engine(signature) for signature in alike}) > 1:
-        return "the runs were not measured in the same way"
+    alike = dict.fromkeys(map(measured_alike, signatures))
+    ways = list(dict.fromkeys(map(without_engine, alike)))
+    if len(ways) > 1:
+        return f"the runs were not measured in the same way ({_other_ways(*ways[:2])})"
     if len(alike) == 1 or across_engines:
         return None
     engines = " and ".join(sorted({engine_of(signature) for signature in signatures}))
     return f"the answers were decoded by different engines, {engines}: --across-engines compares them"
+
+
+def _other_examples(measured: Sequence[Measured], name: str) -> str:
+    """Say how many examples of two runs differ, or that only their references do."""
+    first = measured[0].examples(name)
+    second = next((found for one in measured[1:] if (found := one.examples(name)) != first), first)
+    ids = [{example[0] for example in examples} for examples in (first, second)]
+    common = len(ids[0] & ids[1])
+    if ids[0] == ids[1]:
+        return f"the same {common} with other references, or in another order"
+    return f"{len(first)} and {len(second)}, of which {common} are the same"
+
+
+def _other_ways(first: str, second: str) -> str:
+    """Name the parts in which two descriptions of a metric differ."""
+    parts = [text.split("|") for text in (first, second)]
+    different = [[part for part in one if part not in other] for one, other in (parts, parts[::-1])]
+    return " against ".join(", ".join(one) or "nothing" for one in different)
 
 
 class Measured:
@@ -130,6 +151,10 @@ class Measured:
     def rows(self, name: str) -> list[list[float]]:
         """Return each example's statistics of a metric; the metric is named `split/metric` or `split/source/metric`."""
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
+
+    def signature(self, name: str) -> str | None:
+        """Return how a score of a benchmark is computed; `None` for a metric, which the config describes."""
+        return self._part(name.rpartition("/")[0]).signatures.get(name.rpartition("/")[2])
 
     def clusters(self, name: str) -> list[str]:
         """Return the cluster of each example that a metric was computed on; empty if no example has a cluster."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -79,10 +80,10 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
         return Problem(key=full, value=value, reason=reason, suggestion=suggestion, kind="unknown_key")
     if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return Problem(key=full, reason=f"{_name(kind)} requires a value here: set {full}=...")
-    inner = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
-    if len(details) == 1 and inner:
+    inner = _common_path(details)
+    if inner:
         full = join_key(full, ".".join(inner))
-    reasons = list(dict.fromkeys(_reason(detail) for detail in details))
+    reasons = _reasons(details)
     valid = [value for detail in details for value in _literals(detail)]
     value = first["input"]
     suggestion = nearest(value, valid) if isinstance(value, str) and valid else None
@@ -91,17 +92,39 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     return Problem(key=full, value=_to_plain(value), reason="; or ".join(reasons), suggestion=suggestion)
 
 
+CLASS_TYPES = ("is_instance_of", "dataclass_type", "dataclass_exact_type")
+
+
 def _name(kind: type) -> str:
     named = kind.name_in_messages if issubclass(kind, Component) else None
     return named or kind.__name__
 
 
+def _common_path(details: list[Any]) -> list[str]:
+    """Return the path, within the field, of the value that all details are about; one detail for each allowed type."""
+    paths = [
+        [str(part) for part in detail["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
+        for detail in details
+    ]
+    same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    return [parts[0] for parts in same]
+
+
+def _reasons(details: list[Any]) -> list[str]:
+    """Return the different reasons; the classes of which one is expected are listed in one."""
+    classes = [detail for detail in details if detail["type"] in CLASS_TYPES]
+    wanted = " or ".join(
+        dict.fromkeys(detail["ctx"].get("class") or detail["ctx"].get("class_name") for detail in classes)
+    )
+    reasons = []
+    if classes and isinstance(classes[0]["input"], dict):
+        reasons = [f"there is no {wanted} by this name to change: choose an option of the group, or give a _target_"]
+    elif classes:
+        reasons = [f"expected one of the {wanted} components"]
+    return list(dict.fromkeys([*reasons, *(_reason(detail) for detail in details if detail not in classes)]))
+
+
 def _reason(detail: Any) -> str:
-    if detail["type"] in ("is_instance_of", "dataclass_type", "dataclass_exact_type"):
-        wanted = detail["ctx"].get("class") or detail["ctx"].get("class_name")
-        if isinstance(detail["input"], dict):
-            return f"there is no {wanted} by this name to change: choose an option of the group, or give a _target_"
-        return f"expected one of the {wanted} components"
     reason = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     if detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
         return f"{reason}: YAML reads no, yes, on, off, true, false and numbers as such unless they are in quotes"

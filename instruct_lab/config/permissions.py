@@ -28,6 +28,7 @@ PERMISSIONS = {
     "remote-code": "run the Python files that come with a model",
     "pickle": "read pickled weights",
     "execution": "execute programs that a model wrote",
+    "task-code": "run what the files of benchmark tasks in a folder contain, such as Python functions",
     "weak-sandbox": "execute programs that a model wrote where the kernel does not confine them",
     "judge-server": "send prompts and answers to the server of a judge",
     OUTSIDE: "write outside the working directory and the cache",

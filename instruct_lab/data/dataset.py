@@ -50,7 +50,9 @@ class DataSet(Data):
     of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
     """
 
-    train: dict[str, Source | None]  # named training sources, pooled; null removes a source
+    train: dict[str, Source | None] = Field(
+        default_factory=dict
+    )  # named training sources, pooled; null removes a source; empty for data that is only evaluated
     validation: dict[str, Source | None] = Field(default_factory=dict)  # named sources of validation rows
     test: dict[str, Source | None] = Field(default_factory=dict)  # named sources of test rows
     format: Format  # how a row becomes a conversation
@@ -68,8 +70,8 @@ class DataSet(Data):
     )
 
     def __post_init__(self) -> None:
-        """Refuse a config without training sources, or a split with both sources and a share of the training rows."""
-        if not self._sources("train"):
+        """Refuse a config without sources, or a split with both sources and a share of the training rows."""
+        if not any(map(self._sources, SPLIT_NAMES)):
             raise Refusal("train", "names no source, so there are no rows to train on")
         for name in ("validation", "test"):
             if self.split is not None and getattr(self.split, name) > 0 and self._sources(name):
@@ -191,7 +193,7 @@ class DataSet(Data):
             self._limit(name, pool, flags[name], audit)
             sizes[str(name)] = write_flagged(pool, flags[name], split_path(folder, name))
             pool.path.unlink()
-        if not sizes["train"]:
+        if self._sources("train") and not sizes["train"]:
             taken = ", ".join(f"{pooled[name]:,} to {name}" for name in SPLIT_NAMES[1:] if pooled[name])
             losses = describe_losses(audit, "train")
             raise NoRowsLeft(

@@ -109,7 +109,7 @@ def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
     missing = [name for name in SPLIT_NAMES if name not in rows.sources]
     own = [name for name in SPLIT_NAMES[1:] if name in rows.sources]
     texts = [f"{' and '.join(own)} rows are the source's own"] if own else []
-    if missing:
+    if missing and "train" in rows.sources:
         shares = {name: HELD_OUT_SHARE if name in missing else 0.0 for name in SPLIT_NAMES[1:]}
         config["split"] = {"_target_": f"{PACKAGE}.HashSplit", **shares}
         keys = " and ".join(f"data.split.{name}" for name in missing)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from instruct_lab.cache import Entry, Stage, Store, describe
+from instruct_lab.evaluation.benchmarks import measure_benchmarks
 from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.evaluation.measure import measure
 from instruct_lab.evaluation.ranks import first_rank_value, is_first_rank, num_ranks
@@ -53,41 +55,81 @@ def measure_base_model(
         teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
         cache_path: folder of the cache.
     """
-    measured: list[Measurement] = []
-
-    def build(before: Entry | None, folder: Path) -> dict[str, Any]:
-        first_rank_value(True)  # not cached, so the other ranks evaluate their shares too
-        measured.append(measure(setup, loaded, examples, teacher))
-        (folder / FILE).write_text(json.dumps(measured[0].to_json()), encoding="utf-8")
-        return {"examples": len(examples)}
-
-    depends_on = _depends_on(setup, loaded, digest, examples)
-    if not is_first_rank() and first_rank_value(False):
-        return measure(setup, loaded, examples, teacher)
-    entry = Store(cache_path).result(
-        [Stage("base model", depends_on, build, activity=f"evaluating the base model on the {examples.split} split")]
+    found = Measurement.from_json(
+        _stored(
+            _depends_on(setup, loaded, digest, examples),
+            lambda: measure(setup, loaded, examples, teacher).to_json(),
+            f"evaluating the base model on the {examples.split} split",
+            cache_path,
+        )
     )
-    if is_first_rank() and not measured:
-        first_rank_value(False)
-    found = Measurement.from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))
     predictions = [dataclasses.replace(one, split=examples.split) for one in found.predictions]
     return Measurement(predictions, found.rows, examples.sources, list(examples.clusters))
+
+
+def measure_base_benchmarks(
+    setup: EvaluationSetup, loaded: LoadedModel, digest: str, cache_path: Path
+) -> dict[str, Measurement]:
+    """Measure the base model on the tasks of all benchmarks, or read the results of an earlier run from the cache.
+
+    Args:
+        setup: the settings of the evaluation.
+        loaded: the base model.
+        digest: hash of its weights.
+        cache_path: folder of the cache.
+    """
+    if not setup.benchmarks:
+        return {}
+    depends_on = {
+        **_depends_on_model(setup, loaded, digest),
+        "benchmarks": [[describe(one), one.fingerprint()] for one in setup.benchmarks.values()],
+    }
+    found = _stored(
+        depends_on,
+        lambda: {name: one.to_json() for name, one in measure_benchmarks(setup, loaded)},
+        "evaluating the base model on benchmarks",
+        cache_path,
+    )
+    return {name: Measurement.from_json(one) for name, one in found.items()}
+
+
+def _stored(depends_on: dict[str, Any], compute: Callable[[], dict[str, Any]], activity: str, cache_path: Path) -> Any:
+    """Return results as JSON from the cache, or compute them; if the first rank has to, the other ranks do so too.
+
+    Args:
+        depends_on: everything that can change the results.
+        compute: function that computes the results.
+        activity: description of the work, for the report of progress.
+        cache_path: folder of the cache.
+    """
+    computed: list[bool] = []
+
+    def build(before: Entry | None, folder: Path) -> dict[str, Any]:
+        first_rank_value(True)  # not cached, so the other ranks compute their shares too
+        computed.append(True)
+        (folder / FILE).write_text(json.dumps(compute()), encoding="utf-8")
+        return {}
+
+    if not is_first_rank() and first_rank_value(False):
+        return compute()
+    entry = Store(cache_path).result([Stage("base model", depends_on, build, activity=activity)])
+    if is_first_rank() and not computed:
+        first_rank_value(False)
+    return json.loads((entry.path / FILE).read_text(encoding="utf-8"))
 
 
 def _depends_on(
     setup: EvaluationSetup, loaded: LoadedModel, digest: str, examples: EvaluatedExamples
 ) -> dict[str, Any]:
-    content, device = hashlib.sha256(), next(loaded.model.parameters()).device
+    content = hashlib.sha256()
     for conversation in examples.conversations:
         fields = dataclasses.asdict(dataclasses.replace(conversation, source=""))
         content.update(json.dumps(fields, sort_keys=True, default=str).encode())
     for example in examples.examples:
         content.update(repr(dataclasses.replace(example, source="", reference=None)).encode())
     return {
-        "weights": digest,
-        "model": describe(setup.model),
+        **_depends_on_model(setup, loaded, digest),
         "examples": content.hexdigest(),
-        "template": describe(setup.template),
         "batching": describe(setup.batching, NOT_SCIENCE_BATCHING),
         "objective": describe(setup.objective),
         "generation": describe(setup.generation),
@@ -95,18 +137,31 @@ def _depends_on(
             {name: one for name, one in setup.metrics.items() if not isinstance(one, ComparisonMetric)}
         ),
         "is_compared": any(isinstance(one, ComparisonMetric) for one in setup.metrics.values()),
-        "precision": setup.precision,
         "seed": setup.seed,
-        "batch_tokens": setup.batch_tokens or [scored_tokens(device), decoded_tokens(loaded.model)],
+        "batch_tokens": setup.batch_tokens or [scored_tokens(_device(loaded)), decoded_tokens(loaded.model)],
+    }
+
+
+def _depends_on_model(setup: EvaluationSetup, loaded: LoadedModel, digest: str) -> dict[str, Any]:
+    """Return what the results of a model depend on, whatever it is measured on."""
+    return {
+        "weights": digest,
+        "model": describe(setup.model),
+        "template": describe(setup.template),
+        "precision": setup.precision,
         "code": _code_fingerprint(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "machine": [
-            str(device),
+            str(_device(loaded)),
             torch.get_num_threads(),
             torch.backends.cpu.get_cpu_capability(),
             num_ranks(),
         ],
     }
+
+
+def _device(loaded: LoadedModel) -> torch.device:
+    return next(loaded.model.parameters()).device
 
 
 @functools.cache

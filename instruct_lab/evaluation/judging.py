@@ -69,15 +69,16 @@ class Judging:
             examples: the evaluated examples, keyed by split.
         """
         judged: Results = {split: dict(systems) for split, systems in results.items()}
+        own = {split: systems for split, systems in judged.items() if split in examples}  # without benchmarks
         verdicts: list[VerdictLine] = []
         metrics = self.setup.metrics
         for name, metric in metrics.items():
             if isinstance(metric, WinRate):
-                verdicts += self._judge(name, metric, judged, examples)
+                verdicts += self._judge(name, metric, own, examples)
         for name, metric in metrics.items():
             if isinstance(metric, LengthControlledWinRate):
-                _copy_rows(metric.of, name, judged)
-        for systems in judged.values():
+                _copy_rows(metric.of, name, own)
+        for systems in own.values():
             for system, one in systems.items():
                 rows = {name: one.rows[name] for name in metrics if name in one.rows}
                 systems[system] = dataclasses.replace(one, rows=rows)

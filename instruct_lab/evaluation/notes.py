@@ -14,7 +14,7 @@ from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.metrics.resampling import units_of
 from instruct_lab.metrics.sampling import sampling_variance
 from instruct_lab.records.measurement import Measurement
-from instruct_lab.records.schema import AFTER, DIFFERENCE, SHORT_NAMES
+from instruct_lab.records.schema import AFTER, DIFFERENCE, short_name
 
 FEW_EXAMPLES = 20
 """With fewer examples, a bootstrap interval is too narrow."""
@@ -53,7 +53,7 @@ def count_notes(count: int) -> Iterator[str]:
 
 def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
     """Yield a note if the evaluated weights were chosen by a value of the same split."""
-    if setup.selected_by is not None and setup.selected_by.startswith(f"{SHORT_NAMES[split]}/"):
+    if setup.selected_by is not None and setup.selected_by.startswith(f"{short_name(split)}/"):
         yield f"the evaluated checkpoint was chosen by {setup.selected_by}, on this split: the value is optimistic"
 
 

@@ -12,12 +12,13 @@ from instruct_lab.evaluation.measure import metric_values
 from instruct_lab.evaluation.notes import count_notes, note_lines, selection_notes, value_notes
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.metrics import AnswerMetric, MetricValue
+from instruct_lab.metrics.benchmark import score_of
 from instruct_lab.metrics.intervals import example_scores, paired_difference
 from instruct_lab.metrics.references import all_references
 from instruct_lab.metrics.signatures import with_engine
 from instruct_lab.pages.format import format_interval, shorten
 from instruct_lab.records.measurement import Measurement, Results
-from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, PredictionLine
+from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, PredictionLine, short_name
 
 Metrics = dict[str, dict[str, MetricValue]]
 """The metrics of a summary, keyed by `split/metric` and then by system."""
@@ -30,8 +31,7 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     """
     metrics: Metrics = {}
     for split, systems in results.items():
-        references = next((all_references(one.predictions) for one in systems.values() if one.predictions), [])
-        of_split = setup.for_references(references)
+        of_split = _setup_of(setup, systems)
         metrics |= _named(of_split, split, "", systems)
         sources = sorted({source for measurement in systems.values() for source in measurement.sources})
         if setup.by_source and len(sources) > 1:
@@ -41,9 +41,18 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     return metrics
 
 
+def _setup_of(setup: EvaluationSetup, systems: dict[str, Measurement]) -> EvaluationSetup:
+    """Return the settings with the metrics of one split, or with the scores of one benchmark instead."""
+    signatures = {name: text for one in systems.values() for name, text in one.signatures.items()}
+    if signatures:
+        return dataclasses.replace(setup, metrics={name: score_of(text) for name, text in signatures.items()})
+    references = next((all_references(one.predictions) for one in systems.values() if one.predictions), [])
+    return setup.for_references(references)
+
+
 def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, Measurement]) -> Metrics:
     metrics: Metrics = {}
-    prefix = f"{SHORT_NAMES[split]}/{source}"
+    prefix = f"{short_name(split)}/{source}"
     for system, measurement in systems.items():
         for name, value in metric_values(setup.metrics, measurement).items():
             notes = value_notes(setup, split, system, name, measurement)
@@ -82,10 +91,10 @@ def prediction_lines(setup: EvaluationSetup, results: Results) -> list[Predictio
     """Create the lines of `predictions.jsonl`."""
     lines = []
     for split, systems in results.items():
-        after = systems[AFTER]
+        after, metrics = systems[AFTER], _setup_of(setup, systems).metrics
         before = systems.get(BEFORE)
         scores = {
-            name: example_scores(setup.metrics[name], rows)
+            name: example_scores(metrics[name], rows)
             for name, rows in after.rows.items()
             if len(rows) == len(after.predictions)
         }
@@ -110,8 +119,8 @@ def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Me
     for split, systems in results.items():
         count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
         title = f"{split}: {count} held-out examples, 95% bootstrap intervals"
-        console.print(fitting_table(title, SHORT_NAMES[split], list(systems), metrics, console))
-        for line in note_lines(metrics, f"{SHORT_NAMES[split]}/", HEADINGS):
+        console.print(fitting_table(title, short_name(split), list(systems), metrics, console))
+        for line in note_lines(metrics, f"{short_name(split)}/", HEADINGS):
             console.print(Text(f"note: {line}"), soft_wrap=True)
     for split, systems in results.items():
         for index in range(min(setup.show_samples, len(systems[AFTER].predictions))):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from instruct_lab.batching import Batching, Layout
     from instruct_lab.generation import Generation
     from instruct_lab.generation.journal import AnswerJournal
-    from instruct_lab.metrics import Metric
+    from instruct_lab.metrics import Benchmarks, Metric
     from instruct_lab.model import Model
     from instruct_lab.objective import Objective
     from instruct_lab.template import Template
@@ -38,6 +38,7 @@ class EvaluationSetup:
         show_samples: number of predictions printed below the results.
         selected_by: the logged value, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
             last checkpoint is evaluated.
+        benchmarks: the tasks with examples of their own on which the model is measured too, by name.
         journal: file that keeps the answers while they are generated; `None`: they are kept only in memory.
     """
 
@@ -54,6 +55,7 @@ class EvaluationSetup:
     by_source: bool = False
     show_samples: int = 0
     selected_by: str | None = None
+    benchmarks: dict[str, Benchmarks] = dataclasses.field(default_factory=dict)
     journal: AnswerJournal | None = None
 
     def scored_tokens(self, device: torch.device) -> int:

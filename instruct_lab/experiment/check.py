@@ -96,6 +96,7 @@ def check(
     ]
     renamed = {problem.key for problem in of_config if problem.kind == "unknown_key" and problem.suggestion}
     unused = [problem for problem in unused if problem.key not in renamed]
+    of_config += rules.training_problems(result.built)
     removals = [*unused_removals(composition, load)]
     of_lab = [*shadowed(), *lab_code.settings_problems()]
     found = [*of_lab, *add_hints(unused), *of_config, *removals, *add_hints(sweep.problems)]

@@ -13,9 +13,10 @@ from instruct_lab.config.environment_values import require_variables, to_omegaco
 from instruct_lab.config.linked_fields import settle_linked_fields
 from instruct_lab.config.options import GROUPS
 from instruct_lab.config.overrides import parse
-from instruct_lab.config.references import option_label
+from instruct_lab.config.references import option_label, parse_reference
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import ConfigError, Problem
+from instruct_lab.evaluation.evaluation import HELD_OUT
 from instruct_lab.experiment.check import check_config
 from instruct_lab.experiment.experiment import Experiment
 from instruct_lab.experiment.settled import NEW_TOKENS
@@ -56,7 +57,8 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
     """Build the experiment with which the model of a run is evaluated.
 
     An option that an override chooses replaces the whole group of the run; an override of a single value changes only
-    this value. The maximum length of answers stays that of the run if nothing sets it.
+    this value. The maximum length of answers stays that of the run if nothing sets it. All rows of a file that is named
+    as the data are held-out rows, unless an override divides them.
 
     Args:
         record: the record of the run.
@@ -77,6 +79,8 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
             raise ConfigError(composed.problems)
         plain = to_plain_config(composed.config)
         used |= {group: plain[group] for group in chosen}
+        if "data" in chosen:
+            used["data"] = _all_held_out(used, parsed)
     config = to_omegaconf(used)
     for one in parsed:
         if _top(one) not in chosen:
@@ -89,6 +93,27 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
     return Evaluated(
         experiment, to_plain_config(config), list(map(_label, parsed)), any(_top(one) in of_data for one in parsed)
     )
+
+
+def _all_held_out(used: dict[str, Any], parsed: list[Override]) -> dict[str, Any]:
+    """Return the data with all rows of a named file or data set as held-out rows, unless it names their splits.
+
+    Training would hold out only a share of them.
+
+    Args:
+        used: the config of the evaluation.
+        parsed: the overrides.
+    """
+    data: dict[str, Any] = dict(used["data"])
+    is_named = any(
+        one.key_or_group == "data" and parse_reference("data", _value_text(one).strip("'\"")) for one in parsed
+    )
+    divides = any(str(one.key_or_group).startswith(("data.split", "data.train", "data.test")) for one in parsed)
+    splits = (used.get("evaluation") or {}).get("splits") or []
+    if not is_named or divides or not splits or any(data.get(name) for name in HELD_OUT):
+        return data
+    split = "test" if "test" in splits else splits[0]
+    return {**data, "train": {}, split: data.get("train") or {}, "split": None}
 
 
 def parse_measured(overrides: list[str]) -> list[Override]:

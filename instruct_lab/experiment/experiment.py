@@ -16,7 +16,7 @@ from instruct_lab.evaluation import Evaluation, EvaluationSetup
 from instruct_lab.files import user_path
 from instruct_lab.generation import Generation
 from instruct_lab.lr_scheduler import LRScheduler
-from instruct_lab.metrics import LengthControlledWinRate, Metric, WinRate
+from instruct_lab.metrics import Benchmarks, LengthControlledWinRate, Metric, WinRate
 from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
@@ -48,7 +48,7 @@ class Experiment(Component):
     optimizer: Optimizer
     lr_scheduler: LRScheduler
     generation: Generation
-    metrics: dict[str, Metric | None]
+    metrics: dict[str, Metric | Benchmarks | None]
     evaluation: Evaluation
     trainer: ExternalClass
     tracker: dict[str, Tracker | ExternalClass | None]
@@ -74,8 +74,13 @@ class Experiment(Component):
 
     @property
     def active_metrics(self) -> dict[str, Metric]:
-        """The metrics that are not switched off (null), keyed by name."""
-        return {name: metric for name, metric in self.metrics.items() if metric is not None}
+        """The metrics that are not switched off (null), keyed by name; without benchmarks."""
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, Metric)}
+
+    @property
+    def benchmarks(self) -> dict[str, Benchmarks]:
+        """The benchmarks among the metrics, keyed by name."""
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, Benchmarks)}
 
     @property
     def layout(self) -> Layout:
@@ -114,4 +119,5 @@ class Experiment(Component):
             precision=None if precision is None else str(precision),
             by_source=self.reports_by_source,
             show_samples=self.evaluation.show_samples,
+            benchmarks=self.benchmarks,
         )

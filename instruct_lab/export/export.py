@@ -15,6 +15,7 @@ from instruct_lab.config.environment_values import texts_of
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
 from instruct_lab.export.adapter import end_with, write_adapter
+from instruct_lab.export.evaluated import evaluations_of
 from instruct_lab.export.formats import ONE_FILE, Format, WeightType, choose_format
 from instruct_lab.export.front_matter import CARD, front_matter
 from instruct_lab.export.gguf.writer import write_gguf
@@ -134,6 +135,8 @@ def _texts(job: Export, step: int, use: str) -> dict[str, str]:
     manifest = record.manifest
     is_measured = manifest.evaluated_step in (None, step)
     results = collect_results(job.experiment.data, record) if is_measured else []
+    evaluations = evaluations_of(record, step)
+    results += [result for one in evaluations for result in one.results]
     is_rounded = job.form in ONE_FILE and job.weight_type != "f32"
     notes = [f"measured before the weights were converted to {job.weight_type}"] if is_rounded else []
     front = front_matter(job.experiment, record, _library(job), results, notes)
@@ -141,7 +144,7 @@ def _texts(job: Export, step: int, use: str) -> dict[str, str]:
     return {
         CONFIG: json.dumps(config, indent=2, default=str),
         VERSIONS: json.dumps(versions, indent=2),
-        CARD: model_card(config, record, step, front, use),
+        CARD: model_card(config, record, step, front, use, evaluations),
         **{f"{FOLDER}/{name}": text for name, text in result_files(results, record, notes).items()},
     }
 

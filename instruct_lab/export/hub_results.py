@@ -12,8 +12,8 @@ from instruct_lab.data import Data, DataSet, HubDataSet, Mixture
 from instruct_lab.data.sources.base import Source
 from instruct_lab.hub import PINNED
 from instruct_lab.pages.format import format_interval
-from instruct_lab.records import RunRecord
-from instruct_lab.records.schema import AFTER, split_of
+from instruct_lab.records import RunRecord, Summary
+from instruct_lab.records.schema import AFTER, SPLITS, split_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -34,6 +34,7 @@ class HubResult:
         data: name of the data, for results on data that are not one data set of the Hub.
         source: the data set of the Hub; `None` if the examples are from elsewhere or from several sources.
         is_cut: whether the examples are a share of the training rows that the run held out.
+        evaluation: name of the evaluation of the run that measured it; empty for the run's own results.
     """
 
     name: str
@@ -41,11 +42,19 @@ class HubResult:
     data: str
     source: HubDataSet | None
     is_cut: bool
+    evaluation: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name of the metric, after that of the evaluation if there is one."""
+        return f"{self.evaluation}: {self.name}" if self.evaluation else self.name
 
     @property
     def split(self) -> str:
         """The split of the examples: the Hub's, or the run's own if the run has taken the examples from other rows."""
         own = split_of(self.name)
+        if own not in SPLITS:
+            return "test"
         if self.source is None:
             return own
         return f"{own} (held out from {self.source.split})" if self.is_cut else self.source.split
@@ -58,13 +67,25 @@ def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
         data: the data of the run.
         record: the run.
     """
-    metrics = {} if record.summary is None else record.summary.metrics
     choice = record.manifest.choices.get("data")
-    label = choice if isinstance(choice, str) else "local data"
+    return results_on(data, choice if isinstance(choice, str) else "local data", record.summary or Summary())
+
+
+def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResult]:
+    """Return the finite results of the tuned model in a summary.
+
+    Args:
+        data: the data on which it was measured; `None` if this version cannot build it.
+        label: name of the data.
+        summary: the summary of a run or of an evaluation.
+    """
     results = []
-    for name, systems in metrics.items():
+    for name, systems in summary.metrics.items():
         value = systems.get(AFTER)
         if value is None or not all(map(math.isfinite, (value.value, value.low, value.high))):
+            continue
+        if split_of(name) not in SPLITS:  # a benchmark
+            results.append(HubResult(name, value, name.rpartition("/")[0], None, False))
             continue
         part = name.partition("/")[2].rpartition("/")[0]
         sources, is_cut = _sources_of(data, split_of(name), part)
@@ -73,7 +94,7 @@ def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
     return results
 
 
-def _sources_of(data: Data, split: str, part: str) -> tuple[list[Source], bool]:
+def _sources_of(data: Data | None, split: str, part: str) -> tuple[list[Source], bool]:
     """Return the sources of a split's examples, and whether the examples are a share of the training rows.
 
     Args:
@@ -111,7 +132,7 @@ def card_results(results: list[HubResult], record: RunRecord, task: str, notes: 
             dataset_revision=None if one.source is None else one.source.revision,
             dataset_split=one.split,
             metric_type=one.name.rpartition("/")[2],
-            metric_name=one.name,
+            metric_name=one.full_name,
             metric_value=one.value.value,
             metric_args={
                 "interval": [one.value.low, one.value.high],
@@ -149,7 +170,7 @@ def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) 
         is_pinned = PINNED.fullmatch(revision) is not None
         interval = format_interval(value.value, value.low, value.high, digits=4)
         facts = [
-            f"metric {one.name}: {interval} (95% interval), {value.count} examples",
+            f"metric {one.full_name}: {interval} (95% interval), {value.count} examples",
             f"split {one.split}",
             *([f"configuration {name}"] if name else []),
             *([] if is_pinned else [f"revision {revision}"]),
@@ -160,7 +181,7 @@ def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) 
         ]
         entry = EvalResultEntry(
             dataset_id=one.source.repository,
-            task_id=one.name,
+            task_id=one.full_name,
             value=value.value,
             dataset_revision=revision if is_pinned else None,  # the Hub expects a commit
             date=record.manifest.ended,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.evaluation.result import HEADINGS
+from instruct_lab.export.evaluated import Evaluated
 from instruct_lab.pages.format import format_metric, markdown_table, shorten
 from instruct_lab.records import RunRecord, Summary
 from instruct_lab.records.schema import DIFFERENCE, InputEntry, PredictionLine
@@ -21,7 +22,14 @@ GROUPS = ("seed", "tuning", "objective", "optimizer", "lr_scheduler", "batching"
 """Entries of the config that are the hyperparameters of a run."""
 
 
-def model_card(config: dict[str, Any], record: RunRecord, step: int, front: ModelCardData, use: str) -> str:
+def model_card(
+    config: dict[str, Any],
+    record: RunRecord,
+    step: int,
+    front: ModelCardData,
+    use: str,
+    evaluations: Sequence[Evaluated] = (),
+) -> str:
     """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
@@ -30,6 +38,7 @@ def model_card(config: dict[str, Any], record: RunRecord, step: int, front: Mode
         step: the optimizer step of the exported weights.
         front: the front matter.
         use: the section about how to use the exported model, from `usage`.
+        evaluations: the evaluations of the exported weights.
     """
     manifest = record.manifest
     choices = manifest.choices
@@ -41,6 +50,7 @@ def model_card(config: dict[str, Any], record: RunRecord, step: int, front: Mode
         "## Use\n\n" + use,
         "## Data\n\n" + _inputs(manifest.inputs),
         "## Metrics\n\n" + _metrics(record.summary or Summary(), manifest.evaluated_step, step),
+        *(_evaluation(one) for one in evaluations),
         "## Examples\n\n" + _examples(record.read_predictions()),
         "## Hyperparameters\n\nThe whole configuration is in `instruct_lab_config.json`, and the versions of packages "
         "are in `instruct_lab_versions.json`.\n\n" + _hyperparameters(config),
@@ -54,15 +64,25 @@ def _inputs(inputs: list[InputEntry]) -> str:
 
 
 def _metrics(summary: Summary, evaluated_step: int | None, step: int) -> str:
-    metrics = summary.metrics
-    if not metrics:
+    if not summary.metrics:
         return "The run was not evaluated."
     text = "95% bootstrap intervals over held-out examples."
     if evaluated_step not in (None, step):
         text += f" They are of the weights of optimizer step {evaluated_step}, not of the exported ones."
+    return f"{text}\n\n{_table(summary)}"
+
+
+def _evaluation(evaluated: Evaluated) -> str:
+    chosen = " ".join(f"`{text}`" for text in evaluated.origin.overrides)
+    text = f"Measured after the run{f', with {chosen}' if chosen else ''}. 95% bootstrap intervals."
+    return f"### Evaluation {evaluated.name}\n\n{text}\n\n{_table(evaluated.summary)}"
+
+
+def _table(summary: Summary) -> str:
+    metrics = summary.metrics
     systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != DIFFERENCE))
     rows = ([name, *(format_metric(values.get(system)) for system in systems)] for name, values in metrics.items())
-    return f"{text}\n\n" + markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
+    return markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
 
 
 def _examples(lines: list[PredictionLine]) -> str:

@@ -3,7 +3,8 @@
 In: for each example, a prediction with its references or the other columns of its data row, the model's probabilities
 of the labels, or a value that the objective computes. Out: `MetricValue`s, scores of single examples, and paired
 differences between two systems. Values equal those of the reference implementations (sacrebleu, rouge-score, the SQuAD
-2.0 script) and are on a scale of 0 to 100, except perplexity, lengths and margins.
+2.0 script) and are on a scale of 0 to 100, except perplexity, lengths and margins. Benchmarks bring their own examples
+and keep the scale of their library.
 """
 
 from instruct_lab.metrics.base import (
@@ -16,6 +17,7 @@ from instruct_lab.metrics.base import (
     Statistics,
     ValueMetric,
 )
+from instruct_lab.metrics.benchmark import Benchmarks, BenchmarkScore
 from instruct_lab.metrics.calibration import ExpectedCalibrationError, TokenAccuracy
 from instruct_lab.metrics.code_generation import PassAtK
 from instruct_lab.metrics.diversity import AnswerLength, DistinctN, SelfBLEU
@@ -23,6 +25,7 @@ from instruct_lab.metrics.exact_match import ExactMatch
 from instruct_lab.metrics.instruction_following import InstructionFollowing
 from instruct_lab.metrics.intervals import corpus_rows, example_scores, paired_difference, summarize
 from instruct_lab.metrics.judges import Judge, JudgeModel, JudgeServer
+from instruct_lab.metrics.lm_eval import LmEval
 from instruct_lab.metrics.perplexity import Perplexity
 from instruct_lab.metrics.preference import PreferenceAccuracy, RewardMargin
 from instruct_lab.metrics.question_answering import SquadExactMatch, SquadF1
@@ -36,6 +39,8 @@ __all__ = [
     "TER",
     "AnswerLength",
     "AnswerMetric",
+    "BenchmarkScore",
+    "Benchmarks",
     "ChrF",
     "ComparisonMetric",
     "CorpusMetric",
@@ -48,6 +53,7 @@ __all__ = [
     "JudgeServer",
     "LengthControlledWinRate",
     "LikelihoodMetric",
+    "LmEval",
     "Metric",
     "MetricValue",
     "PassAtK",

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,24 @@ class Origin:
     Args:
         overrides: the overrides of the evaluation, as typed.
         weights: description of the evaluated weights for readers.
-        fingerprint: SHA-256 of everything that determines the results: the settings, the data and the weights.
+        step: optimizer step of the evaluated weights; `None` in records of earlier versions.
+        fingerprint: SHA-256 of what was chosen to be measured: the settings, the data and the weights. The code and the
+            versions are not part of it, since an update should not make every evaluation one of other settings.
+        versions: versions of the packages with which it was measured, and the SHA-256 of the source code; empty in
+            records of earlier versions.
     """
 
     overrides: list[str] = dataclasses.field(default_factory=list)
     weights: str = ""
+    step: int | None = None
     fingerprint: str = ""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def changed_versions(self, versions: Mapping[str, str]) -> list[str]:
+        """Return the names of the packages, or `source`, that differ from those with which it was measured."""
+        if not self.versions:
+            return []
+        return sorted(name for name in {*self.versions, *versions} if self.versions.get(name) != versions.get(name))
 
 
 @dataclasses.dataclass(frozen=True)

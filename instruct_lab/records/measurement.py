@@ -27,6 +27,8 @@ class Measurement:
         clusters: the cluster of related examples that each example belongs to, as an empty text for an example without
             one; an empty list if no example has one.
         remarks: what is to be known about a metric's value besides its rows, keyed by metric.
+        signatures: how each score of a benchmark is computed, keyed by its name in `rows`; empty for metrics, which the
+            config describes.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
@@ -34,6 +36,7 @@ class Measurement:
     sources: list[str] = dataclasses.field(default_factory=list)
     clusters: list[str] = dataclasses.field(default_factory=list)
     remarks: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    signatures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
@@ -44,12 +47,13 @@ class Measurement:
             sources=list(entries.get("sources", ())),
             clusters=list(entries.get("clusters", ())),
             remarks={name: list(lines) for name, lines in entries.get("remarks", {}).items()},
+            signatures=dict(entries.get("signatures", {})),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Convert the measurement to a dictionary for JSON."""
         predictions = [fields_to_write(prediction) for prediction in self.predictions]
-        extra = {"clusters": self.clusters, "remarks": self.remarks}
+        extra = {"clusters": self.clusters, "remarks": self.remarks, "signatures": self.signatures}
         present = {name: value for name, value in extra.items() if value}
         return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **present}
 
@@ -65,6 +69,7 @@ class Measurement:
             rows={name: [rows[index] for index in chosen if index < len(rows)] for name, rows in self.rows.items()},
             sources=[source] * len(chosen),
             clusters=[self.clusters[index] for index in chosen if index < len(self.clusters)],
+            signatures=self.signatures,
         )
 
 

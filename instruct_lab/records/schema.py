@@ -61,6 +61,11 @@ def split_of(metric: str) -> str:
     return next((split for split, known in SHORT_NAMES.items() if known == short), short)
 
 
+def short_name(split: str) -> str:
+    """Return the first part of the full names of a split's metrics; a benchmark's is its name."""
+    return SHORT_NAMES.get(split, split)
+
+
 @dataclasses.dataclass(frozen=True)
 class InputEntry:
     """The name, SHA-256 and size in bytes of one input of a run."""

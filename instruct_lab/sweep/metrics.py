@@ -41,10 +41,15 @@ def metric_problems(settings: Sweep, experiment: Experiment) -> Iterator[Problem
     for index, metric in enumerate(settings.metrics):
         if settings.pruner.prunes and metric.startswith("val/") and metric not in during:
             yield _not_measured(metric, during, "during training, as the pruner needs it", experiment)
-        elif metric not in {*during, *results, *COSTS}:
+        elif metric not in {*during, *results, *COSTS} and not _is_of_benchmark(metric, experiment):
             yield _not_measured(metric, list(dict.fromkeys([*during, *results, *COSTS])), "", experiment)
         else:
             yield from _direction_problems(metric, _stated_direction(settings, index), experiment)
+
+
+def _is_of_benchmark(metric: str, experiment: Experiment) -> bool:
+    """Whether a metric is named like a score of one of the benchmarks, whose scores are known once they are loaded."""
+    return any(metric.rpartition("/")[0] in suite.names for suite in experiment.benchmarks.values())
 
 
 def _not_measured(metric: str, measured: list[str], when: str, experiment: Experiment) -> Problem:

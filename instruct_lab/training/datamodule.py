@@ -88,6 +88,8 @@ class InstructionData(pl.LightningDataModule):
         experiment.objective.check_tokenizer(tokenizer)
         self.fingerprint: str = encoded.facts["fingerprint"]
         self.answer_lengths = AnswerLengths(**encoded.facts["answer_lengths"])
+        if not experiment.data.source_names("train"):
+            return  # rows that are only evaluated
         if not len(self.examples["train"]):
             losses = describe_losses(audit, "train")
             raise NoRowsLeft(

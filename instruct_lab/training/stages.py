@@ -22,7 +22,8 @@ from instruct_lab.callbacks.training_states import TrainingState, newest_state, 
 from instruct_lab.collector import usual_collections
 from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
-from instruct_lab.evaluation.base_model import measure_base_model
+from instruct_lab.evaluation.base_model import measure_base_benchmarks, measure_base_model
+from instruct_lab.evaluation.benchmarks import measure_benchmarks
 from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.evaluation.judging import Judging, asks_judge
 from instruct_lab.evaluation.measure import measure, measure_baselines, metric_values
@@ -144,7 +145,9 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
                 check_packing(model)
     if experiment.objective.takes_reference_from_batch:
         data.add_reference(base.loaded)
-    splits: list[str] = [split for split in experiment.evaluation.splits if data.examples.get(split)]
+    only_benchmarks = experiment.benchmarks and not experiment.active_metrics
+    measured = [] if only_benchmarks else experiment.evaluation.splits
+    splits: list[str] = [split for split in measured if data.examples.get(split)]
     max_examples, by_source = experiment.evaluation.max_examples, experiment.reports_by_source
     evaluated = {split: data.evaluated_examples(split, max_examples, by_source) for split in splits}
     for split in [split for split, examples in evaluated.items() if not len(examples)]:
@@ -209,6 +212,9 @@ def measure_before(run: Run, prepared: Prepared) -> Results:
             with stage(f"evaluating the baselines on the {split} split"):
                 systems |= measure_baselines(setup, baselines, training, examples)
         results[split] = systems
+    if evaluation.before and setup.benchmarks:
+        for name, measured in measure_base_benchmarks(setup, base.loaded, base.digest(), cache_path).items():
+            results[name] = {BEFORE: measured}
     if evaluation.before and results:
         run.console.print(f"baseline (before training) evaluated in {time.perf_counter() - started:.0f} s")
     run.record.write_results(BEFORE, results)
@@ -305,6 +311,8 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
         prompted = prepared.data.with_prompts(examples, run.experiment.tuning)
         with stage(f"evaluating the tuned model on the {split} split"):
             results.setdefault(split, {})[AFTER] = measure(setup, tuned.loaded, prompted, prepared.teacher)
+    for name, measured in measure_benchmarks(setup, tuned.loaded):
+        results.setdefault(name, {})[AFTER] = measured
     if is_first_rank():
         weights = tuned.weights
         del tuned  # to free its memory before a judge is loaded

@@ -159,6 +159,19 @@ def test_runs_are_loaded_found_and_compared(two_runs):
 
 
 @pytest.mark.slow
+def test_a_run_is_evaluated_again(two_runs):
+    first, second = two_runs
+    chosen = ["evaluation.max_examples=3"]
+    again = [run.evaluate(chosen, name="three") for run in (first, second)]
+    assert set(again[0].metrics.loc[("test/chrf", "after")].index) == {"value", "low", "high", "count"}
+    assert again[0].metrics.loc[("test/chrf", "after"), "count"] <= 3
+    assert "test/chrf" in again[0].compare(again[1]).best
+    with pytest.raises(il.InstructLabError, match="replace"):
+        first.evaluate(["evaluation.max_examples=2"], name="three")
+    assert first.evaluate(["evaluation.max_examples=2"], name="three", replace=True) == first
+
+
+@pytest.mark.slow
 def test_a_finished_run_is_made_longer(two_runs):
     run = il.train([*SHORT, "trainer.max_steps=1", "lr_scheduler=constant"])
     assert run.resume(max_steps=2).curves.index.max() == 2

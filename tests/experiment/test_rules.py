@@ -12,8 +12,11 @@ from instruct_lab.errors import Problem
 from instruct_lab.experiment import Experiment, rules
 from instruct_lab.experiment.check import check
 from instruct_lab.experiment.rules.apply import Components, apply, parameter_types
+from instruct_lab.experiment.rules.combinations import check_benchmarks
 from instruct_lab.experiment.rules.monitoring import mode_argument, monitored_direction
-from instruct_lab.tuning import LoRA, Tuning
+from instruct_lab.metrics import LmEval
+from instruct_lab.objective import Reward, Supervised
+from instruct_lab.tuning import LoRA, Prompting, Tuning
 
 STOPPING = "callbacks=[default,early_stopping]"
 
@@ -95,3 +98,12 @@ def test_what_a_machine_lacks_and_what_is_left_to_the_user_have_kinds_of_their_o
     kinds = {problem.key: problem.kind for problem in check(["data=local_alpaca", "tracker=tensorboard"]).problems}
     assert kinds["data.train.file.path"] == "missing"
     assert kinds["tracker.tensorboard"] == "unavailable_here"
+
+
+def test_benchmarks_need_a_model_that_gives_text_and_have_prompts_of_their_own():
+    def found(objective, tuning):
+        return [(one.kind, one.key) for one in check_benchmarks({"mine": LmEval(tasks=["x"])}, objective, tuning)]
+
+    assert found(Reward(), LoRA()) == [("error", "metrics.mine")]
+    assert found(Supervised(), Prompting(shots=2)) == [("warning", "metrics.mine")]
+    assert found(Supervised(), Prompting()) == found(Supervised(), LoRA()) == []

@@ -204,4 +204,62 @@ def test_measurements_of_other_examples_are_not_paired(runs, capsys):
     capsys.readouterr()
     assert cli.main(["compare", *(str(one.path) for one in runs), "--on", "mixed", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
-    assert compared["unpaired"]["test/chrf"] == "the runs were not measured on the same examples"
+    reason = compared["unpaired"]["test/chrf"]
+    assert reason.startswith("the runs were not measured on the same examples (6 and 4, of which 0 are the same")
+    assert evaluate(runs[1].path, *OTHER, "metrics.chrf.word_order=2", "--name", "mixed", "--replace") == 0
+    capsys.readouterr()
+    assert cli.main(["compare", *(str(one.path) for one in runs), "--on", "mixed", "--json"]) == 0
+    reason = json.loads(capsys.readouterr().out)["unpaired"]["test/chrf"]
+    assert reason.startswith("the runs were not measured in the same way (")
+    assert reason.index("nw:0") < reason.index("against") < reason.index("nw:2")
+
+
+def test_every_row_of_a_named_file_is_measured_and_training_rows_are_not_needed(runs):
+    folder, record = runs[0].path.parents[2], runs[0]
+    assert evaluate(record.path, "data=path:other.jsonl", "evaluation.max_examples=null", "--name", "whole") == 0
+    lines = EvaluationFiles(record, "whole").read_predictions()
+    assert {line.split for line in lines} == {"test"}
+    assert len(lines) == 40
+    (folder / "held_out").mkdir()
+    (folder / "held_out" / "test.jsonl").write_bytes((folder / "other.jsonl").read_bytes())
+    assert evaluate(record.path, "data=path:held_out", "evaluation.max_examples=null", "--name", "folder") == 0
+    assert values(EvaluationFiles(record, "folder").summary) == values(EvaluationFiles(record, "whole").summary)
+    assert cli.main(["check", *TINY, "data=path:held_out"]) == 2
+
+
+def test_an_evaluation_by_other_versions_is_named_and_measured_again_only_on_request(runs, capsys):
+    record, words = runs[0], ["evaluation.max_examples=2", "--name", "versions"]
+    assert evaluate(record.path, *words) == 0
+    files = EvaluationFiles(record, "versions")
+    entries = json.loads(files.path.read_text())
+    assert entries["versions"]["source"]
+    assert entries["step"] == 2
+    entries["versions"] |= {"torch": "0.0", "source": "other"}
+    files.path.write_text(json.dumps(entries))
+    capsys.readouterr()
+    assert evaluate(record.path, *words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "measured before" in printed
+    assert "with other versions of source, torch; --replace measures again" in printed
+    assert evaluate(record.path, *words, "--replace") == 0
+    assert files.origin.versions["torch"] != "0.0"
+
+
+def test_an_export_reports_the_evaluations_of_its_weights(runs):
+    record, folder = runs[1], runs[1].path.parents[2]
+    assert evaluate(record.path, *OTHER, "--name", "for_the_card") == 0
+    assert evaluate(record.path, *OTHER, "--name", "of_other_weights") == 0
+    other = EvaluationFiles(record, "of_other_weights").path
+    other.write_text(json.dumps({**json.loads(other.read_text()), "step": 1}))
+    assert cli.main(["export", str(record.path), "with_evaluations"]) == 0
+    card = (folder / "with_evaluations" / "README.md").read_text(encoding="utf-8")
+    value = EvaluationFiles(record, "for_the_card").summary.value("test/chrf")
+    assert "### Evaluation for_the_card" in card
+    assert "of_other_weights" not in card
+    from huggingface_hub import ModelCard
+
+    found = {
+        one.metric_name: one for one in ModelCard.load(folder / "with_evaluations" / "README.md").data.eval_results
+    }
+    assert found["for_the_card: test/chrf"].metric_value == value.value
+    assert found["for_the_card: test/chrf"].dataset_name == "other"

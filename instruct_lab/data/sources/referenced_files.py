@@ -99,12 +99,6 @@ def _files_in(name: str, folder: Path) -> FoundFiles:
     splits = {file: _split_of(file.relative_to(folder)) for file in tables or texts}
     if "train" not in splits.values():
         splits = {file: split or "train" for file, split in splits.items()}
-    if "train" not in splits.values():
-        raise InstructLabError(
-            f"The folder has files for {' and '.join(sorted({str(s) for s in splits.values()}))} and none to train on",
-            where=name,
-            do="name the file with the training rows, or put `train` into its name",
-        )
     source = "Files" if tables else "TextFiles"
     by_split: dict[SplitName, list[Path]] = {}
     for file, split in splits.items():

@@ -33,6 +33,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_metrics,
     combinations.check_pair_metrics,
     combinations.check_answers,
+    combinations.check_benchmarks,
     combinations.check_num_samples,
     engines.check_engine,
     engines.check_engine_devices,
@@ -79,6 +80,11 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
         yield from combination_problems(built)
     for rule in SETTING_RULES:
         yield from apply(rule, built)
+
+
+def training_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problems of a run that is to be started, which do not concern the evaluation of a finished one."""
+    yield from apply(declarations.check_training_rows, built)
 
 
 def combination_problems(built: Mapping[str, Any]) -> Iterator[Problem]:

@@ -11,11 +11,11 @@ from instruct_lab.data import Data
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
 from instruct_lab.generation import Generation
-from instruct_lab.metrics import Metric, ValueMetric
+from instruct_lab.metrics import Benchmarks, Metric, ValueMetric
 from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
-from instruct_lab.tuning import LoRA, Tuning
+from instruct_lab.tuning import LoRA, Prompting, Tuning
 
 
 def check_families(model: Model, components: Components) -> Iterator[Problem]:
@@ -197,6 +197,18 @@ def metric_reason(metric: Metric, objective: Objective) -> str | None:
         known = ", ".join(sorted(objective.value_names)) or "nothing"
         return f"{goal} computes no {metric.value_name} of an example (it computes {known})"
     return None
+
+
+def check_benchmarks(metrics: dict[str, Benchmarks], objective: Objective, tuning: Tuning) -> Iterator[Problem]:
+    """Report benchmarks of a model that gives a score, and warn if the tuning method only changes prompts."""
+    for name, suite in metrics.items():
+        key, kind = f"metrics.{name}", type(suite).__name__
+        if objective.head != "language":
+            reason = f"{type(objective).__name__} trains a model that gives a score, and benchmarks read tokens"
+            yield Problem(key=key, value=kind, reason=f"{reason}: leave this one out with ~metrics.{name}")
+        elif isinstance(tuning, Prompting) and tuning.shots:
+            reason = "the tasks have prompts of their own, without the worked examples of the tuning method"
+            yield Problem(key=key, value=kind, reason=f"{reason}; num_fewshot sets theirs", kind="warning")
 
 
 def check_num_samples(metrics: dict[str, Metric], generation: Generation) -> Iterator[Problem]:

@@ -1,0 +1,45 @@
+"""Comparisons of runs, as Python objects."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from instruct_lab.comparison import Comparison
+    from instruct_lab.records import RunRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedRuns:
+    """A comparison of runs; a notebook shows it as tables.
+
+    Args:
+        result: the whole comparison.
+        metric: the metric that was asked for; `None`: all metrics.
+    """
+
+    result: Comparison
+    metric: str | None = None
+
+    @property
+    def best(self) -> dict[str, str]:
+        """The id of the best configuration's first run, keyed by metric."""
+        runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
+        return {metric: runs[arm] for metric, arm in self.result.best.items()}
+
+    def __str__(self) -> str:
+        from instruct_lab.comparison.text import markdown
+
+        return markdown(self.result, None if self.metric is None else [self.metric])
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def compare_records(records: Sequence[RunRecord], metric: str | None) -> ComparedRuns:
+    """Compare runs on the examples that all of them answered; a run that is given twice counts once."""
+    from instruct_lab.comparison import compare
+
+    return ComparedRuns(compare(list({record.path: record for record in records}.values()), metric), metric)

@@ -1,0 +1,26 @@
+"""Measure a model on benchmarks, whose tasks bring their own examples; their results are kept like those of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.model import LoadedModel
+from instruct_lab.records.measurement import Measurement
+
+
+def measure_benchmarks(
+    setup: EvaluationSetup, loaded: LoadedModel, known: Collection[str] = ()
+) -> Iterator[tuple[str, Measurement]]:
+    """Measure a model on one task of the benchmarks after the other; yield each one's name and results.
+
+    In a multi-device run, every rank measures every example.
+
+    Args:
+        setup: the settings of the evaluation.
+        loaded: the evaluated model.
+        known: names of tasks that are measured already and left out.
+    """
+    for suite in setup.benchmarks.values():
+        for name, scores in suite.measure(loaded, setup.template, known):
+            yield name, Measurement(scores.predictions, scores.rows, scores.sources, signatures=scores.signatures)

@@ -1,0 +1,58 @@
+"""The evaluations of a run that an export reports beside the run's own results."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from omegaconf import OmegaConf
+
+from instruct_lab.config.build import build
+from instruct_lab.config.references import option_label
+from instruct_lab.data import Data
+from instruct_lab.errors import InstructLabError
+from instruct_lab.export.hub_results import HubResult, results_on
+from instruct_lab.records import RunRecord, Summary
+from instruct_lab.records.evaluations import EvaluationFiles, Origin, evaluation_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """The results of one evaluation of the exported weights.
+
+    Args:
+        name: name of the evaluation.
+        origin: the overrides and weights of the evaluation.
+        summary: the values.
+        results: the values with the data sets on which they were measured.
+    """
+
+    name: str
+    origin: Origin
+    summary: Summary
+    results: list[HubResult]
+
+
+def evaluations_of(record: RunRecord, step: int) -> list[Evaluated]:
+    """Return the evaluations of the weights of an optimizer step, in the order of their names.
+
+    An evaluation by an earlier version, which does not state the step, is left out, and so is a damaged one.
+
+    Args:
+        record: the run.
+        step: the optimizer step of the exported weights.
+    """
+    found = []
+    for name in evaluation_names(record):
+        files = EvaluationFiles(record, name)
+        try:
+            origin, summary, config = files.origin, files.summary, files.config
+        except InstructLabError:
+            continue
+        if origin is None or summary is None or origin.step != step:
+            continue
+        data = build(OmegaConf.create({"data": config.get("data")})).root["data"]
+        choices = [text.partition("=")[2].strip("'\"") for text in origin.overrides if text.startswith("data=")]
+        label = option_label("data", choices[-1]) if choices else record.manifest.choices.get("data")
+        results = results_on(data if isinstance(data, Data) else None, str(label or "local data"), summary)
+        found.append(Evaluated(name, origin, summary, [dataclasses.replace(one, evaluation=name) for one in results]))
+    return found

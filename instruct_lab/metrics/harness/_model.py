@@ -1,0 +1,98 @@
+"""A model in memory, as lm-evaluation-harness calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.api import task as tasks
+from lm_eval.api.model import CacheHook
+from lm_eval.models.huggingface import HFLM
+
+from instruct_lab.generation.decoding import evaluation_mode, has_prefix_before_padding
+from instruct_lab.model import LoadedModel
+from instruct_lab.progress import advance
+from instruct_lab.template import Template
+
+
+class _Progress(CacheHook):
+    """Report each answered request as progress; the library calls this where it would store a response."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        """Report one request."""
+        advance()
+
+
+class LoadedLM(HFLM):
+    """A loaded model with the template of its run.
+
+    The library's own class does the work; requests are reported as progress instead of by a bar of the library. A model
+    with virtual tokens before the text gets one request at a time, since padding would stand between them and the text.
+
+    Args:
+        loaded: the model.
+        template: the template of the run.
+        batch_size: number of requests computed at once.
+    """
+
+    def __init__(self, loaded: LoadedModel, template: Template, batch_size: int) -> None:
+        tokenizer = copy.deepcopy(loaded.tokenizer)
+        jinja = template.as_jinja(tokenizer)
+        if jinja is not None:
+            tokenizer.chat_template = jinja
+        if has_prefix_before_padding(loaded.model):
+            batch_size = 1
+        super().__init__(pretrained=loaded.model, tokenizer=tokenizer, batch_size=batch_size)
+        self.set_cache_hook(_Progress())
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        """Score continuations, without a bar of the library."""
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        """Score whole texts, without a bar of the library."""
+        return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        """Generate answers, without a bar of the library."""
+        return super().generate_until(requests, disable_tqdm=True)
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep the library from printing a bar while it writes the prompts of a task."""
+    usual, tasks.tqdm = tasks.tqdm, lambda items, **settings: items
+    try:
+        yield
+    finally:
+        tasks.tqdm = usual
+
+
+@contextlib.contextmanager
+def decoding_as_exported(loaded: LoadedModel, template: Template) -> Iterator[None]:
+    """Let `generate` decode as that of the exported model does, without its limit on the length of answers.
+
+    The limit of a task holds instead. Gradients are off, and the modes, the model's own settings of generation and the
+    random states are restored on exit.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    config = copy.deepcopy(model.generation_config)
+    config.eos_token_id = template.stop_token_ids(tokenizer)
+    config.pad_token_id, config.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
+    config.max_new_tokens = None
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(), evaluation_mode(model):
+        model.generation_config = config
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -1,0 +1,54 @@
+"""Find the names of tasks without importing lm-evaluation-harness, which would take seconds."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parent / "examples"
+"""Folder of the tasks that come with this package."""
+NAMED = re.compile(
+    r"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*(?P<value>.*)$(?P<items>(?:\n[ \t]*-[ \t]+.*$)*)""", re.MULTILINE
+)
+"""Matches a key of a task file that names a task, a group or a tag, or lists the members of a group."""
+ITEM = re.compile(r"^[ \t]*-[ \t]+(.*)$", re.MULTILINE)
+OTHER_FILES = (".py", ".pyc", ".md", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".png")
+
+
+def known_names(include_paths: Sequence[Path]) -> frozenset[str]:
+    """Return the names in the task files of the library, of this package and of further folders.
+
+    The files are searched for the keys that name something, not parsed, so a name may be returned that the library does
+    not accept as a task; it never lacks one.
+    """
+    return _library_names() | names_in(EXAMPLES, *include_paths)
+
+
+@functools.cache
+def _library_names() -> frozenset[str]:
+    found = importlib.util.find_spec("lm_eval")
+    folders = [] if found is None else found.submodule_search_locations or []
+    return names_in(*(Path(folder) / "tasks" for folder in folders))
+
+
+def names_in(*folders: Path) -> frozenset[str]:
+    """Return the names in the task files of folders."""
+    names: set[str] = set()
+    walked = (Path(path, file) for folder in folders for path, _, files in os.walk(folder) for file in files)
+    for file in walked:
+        if file.suffix in OTHER_FILES:
+            continue
+        for found in NAMED.finditer(file.read_text(encoding="utf-8", errors="replace")):
+            value = found["value"].strip()
+            values = value.strip("[]").split(",") if value.startswith("[") else [value]
+            names.update(map(_without_quotes, [*values, *ITEM.findall(found["items"])]))
+    return frozenset(names - {""})
+
+
+def _without_quotes(value: str) -> str:
+    """Return a YAML scalar without its comment and quotes."""
+    return value.partition(" #")[0].strip().strip("'\"")

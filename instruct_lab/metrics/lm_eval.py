@@ -1,0 +1,112 @@
+"""Benchmarks by name, measured by lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import Problem, Refusal
+from instruct_lab.files import user_path
+from instruct_lab.metrics.benchmark import Benchmarks, TaskScores
+from instruct_lab.optional_packages import is_installed, missing_packages
+
+if TYPE_CHECKING:
+    from instruct_lab.model import LoadedModel
+    from instruct_lab.template import Template
+
+SPLITS = ("train", "val", "validation", "test")
+"""Names that a task cannot have, since results on the run's own data have them."""
+
+
+@component
+class LmEval(Benchmarks):
+    """Tasks of lm-evaluation-harness, such as GSM8K, IFEval and ARC, measured on the run's model as it is in memory.
+
+    An adapter may be merged or not, and the weights may be quantised. Prompts, answers and scores are those of the
+    library, so the values equal its own on the exported model; they stay on its scale, on which an accuracy is between
+    0 and 1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
+    `gsm8k/exact_match,strict-match`. A group that the library aggregates, such as `mmlu`, is reported as one, and with
+    `evaluation.by_source` also by its tasks. Intervals and paired tests use the scores of single examples; a score that
+    is no mean of them, such as BLEU or a perplexity, is divided into the contributions of the examples by the
+    jackknife.
+
+    The data comes from the Hugging Face Hub, or from its cache if there is no network. A folder of task files
+    (`include_path`) needs a permission, because such files can run Python code. Two tasks come with this package and
+    need no network: `cldr_currencies` and `cldr_languages`. Tasks that execute programs of the model are refused: use
+    `metrics=code_execution`, which does so in a sandbox. Needs the package lm-eval. Source: Gao et al., A framework for
+    few-shot language model evaluation, 2024.
+    """
+
+    families: ClassVar = frozenset({"decoder", "encoder-decoder"})
+
+    tasks: Annotated[list[str], Field(min_length=1)]  # names of tasks, groups of tasks or tags
+    include_path: str | None = None  # folder of further task files of the library's format; needs a permission
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None  # worked examples in each prompt; null: as each task says
+    chat_template: bool = False  # render each prompt with the template of the run, as a conversation
+    fewshot_as_multiturn: bool = True  # with chat_template, render worked examples as earlier turns of the conversation
+    limit: Annotated[int, Field(ge=1)] | None = None  # number of first examples of each task; null: all
+    batch_size: Annotated[int, Field(ge=1)] = 8  # number of prompts computed at once
+
+    def __post_init__(self) -> None:
+        for index, name in enumerate(self.tasks):
+            if self.tasks.index(name) != index:
+                raise Refusal("tasks", f"names {name!r} twice; name each task once")
+            if name in SPLITS:
+                raise Refusal("tasks", f"a task cannot be named {name!r}, since results on the run's own data are")
+            if "/" in name or name.endswith((".yaml", ".yml")):
+                raise Refusal("tasks", f"{name!r} is a path: name the task, and the folder of its file in include_path")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the chosen tasks, groups and tags."""
+        return list(self.tasks)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folder of further task files; empty without one."""
+        return [] if self.include_path is None else [user_path(self.include_path)]
+
+    def permissions_needed(self) -> Iterator[tuple[str, str]]:
+        """Yield a folder of task files, whose templates and functions are code."""
+        if self.include_path is not None:
+            yield "include_path", "task-code"
+
+    def problems(self) -> Iterator[Problem]:
+        """Report if the library is not installed, a folder does not exist, or no task has one of the names."""
+        from instruct_lab.metrics.harness.names import known_names
+
+        yield from missing_packages("lm_eval", subject=type(self).__name__)
+        missing = [folder for folder in self.folders if not folder.is_dir()]
+        for folder in missing:
+            yield Problem(key="include_path", value=self.include_path, reason=f"there is no folder {folder}")
+        if missing or not is_installed("lm_eval"):
+            return
+        known = known_names(self.folders)
+        for index, name in enumerate(self.tasks):
+            if name not in known:
+                reason = f"lm-eval {metadata.version('lm-eval')} has no task, group or tag of this name"
+                hint = nearest(name, sorted(known))
+                yield Problem(key=f"tasks[{index}]", value=name, reason=reason, suggestion=hint)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the version of the library, and the hash of the folder of task files."""
+        digest = hashlib.sha256()
+        for folder in self.folders:
+            for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+                digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+        return {"lm-eval": metadata.version("lm-eval"), "files": digest.hexdigest() if self.folders else None}
+
+    def measure(
+        self, loaded: LoadedModel, template: Template, known: Collection[str] = ()
+    ) -> Iterator[tuple[str, TaskScores]]:
+        """Measure a model on one task after the other; yield the name of each task or group with its scores."""
+        from instruct_lab.metrics.harness.tasks import measure_tasks
+
+        yield from measure_tasks(self, loaded, template, known)
