@@ -205,7 +205,7 @@ def _nothing_to_measure(
     """Return the error for data of which no row can be measured."""
     splits = experiment.evaluation.splits
     losses = [f"{split}: {found}" for split in splits if (found := describe_losses(audit, split))]
-    if examples or any(len(data.conversations.get(split, ())) for split in splits):
+    if examples or losses or any(len(data.conversations.get(split, ())) for split in splits):
         dropped = f" (dropped: {'; '.join(losses)})" if losses else ""
         return InstructLabError(
             f"No row of the {' and '.join(splits)} split has a reference answer that can be measured{dropped}",
