@@ -93,8 +93,8 @@ def test_check_imports_no_torch():
 
 @pytest.fixture
 def few_groups(monkeypatch):
-    """`check --all` over three groups: `tests/test_architecture.py` checks every option of every group once."""
-    few = ("data", "tuning", "batching")
+    """`check --all` over two groups: `tests/test_architecture.py` checks every option of every group once."""
+    few = ("batching", "lr_scheduler")
     monkeypatch.setattr(checking, "GROUPS", few)
     return few
 
@@ -108,11 +108,13 @@ def test_check_all_counts_what_it_checked(capsys, few_groups):
 
 @pytest.mark.slow
 def test_a_broken_option_file_does_not_hide_the_others(lab, capsys, few_groups):
-    (lab / "conf" / "data" / "broken.yaml").write_text("# broken: not YAML\na: [\n")
+    (lab / "conf" / "batching").mkdir()
+    (lab / "conf" / "batching" / "broken.yaml").write_text("# broken: not YAML\na: [\n")
     assert cli.main(["check", "--all"]) == 2
     text = capsys.readouterr().out
-    assert "wrong data=broken" in text
-    assert "ok    tuning=lora" in text
+    assert "wrong batching=broken" in text
+    assert "ok    batching=padded" in text
+    assert "ok    lr_scheduler=cosine" in text
 
 
 def test_a_group_can_be_changed_by_adding_and_removing_named_entries():
