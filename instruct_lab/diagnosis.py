@@ -30,7 +30,7 @@ from instruct_lab.records.environment import DISTRIBUTION, hardware
 
 SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
 """The packages whose versions are printed; `--json` has all that are declared."""
-DEVELOPMENT = {"test", "docs"}
+DEVELOPMENT = {"test", "docs", "throughput"}
 """The extras that only developers of this package need."""
 VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
 SETTINGS = ("HF_HUB_OFFLINE", "HF_HOME", "WANDB_MODE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "INSTRUCT_LAB_CACHE")

