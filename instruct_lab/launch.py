@@ -1,4 +1,4 @@
-"""Find out, from environment variables, who started this process and which of a run's processes it is.
+"""Find out, from environment variables, which program started this process, and its rank among a run's processes.
 
 The processes of a run are started by torchrun, by Slurm's `srun`, or by the run's first process itself.
 """
@@ -11,7 +11,7 @@ import os
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """How another program has started the processes of a run.
+    """The way in which another program has started the processes of a run.
 
     Args:
         program: the program, `torchrun` or `srun`.
@@ -32,7 +32,7 @@ class Launch:
 
 
 def external_launch() -> Launch | None:
-    """Describe how another program has started several processes; `None`: this process was started by itself.
+    """Describe how another program has started several processes; `None`: it has not done so.
 
     A Slurm job with a single task is an ordinary process.
     """

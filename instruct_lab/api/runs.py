@@ -182,14 +182,15 @@ class Run:
         """Evaluate the run's model again, on its own or on other data, and write the results into its record.
 
         Args:
-            overrides: what is measured, such as `"data=path:questions.jsonl"`; empty: as the run was measured.
-            name: name of the evaluation; `None`: the choices, or `own` without any.
+            overrides: the choices of what to measure, such as `"data=path:questions.jsonl"`; empty: those of the run
+                itself.
+            name: name of the evaluation; `None`: it is made from the choices, or `own` without any choices.
             checkpoint: which weights to evaluate; `None`: those that the run was evaluated with.
             replace: whether an evaluation of this name with other settings, data or weights is replaced.
             allow: permissions, as after `--allow`.
 
         Returns:
-            The run with the results of this evaluation as its `metrics` and `predictions`.
+            The run, whose `metrics` and `predictions` are the results of this evaluation.
         """
         with guarded(overrides, allow) as given, interruptible():
             from instruct_lab.records.evaluations import EvaluatedRecord

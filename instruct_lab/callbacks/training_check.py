@@ -107,7 +107,7 @@ class TrainingCheck(pl.Callback):
         self._warn(text)
 
     def _reported(self, names: list[str]) -> list[str]:
-        """Return the parameters of which something holds on one of the ranks or, if they are sharded, on all ranks."""
+        """Return the names that are listed on at least one rank or, if the parameters are sharded, on all ranks."""
         on_any = _on_any_rank(names)
         if not self._is_sharded:
             return on_any

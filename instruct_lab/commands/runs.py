@@ -73,7 +73,7 @@ DEVICES = ("accelerator", "devices", "num_nodes", "strategy")
 
 
 def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
-    """Parse the overrides that make a run longer, and those that choose other devices.
+    """Parse the overrides that make a run longer, and the overrides that choose other devices.
 
     Raises:
         InstructLabError: an override sets anything else, or the value of a limit is not a positive whole number.

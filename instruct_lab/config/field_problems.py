@@ -101,7 +101,7 @@ def _name(kind: type) -> str:
 
 
 def _common_path(details: list[Any]) -> list[str]:
-    """Return the path, within the field, of the value that all details are about; one detail for each allowed type."""
+    """Return the path, within the field, of the value to which all details refer; each allowed type has one detail."""
     paths = [
         [str(part) for part in detail["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
         for detail in details
@@ -111,7 +111,7 @@ def _common_path(details: list[Any]) -> list[str]:
 
 
 def _reasons(details: list[Any]) -> list[str]:
-    """Return the different reasons; the classes of which one is expected are listed in one."""
+    """Return the different reasons; one of them lists all classes that are allowed."""
     classes = [detail for detail in details if detail["type"] in CLASS_TYPES]
     wanted = " or ".join(
         dict.fromkeys(detail["ctx"].get("class") or detail["ctx"].get("class_name") for detail in classes)

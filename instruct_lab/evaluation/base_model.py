@@ -94,7 +94,7 @@ def measure_base_benchmarks(
 
 
 def _stored(depends_on: dict[str, Any], compute: Callable[[], dict[str, Any]], activity: str, cache_path: Path) -> Any:
-    """Return results as JSON from the cache, or compute them; if the first rank has to, the other ranks do so too.
+    """Return results as JSON from the cache, or compute them on all ranks if the first rank does not find them.
 
     Args:
         depends_on: everything that can change the results.
@@ -143,7 +143,7 @@ def _depends_on(
 
 
 def _depends_on_model(setup: EvaluationSetup, loaded: LoadedModel, digest: str) -> dict[str, Any]:
-    """Return what the results of a model depend on, whatever it is measured on."""
+    """Return everything that the results of a model depend on, whatever the examples and the metrics are."""
     return {
         "weights": digest,
         "model": describe(setup.model),

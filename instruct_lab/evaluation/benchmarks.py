@@ -12,7 +12,7 @@ from instruct_lab.records.measurement import Measurement
 def measure_benchmarks(
     setup: EvaluationSetup, loaded: LoadedModel, known: Collection[str] = ()
 ) -> Iterator[tuple[str, Measurement]]:
-    """Measure a model on one task of the benchmarks after the other; yield each one's name and results.
+    """Measure a model on the tasks of the benchmarks one after the other; yield the name and the results of each.
 
     In a multi-device run, every rank measures every example.
 

@@ -36,7 +36,7 @@ NO_VERDICT = "the reply holds no verdict"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """Measurements with the rows of win rates, and the verdicts from which these were computed."""
+    """Measurements with the rows of win rates, and the verdicts from which the rows were computed."""
 
     results: Results
     verdicts: list[VerdictLine]
@@ -61,8 +61,8 @@ class Judging:
     def add_verdicts(self, results: Results, examples: Mapping[str, EvaluatedExamples]) -> Judged:
         """Ask the judge of each win rate about every pair of answers, and add the rows to the measurements.
 
-        The base model and the tuned model are judged, baselines are not. A judge that gives no verdict on a pair
-        does not end the run: the pair is left out, and the value has a note with the number and the reasons.
+        The base model and the tuned model are judged, but baselines are not. If a judge gives no verdict on a pair, the
+        run continues: the pair is left out, and a note on the value states the number of such pairs and the reasons.
 
         Args:
             results: measurements, keyed by split and then by system.
@@ -145,7 +145,7 @@ class Judging:
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    """An answer with that of the opponent.
+    """An answer, and the opponent's answer to the same prompt.
 
     Args:
         split: split of the example.
@@ -154,7 +154,7 @@ class _Pair:
         conversation: the prompt as a text.
         answer: the answer.
         opponent: the opponent's answer; `None` if there is none.
-        question: the question to the judge; `None` if there is no need to ask.
+        question: the question to the judge; `None` if the judge need not be asked.
         fault: the reason why the pair cannot be judged.
     """
 
@@ -198,7 +198,7 @@ def _pairs(
 
 
 def answers_of(record: RunRecord) -> dict[str, str]:
-    """Return the answers of a run's tuned model by the id of the example; those of its own results come first."""
+    """Return the answers of a run's tuned model, keyed by example id; answers in its own results take precedence."""
     found: dict[str, str] = {}
     sources = [record.read_results(AFTER) or {}]
     sources += [EvaluationFiles(record, name).read_results() for name in evaluation_names(record)]
@@ -243,7 +243,7 @@ def _digest(text: str) -> str:
 
 
 def _joint(replies: tuple[Reply, Reply]) -> Choice | None:
-    """Return the verdict of both orders, from the view of the first one; contradictory verdicts are a tie."""
+    """Combine the verdicts on both orders of two answers into one; contradictory verdicts are a tie."""
     one, swapped = (read_verdict(reply.text) for reply in replies)
     if one is None or swapped is None:
         return None

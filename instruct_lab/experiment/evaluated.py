@@ -96,9 +96,9 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
 
 
 def _all_held_out(used: dict[str, Any], parsed: list[Override]) -> dict[str, Any]:
-    """Return the data with all rows of a named file or data set as held-out rows, unless it names their splits.
+    """Return the data with all rows of the chosen file or data set held out, unless the choice names their splits.
 
-    Training would hold out only a share of them.
+    In a run that trains, only a share of these rows would be held out.
 
     Args:
         used: the config of the evaluation.

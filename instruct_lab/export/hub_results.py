@@ -34,7 +34,7 @@ class HubResult:
         data: name of the data, for results on data that are not one data set of the Hub.
         source: the data set of the Hub; `None` if the examples are from elsewhere or from several sources.
         is_cut: whether the examples are a share of the training rows that the run held out.
-        evaluation: name of the evaluation of the run that measured it; empty for the run's own results.
+        evaluation: name of the evaluation that measured the value; empty for the run's own results.
     """
 
     name: str
@@ -46,7 +46,7 @@ class HubResult:
 
     @property
     def full_name(self) -> str:
-        """The name of the metric, after that of the evaluation if there is one."""
+        """The name of the metric, preceded by the name of the evaluation if there is one."""
         return f"{self.evaluation}: {self.name}" if self.evaluation else self.name
 
     @property
@@ -75,7 +75,7 @@ def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResul
     """Return the finite results of the tuned model in a summary.
 
     Args:
-        data: the data on which it was measured; `None` if this version cannot build it.
+        data: the data on which the model was measured; `None` if this version cannot build it.
         label: name of the data.
         summary: the summary of a run or of an evaluation.
     """

@@ -1,8 +1,9 @@
 """Decoding with vLLM on a GPU.
 
-vLLM has its own copy of the weights, which it reads from a folder. While a LoRA adapter is trained, the base model is
-written and loaded once; at each evaluation, only the adapter is written and loaded, and between evaluations vLLM keeps
-no GPU memory (its sleep mode). If other weights are trained, the whole model is written and loaded at each evaluation.
+vLLM has its own copy of the weights, which it reads from a folder. In a run that trains a LoRA adapter, the base model
+is written and loaded once; at each evaluation, only the adapter is written and loaded, and between evaluations vLLM
+keeps no GPU memory (its sleep mode). If other weights are trained, the whole model is written and loaded at each
+evaluation.
 """
 
 from __future__ import annotations

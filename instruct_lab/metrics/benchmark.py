@@ -1,7 +1,8 @@
 """Benchmarks: tasks of another library, which bring their own examples, prompts and scores.
 
 A metric scores the run's own held-out examples. A task has examples of its own, so its results are kept under its name,
-as those of one more split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are the same as for metrics.
+as if it were a further split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are the same as for
+metrics.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Benchmarks(Component, ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what determines the results besides the model and the fields: versions, and hashes of files."""
+        """Return everything that determines the results besides the model and the fields: versions, hashes of files."""
 
     @abstractmethod
     def measure(
@@ -106,5 +107,5 @@ CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": Benchma
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Return the score with a recorded signature, which ends with the direction that is better."""
+    """Return the score that has a recorded signature, which ends with the better direction."""
     return CLASSES.get(signature.rpartition("|better:")[2], BenchmarkFigure)(signature)

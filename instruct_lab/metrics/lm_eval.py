@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from instruct_lab.template import Template
 
 SPLITS = ("train", "val", "validation", "test")
-"""Names that a task cannot have, since results on the run's own data have them."""
+"""Names that a task cannot have, since results on the run's own data use them."""
 
 
 @component
 class LmEval(Benchmarks):
     """Tasks of lm-evaluation-harness, such as GSM8K, IFEval and ARC, measured on the run's model as it is in memory.
 
-    An adapter may be merged or not, and the weights may be quantised. Prompts, answers and scores are those of the
-    library, so the values equal its own on the exported model; they stay on its scale, on which an accuracy is between
-    0 and 1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
+    An adapter may be merged or not, and the weights may be quantised. The library itself makes prompts, answers and
+    scores, so values equal those that it gives for the exported model, and have its scale: an accuracy is between 0 and
+    1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
     `gsm8k/exact_match,strict-match`. A group that the library aggregates, such as `mmlu`, is reported as one, and with
     `evaluation.by_source` also by its tasks. Intervals and paired tests use the scores of single examples; a score that
-    is no mean of them, such as BLEU or a perplexity, is divided into the contributions of the examples by the
+    is not a mean over examples, such as BLEU or a perplexity, is divided into the contributions of the examples by the
     jackknife.
 
     The data comes from the Hugging Face Hub, or from its cache if there is no network. A folder of task files
@@ -70,7 +70,7 @@ class LmEval(Benchmarks):
 
     @property
     def folders(self) -> list[Path]:
-        """The folder of further task files; empty without one."""
+        """The folder of further task files, as a list; empty if there is no such folder."""
         return [] if self.include_path is None else [user_path(self.include_path)]
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:

@@ -54,8 +54,8 @@ class WinRate(ComparisonMetric):
     """Win rate: the percentage of answers that a judge prefers to those of an opponent; a tie counts as half.
 
     The judge is asked about each pair of answers in both orders; if its verdicts contradict each other, the pair is a
-    tie. So a judge that prefers a position decides nothing. Notes beside the value report how often the judge
-    contradicted itself and in favour of which position, whether it agrees with itself no more than by chance, and
+    tie. So a judge's preference for a position does not change the value. Notes beside the value report how often the
+    judge contradicted itself and in favour of which position, whether it agrees with itself no more than by chance, and
     whether the longer answer won. Two equal answers are a tie, and the judge is not asked. A pair without two verdicts
     (the judge does not answer, or answers something else) is left out and counted.
 
@@ -92,7 +92,7 @@ class WinRate(ComparisonMetric):
         return question_text(question, self.rubric, self.judge.explains)
 
     def key(self, cache_path: Path) -> str:
-        """Return the SHA-256 of what determines the judge's replies, for the cache of verdicts."""
+        """Return the SHA-256 of everything that determines the judge's replies, for the cache of verdicts."""
         return self.judge.key(cache_path)
 
     def value(self, total: Statistics) -> float:
@@ -105,7 +105,7 @@ class WinRate(ComparisonMetric):
         return f"win_rate|judge:{self.judge.label}|against:{self.against}|rubric:{criteria}|orders:2|ties:half"
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Report what the verdicts say of the judge."""
+        """Return notes on the judge, computed from its verdicts."""
         return list(judge_notes(rows))
 
 
@@ -144,7 +144,7 @@ class LengthControlledWinRate(ComparisonMetric):
         return 100 * statistics[2] if statistics[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the model of the length; what is judged is described by the win rate."""
+        """Describe the model of the length; the signature of the win rate describes what is judged."""
         return f"length_controlled_win_rate|of:{self.of}|tanh(d/std):chars|prior:{PRIOR}"
 
 

@@ -1,4 +1,4 @@
-"""Tensors of which each device holds a share, as in a model that FSDP2 has sharded."""
+"""Sharded tensors, of which each device holds only a share, as in a model that FSDP2 has sharded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor with the shares of all ranks; every rank must call this. Other tensors are returned unchanged."""
+    """Gather a sharded tensor from all ranks, which all must call this; return any other tensor unchanged."""
     gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return gathered
 
@@ -26,7 +26,7 @@ def share_of_rank(tensor: Tensor) -> Tensor:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """Return the model's layers: the elements of its outermost lists of modules that have parameters."""
+    """Return the model's layers: the elements of its outermost module lists, if these have parameters."""
     from torch import nn
 
     found: list[nn.Module] = []

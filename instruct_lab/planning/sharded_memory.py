@@ -11,9 +11,9 @@ from instruct_lab.planning.step import StepCost
 def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool) -> StepCost:
     """Return the cost of a step with the memory that it takes on each of several devices.
 
-    In training, each device keeps its share of weights, gradients and optimizer states, and the gathered weights of the
-    largest two groups (one is computed while the next arrives) with the gradients of one. In validation, the whole
-    model is gathered for the generation of answers.
+    In training, each device holds its share of weights, gradients and optimizer states, the gathered weights of the two
+    largest groups (one group is computed while the next one arrives), and the gradients of one group. In validation,
+    the whole model is gathered for the generation of answers.
 
     Args:
         step: the step on one device.

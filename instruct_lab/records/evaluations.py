@@ -40,10 +40,10 @@ class Origin:
         overrides: the overrides of the evaluation, as typed.
         weights: description of the evaluated weights for readers.
         step: optimizer step of the evaluated weights; `None` in records of earlier versions.
-        fingerprint: SHA-256 of what was chosen to be measured: the settings, the data and the weights. The code and the
-            versions are not part of it, since an update should not make every evaluation one of other settings.
-        versions: versions of the packages with which it was measured, and the SHA-256 of the source code; empty in
-            records of earlier versions.
+        fingerprint: SHA-256 of the choices of the evaluation: the settings, the data and the weights. Code and versions
+            are left out, so that an evaluation counts as the same after an update.
+        versions: versions of the packages that were used, and the SHA-256 of the source code; empty in records of
+            earlier versions.
     """
 
     overrides: list[str] = dataclasses.field(default_factory=list)
@@ -53,7 +53,7 @@ class Origin:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def changed_versions(self, versions: Mapping[str, str]) -> list[str]:
-        """Return the names of the packages, or `source`, that differ from those with which it was measured."""
+        """Return the names of the packages (or `source`) whose versions differ from those used by the evaluation."""
         if not self.versions:
             return []
         return sorted(name for name in {*self.versions, *versions} if self.versions.get(name) != versions.get(name))

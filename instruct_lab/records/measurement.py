@@ -26,7 +26,7 @@ class Measurement:
         sources: data source of each example.
         clusters: the cluster of related examples that each example belongs to, as an empty text for an example without
             one; an empty list if no example has one.
-        remarks: what is to be known about a metric's value besides its rows, keyed by metric.
+        remarks: facts about a metric's value that do not follow from its rows, keyed by metric.
         signatures: how each score of a benchmark is computed, keyed by its name in `rows`; empty for metrics, which the
             config describes.
     """

@@ -62,7 +62,7 @@ def split_of(metric: str) -> str:
 
 
 def short_name(split: str) -> str:
-    """Return the first part of the full names of a split's metrics; a benchmark's is its name."""
+    """Return the first part of the full names of a split's metrics; for a benchmark, this is its name."""
     return SHORT_NAMES.get(split, split)
 
 

@@ -12,7 +12,7 @@ from instruct_lab.records.schema import VERDICTS
 
 @dataclasses.dataclass(frozen=True)
 class VerdictReply:
-    """What a judge replied to one order of two answers.
+    """A judge's reply to a question with one order of two answers.
 
     Args:
         first: the answer that was shown first: `answer` or `opponent`.
@@ -29,7 +29,7 @@ class VerdictReply:
 
 @dataclasses.dataclass(frozen=True)
 class VerdictLine:
-    """A line of `verdicts.jsonl`: the verdicts on one answer and that of the opponent.
+    """A line of `verdicts.jsonl`: the verdicts on an answer and the opponent's answer.
 
     Args:
         metric: name of the win rate in the config.

@@ -48,7 +48,7 @@ def metric_problems(settings: Sweep, experiment: Experiment) -> Iterator[Problem
 
 
 def _is_of_benchmark(metric: str, experiment: Experiment) -> bool:
-    """Whether a metric is named like a score of one of the benchmarks, whose scores are known once they are loaded."""
+    """Whether a metric's name begins like a score of a benchmark; the scores are known only once it is loaded."""
     return any(metric.rpartition("/")[0] in suite.names for suite in experiment.benchmarks.values())
 
 

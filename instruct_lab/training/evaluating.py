@@ -87,11 +87,11 @@ def prepare_job(
 
     Args:
         record: the record of the run.
-        overrides: what is measured, as overrides.
-        name: name of the evaluation; `None`: the choices, or `own` without any.
-        checkpoint: see `EvaluationJob`.
-        replaces: see `EvaluationJob`.
-        shared: see `EvaluationJob`.
+        overrides: the choices of what to measure.
+        name: name of the evaluation; `None`: it is made from the choices, or `own` without any choices.
+        checkpoint: the weights to evaluate; see `EvaluationJob`.
+        replaces: whether an evaluation of the same name is replaced; see `EvaluationJob`.
+        shared: models that earlier evaluations loaded; see `EvaluationJob`.
 
     Raises:
         ConfigError: an override is wrong, or the model cannot be evaluated with it.
@@ -220,7 +220,7 @@ def _nothing_to_measure(
 
 
 def _fingerprint(prepared: _Prepared) -> str:
-    """Hash what was chosen to be measured: the settings, the data and the weights."""
+    """Hash the choices of the evaluation: the settings, the data and the weights."""
     setup, evaluation = prepared.experiment.evaluation_setup, prepared.experiment.evaluation
     parts = ("model", "template", "batching", "objective", "generation", "metrics")
     content: dict[str, Any] = {

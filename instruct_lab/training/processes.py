@@ -30,7 +30,7 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
         arguments: the trainer's arguments in the config.
 
     Raises:
-        InstructLabError: several nodes are needed, and nothing has started processes on them.
+        InstructLabError: several nodes are needed, but no program has started processes on them.
     """
     launch, nodes = external_launch(), arguments.get("num_nodes", 1)
     if launch is None:
@@ -54,7 +54,8 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def check_processes(trainer: pl.Trainer) -> None:
     """Refuse a trainer whose processes cannot be started, or could not hand their results back.
 
-    Each process of a run executes the program from its beginning, which a notebook or an interactive session is not.
+    Each process of a run executes the program from its beginning, which is impossible in a notebook or an interactive
+    session.
     """
     launcher = trainer.strategy.launcher
     is_program = hasattr(sys.modules["__main__"], "__file__")
@@ -75,8 +76,8 @@ def check_processes(trainer: pl.Trainer) -> None:
 def join_processes(trainer: pl.Trainer) -> None:
     """Start the other processes of a multi-device run, or join those that another program has started.
 
-    Lightning would do this later, in `trainer.fit`; the evaluation before training is shared, too. Each process that
-    this process starts executes the same command from its beginning, and joins the process group here.
+    Lightning would do this later, in `trainer.fit`, but the processes also share the evaluation before training. Each
+    process that this process starts executes the same command from its beginning, and joins the process group here.
     """
     strategy = trainer.strategy
     if isinstance(strategy.launcher, _SubprocessScriptLauncher):
@@ -101,7 +102,7 @@ def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.T
         build: function that creates the trainer, with which the processes join each other.
 
     Raises:
-        InstructLabError: the first process has raised it.
+        InstructLabError: the first process raised this error.
     """
     if not dist.is_initialized():
         join_processes(build())
@@ -119,11 +120,11 @@ def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.T
 
 
 def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Experiment:
-    """Keep the examples of an optimizer step on another number of devices than the one with which the run started.
+    """Keep the number of examples of an optimizer step if the run started on another number of devices.
 
     Args:
         experiment: the run's configuration.
-        recorded: the number of devices with which the run started; `None`: it starts now.
+        recorded: the number of devices with which the run started; `None`: the run starts now.
         now: the present number of devices.
 
     Raises:

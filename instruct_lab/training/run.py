@@ -218,7 +218,7 @@ def _run(
 
 
 def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, console: Console) -> Experiment:
-    """Divide each step's examples over the present devices, and record the devices and print what differs."""
+    """Divide each step's examples over the present devices, record the devices, and print any differences."""
     manifest, now, kind = record.manifest, trainer.world_size, trainer.strategy.root_device.type
     divided = divide_steps(experiment, manifest.num_devices, now)
     differences = []

@@ -59,12 +59,12 @@ def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
 
 def with_shares(state: dict[str, Any], parent: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Return a state with the tensors that its file left out, or the state itself if it has them all.
+    """Add the tensors that a state's file leaves out; return a complete state unchanged.
 
     Args:
         state: the content of the file.
         parent: folder of the file.
-        mesh: see `load_state`.
+        mesh: the devices over which the shares are distributed; see `load_state`.
     """
     if SHARES not in state:
         return state
@@ -103,7 +103,7 @@ def _shares(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 
 
 def _replaced(value: Any, keys: tuple[Any, ...], new: Any) -> Any:
-    """Return nested dictionaries and lists with another value at these keys; those on the way are copied."""
+    """Replace the value at these keys in nested dictionaries and lists, in copies of the containers that lead to it."""
     if not keys:
         return new
     copied = value.copy()

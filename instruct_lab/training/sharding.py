@@ -74,7 +74,7 @@ class ShardedStrategy(ModelParallelStrategy):
                 parameters[name].copy_(as_share(value, parameters[name]))
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
-        """Restore the optimizers, with tensors in the shape of a parameter sharded as the parameter is."""
+        """Restore the optimizers; shard each tensor that has the shape of its parameter like the parameter."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             values = {
@@ -85,7 +85,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def as_share(value: Any, like: Any) -> Any:
-    """Shard a whole tensor as a parameter of the same shape is sharded; return anything else unchanged."""
+    """Shard a whole tensor like a parameter of the same shape; return any other value unchanged."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(value, Tensor) and not isinstance(value, DTensor) and value.shape == like.shape:
@@ -147,7 +147,7 @@ def _mark(modules: list[nn.Module], *, is_managed: bool) -> None:
 
 
 def without_weights(loaded: LoadedModel) -> LoadedModel:
-    """Copy a model whose parameters then need no memory, to save sharded weights with it later."""
+    """Copy a model without memory for its parameters, so that the copy can later hold gathered weights for saving."""
     memo = {id(one): nn.Parameter(one.to("meta"), requires_grad=one.requires_grad) for one in loaded.model.parameters()}
     return loaded.with_model(copy.deepcopy(loaded.model, memo))
 
@@ -163,7 +163,7 @@ def fill(template: LoadedModel, model: nn.Module, is_needed: bool) -> LoadedMode
         is_needed: whether this rank needs the weights; other ranks only send their shares.
 
     Returns:
-        A copy of the model with its weights; without them on a rank that does not need them.
+        A copy of the model with its weights, or without weights on a rank that does not need them.
     """
     weights: dict[int, Any] = {}
     empty = dict(template.model.named_parameters())

@@ -83,7 +83,7 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
 
 
 def training_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the problems of a run that is to be started, which do not concern the evaluation of a finished one."""
+    """Yield the problems that matter only for a run to be started, and not for the evaluation of a finished run."""
     yield from apply(declarations.check_training_rows, built)
 
 

@@ -1,4 +1,4 @@
-"""A model in memory, as lm-evaluation-harness calls it."""
+"""A model in memory, with the interface that lm-evaluation-harness calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class LoadedLM(HFLM):
     """A loaded model with the template of its run.
 
     The library's own class does the work; requests are reported as progress instead of by a bar of the library. A model
-    with virtual tokens before the text gets one request at a time, since padding would stand between them and the text.
+    with virtual tokens before the text gets one request at a time, since padding would otherwise come between these
+    tokens and the text.
 
     Args:
         loaded: the model.
@@ -78,10 +79,10 @@ def without_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def decoding_as_exported(loaded: LoadedModel, template: Template) -> Iterator[None]:
-    """Let `generate` decode as that of the exported model does, without its limit on the length of answers.
+    """Let `generate` decode like the exported model, but without the export's limit on the length of answers.
 
-    The limit of a task holds instead. Gradients are off, and the modes, the model's own settings of generation and the
-    random states are restored on exit.
+    The limit of the task applies instead. Gradients are off, and the modes, the model's own settings of generation and
+    the random states are restored on exit.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     config = copy.deepcopy(model.generation_config)

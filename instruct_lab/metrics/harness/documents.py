@@ -13,9 +13,9 @@ NUM_CHOICES = 4
 
 
 def currencies(**settings: Any) -> dict[str, Any]:
-    """Return the documents of the task `cldr_currencies`: a territory, four currencies, and the index of its own.
+    """Return the documents of the task `cldr_currencies`: a territory, four currencies, and the index of the right one.
 
-    The other currencies, and the position of the territory's own, follow from a hash of the territory's code.
+    A hash of the territory's code determines the other currencies and the index of the right one.
     """
     from babel import Locale
     from babel.numbers import get_territory_currencies

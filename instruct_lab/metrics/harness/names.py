@@ -22,8 +22,8 @@ OTHER_FILES = (".py", ".pyc", ".md", ".json", ".jsonl", ".csv", ".tsv", ".txt", 
 def known_names(include_paths: Sequence[Path]) -> frozenset[str]:
     """Return the names in the task files of the library, of this package and of further folders.
 
-    The files are searched for the keys that name something, not parsed, so a name may be returned that the library does
-    not accept as a task; it never lacks one.
+    The files are not parsed, but searched for keys that hold names. So the result has every name of a task, and perhaps
+    some names that the library does not accept.
     """
     return _library_names() | names_in(EXAMPLES, *include_paths)
 

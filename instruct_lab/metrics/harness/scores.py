@@ -22,7 +22,7 @@ def task_scores(name: str, task: Any, samples: Sequence[Mapping[str, Any]], desc
     Args:
         name: name of the task.
         task: the task of the library.
-        samples: what the library logs, one entry for each filter and example.
+        samples: the entries that the library logs, one for each filter and example.
         describe: function that describes how a score is computed, given its name, the name of the function that
             aggregates it, and whether a higher score is better.
     """
@@ -49,11 +49,12 @@ def task_scores(name: str, task: Any, samples: Sequence[Mapping[str, Any]], desc
 def contributions(items: Sequence[Any], aggregate: Callable[[list[Any]], Any]) -> list[Statistics] | None:
     """Divide an aggregated score into the contributions of the examples, whose mean is the score.
 
-    For a mean, the contribution of an example is its score. Otherwise it is the score plus what the jackknife says that
-    the example adds to it: the scores without each one of `n` examples, subtracted from their mean, times `n - 1`.
+    For a mean, the contribution of an example is its score. Otherwise the jackknife is used: if `s` is the score
+    without the example, and `m` is the mean of `s` over all `n` examples, the contribution is the score of all examples
+    plus `(n - 1) * (m - s)`.
 
     Args:
-        items: what the library aggregates, one for each example; `None` for an example without a score.
+        items: the values that the library aggregates, one for each example; `None` for an example without a score.
         aggregate: the library's function that aggregates the items.
 
     Returns:
@@ -80,14 +81,15 @@ def contributions(items: Sequence[Any], aggregate: Callable[[list[Any]], Any]) -
 
 
 SUMMED = {"bleu": BLEU(), "chrf": ChrF(), "chrfpp": ChrF(word_order=2), "ter": TER()}
-"""Metrics that compute what functions of the library with these names aggregate, from sums over the examples."""
+"""Metrics that compute, from sums over the examples, the same scores as the library's functions with these names."""
 
 
 def _without_each(items: list[Any], aggregate: Callable[[list[Any]], Any], whole: float) -> list[float | None]:
     """Return the aggregated score without each one of the items.
 
-    If one of `SUMMED` has the score of the library, each text is scored once and the rest is sums; scoring the other
-    texts again for each example would take hours for a task of some thousand.
+    If one of `SUMMED` gives the same score as the library, each text is scored only once, and statistics are subtracted
+    from their sum. To score all other texts again for each example would take hours for a task with thousands of
+    examples.
     """
     metric = SUMMED.get(getattr(aggregate, "__name__", ""))
     if metric is not None:
@@ -112,9 +114,9 @@ def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callab
 
     Args:
         parts: scores of the tasks.
-        metrics: the library's settings of the group: for each metric its name, its filters, and whether tasks count by
-            their number of examples or all alike.
-        describe: see `task_scores`.
+        metrics: the library's settings of the group: for each metric its name, its filters, and whether tasks are
+            weighted by their number of examples or equally.
+        describe: function that describes how a score is computed; see `task_scores`.
     """
     rows: dict[str, list[Statistics]] = {}
     signatures: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Judges, which say which of two answers to a prompt is better: a model behind an HTTP server, or a local model.
 
-In: questions, each with a conversation and two answers. Out: replies, from which verdicts are read. What the verdicts
-say of the answers and of the judge itself is computed by `WinRate` and `LengthControlledWinRate`.
+In: questions, each with a conversation and two answers. Out: replies, from which verdicts are read. `WinRate` and
+`LengthControlledWinRate` compute from the verdicts how good the answers are, and how biased the judge is.
 """
 
 from instruct_lab.metrics.judges.base import Judge, Reply

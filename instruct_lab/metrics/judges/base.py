@@ -16,7 +16,7 @@ from instruct_lab.config import Component
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
-    """What a judge answered to one question.
+    """A judge's reply to one question.
 
     Args:
         text: the text of the reply; empty if there is none.

@@ -31,7 +31,7 @@ def check_gold(path: Path) -> None:
 
 
 def read_gold(path: Path) -> list[GoldPair]:
-    """Read a gold set: JSON Lines with `prompt`, `first`, `second`, `preferred`, and perhaps `reference`.
+    """Read a gold set: JSON Lines with `prompt`, `first`, `second`, `preferred`, and optionally `reference`.
 
     Raises:
         InstructLabError: the file cannot be read, has no pair, or a line has another form.
@@ -92,7 +92,7 @@ def agreement_note(found: Sequence[tuple[Choice, Choice]], num_pairs: int) -> st
 
 
 def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's interval of a share (1927)."""
+    """Return Wilson's interval for a share (Wilson, 1927)."""
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -24,9 +24,9 @@ from instruct_lab.template import ChatTemplate, RefusedConversation, Template
 class JudgeModel(Judge):
     """A local model as judge: its verdict is the one of `[[A]]`, `[[B]]` and `[[C]]` that it finds most likely.
 
-    Nothing is generated, so every question gets a verdict, which is the same each time, also from a small model. For
-    verdicts with an explanation, serve the model and use `JudgeServer`. The reply in the record holds the probabilities
-    of the three verdicts. A question that does not fit the model's context is counted and left out.
+    Nothing is generated, so even a small model gives a verdict on every question, and gives the same verdict each time.
+    For verdicts with an explanation, serve the model and use `JudgeServer`. The reply in the record holds the
+    probabilities of the three verdicts. A question that does not fit the model's context is counted and left out.
     """
 
     explains: ClassVar[bool] = False
@@ -90,7 +90,7 @@ def _answered(text: str, choice: str) -> Conversation:
 
 
 def _reply(log_probabilities: Sequence[float]) -> Reply:
-    """Write the most likely verdict with the probabilities of all; the most likely ones being equal is a tie."""
+    """Write the most likely verdict with the probabilities of all; it is a tie if several are most likely."""
     if not all(map(math.isfinite, log_probabilities)):
         return Reply(fault="the judge's probabilities are not numbers")
     largest = max(log_probabilities)

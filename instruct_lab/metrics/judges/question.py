@@ -25,7 +25,7 @@ class Question:
         conversation: the messages before the answers, as a text with a role before each message.
         first: the answer that is shown as answer A.
         second: the answer that is shown as answer B.
-        reference: a correct answer that the judge is shown; `None`: it is shown none.
+        reference: a correct answer that is shown to the judge; `None`: no correct answer is shown.
     """
 
     conversation: str
@@ -69,7 +69,7 @@ def question_text(question: Question, rubric: str, explains: bool) -> str:
 
 
 def read_verdict(reply: str) -> Choice | None:
-    """Return the verdict of a reply: the last one in double brackets, or a reply that is one letter.
+    """Return the verdict of a reply: the last one in double brackets, or the reply itself if it is a single letter.
 
     Args:
         reply: the text of the judge.

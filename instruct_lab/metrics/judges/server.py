@@ -1,4 +1,4 @@
-"""A judge behind an HTTP server of OpenAI's form, on this machine or elsewhere."""
+"""A judge behind an HTTP server with OpenAI's interface, on this machine or elsewhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class JudgeServer(Judge):
     retries: Annotated[int, Field(ge=0, le=20)] = 3  # further tries after a busy server or a failed connection
 
     def __post_init__(self) -> None:
-        """Refuse an address that is not a plain HTTP URL, and entries of the request that have their own field."""
+        """Refuse an address that is not a plain HTTP URL, and entries of the request that another field sets."""
         parts = urlsplit(self.url)
         try:
             host, _ = parts.hostname, parts.port
@@ -118,7 +118,7 @@ class JudgeServer(Judge):
 
 
 class _Client:
-    """Sends questions to the server of a judge, until the server proves to be of no use."""
+    """Sends questions to the server of a judge, until it is clear that the server cannot answer them."""
 
     def __init__(self, judge: JudgeServer) -> None:
         self._judge = judge
@@ -150,7 +150,7 @@ class _Client:
         return reply
 
     def _try_often(self, text: str) -> tuple[Reply, bool]:
-        """Send a question, again after a failure that may pass; also return whether no question can succeed."""
+        """Send a question, and repeat it after a temporary failure; also return whether no question can succeed."""
         for attempt in range(self._judge.retries + 1):
             wait = min(30.0, 0.5 * 2**attempt)
             try:
@@ -192,7 +192,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Unreadable(Exception):
-    """Raised for a reply that is not of OpenAI's form."""
+    """Raised for a reply that does not have OpenAI's form."""
 
 
 def _read(response: Any, deadline: float) -> bytes:
@@ -233,7 +233,7 @@ def _details(error: urllib.error.HTTPError) -> str:
 
 
 def _retry_after(headers: Any, usual: float) -> float:
-    """Return how long a busy server asks to wait, at most a minute."""
+    """Return the seconds that a busy server asks to wait, at most a minute."""
     try:
         return min(60.0, max(0.0, float(headers.get("Retry-After", usual))))
     except (TypeError, ValueError):

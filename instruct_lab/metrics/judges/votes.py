@@ -1,7 +1,7 @@
-"""What the verdicts on pairs of answers say of the judge: how it is influenced by the order and by the length.
+"""Statistics of a judge, from its verdicts on pairs of answers: how order and length influence it.
 
-Every pair is asked in both orders. A judge that reads the answers names the same one in both; a judge that is
-influenced by the order contradicts itself, in favour of one position.
+Every pair is asked in both orders. A judge that considers only the answers prefers the same one in both orders; a judge
+that is influenced by the order contradicts itself, in favour of one position.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ POOR_AGREEMENT = 0.2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Votes:
-    """The statistics of one pair of answers: an answer, and that of the opponent.
+    """The statistics of one pair: an answer, and the opponent's answer to the same prompt.
 
     Args:
         score: 1 if the answer wins, 0 if the opponent's wins, 0.5 for a tie; also 0 if the pair was not judged.
         judged: 1 if the pair was judged, else 0.
-        asked: 1 if a judge was asked, which it is not about two equal answers.
+        asked: 1 if a judge was asked; 0 otherwise, as for two equal answers.
         own: number of orders in which the answer was preferred, 0 to 2.
         other: number of orders in which the opponent's answer was preferred.
         first: number of orders in which the answer that was shown first was preferred.
-        difference: number of characters of the answer, minus that of the opponent's.
+        difference: number of characters of the answer, minus the number of characters of the opponent's answer.
         empty: 1 if the answer is empty.
     """
 
@@ -69,7 +69,7 @@ class Votes:
 
 
 def judge_notes(rows: Sequence[Statistics]) -> Iterator[str]:
-    """Yield what the verdicts say of the judge: order, agreement with itself, length.
+    """Yield notes on the judge: how order and length influence it, and whether it agrees with itself.
 
     Args:
         rows: the statistics of all pairs, see `Votes.row`.
@@ -98,10 +98,10 @@ def _position_note(asked: Sequence[Votes]) -> str:
 
 
 def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
-    """Yield a note if the verdicts in the two orders agree no more than verdicts at random with the same shares.
+    """Yield a note if the verdicts in the two orders agree no more than random verdicts with the same shares.
 
-    The agreement is Scott's pi (1955): the share of equal verdicts, less the share that is due to chance, over the
-    largest such difference.
+    The agreement is Scott's pi (1955): the share of equal verdicts minus the share that is expected by chance, divided
+    by the largest possible difference.
     """
     agreeing = sum(2 in (vote.own, vote.other) or not vote.own + vote.other for vote in asked) / len(asked)
     votes = [sum(vote.own for vote in asked), sum(vote.other for vote in asked)]
@@ -127,8 +127,8 @@ def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
 def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield how often the longer answer won, and whether its length predicts the winner.
 
-    Among the pairs with a winner, those in which the answer is the longer one are compared with those in which the
-    opponent's is (Fisher's exact test), so that a system that wins because it is better is not taken for a bias.
+    Among the pairs with a winner, those in which the answer is longer are compared with those in which the opponent's
+    answer is longer (Fisher's exact test), so that the wins of a better system are not mistaken for a bias.
     """
     decided = [vote for vote in asked if vote.score != 0.5 and vote.difference]
     if not decided:
