@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.batching.batch import Batch
+from instruct_lab.batching.blocks import ExampleBlocks
 from instruct_lab.batching.example import SUPERVISED_DECODER, Example, ExampleTransform, Layout
 from instruct_lab.batching.layouts import LayoutEncoder, layout_encoder
 from instruct_lab.batching.loader import BatchLoader
@@ -173,7 +174,7 @@ class Batching(Component, ABC):
 
     def loader(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | ExampleBlocks,
         *,
         batch_tokens: int | None = None,
         min_examples: int = 1,
@@ -186,7 +187,7 @@ class Batching(Component, ABC):
         """Return a loader of one device's share of the examples.
 
         Args:
-            examples: all examples, the same on every device.
+            examples: all examples, the same on every device, or a stream of blocks for training.
             batch_tokens: for evaluation, the maximum number of tokens of a batch, with padding; `None`: for training,
                 shuffled batches of `batch_size` examples.
             min_examples: for evaluation, the minimum number of examples of a batch.
@@ -198,6 +199,7 @@ class Batching(Component, ABC):
         """
         fixed = None
         if batch_tokens is not None:
+            assert not isinstance(examples, ExampleBlocks)
             fixed = self.evaluation_batches(examples, batch_tokens, world_size, min_examples)
         return BatchLoader(
             examples,

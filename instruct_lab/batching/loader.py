@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.batch import Batch
+from instruct_lab.batching.blocks import ExampleBlocks
 from instruct_lab.batching.example import IGNORED, Example, ExampleTransform, evaluation_source
 from instruct_lab.errors import InstructLabError
 
@@ -50,7 +50,7 @@ class BatchLoader:
     epoch to epoch.
 
     Args:
-        examples: all examples, the same on every device.
+        examples: all examples, the same on every device; of a stream, each epoch uses the next block.
         collate: function that joins examples into a batch.
         batch_size: examples per device; has no effect with `batches`.
         batches: for evaluation, the indices of the examples of each batch, for all devices together; `None`: for
@@ -66,7 +66,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | ExampleBlocks,
         collate: Callable[[Sequence[Example]], Batch],
         *,
         batch_size: int = 1,
@@ -119,10 +119,11 @@ class BatchLoader:
         if self._batches is not None:
             return np.concatenate(self._batches) if self._batches else np.arange(0)
         source = random.Random(f"{self._seed}:{epoch}")
-        order = _shuffle(len(self._examples), source)
+        examples = self._examples_of(epoch)
+        order = _shuffle(len(examples), source)
         if not self._group_by_length:
             return order
-        lengths = self._lengths
+        lengths = self._lengths(examples)
         grouped = []
         for start in range(0, len(order), WINDOW):
             window = order[start : start + WINDOW]
@@ -131,18 +132,29 @@ class BatchLoader:
             grouped += [groups[group] for group in _shuffle(len(groups), source)]
         return np.concatenate(grouped) if grouped else order
 
-    @functools.cached_property
-    def _lengths(self) -> numpy.ndarray:
+    def _examples_of(self, epoch: int) -> Sequence[Example]:
+        """Return the examples of an epoch: all examples, or a block of a stream."""
+        return self._examples.block(epoch) if isinstance(self._examples, ExampleBlocks) else self._examples
+
+    @staticmethod
+    def _lengths(examples: Sequence[Example]) -> numpy.ndarray:
         import numpy as np
 
-        known = getattr(self._examples, "lengths", None)
-        return known if known is not None else np.array([len(example.input_ids) for example in self._examples])
+        known = getattr(examples, "lengths", None)
+        return known if known is not None else np.array([len(example.input_ids) for example in examples])
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch, the number of batches yielded in it, and the last epoch passed to `set_epoch` (or -1)."""
-        return {"epoch": self._epoch, "position": self._position, "announced": self._announced}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of the loader, and the positions in the stream if the examples are one.
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        The position consists of the epoch, the number of batches yielded in it, and the last epoch passed to
+        `set_epoch` (or -1).
+        """
+        state: dict[str, Any] = {"epoch": self._epoch, "position": self._position, "announced": self._announced}
+        if isinstance(self._examples, ExampleBlocks):
+            state["blocks"] = self._examples.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the position at which the state was saved.
 
         Raises:
@@ -154,6 +166,8 @@ class BatchLoader:
                 f"The checkpoint was saved at batch {position} of epoch {epoch}, but an epoch has {len(self)} batches",
                 do="resume with the data, batch size and number of devices of the run that wrote it",
             )
+        if isinstance(self._examples, ExampleBlocks) and "blocks" in state_dict:
+            self._examples.load_state_dict(state_dict["blocks"])
         self._epoch, self._position, self._continues = epoch, position, True
         self._announced = int(state_dict.get("announced", epoch))
 
@@ -192,7 +206,7 @@ class BatchLoader:
         return order[position * size : (position + 1) * size]
 
     def _example(self, index: int, epoch: int) -> Example:
-        example = self._examples[index]
+        example = self._examples_of(epoch)[index]
         if self._transform is None:
             return example
         if self._batches is not None:

@@ -4,13 +4,15 @@ In: a chain of stages, each with everything that its result depends on. Out: a f
 """
 
 from instruct_lab.cache.keys import describe
-from instruct_lab.cache.parallel import map_in_order, worker_processes
+from instruct_lab.cache.parallel import map_in_order
 from instruct_lab.cache.store import Entry, Stage, Store, chain_keys, link, select_entries
+from instruct_lab.cache.worker_kinds import WorkerKind, worker_processes
 
 __all__ = [
     "Entry",
     "Stage",
     "Store",
+    "WorkerKind",
     "chain_keys",
     "describe",
     "link",

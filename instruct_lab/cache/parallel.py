@@ -51,7 +51,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
     Raises:
         Exception: the function's exception for the first part that fails.
     """
-    workers = _workers.get()
+    workers = current_workers.get()
     pickled = _pickle(function) if workers is not None else None
     if workers is None or pickled is None:
         yield from map(function, parts)
@@ -59,19 +59,9 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
         yield from workers.map_in_order(function, pickled, parts)
 
 
-@contextlib.contextmanager
-def worker_processes() -> Iterator[None]:
-    """Let worker processes share the work of a `with` block; they end with it, and nested blocks use them too."""
-    if _workers.get() is not None or num_processes() < 2:
-        yield
-        return
-    workers = _Workers()
-    token = _workers.set(workers)
-    try:
-        yield
-    finally:
-        _workers.reset(token)
-        workers.stop()
+def local_workers() -> Workers | None:
+    """Return workers on this machine, which start when they are needed; `None` if only this process works."""
+    return Workers() if num_processes() > 1 else None
 
 
 def num_processes() -> int:
@@ -89,7 +79,7 @@ def _pickle(function: object) -> bytes | None:
         return None
 
 
-class _Part:
+class Part:
     """A part that a worker or the main process has begun to process, and its result once it is done."""
 
     __slots__ = ("has_failed", "is_done", "result", "value")
@@ -99,20 +89,21 @@ class _Part:
         self.is_done = self.has_failed = False
 
     def complete(self, has_failed: bool, result: Any = None) -> None:
+        """Set the result, or the reason of the failure."""
         self.is_done, self.has_failed, self.result = True, has_failed, result
 
 
-class _Workers:
+class Workers:
     """The workers of a `with` block, which start once the main process has worked for `PATIENCE_SECONDS`."""
 
     def __init__(self) -> None:
-        self._answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]] = queue.SimpleQueue()
-        self._workers: list[_Worker] = []
+        self.answers: queue.SimpleQueue[tuple[Any, int, bool, Any]] = queue.SimpleQueue()
+        self._workers: list[Any] = []
         self._seconds, self._num_parts = 0.0, 0
 
     def map_in_order(self, function: Callable[[Any], Any], pickled: bytes, parts: Iterable[Any]) -> Iterator[Any]:
         """Yield the results of the parts in order; see the function `map_in_order`."""
-        waiting: deque[_Part] = deque()
+        waiting: deque[Part] = deque()
         for worker in self._workers:
             worker.prepare(pickled)
         remaining, failure = iter(parts), None
@@ -121,10 +112,10 @@ class _Workers:
             self._receive(wait=False)
             if waiting and waiting[0].is_done:
                 part = waiting.popleft()
-                yield function(part.value) if part.has_failed else part.result
+                yield self.repeat(function, part) if part.has_failed else part.result
             elif has_more and len(waiting) <= 2 * PARTS_EACH * len(self._workers):
                 try:
-                    waiting.append(_Part(next(remaining)))
+                    waiting.append(Part(next(remaining)))
                 except StopIteration:
                     has_more = False
                 except Exception as error:  # raised below, after the results of all earlier parts
@@ -136,7 +127,7 @@ class _Workers:
         if failure is not None:
             raise failure
 
-    def _begin(self, part: _Part, function: Callable[[Any], Any], pickled: bytes) -> None:
+    def _begin(self, part: Part, function: Callable[[Any], Any], pickled: bytes) -> None:
         """Send a part to a worker or, if no worker has capacity, do it in the main process."""
         for worker in self._workers:
             self._num_parts += 1
@@ -149,13 +140,21 @@ class _Workers:
             part.complete(True)
         self._seconds += time.perf_counter() - started
         if self._seconds >= PATIENCE_SECONDS and not self._workers:
-            self._workers = [_Worker(self._answers, pickled) for _ in range(num_processes() - 1)]
+            self._workers = self.start(pickled)
+
+    def start(self, pickled: bytes) -> list[Any]:
+        """Start the workers, and send them the function."""
+        return [_Worker(self.answers, pickled) for _ in range(num_processes() - 1)]
+
+    def repeat(self, function: Callable[[Any], Any], part: Part) -> Any:
+        """Do a part that failed in a worker."""
+        return function(part.value)
 
     def _receive(self, wait: bool) -> None:
         """Handle all answers that have arrived; with `wait`, first wait for an answer."""
         with contextlib.suppress(queue.Empty):
             while True:
-                worker, number, has_failed, result = self._answers.get(block=wait)
+                worker, number, has_failed, result = self.answers.get(block=wait)
                 worker.handle(number, has_failed, result)
                 wait = False
 
@@ -165,7 +164,7 @@ class _Workers:
             worker.stop()
 
 
-_workers: contextvars.ContextVar[_Workers | None] = contextvars.ContextVar("workers", default=None)
+current_workers: contextvars.ContextVar[Workers | None] = contextvars.ContextVar("workers", default=None)
 
 
 class _Worker:
@@ -177,7 +176,7 @@ class _Worker:
     """
 
     def __init__(self, answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]], pickled: bytes) -> None:
-        self._sent: dict[int, _Part] = {}
+        self._sent: dict[int, Part] = {}
         self._is_ready = False
         self._connection, its = Pipe()
         with its:
@@ -205,7 +204,7 @@ class _Worker:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))
 
-    def send_part(self, number: int, part: _Part) -> bool:
+    def send_part(self, number: int, part: Part) -> bool:
         """Send a part, and return whether it could be sent."""
         self._sent[number] = part
         if self._send((number, part.value)):

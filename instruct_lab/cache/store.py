@@ -27,7 +27,7 @@ from typing import Any
 
 from instruct_lab import progress, secrets
 from instruct_lab.cache.keys import code_fingerprint
-from instruct_lab.cache.parallel import worker_processes
+from instruct_lab.cache.worker_kinds import worker_processes
 from instruct_lab.collector import rare_collections
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.files import read_regular

@@ -45,6 +45,11 @@ class Data(Component, ABC):
         return bool(self.source_names("validation"))
 
     @property
+    def is_stream(self) -> bool:
+        """Whether training goes on with rows of the source that are not stored."""
+        return False
+
+    @property
     def needs_reasoning_template(self) -> bool:
         """Whether the template must write reasoning in `<think>` tags, since the data's format does not."""
         return False

@@ -31,6 +31,7 @@ from instruct_lab.data.split import (
     select_without_overlap,
 )
 from instruct_lab.data.stages import audited_stage
+from instruct_lab.data.streamed import refuse_stream
 from instruct_lab.data.table import ConversationTable, RowText
 from instruct_lab.data.writing import ConversationWriter
 from instruct_lab.errors import InstructLabError, Problem, Refusal
@@ -65,6 +66,7 @@ class DataSet(Data):
     )  # maximum number of rows of a split, selected by content hash
     language: Annotated[str, Field(min_length=2)] | None = None  # locale code of the answers, used by metrics and steps
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
+    stream: bool = False  # train on the rows after max_rows too: an epoch is the next block of the source, never stored
     cluster: Annotated[str, Field(min_length=1)] | None = (
         None  # metadata column of groups of alike rows (document, file, question template), which intervals resample
     )
@@ -77,6 +79,19 @@ class DataSet(Data):
             if self.split is not None and getattr(self.split, name) > 0 and self._sources(name):
                 reason = f"takes {name} rows from the training rows, and {name} has sources of its own"
                 raise Refusal(f"split.{name}", reason, "0")
+        if self.stream:
+            refuse_stream(self._sources("train"), self.limit.get("train"))
+
+    @property
+    def is_stream(self) -> bool:
+        """The setting `stream`."""
+        return self.stream
+
+    @property
+    def streamed_source(self) -> tuple[str, Source]:
+        """The name and the source of the training rows, of which there is one if `stream` is set."""
+        ((name, source),) = self._sources("train").items()
+        return name, source
 
     def inputs(self, cache_path: Path) -> list[Input]:
         """Return the inputs of every split."""
@@ -90,7 +105,7 @@ class DataSet(Data):
         source's rows are broken, or if no row is left to train on.
         """
         depends_on = {
-            "data": describe(self, {"baselines", "language", "cluster"}),
+            "data": describe(self, {"baselines", "language", "cluster", "stream"}),
             "inputs": [
                 [split, name, [found.sha256 for found in source.inputs(cache_path)]]
                 for split, name, source in self._every_source()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -162,6 +162,12 @@ def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: boo
     if same_prompt == "words":
         return prompt_hashes(conversation, normalize_text), []
     return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text) if adds_words else []
+
+
+def held_out_hashes(rows: Iterable[Conversation], same_prompt: SamePrompt) -> Iterator[list[PromptHash]]:
+    """Yield the hashes of the prompts of each conversation, by which prompts of two splits are compared."""
+    for conversation in rows:
+        yield _hashes(conversation, same_prompt, adds_words=False)[0]
 
 
 def select_without_overlap(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from instruct_lab.cache import Entry, Stage, describe, link, map_in_order
+from instruct_lab.cache import Entry, Stage, WorkerKind, describe, link, map_in_order
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.data.base import split_path, tables, write_flagged
@@ -18,7 +18,8 @@ from instruct_lab.data.split import SPLIT_NAMES
 from instruct_lab.data.stages import audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import ConversationWriter, rewrite_batch, write_conversations
-from instruct_lab.errors import LimitExceeded
+from instruct_lab.errors import LimitExceeded, Problem
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
 from instruct_lab.progress import advance, stage
 
@@ -45,15 +46,22 @@ class Preprocessing(Component):
     """A pipeline of named steps; each step processes all of its splits before the next step begins.
 
     Steps run in order of weight; steps of equal weight run in the order of the config. A step set to null does not run.
+    Parts of a split are read, preprocessed and tokenised by several processes, with the same bytes as by one.
     """
 
     steps: dict[str, Step | None] = Field(default_factory=dict)  # named steps; null removes a step
+    workers: WorkerKind = "local"  # processes that prepare the data: on this machine, or tasks of a Ray cluster (ray)
 
     @property
     def active_steps(self) -> dict[str, Step]:
         """The steps that are not null, in the order in which they run."""
         active = [(name, step) for name, step in self.steps.items() if step is not None]
         return dict(sorted(active, key=lambda named: named[1].weight))
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a missing installation of Ray."""
+        if self.workers == "ray":
+            yield from missing_packages("ray", key="workers", value=self.workers)
 
     def stages(self, cache_path: Path, tokenizer: RunTokenizer | None = None) -> list[Stage]:
         """Return one stage of the data cache for each step.

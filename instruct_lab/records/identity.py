@@ -23,6 +23,9 @@ NOT_SCIENCE_TRAINER = frozenset(
 NOT_SCIENCE_BATCHING = frozenset({"micro_batch", "row_tokens", "share_prefix"})
 """Settings of batches that decide how a step is computed, and not what it trains on."""
 
+NOT_SCIENCE_PREPROCESSING = frozenset({"workers"})
+"""Settings of preprocessing that decide which processes prepare the data."""
+
 DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
@@ -45,6 +48,8 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
     kept["trainer"] = {key: value for key, value in trainer.items() if key not in NOT_SCIENCE_TRAINER}
     if batching := kept.get("batching"):
         kept["batching"] = {key: value for key, value in batching.items() if key not in NOT_SCIENCE_BATCHING}
+    if steps := kept.get("preprocessing"):
+        kept["preprocessing"] = {key: value for key, value in steps.items() if key not in NOT_SCIENCE_PREPROCESSING}
     callbacks = kept.get("callbacks") or {}
     kept["callbacks"] = {name: value for name, value in callbacks.items() if value and name != "progress"}
     identified: dict[str, Any] = _with_digests(kept)

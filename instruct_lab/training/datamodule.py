@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import random
@@ -23,7 +24,7 @@ from instruct_lab.batching.reference import ReferencedExamples
 from instruct_lab.batching.spelled_tokens import warn_of_spelled_tokens
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
-from instruct_lab.cache import Entry, Stage, Store, describe
+from instruct_lab.cache import Entry, Stage, Store, describe, worker_processes
 from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.remaining import (
@@ -44,6 +45,7 @@ from instruct_lab.model import LoadedModel
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
 from instruct_lab.progress import stage
 from instruct_lab.training.batch_counts import check_batch_counts, count_batches
+from instruct_lab.training.example_stream import ExampleStream
 from instruct_lab.tuning import Tuning
 
 
@@ -76,14 +78,16 @@ class InstructionData(pl.LightningDataModule):
         store = Store(cache_path)
         with stage("preparing the stages of the data"):
             stages = self._conversation_stages(cache_path)
-        prepared = store.result(stages)
         self._stages = [*stages, self._example_stage()]
-        encoded = store.result(self._stages)
+        with worker_processes(experiment.preprocessing.workers):
+            prepared = store.result(stages)
+            encoded = store.result(self._stages)
         audit.merge(audit_of(encoded))
         self.conversations: dict[str, ConversationTable] = tables(prepared)
         self.examples: dict[str, ExampleTable] = {
             split: ExampleTable(split_path(encoded.path, split)) for split in self.conversations
         }
+        self._read_rows = functools.partial(store.result, stages[:1])  # before preprocessing
         self._references: dict[str, Any] = {}
         experiment.objective.check_tokenizer(tokenizer)
         self.fingerprint: str = encoded.facts["fingerprint"]
@@ -219,8 +223,11 @@ class InstructionData(pl.LightningDataModule):
             assert trainer is not None
             setup = self._experiment.evaluation_setup
             batch_tokens = first_rank_value(setup.scored_tokens(trainer.strategy.root_device))
+        examples: Sequence[Example] | ExampleStream = self._referenced(split)
+        if split == "train" and trainer is not None and self._experiment.data.is_stream:
+            examples = self._stream(is_reporting=trainer.is_global_zero)
         return self._experiment.batching.loader(
-            self._referenced(split),
+            examples,
             batch_tokens=batch_tokens,
             min_examples=1 if self._experiment.objective.has_independent_examples else 2,
             seed=self._experiment.seed,
@@ -228,6 +235,17 @@ class InstructionData(pl.LightningDataModule):
             world_size=1 if trainer is None else trainer.world_size,
             pad_token_id=self._tokenizer.pad_token_id,
             transform=self.corrupt,
+        )
+
+    def _stream(self, is_reporting: bool) -> ExampleStream:
+        """Return the blocks of training examples that begin with the training split and go on in its source."""
+        return ExampleStream(
+            self._experiment,
+            self._tokenizer,
+            self._cache_path,
+            self.examples["train"],
+            lambda: (tables(self._read_rows()), self.conversations),
+            is_reporting,
         )
 
     def _referenced(self, split: str) -> Sequence[Example]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
-from instruct_lab.cache import Store, describe
+from instruct_lab.cache import Store, describe, worker_processes
 from instruct_lab.callbacks.kept_weights import KeptWeights, read_weights
 from instruct_lab.data.base import tables
 from instruct_lab.errors import InstructLabError
@@ -94,7 +94,8 @@ class Workspace:
 
     def _training_texts(self) -> Iterator[str]:
         """Yield all messages of the unprocessed training split, since preprocessing may itself need the tokenizer."""
-        prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
+        with worker_processes(self.experiment.preprocessing.workers):
+            prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
         for conversation in tables(prepared)["train"]:
             for message in (*conversation.messages, *conversation.rejected):
                 yield message.content

@@ -411,13 +411,13 @@ def parts_come_as_they_are_done(patch):
     """Parts that the main process did come before parts that a worker is still doing."""
     from instruct_lab.cache import parallel
 
-    in_order = parallel._Workers.map_in_order
+    in_order = parallel.Workers.map_in_order
 
     def unordered(self, function, pickled, parts):
         results = list(in_order(self, function, pickled, parts))
         yield from [*results[1::2], *results[::2]] if self._workers else results
 
-    patch.setattr(parallel._Workers, "map_in_order", unordered)
+    patch.setattr(parallel.Workers, "map_in_order", unordered)
 
 
 @bug

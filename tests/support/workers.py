@@ -5,7 +5,7 @@ from instruct_lab.cache import parallel
 
 def start_workers_at_once(monkeypatch) -> list[int]:
     """Start one worker with the first part and wait for it; returns a list that collects the parts that it did."""
-    numbers, begin, handle = [], parallel._Workers._begin, parallel._Worker.handle
+    numbers, begin, handle = [], parallel.Workers._begin, parallel._Worker.handle
     monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(parallel, "num_processes", lambda: 2)
 
@@ -19,6 +19,6 @@ def start_workers_at_once(monkeypatch) -> list[int]:
             numbers.append(number)
         handle(self, number, has_failed, result)
 
-    monkeypatch.setattr(parallel._Workers, "_begin", begin_and_wait)
+    monkeypatch.setattr(parallel.Workers, "_begin", begin_and_wait)
     monkeypatch.setattr(parallel._Worker, "handle", handle_and_count)
     return numbers

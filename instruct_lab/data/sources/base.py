@@ -16,6 +16,7 @@ from instruct_lab.assets import Input
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.row_stream import RowStream, SourcePosition, skip_to
 from instruct_lab.errors import InstructLabError
 
 T = TypeVar("T")
@@ -128,6 +129,15 @@ class Source(Component, ABC):
         if self.shuffle_buffer:
             rows = shuffle(rows, self.shuffle_buffer, self.shuffle_seed)
         return itertools.islice(rows, self.max_rows)
+
+    def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
+        """Return the rows from a position on, without `max_rows` and without shuffling.
+
+        Args:
+            cache_path: folder for downloads.
+            position: a position of an earlier stream; an empty dictionary is the beginning.
+        """
+        return skip_to(self.rows(cache_path, Audit(), "stream"), position)
 
     def location_fields(self) -> set[str]:
         """Return the names of the fields that only locate the inputs; these fields are not part of cache keys."""

@@ -15,6 +15,7 @@ from instruct_lab.assets import Input
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.data.sources.row_stream import RowStream, SourcePosition
 from instruct_lab.errors import InstructLabError, Refusal, one_line
 from instruct_lab.hub import PINNED
 from instruct_lab.progress import advance, stage
@@ -79,10 +80,32 @@ class HubDataSet(Source):
         Raises:
             InstructLabError: for the reasons given at `inputs`.
         """
-        for number, columns in enumerate(self._load(), start=1):
+        yield from self._named(self._load())
+
+    def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
+        """Return the rows from a position on; with `streaming`, `datasets` continues without reading all rows before.
+
+        Args:
+            cache_path: folder for downloads.
+            position: a position of an earlier stream; an empty dictionary is the beginning.
+        """
+        if not self.streaming:
+            return super().stream(cache_path, position)
+        opened: list[Any] = []
+        start = int(position.get("row", 0))
+        rows = self._load(position.get("datasets"), opened)
+
+        def reached() -> SourcePosition:
+            return {"datasets": opened[0].state_dict()} if opened else {}
+
+        return RowStream(self._named(rows, start), start, reached)
+
+    def _named(self, rows: Iterator[dict[str, Any]], start: int = 0) -> Iterator[Row | BrokenRow]:
+        for number, columns in enumerate(rows, start=start + 1):
             yield Row(columns, f"{self.repository}, split {self.split}, row {number}", has_padding=True)
 
-    def _load(self) -> Iterator[dict[str, Any]]:
+    def _load(self, state: Any = None, opened: list[Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the rows, as a stream from a state of `datasets` on; the opened data set is added to `opened`."""
         import datasets
 
         options: dict[str, Any] = {"streaming": True} if self.streaming else {}
@@ -92,6 +115,10 @@ class HubDataSet(Source):
                 rows = datasets.load_dataset(
                     self.repository, self.configuration, split=self.split, revision=self.revision, **options
                 )
+            if opened is not None:
+                opened.append(rows)
+            if state is not None:
+                rows.load_state_dict(state)
             yield from rows
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             unreachable = isinstance(error, ConnectionError)

@@ -17,6 +17,7 @@ from instruct_lab.experiment.rules import (
     engines,
     monitoring,
     sharding,
+    streams,
     trainer,
 )
 from instruct_lab.experiment.rules.apply import Rule, apply
@@ -35,6 +36,9 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_answers,
     combinations.check_benchmarks,
     combinations.check_num_samples,
+    streams.check_streamed_steps,
+    streams.check_streamed_objective,
+    streams.check_streamed_parts,
     engines.check_engine,
     engines.check_engine_devices,
     comparisons.check_opponents,

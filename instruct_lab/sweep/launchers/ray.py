@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from instruct_lab.config import component, permissions
-from instruct_lab.errors import InstructLabError, Problem, wrap_errors
+from instruct_lab.cache.ray_workers import connect
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.optional_packages import missing_packages
 from instruct_lab.sweep.launchers._cluster import run_in_worker
 from instruct_lab.sweep.launchers.base import Launcher, Session
@@ -46,7 +45,9 @@ class RaySession(Session):
         self._ray = ray
         self._owns_cluster = not ray.is_initialized()
         if self._owns_cluster:
-            _connect(launcher.address)
+            address = launcher.address
+            do = "check the address, or leave it null for a local cluster"
+            connect(address, f"hydra.launcher.address={address}", do)
         resources = ray.cluster_resources()
         capacity = [resources.get("CPU", 1) / launcher.cpus]
         if launcher.gpus:
@@ -72,21 +73,6 @@ class RaySession(Session):
         """Stop the cluster and its tasks, but only if the cluster was started for the sweep."""
         if self._owns_cluster:
             self._ray.shutdown()
-
-
-def _connect(address: str | None) -> None:
-    import ray
-
-    where, do = f"hydra.launcher.address={address}", "check the address, or leave it null for a local cluster"
-    search_path = os.pathsep.join(path for path in sys.path if path)
-    with wrap_errors(what="Ray cannot be reached", where=where, do=do):
-        ray.init(
-            address=address,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": {"PYTHONPATH": search_path, **permissions.inherited()}},
-        )
 
 
 def _outcome(entries: Future[dict[str, str]]) -> Future[Outcome]:

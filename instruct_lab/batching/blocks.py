@@ -1,0 +1,29 @@
+"""Examples that differ from epoch to epoch: an epoch uses one block of a stream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from instruct_lab.batching.example import Example
+
+
+class ExampleBlocks(ABC):
+    """A stream of examples in blocks of equal size; a loader uses block n in epoch n."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of examples of every block."""
+
+    @abstractmethod
+    def block(self, number: int) -> Sequence[Example]:
+        """Return a block, which is in memory until another block is asked for."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return the positions in the stream from which the latest block and the next one can be read again."""
+
+    @abstractmethod
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over positions, so that no block before them has to be read again."""

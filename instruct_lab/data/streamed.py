@@ -1,0 +1,55 @@
+"""Data that is read while the model trains: what it needs, and which prompts it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from instruct_lab.data.conversation import Conversation
+from instruct_lab.data.sources.base import Source
+from instruct_lab.data.split import SamePrompt, held_out_hashes
+from instruct_lab.errors import Refusal
+
+
+def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
+    """Refuse settings that need all rows of the source.
+
+    Args:
+        sources: the training sources, by name.
+        limit: maximum number of training rows, selected by content hash.
+
+    Raises:
+        Refusal: a setting needs all rows, or the size of a block is not set.
+    """
+    if len(sources) > 1:
+        raise Refusal("stream", f"reads one source, and train names several: {', '.join(sources)}", "false")
+    ((name, source),) = sources.items()
+    key = f"train.{name}"
+    if source.max_rows is None:
+        raise Refusal("stream", f"needs the number of rows of the first block: set data.{key}.max_rows", "false")
+    if source.shuffle_buffer:
+        reason = "does not shuffle rows as they are read, since each block of max_rows rows is shuffled: "
+        raise Refusal("stream", f"{reason}set data.{key}.shuffle_buffer=0", "false")
+    if source.keeps_one_of_equal_rows:
+        reason = f"cannot leave out equal rows of {type(source).__name__}, since it does not hold all rows"
+        raise Refusal("stream", reason, "false")
+    if limit is not None:
+        reason = "cannot select limit.train rows by their content, since it does not hold all rows; an epoch is a block"
+        raise Refusal("stream", reason, "false")
+
+
+def held_out_prompts(
+    splits: Mapping[str, Sequence[Conversation]], same_prompt: SamePrompt
+) -> Callable[[Conversation], str | None]:
+    """Return a function that finds the held-out split which has a conversation's prompt, if there is one.
+
+    Args:
+        splits: conversations of the held-out splits, by name.
+        same_prompt: whether prompts are compared by all their visible characters or only by their words.
+    """
+    held = {hashes[-1]: name for name, rows in splits.items() for hashes in held_out_hashes(rows, same_prompt)}
+
+    def find(conversation: Conversation) -> str | None:
+        hashes = next(iter(held_out_hashes([conversation], same_prompt)))
+        return next((held[prompt] for prompt in hashes if prompt in held), None)
+
+    return find if held else lambda conversation: None

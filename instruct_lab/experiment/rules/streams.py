@@ -1,0 +1,43 @@
+"""Rules about data that is read while the model trains: what needs all rows is refused before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from instruct_lab.data import Data, Mixture
+from instruct_lab.errors import Problem
+from instruct_lab.objective import Objective
+from instruct_lab.preprocessing import Preprocessing
+
+
+def check_streamed_steps(data: Data, preprocessing: Preprocessing) -> Iterator[Problem]:
+    """Report preprocessing steps that need all rows of the training split, of which a stream holds one block."""
+    if not data.is_stream:
+        return
+    for name, step in preprocessing.active_steps.items():
+        if "train" in step.splits and not step.row_by_row:
+            reason = (
+                f"{type(step).__name__} needs all rows of the training split, and data.stream holds one block of them: "
+                f"leave the step out with preprocessing.steps.{name}=null"
+            )
+            yield Problem(key=f"preprocessing.steps.{name}", value=type(step).__name__, reason=reason)
+
+
+def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Problem]:
+    """Report an objective that needs the base model's log-probabilities of all rows before training."""
+    if data.is_stream and objective.takes_reference_from_batch:
+        reason = (
+            f"{type(objective).__name__} computes the base model's log-probabilities of all rows before training, and "
+            "data.stream holds one block of them: type objective.reference=adapters_off, with an adapter, to compute "
+            "them at each step"
+        )
+        yield Problem(key="objective.reference", value="precomputed", reason=reason, suggestion="adapters_off")
+
+
+def check_streamed_parts(data: Data) -> Iterator[Problem]:
+    """Report a stream inside a mixture."""
+    parts = data.parts if isinstance(data, Mixture) else {}
+    for name, part in parts.items():
+        if part is not None and part.is_stream:
+            reason = "a mixture draws from all rows of its parts, so that none of them can be a stream"
+            yield Problem(key=f"data.parts.{name}.stream", value=True, reason=reason, suggestion="false")
