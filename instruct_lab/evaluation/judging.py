@@ -210,7 +210,7 @@ def answers_of(record: RunRecord) -> dict[str, str]:
 
 
 def ask(judge: Judge, texts: Sequence[str], cache_path: Path, device: Any) -> dict[str, Reply]:
-    """Return the reply to each text; a reply with a verdict is kept in the cache, and the text is not asked again.
+    """Return the reply to each text; a reply with a verdict is kept in the cache, so that a text is asked only once.
 
     Args:
         judge: the judge.

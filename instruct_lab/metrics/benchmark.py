@@ -58,7 +58,7 @@ class Benchmarks(Component, ABC):
         """Measure a model on one task after the other; yield the name of each task or group with its scores.
 
         Args:
-            loaded: the model as it is in memory, with or without adapters.
+            loaded: the model in memory, with or without adapters.
             template: the template of the run, for prompts that are rendered as conversations.
             known: names of tasks and groups that have been measured before and are left out.
 

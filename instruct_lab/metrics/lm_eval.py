@@ -27,11 +27,11 @@ SPLITS = ("train", "val", "validation", "test")
 
 @component
 class LmEval(Benchmarks):
-    """Tasks of lm-evaluation-harness, such as GSM8K, IFEval and ARC, measured on the run's model as it is in memory.
+    """Tasks of lm-evaluation-harness, such as GSM8K, IFEval and ARC, measured on the run's model in memory.
 
     An adapter may be merged or not, and the weights may be quantised. The library itself makes prompts, answers and
-    scores, so values equal those that it gives for the exported model, and have its scale: an accuracy is between 0 and
-    1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
+    scores, so values equal those that it gives for the exported model, and are on its scale: an accuracy is between 0
+    and 1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
     `gsm8k/exact_match,strict-match`. A group that the library aggregates, such as `mmlu`, is reported as one, and with
     `evaluation.by_source` also by its tasks. Intervals and paired tests use the scores of single examples; a score that
     is not a mean over examples, such as BLEU or a perplexity, is divided into the contributions of the examples by the

@@ -14,9 +14,9 @@ from instruct_lab.metrics.base import Statistics, is_empty
 from instruct_lab.metrics.judges.question import Choice
 
 SIGNIFICANT = 0.05
-"""A judge is called biased if its verdicts had a smaller probability without the bias."""
+"""A judge is called biased if its verdicts would have a smaller probability than this without a bias."""
 POOR_AGREEMENT = 0.2
-"""A judge is called unreliable only if the agreement between the two orders is below this value, too."""
+"""A judge is called unreliable only if the agreement between the two orders is also below this value."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
