@@ -26,4 +26,4 @@ class ExampleBlocks(ABC):
 
     @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over positions, so that no block before them has to be read again."""
+        """Use saved positions, so that no block before them has to be read again."""

@@ -50,7 +50,7 @@ class BatchLoader:
     epoch to epoch.
 
     Args:
-        examples: all examples, the same on every device; of a stream, each epoch uses the next block.
+        examples: all examples, the same on every device; or a stream, of which each epoch uses the next block.
         collate: function that joins examples into a batch.
         batch_size: examples per device; has no effect with `batches`.
         batches: for evaluation, the indices of the examples of each batch, for all devices together; `None`: for
@@ -144,7 +144,7 @@ class BatchLoader:
         return known if known is not None else np.array([len(example.input_ids) for example in examples])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of the loader, and the positions in the stream if the examples are one.
+        """Return the position of the loader and, if the examples are a stream, the positions in the stream.
 
         The position consists of the epoch, the number of batches yielded in it, and the last epoch passed to
         `set_epoch` (or -1).

@@ -89,7 +89,7 @@ class Part:
         self.is_done = self.has_failed = False
 
     def complete(self, has_failed: bool, result: Any = None) -> None:
-        """Set the result, or the reason of the failure."""
+        """Set the result, or the reason for the failure."""
         self.is_done, self.has_failed, self.result = True, has_failed, result
 
 

@@ -45,7 +45,7 @@ def connect(address: str | None, where: str, do: str) -> None:
 
 
 def is_inside_task() -> bool:
-    """Whether this process is itself a task of a cluster, whose CPUs its own tasks could wait for without end."""
+    """Whether this process is a task of a cluster; tasks that it starts could then wait for free CPUs forever."""
     if "ray" not in sys.modules:
         return False
     import ray
@@ -54,7 +54,7 @@ def is_inside_task() -> bool:
 
 
 class RayWorkers(Workers):
-    """The CPUs of a Ray cluster, which is connected to once the main process has worked for `PATIENCE_SECONDS`."""
+    """The CPUs of a Ray cluster; the main process connects to it after it has worked for `PATIENCE_SECONDS`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ class Data(Component, ABC):
 
     @property
     def is_stream(self) -> bool:
-        """Whether training goes on with rows of the source that are not stored."""
+        """Whether training continues with rows of the source that are never stored."""
         return False
 
     @property

@@ -89,7 +89,7 @@ class DataSet(Data):
 
     @property
     def streamed_source(self) -> tuple[str, Source]:
-        """The name and the source of the training rows, of which there is one if `stream` is set."""
+        """The name and the source of the training rows; only for `stream: true`, which requires a single source."""
         ((name, source),) = self._sources("train").items()
         return name, source
 

@@ -131,7 +131,7 @@ class Judging:
         return lines
 
     def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
-        """Return a function from an example's id to another run's answer, or to the reason why there is none."""
+        """Return a function that returns another run's answer to the example with an id, or why there is none."""
         if metric.against in (BASE, REFERENCE):
             return lambda name: (None, "")
         try:

@@ -238,7 +238,7 @@ class InstructionData(pl.LightningDataModule):
         )
 
     def _stream(self, is_reporting: bool) -> ExampleStream:
-        """Return the blocks of training examples that begin with the training split and go on in its source."""
+        """Return the blocks of training examples: first the training split, then further rows of its source."""
         return ExampleStream(
             self._experiment,
             self._tokenizer,

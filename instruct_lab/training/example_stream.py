@@ -1,12 +1,13 @@
 """Training examples that are read from a source while the model trains, block by block, and never stored.
 
-The first block is the training split that was prepared in the usual way. Each later block holds as many examples, from
-the rows that follow in the source: they are converted, preprocessed and tokenised in the same way, row by row. Rows
-that belong to a held-out split, or whose prompt is in one, are left out. After the end of the source comes its
-beginning.
+The first block is the training split that was prepared in the usual way. Each later block holds the same number of
+examples, from the rows that follow in the source. These rows are converted, preprocessed and tokenised in the same way,
+row by row. Rows that belong to a held-out split, or whose prompt is in one, are left out. After the end of the source,
+reading starts again at its beginning.
 
 A position is the source's own position at the beginning of a part of rows, the number of further rows, and the number
-of examples that were already used of the row that follows. A block that is read again from its position is the same.
+of examples of the following row that were already used. A block that is read again from its position holds the same
+examples.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class ExampleStream(ExampleBlocks):
         return {str(number): dataclasses.asdict(position) for number, position in self._starts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over positions; the next block is read from the nearest of them."""
+        """Use saved positions; the next block is read from the nearest of them."""
         self._starts = {int(number): StreamPosition(**entries) for number, entries in state_dict.items()}
         self._number, self._block = 0, self._first
 
@@ -156,7 +157,7 @@ class ExampleStream(ExampleBlocks):
     def _read_to_end(
         self, examples: list[Example], start: StreamPosition, audit: Audit, counts: _Counts
     ) -> StreamPosition | None:
-        """Add examples until the block is full; return the position then, or `None` if the source has ended before."""
+        """Add examples until the block is full; return the final position, or `None` if the source ended first."""
         stream = self._source.stream(self._cache_path, start.source)
         for _ in itertools.islice(stream, start.rows):
             pass

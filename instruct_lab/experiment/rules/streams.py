@@ -11,7 +11,7 @@ from instruct_lab.preprocessing import Preprocessing
 
 
 def check_streamed_steps(data: Data, preprocessing: Preprocessing) -> Iterator[Problem]:
-    """Report preprocessing steps that need all rows of the training split, of which a stream holds one block."""
+    """Report preprocessing steps that need all rows of the training split, since a stream holds one block at a time."""
     if not data.is_stream:
         return
     for name, step in preprocessing.active_steps.items():
