@@ -8,7 +8,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -33,6 +33,38 @@ class _LateModule(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
+class _LatePackage(types.ModuleType):
+    """A package whose `__init__` runs when a name is used that no entry of `members` gives.
+
+    Its submodules can be imported before.
+
+    Args:
+        spec: the specification with which Python would import the package.
+        members: for names of the package, the submodule that each is defined in.
+    """
+
+    def __init__(self, spec: importlib.machinery.ModuleSpec, members: Mapping[str, str]) -> None:
+        super().__init__(spec.name)
+        self.__spec__ = spec
+        self.__file__ = spec.origin
+        self.__path__ = list(spec.submodule_search_locations or ())
+        self._members = members
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the name from the submodule that defines it, or run `__init__`."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in self._members:
+            value = getattr(importlib.import_module(f"{self.__name__}.{self._members[name]}"), name)
+            setattr(self, name, value)
+            return value
+        loader = None if self.__spec__ is None else self.__spec__.loader
+        assert loader is not None
+        self.__class__ = types.ModuleType  # type: ignore[assignment]  # from now on an ordinary package
+        loader.exec_module(self)
+        return getattr(self, name)
+
+
 @contextlib.contextmanager
 def import_late(name: str, **known: Any) -> Iterator[None]:
     """While the block imports a library that imports a module, give it a module that is imported when it is used.
@@ -54,6 +86,22 @@ def import_late(name: str, **known: Any) -> Iterator[None]:
     finally:
         if sys.modules.get(name) is late:
             del sys.modules[name]
+
+
+def initialize_late(name: str, members: Mapping[str, str], **known: Any) -> None:
+    """Let a package's `__init__` run when a name is used that is not given here, and not when it is imported.
+
+    A package that has been imported already, or is not installed, is left alone.
+
+    Args:
+        name: the name of the package.
+        members: for names that are used before, the submodule that each is defined in.
+        known: names of the package that its submodules need, with their values.
+    """
+    spec = None if name in sys.modules else _find_spec(name)
+    if spec is not None:
+        late = sys.modules[name] = _LatePackage(spec, members)
+        vars(late).update(known)
 
 
 def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:

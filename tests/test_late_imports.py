@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from instruct_lab.late_imports import import_late
+from instruct_lab.late_imports import import_late, initialize_late
 
 
 @pytest.fixture
@@ -67,14 +67,44 @@ def test_absent_and_imported_modules_are_left_alone(name):
     assert sys.modules.get(name) is before
 
 
+def test_a_package_is_initialized_once_when_a_name_is_used_that_no_member_gives(packages):
+    initialize_late("unused", members={"inner": "part"}, known=7)
+    import unused
+
+    assert (unused.known, unused.inner, unused.part.inner, num_imports()) == (7, 6, 6, 0)
+    from unused import value
+
+    assert (value, unused.__version__, unused.inner, num_imports()) == (5, "1", 6, 1)
+    assert type(unused) is type(sys)
+
+
+@pytest.mark.parametrize("name", ["no_such_name", "__wrapped__"])
+def test_a_late_package_has_only_the_names_that_its_files_define(packages, name):
+    initialize_late("unused", members={"inner": "part"})
+    assert not hasattr(sys.modules["unused"], name)
+    assert num_imports() == (not name.startswith("__"))
+
+
+@pytest.mark.parametrize("name", ["no_such_module", "no_such_package.module", "json"])
+def test_absent_and_imported_packages_are_not_replaced(name):
+    before = sys.modules.get(name)
+    initialize_late(name, members={})
+    assert sys.modules.get(name) is before
+
+
 @pytest.mark.slow
 def test_a_run_imports_only_libraries_that_it_uses(tmp_path):
-    unused = ["bitsandbytes", "scipy.signal", "wandb", "mlflow", "optuna", "ray", "torchvision"]
+    unused = ["bitsandbytes", "scipy.signal", "scipy.optimize._optimize", "torchmetrics.text", "sklearn"]
+    unused += ["wandb", "mlflow", "optuna", "ray", "torchvision"]
     code = (
         "import sys; from instruct_lab.cli import main\n"
         "code = main('train experiments=dry_run trainer.max_steps=1 tracker=none'.split())\n"
         f"print(code, [name for name in {unused} if name in sys.modules])\n"
         "import scipy.signal; print(len(scipy.signal.windows.hamming(3)))\n"
+        "import scipy.optimize; print(round(scipy.optimize.minimize_scalar(abs).fun, 3))\n"
+        "print(scipy.optimize.linear_sum_assignment([[1, 0], [0, 1]])[1])\n"
+        "import torchmetrics.text, pytorch_lightning.core.module as module\n"
+        "print(issubclass(torchmetrics.text.BLEUScore, module.Metric), module.Metric is torchmetrics.Metric)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.splitlines()[-2:] == ["0 []", "3"]
+    assert done.stdout.splitlines()[-5:] == ["0 []", "3", "0.0", "[1 0]", "True True"]

@@ -1,9 +1,20 @@
-"""Import Lightning without the signal processing of scipy, which takes as long as half of torch.
+"""Import Lightning without most of torchmetrics, which takes as long as a quarter of torch.
 
-torchmetrics, which Lightning imports, imports `scipy.signal` to add the name `hamming` for another library.
+Lightning uses two classes of torchmetrics. The package's `__init__` imports all its metrics and `scipy.signal`; it runs
+when another name of the package is used.
 """
 
-from instruct_lab.late_imports import import_late
+import importlib
+import importlib.metadata
+import logging
 
-with import_late("scipy.signal", hamming=None):
-    import pytorch_lightning  # noqa: F401
+from instruct_lab.late_imports import initialize_late
+
+initialize_late(
+    "torchmetrics",
+    members={"Metric": "metric", "MetricCollection": "collections"},
+    __version__=importlib.metadata.version("torchmetrics"),
+    _logger=logging.getLogger("torchmetrics"),
+)
+importlib.import_module("torchmetrics.utilities")  # before `torchmetrics.metric`: they import each other
+importlib.import_module("pytorch_lightning")
