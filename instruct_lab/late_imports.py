@@ -1,14 +1,17 @@
-"""Delay the import of modules that a library imports, but that a run may not need, until one of their names is used."""
+"""Delay the import of modules that a run or command may not need until one of their names is used."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -109,3 +112,29 @@ def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
         return importlib.util.find_spec(name)
     except ModuleNotFoundError:  # its parent package is not installed
         return None
+
+
+def names_on_demand(package: str) -> Callable[[str], Any]:
+    """Return a `__getattr__` for a package of this project, with which names are imported when they are first used.
+
+    These are the names that the package's `__init__` imports below `if TYPE_CHECKING:`.
+
+    Args:
+        package: the `__name__` of the package.
+    """
+
+    @functools.cache
+    def origins() -> dict[str, str]:
+        statements = ast.parse(Path(str(sys.modules[package].__file__)).read_text(encoding="utf-8")).body
+        blocks = (block.body for block in statements if isinstance(block, ast.If))
+        imports = (node for block in blocks for node in block if isinstance(node, ast.ImportFrom) and node.module)
+        return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+    def import_name(name: str) -> Any:
+        if name.startswith("__") or name not in origins():
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(origins()[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return import_name

@@ -1,10 +1,15 @@
 """A module that a library imports and nobody uses is left out; whoever uses it gets the real one."""
 
+import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import instruct_lab
 from instruct_lab.late_imports import import_late, initialize_late
 
 
@@ -90,6 +95,52 @@ def test_absent_and_imported_packages_are_not_replaced(name):
     before = sys.modules.get(name)
     initialize_late(name, members={})
     assert sys.modules.get(name) is before
+
+
+PACKAGES = [
+    package.name
+    for package in pkgutil.walk_packages(instruct_lab.__path__, "instruct_lab.")
+    if package.ispkg and "= names_on_demand(" in Path(package.module_finder.find_spec(package.name).origin).read_text()
+]
+
+
+def test_packages_export_the_names_that_they_import_on_demand():
+    assert len(PACKAGES) > 20
+    for package in map(importlib.import_module, PACKAGES):
+        statements = ast.parse(Path(package.__file__).read_text()).body
+        names = {
+            alias.name
+            for block in statements
+            if isinstance(block, ast.If)
+            for node in block.body
+            for alias in node.names
+        }
+        assert names
+        assert names == {name for name in package.__all__ if getattr(package, name) is not None}, package
+
+
+@pytest.mark.parametrize("name", ["Lionn", "ast", "__wrapped__"])
+def test_other_names_of_such_a_package_are_missing_as_usual(name):
+    from instruct_lab import optimizer
+
+    with pytest.raises(AttributeError, match=f"module 'instruct_lab.optimizer' has no attribute '{name}'"):
+        getattr(optimizer, name)
+    with pytest.raises(ImportError, match=name):
+        exec(f"from instruct_lab.optimizer import {name}")
+
+
+def test_a_name_imports_only_the_module_that_defines_it():
+    code = (
+        "import sys; from instruct_lab.optimizer import AdamW\n"
+        "import instruct_lab.optimizer as package\n"
+        "print(AdamW is package.AdamW, AdamW.__module__, package.__name__ + '.matrix_optimizers' in sys.modules)\n"
+        "print(package.Muon.__module__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "True instruct_lab.optimizer.optimizers False",
+        "instruct_lab.optimizer.matrix_optimizers",
+    ]
 
 
 @pytest.mark.slow

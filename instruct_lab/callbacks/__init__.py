@@ -3,9 +3,16 @@
 In: a component of the config group `callbacks`. Out: a Lightning callback.
 """
 
-from instruct_lab.callbacks.base import Callback, Pruned, TrainingModule
-from instruct_lab.callbacks.checkpoint import Checkpoint
-from instruct_lab.callbacks.progress import Progress
-from instruct_lab.callbacks.weight_average import WeightAverage
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.callbacks.base import Callback, Pruned, TrainingModule
+    from instruct_lab.callbacks.checkpoint import Checkpoint
+    from instruct_lab.callbacks.progress import Progress
+    from instruct_lab.callbacks.weight_average import WeightAverage
 
 __all__ = ["Callback", "Checkpoint", "Progress", "Pruned", "TrainingModule", "WeightAverage"]
+
+__getattr__ = names_on_demand(__name__)

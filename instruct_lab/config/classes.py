@@ -156,7 +156,8 @@ def _own_class(module: str, name: str, target: str, key: str, problems: list[Pro
     kind = getattr(found, name, None)
     if isinstance(kind, type) and issubclass(kind, Component):
         return kind
-    known = [n for n, k in vars(found).items() if isinstance(k, type) and issubclass(k, Component)]
+    names = {*vars(found), *getattr(found, "__all__", ())}
+    known = [n for n in sorted(names) if isinstance(k := getattr(found, n), type) and issubclass(k, Component)]
     suggestion = nearest(name, known)
     problems.append(
         Problem(

@@ -4,40 +4,45 @@ In: files, Hub data sets, pinned package assets, the standard library of the run
 split, the SHA-256 of every input, and an audit that counts every dropped row.
 """
 
-from instruct_lab.data.audit import Audit, Tally
-from instruct_lab.data.base import Data, Input
-from instruct_lab.data.baselines import Baseline, Copy, NearestExample
-from instruct_lab.data.conversation import Conversation, Message, Role, canonical_text, normalize_text
-from instruct_lab.data.dataset import DataSet
-from instruct_lab.data.formats import (
-    Alpaca,
-    Columns,
-    Format,
-    Messages,
-    PlainText,
-    Preference,
-    PromptCompletion,
-    ShareGPT,
-    TaskFile,
-    Templates,
-    UnpairedPreference,
-)
-from instruct_lab.data.mixture import Mixture
-from instruct_lab.data.sources import (
-    BrokenRow,
-    Catalogues,
-    Dialogues,
-    Files,
-    HubDataSet,
-    NaturalInstructions,
-    PackageRows,
-    Row,
-    RuffRules,
-    Source,
-    StandardLibrary,
-    TextFiles,
-)
-from instruct_lab.data.split import HashSplit, SplitName
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.data.audit import Audit, Tally
+    from instruct_lab.data.base import Data, Input
+    from instruct_lab.data.baselines import Baseline, Copy, NearestExample
+    from instruct_lab.data.conversation import Conversation, Message, Role, canonical_text, normalize_text
+    from instruct_lab.data.dataset import DataSet
+    from instruct_lab.data.formats import (
+        Alpaca,
+        Columns,
+        Format,
+        Messages,
+        PlainText,
+        Preference,
+        PromptCompletion,
+        ShareGPT,
+        TaskFile,
+        Templates,
+        UnpairedPreference,
+    )
+    from instruct_lab.data.mixture import Mixture
+    from instruct_lab.data.sources import (
+        BrokenRow,
+        Catalogues,
+        Dialogues,
+        Files,
+        HubDataSet,
+        NaturalInstructions,
+        PackageRows,
+        Row,
+        RuffRules,
+        Source,
+        StandardLibrary,
+        TextFiles,
+    )
+    from instruct_lab.data.split import HashSplit, SplitName
 
 __all__ = [
     "Alpaca",
@@ -80,3 +85,5 @@ __all__ = [
     "canonical_text",
     "normalize_text",
 ]
+
+__getattr__ = names_on_demand(__name__)

@@ -4,7 +4,14 @@ In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement. From 
 table, the metrics in `summary.json` and the lines of `predictions.jsonl` are made.
 """
 
-from instruct_lab.evaluation.evaluation import Evaluation
-from instruct_lab.evaluation.setup import EvaluationSetup
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.evaluation.evaluation import Evaluation
+    from instruct_lab.evaluation.setup import EvaluationSetup
 
 __all__ = ["Evaluation", "EvaluationSetup"]
+
+__getattr__ = names_on_demand(__name__)

@@ -4,8 +4,15 @@ In: a model, its tokenizer and prompts as token ids. Out: answers as text, each 
 at the length limit.
 """
 
-from instruct_lab.generation.base import Answer, Prediction
-from instruct_lab.generation.generation import Generation
-from instruct_lab.generation.prompt_lengths import context_length
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.generation.base import Answer, Prediction
+    from instruct_lab.generation.generation import Generation
+    from instruct_lab.generation.prompt_lengths import context_length
 
 __all__ = ["Answer", "Generation", "Prediction", "context_length"]
+
+__getattr__ = names_on_demand(__name__)

@@ -3,17 +3,22 @@
 In: a torch optimizer and the number of optimizer steps. Out: a torch schedule.
 """
 
-from instruct_lab.lr_scheduler.schedules import (
-    Constant,
-    Cosine,
-    CosineRestarts,
-    InverseSquareRoot,
-    Linear,
-    LRScheduler,
-    Polynomial,
-    Position,
-    WarmupStableDecay,
-)
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.lr_scheduler.schedules import (
+        Constant,
+        Cosine,
+        CosineRestarts,
+        InverseSquareRoot,
+        Linear,
+        LRScheduler,
+        Polynomial,
+        Position,
+        WarmupStableDecay,
+    )
 
 __all__ = [
     "Constant",
@@ -26,3 +31,5 @@ __all__ = [
     "Position",
     "WarmupStableDecay",
 ]
+
+__getattr__ = names_on_demand(__name__)

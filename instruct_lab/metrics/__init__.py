@@ -7,31 +7,36 @@ differences between two systems. Values equal those of the reference implementat
 and keep the scale of their library.
 """
 
-from instruct_lab.metrics.base import (
-    AnswerMetric,
-    CorpusMetric,
-    LikelihoodMetric,
-    Metric,
-    MetricValue,
-    RowMetric,
-    Statistics,
-    ValueMetric,
-)
-from instruct_lab.metrics.benchmark import Benchmarks, BenchmarkScore
-from instruct_lab.metrics.calibration import ExpectedCalibrationError, TokenAccuracy
-from instruct_lab.metrics.code_generation import PassAtK
-from instruct_lab.metrics.diversity import AnswerLength, DistinctN, SelfBLEU
-from instruct_lab.metrics.exact_match import ExactMatch
-from instruct_lab.metrics.instruction_following import InstructionFollowing
-from instruct_lab.metrics.intervals import corpus_rows, example_scores, paired_difference, summarize
-from instruct_lab.metrics.judges import Judge, JudgeModel, JudgeServer
-from instruct_lab.metrics.lm_eval import LmEval
-from instruct_lab.metrics.perplexity import Perplexity
-from instruct_lab.metrics.preference import PreferenceAccuracy, RewardMargin
-from instruct_lab.metrics.question_answering import SquadExactMatch, SquadF1
-from instruct_lab.metrics.rouge import ROUGE
-from instruct_lab.metrics.sacrebleu_metrics import BLEU, TER, ChrF
-from instruct_lab.metrics.win_rate import ComparisonMetric, LengthControlledWinRate, WinRate
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.metrics.base import (
+        AnswerMetric,
+        CorpusMetric,
+        LikelihoodMetric,
+        Metric,
+        MetricValue,
+        RowMetric,
+        Statistics,
+        ValueMetric,
+    )
+    from instruct_lab.metrics.benchmark import Benchmarks, BenchmarkScore
+    from instruct_lab.metrics.calibration import ExpectedCalibrationError, TokenAccuracy
+    from instruct_lab.metrics.code_generation import PassAtK
+    from instruct_lab.metrics.diversity import AnswerLength, DistinctN, SelfBLEU
+    from instruct_lab.metrics.exact_match import ExactMatch
+    from instruct_lab.metrics.instruction_following import InstructionFollowing
+    from instruct_lab.metrics.intervals import corpus_rows, example_scores, paired_difference, summarize
+    from instruct_lab.metrics.judges import Judge, JudgeModel, JudgeServer
+    from instruct_lab.metrics.lm_eval import LmEval
+    from instruct_lab.metrics.perplexity import Perplexity
+    from instruct_lab.metrics.preference import PreferenceAccuracy, RewardMargin
+    from instruct_lab.metrics.question_answering import SquadExactMatch, SquadF1
+    from instruct_lab.metrics.rouge import ROUGE
+    from instruct_lab.metrics.sacrebleu_metrics import BLEU, TER, ChrF
+    from instruct_lab.metrics.win_rate import ComparisonMetric, LengthControlledWinRate, WinRate
 
 __all__ = [
     "BLEU",
@@ -73,3 +78,5 @@ __all__ = [
     "paired_difference",
     "summarize",
 ]
+
+__getattr__ = names_on_demand(__name__)

@@ -4,14 +4,19 @@ In: a batch and a model. Out: a summed loss and a count for each example. The co
 for a pair. Sums are divided by counts once per optimizer step.
 """
 
-from instruct_lab.objective.base import Head, Loss, Objective, TokenScores
-from instruct_lab.objective.denoising import SpanCorruption, TextInfilling
-from instruct_lab.objective.distillation import Distillation
-from instruct_lab.objective.masked import Masked
-from instruct_lab.objective.preference import PreferenceObjective
-from instruct_lab.objective.preference_losses import CPO, DPO, KTO, ORPO, SimPO
-from instruct_lab.objective.reward import Reward
-from instruct_lab.objective.supervised import Causal, Supervised
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.objective.base import Head, Loss, Objective, TokenScores
+    from instruct_lab.objective.denoising import SpanCorruption, TextInfilling
+    from instruct_lab.objective.distillation import Distillation
+    from instruct_lab.objective.masked import Masked
+    from instruct_lab.objective.preference import PreferenceObjective
+    from instruct_lab.objective.preference_losses import CPO, DPO, KTO, ORPO, SimPO
+    from instruct_lab.objective.reward import Reward
+    from instruct_lab.objective.supervised import Causal, Supervised
 
 __all__ = [
     "CPO",
@@ -32,3 +37,5 @@ __all__ = [
     "TextInfilling",
     "TokenScores",
 ]
+
+__getattr__ = names_on_demand(__name__)

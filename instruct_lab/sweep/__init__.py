@@ -6,12 +6,16 @@ that was killed can be resumed; the runs that had not finished then continue fro
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from instruct_lab import CallablePackage
-from instruct_lab.sweep.launchers import Launcher, Processes, Ray, Shared, Slurm
-from instruct_lab.sweep.pruners import Hyperband, Median, NoPruner, Pruner, SuccessiveHalving
-from instruct_lab.sweep.samplers import CMAES, NSGA2, TPE, GaussianProcess, Grid, Random, Sampler
-from instruct_lab.sweep.settings import Sweep
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.sweep.launchers import Launcher, Processes, Ray, Shared, Slurm
+    from instruct_lab.sweep.pruners import Hyperband, Median, NoPruner, Pruner, SuccessiveHalving
+    from instruct_lab.sweep.samplers import CMAES, NSGA2, TPE, GaussianProcess, Grid, Random, Sampler
+    from instruct_lab.sweep.settings import Sweep
 
 __all__ = [
     "CMAES",
@@ -35,3 +39,5 @@ __all__ = [
 ]
 
 sys.modules[__name__].__class__ = CallablePackage  # `instruct_lab.sweep([...])` runs a sweep, see `instruct_lab.api`
+
+__getattr__ = names_on_demand(__name__)

@@ -3,11 +3,16 @@
 In: a `Conversation` and the tokenizer. Out: `Segment`s, whose concatenated text is the text that the model sees.
 """
 
-from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn
-from instruct_lab.template.chat import ChatTemplate
-from instruct_lab.template.contents import Contents
-from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
-from instruct_lab.template.text import TextTemplate
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn
+    from instruct_lab.template.chat import ChatTemplate
+    from instruct_lab.template.contents import Contents
+    from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
+    from instruct_lab.template.text import TextTemplate
 
 __all__ = [
     "ChatTemplate",
@@ -20,3 +25,5 @@ __all__ = [
     "TrainOn",
     "special_tokens",
 ]
+
+__getattr__ = names_on_demand(__name__)

@@ -3,8 +3,15 @@
 In: a run record and its values. Out: the same values in the dashboards that the user has chosen.
 """
 
-from instruct_lab.tracker.base import Tracker, TrackerSession
-from instruct_lab.tracker.trackio import Trackio
-from instruct_lab.tracker.wandb import Wandb
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.tracker.base import Tracker, TrackerSession
+    from instruct_lab.tracker.trackio import Trackio
+    from instruct_lab.tracker.wandb import Wandb
 
 __all__ = ["Tracker", "TrackerSession", "Trackio", "Wandb"]
+
+__getattr__ = names_on_demand(__name__)

@@ -324,7 +324,8 @@ def test_answers_and_references_of_unequal_number_or_kind_are_refused():
 
 def test_every_metric_declares_which_way_it_is_better():
     lower, neither = {"TER", "Perplexity", "SelfBLEU", "ExpectedCalibrationError"}, {"AnswerLength"}
-    classes = [kind for kind in vars(metrics).values() if isinstance(kind, type) and issubclass(kind, metrics.Metric)]
+    exported = [getattr(metrics, name) for name in metrics.__all__]
+    classes = [kind for kind in exported if isinstance(kind, type) and issubclass(kind, metrics.Metric)]
     concrete = {kind.__name__: kind.higher_is_better for kind in classes if not inspect.isabstract(kind)}
     assert {name for name, higher in concrete.items() if higher is False} == lower
     assert {name for name, higher in concrete.items() if higher is None} == neither

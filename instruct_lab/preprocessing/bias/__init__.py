@@ -3,7 +3,14 @@
 In: conversations. Out: the same conversations and a report, or conversations with swapped words.
 """
 
-from instruct_lab.preprocessing.bias.bias_audit import BiasAudit
-from instruct_lab.preprocessing.bias.counterfactual import Counterfactual
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.preprocessing.bias.bias_audit import BiasAudit
+    from instruct_lab.preprocessing.bias.counterfactual import Counterfactual
 
 __all__ = ["BiasAudit", "Counterfactual"]
+
+__getattr__ = names_on_demand(__name__)

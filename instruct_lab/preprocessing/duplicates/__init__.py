@@ -4,10 +4,15 @@ In: the rows of a split, the rows of splits whose rows take precedence (validati
 rows to keep; the audit counts the others.
 """
 
-from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark, FileBenchmark, PackageBenchmark
-from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
-from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
-from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark, FileBenchmark, PackageBenchmark
+    from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
+    from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
+    from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
 
 __all__ = [
     "Benchmark",
@@ -17,3 +22,5 @@ __all__ = [
     "NearDuplicates",
     "PackageBenchmark",
 ]
+
+__getattr__ = names_on_demand(__name__)

@@ -3,8 +3,15 @@
 In: conversations. Out: conversations with changed texts, some dropped; the audit counts changed and dropped rows.
 """
 
-from instruct_lab.preprocessing.text.clean import Clean
-from instruct_lab.preprocessing.text.normalize import Normalize
-from instruct_lab.preprocessing.text.segment_words import SegmentWords
+from typing import TYPE_CHECKING
+
+from instruct_lab.late_imports import names_on_demand
+
+if TYPE_CHECKING:
+    from instruct_lab.preprocessing.text.clean import Clean
+    from instruct_lab.preprocessing.text.normalize import Normalize
+    from instruct_lab.preprocessing.text.segment_words import SegmentWords
 
 __all__ = ["Clean", "Normalize", "SegmentWords"]
+
+__getattr__ = names_on_demand(__name__)
