@@ -31,6 +31,8 @@ from instruct_lab.training.workspace import TunedModel, Workspace
 CONFIG = "instruct_lab_config.json"
 VERSIONS = "instruct_lab_versions.json"
 """File of the export with the versions of Python and of the packages with which the run was trained."""
+PARTIAL = ".partial-"
+"""Part of the name of the folder in which an export is written, before its process id."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,25 +87,39 @@ def export(job: Export) -> Export:
     """
     path = job.path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InstructLabError("The export folder is not empty", where=str(path), do="name a new folder")
+        left = sorted(path.glob(f"{PARTIAL}*")) if path.is_dir() else []
+        found = f"holds an export that was interrupted ({left[0].name})" if left else "is not empty"
+        do = "empty it, or name a new folder" if left else "name a new folder"
+        raise InstructLabError(f"The export folder {found}", where=str(path), do=do)
     job = dataclasses.replace(job, form=choose_format(job.experiment, job.form))
     quiet_libraries()
     tuned = job.load()
     parent, name = (path, "") if path.exists() else (path.parent, f".{path.name}")
-    partial = parent / f"{name}.partial-{os.getpid()}"
+    partial = parent / f"{name}{PARTIAL}{os.getpid()}"
     do = "free disk space, or name another folder"
     try:
         with wrap_errors(OSError, what="The model cannot be written", where=str(path), do=do):
             partial.mkdir(parents=True)
             _write(job, tuned, partial)
             if partial.parent == path:
-                for file in partial.iterdir():
-                    file.rename(path / file.name)
+                _move_into(path, partial)
             else:
                 partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return job
+
+
+def _move_into(path: Path, partial: Path) -> None:
+    """Move all files of a folder to an empty folder; if one of them cannot be moved, the folder is empty again."""
+    moved: list[Path] = []
+    try:
+        for file in partial.iterdir():
+            moved.append(file.rename(path / file.name))
+    except BaseException:
+        for file in moved:
+            file.rename(partial / file.name)
+        raise
 
 
 def _write(job: Export, tuned: TunedModel, folder: Path) -> None:
