@@ -230,6 +230,7 @@ def test_the_search_for_pip_asks_no_finder_of_other_packages(tmp_path, monkeypat
 
 
 def test_the_command_falls_back_to_pip_on_the_path(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: name)
     assert assets.download_command("a==1", tmp_path)[:4] == [sys.executable, "-m", "pip", "download"]
     monkeypatch.setattr(assets.importlib.machinery.PathFinder, "find_spec", lambda name, path=None: None)
     monkeypatch.setattr(assets.shutil, "which", lambda name: "/bin/pip3" if name == "pip3" else None)

@@ -1,8 +1,10 @@
 """Kill a run at random moments, resume it, and compare what it recorded with an undisturbed run, byte by byte.
 
     python tests/benchmarks/kill_storm.py --kills 25 --seed 0
+    python tests/benchmarks/kill_storm.py --kills 12 --seed 0 --pairs
 
-The run has 60 steps with dropout, shuffling, accumulation, LoRA, and validations between two optimizer steps. A kill
+The run has 60 steps with dropout, shuffling, accumulation, LoRA, and validations between two optimizer steps; with
+`--pairs`, it trains on preference pairs by DPO. A kill
 is a SIGKILL at a random time, in the middle of writing a training state, before or after a file is renamed, in the
 middle of a line of `metrics.jsonl`, or while a folder of old weights is removed. Every third run is killed a second
 time while it resumes. Compared are `metrics.jsonl` without times, `predictions.jsonl`, the results in `summary.json`,
@@ -36,11 +38,11 @@ import torch
 import instruct_lab.training.run  # noqa: F401  # loads the libraries before the processes are forked
 from instruct_lab import cli, files
 
-DATA = """# mine: a local file
+DATA = """# {name}: a local file
 _target_: instruct_lab.data.DataSet
-train: {mine: {_target_: instruct_lab.data.Files, path: rows.jsonl}}
-format: {_target_: instruct_lab.data.Alpaca}
-split: {_target_: instruct_lab.data.HashSplit, validation: 0.15, test: 0.15}
+train: {{mine: {{_target_: instruct_lab.data.Files, path: {name}.jsonl}}}}
+format: {{_target_: instruct_lab.data.{form}}}
+split: {{_target_: instruct_lab.data.HashSplit, validation: 0.15, test: 0.15}}
 """
 RUN = [
     *("data=mine", "model=tiny_random", "tracker=none", "tuning=lora", "tuning.dropout=0.2", "trainer=cpu"),
@@ -49,6 +51,8 @@ RUN = [
     *("evaluation.before=false", "evaluation.baselines=false", "evaluation.during_examples=2"),
     *("evaluation.max_examples=6", "generation.max_new_tokens=6", "optimizer.lr=0.01"),
 ]
+PAIRS = ["data=pairs", "objective=dpo", "metrics=preference"]
+"""Overrides with which the run trains on preference pairs."""
 TIMED = ("seconds", "train/target_tokens_per_second")
 KINDS = ("time", "time", "state", "replace", "line", "rmtree")
 """Kinds of kills, in turn."""
@@ -60,9 +64,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps of the run")
+    parser.add_argument("--pairs", action="store_true", help="train on preference pairs by DPO")
     arguments = parser.parse_args()
+    overrides = [*RUN, *(PAIRS if arguments.pairs else []), f"trainer.max_steps={arguments.steps}"]
     with tempfile.TemporaryDirectory() as folder:
-        return storm(Path(folder), arguments.kills, arguments.seed, [*RUN, f"trainer.max_steps={arguments.steps}"])
+        return storm(Path(folder), arguments.kills, arguments.seed, overrides)
 
 
 def storm(lab: Path, num_kills: int, seed: int, overrides: list[str]) -> int:
@@ -106,16 +112,19 @@ def storm(lab: Path, num_kills: int, seed: int, overrides: list[str]) -> int:
 
 
 def write_lab(lab: Path) -> None:
-    """Write 130 rows and an option that reads them."""
+    """Write 130 rows and 130 preference pairs, and options that read them."""
     words = "red green blue small large old new warm cold quick slow bright dark quiet loud open closed".split()
-    rows = []
+    rows, pairs = [], []
     for index in range(130):
         first, second = words[index % len(words)], words[(index * 7 + index // len(words)) % len(words)]
         answer = " ".join([second, first, *words[: index % 4]])
         rows.append({"instruction": f"Turn around number {index}", "input": f"{first} {second}", "output": answer})
+        pairs.append({"prompt": f"Turn around {index}: {first} {second}", "chosen": answer, "rejected": f"no {first}"})
     (lab / "conf" / "data").mkdir(parents=True)
-    (lab / "conf" / "data" / "mine.yaml").write_text(DATA, encoding="utf-8")
-    (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for name, form, content in (("mine", "Alpaca", rows), ("pairs", "Preference", pairs)):
+        (lab / "conf" / "data" / f"{name}.yaml").write_text(DATA.format(name=name, form=form), encoding="utf-8")
+        lines = "".join(json.dumps(row) + "\n" for row in content)
+        (lab / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 
 def fork(lab: Path, command: list[str], prepare: Any = None) -> int:
