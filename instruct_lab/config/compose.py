@@ -171,20 +171,25 @@ def _compose_usable(
     overrides: list[Override], problems: list[Problem], load: Load
 ) -> tuple[DictConfig, list[Override]]:
     """Return the config composed with all overrides that can be applied, and these overrides; report the others."""
-    try:
-        return load(overrides), overrides
-    except COMPOSITION_ERRORS as first:
-        usable: list[Override] = []
-        for override in overrides:  # one by one, to find those that cannot be applied
-            try:
-                load([*usable, override])
-                usable.append(override)
-            except COMPOSITION_ERRORS as error:
-                problems.append(_composition_problem(str(override.input_line), error))
+    usable: list[Override] = []
+    rest = list(overrides)
+    while True:
         try:
-            return load(usable), usable
+            return load([*usable, *rest]), [*usable, *rest]
         except COMPOSITION_ERRORS as error:
-            raise ConfigError([*problems, _composition_problem("", error)]) from first
+            if not rest:
+                raise ConfigError([*problems, _composition_problem("", error)]) from error
+            failure = error
+        good, bad = 0, len(rest)  # the first `good` of the rest can be applied, the first `bad` cannot
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            try:
+                load([*usable, *rest[:middle]])
+                good = middle
+            except COMPOSITION_ERRORS as error:
+                bad, failure = middle, error
+        problems.append(_composition_problem(str(rest[good].input_line), failure))
+        usable, rest = [*usable, *rest[:good]], rest[bad:]
 
 
 def _composition_problem(override: str, error: Exception) -> Problem:
