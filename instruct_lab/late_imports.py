@@ -114,6 +114,10 @@ def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
         return None
 
 
+_PACKAGES: list[str] = []
+"""The imported packages whose names are imported on demand."""
+
+
 def names_on_demand(package: str) -> Callable[[str], Any]:
     """Return a `__getattr__` for a package of this project, with which names are imported when they are first used.
 
@@ -122,19 +126,29 @@ def names_on_demand(package: str) -> Callable[[str], Any]:
     Args:
         package: the `__name__` of the package.
     """
-
-    @functools.cache
-    def origins() -> dict[str, str]:
-        statements = ast.parse(Path(str(sys.modules[package].__file__)).read_text(encoding="utf-8")).body
-        blocks = (block.body for block in statements if isinstance(block, ast.If))
-        imports = (node for block in blocks for node in block if isinstance(node, ast.ImportFrom) and node.module)
-        return {alias.name: str(node.module) for node in imports for alias in node.names}
+    _PACKAGES.append(package)
 
     def import_name(name: str) -> Any:
-        if name.startswith("__") or name not in origins():
+        if name.startswith("__") or name not in _origins(package):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(origins()[name]), name)
+        value = getattr(importlib.import_module(_origins(package)[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 
     return import_name
+
+
+def import_all_names() -> None:
+    """Import every name that the packages imported so far, or by this, import on demand."""
+    for package in _PACKAGES:  # becomes longer within the loop
+        for name in _origins(package):
+            getattr(sys.modules[package], name)
+
+
+@functools.cache
+def _origins(package: str) -> dict[str, str]:
+    """Return the names that a package imports on demand, with the modules that define them."""
+    statements = ast.parse(Path(str(sys.modules[package].__file__)).read_text(encoding="utf-8")).body
+    blocks = (block.body for block in statements if isinstance(block, ast.If))
+    imports = (node for block in blocks for node in block if isinstance(node, ast.ImportFrom) and node.module)
+    return {alias.name: str(node.module) for node in imports for alias in node.names}

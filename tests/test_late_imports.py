@@ -143,6 +143,19 @@ def test_a_name_imports_only_the_module_that_defines_it():
     ]
 
 
+def test_all_names_can_be_imported_at_once():
+    code = (
+        "import sys, instruct_lab.tuning, instruct_lab.data\n"
+        "from instruct_lab.late_imports import import_all_names\n"
+        "modules = ['tuning.lora', 'data.mixture', 'data.sources.files', 'data.formats.preference', 'metrics']\n"
+        "for _ in range(2):\n"
+        "    print([f'instruct_lab.{module}' in sys.modules for module in modules])\n"
+        "    import_all_names()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [str([False] * 5), str([True] * 4 + [False])]
+
+
 @pytest.mark.slow
 def test_a_run_imports_only_libraries_that_it_uses(tmp_path):
     unused = ["bitsandbytes", "scipy.signal", "scipy.optimize._optimize", "torchmetrics.text", "sklearn"]

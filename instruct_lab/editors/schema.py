@@ -28,6 +28,7 @@ from instruct_lab.config.yaml_text import read_yaml_text
 from instruct_lab.editors.field_types import INTERPOLATION, schema_of
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.trainer import TRAINER
+from instruct_lab.late_imports import import_all_names
 from instruct_lab.model import Model
 from instruct_lab.preprocessing import Step
 from instruct_lab.sweep import Launcher, Pruner, Sampler, Sweep
@@ -212,10 +213,12 @@ def import_lab_classes() -> None:
 
 def concrete_classes(kind: type[Component]) -> list[type[Component]]:
     """Return the classes that a config can name for a type: the class itself and those derived from it."""
-    found = [kind] if _is_concrete(kind) else []
-    for derived in kind.__subclasses__():
-        found += [one for one in concrete_classes(derived) if one not in found]
-    return sorted(found, key=lambda one: one.__name__)
+    import_all_names()
+    return sorted(filter(_is_concrete, _derived(kind)), key=lambda one: (one.__name__, one.__module__))
+
+
+def _derived(kind: type[Component]) -> set[type[Component]]:
+    return {kind}.union(*map(_derived, kind.__subclasses__()))
 
 
 def _is_concrete(kind: type) -> bool:
