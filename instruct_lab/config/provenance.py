@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from instruct_lab.config.compose import PRIMARY, Composition, initialized_hydra
@@ -35,8 +35,8 @@ def composed_files(composition: Composition) -> Iterator[tuple[str, DictConfig]]
     usable = [str(override.input_line) for override in composition.applied]
     with initialized_hydra():
         loader: Any = GlobalHydra.instance().config_loader()
-        _, repository = loader._parse_overrides_and_create_caching_repo(PRIMARY, usable)
-        for default in loader.compute_defaults_list(PRIMARY, usable, RunMode.RUN).defaults:
+        parsed, repository = loader._parse_overrides_and_create_caching_repo(PRIMARY, usable)
+        for default in create_defaults_list(repository, PRIMARY, parsed, True, False).defaults:
             if default.config_path is None or default.config_path.startswith("hydra"):
                 continue
             loaded = loader._load_single_config(default=default, repo=repository)
