@@ -65,7 +65,10 @@ class _LatePackage(types.ModuleType):
         assert loader is not None
         self.__class__ = types.ModuleType  # type: ignore[assignment]  # from now on an ordinary package
         loader.exec_module(self)
-        return getattr(self, name)
+        initialized = sys.modules[self.__name__]
+        if initialized is not self:  # `__init__` has put another module there
+            self.__dict__["__getattr__"] = functools.partial(getattr, initialized)
+        return getattr(initialized, name)
 
 
 @contextlib.contextmanager

@@ -83,6 +83,19 @@ def test_a_package_is_initialized_once_when_a_name_is_used_that_no_member_gives(
     assert type(unused) is type(sys)
 
 
+def test_an_init_that_replaces_its_module_is_reached_through_both(packages, tmp_path):
+    with (tmp_path / "unused" / "__init__.py").open("a") as file:
+        file.write("import sys, types\nsys.modules[__name__] = new = types.ModuleType(__name__)\nnew.value = 8\n")
+    initialize_late("unused", members={})
+    late = sys.modules["unused"]
+    assert (late.value, sys.modules["unused"].value, num_imports()) == (8, 8, 1)
+    assert sys.modules["unused"] is not late
+    sys.modules["unused"].other = 9
+    assert late.other == 9
+    with pytest.raises(AttributeError):
+        _ = late.no_such_name
+
+
 @pytest.mark.parametrize("name", ["no_such_name", "__wrapped__"])
 def test_a_late_package_has_only_the_names_that_its_files_define(packages, name):
     initialize_late("unused", members={"inner": "part"})
@@ -158,12 +171,14 @@ def test_all_names_can_be_imported_at_once():
 
 @pytest.mark.slow
 def test_a_run_imports_only_libraries_that_it_uses(tmp_path):
-    unused = ["bitsandbytes", "scipy.signal", "scipy.optimize._optimize", "torchmetrics.text", "sklearn"]
-    unused += ["wandb", "mlflow", "optuna", "ray", "torchvision"]
+    unused = ["bitsandbytes", "scipy.signal", "torchmetrics.text", "wandb", "mlflow", "optuna", "ray", "torchvision"]
     code = (
         "import sys; from instruct_lab.cli import main\n"
         "code = main('train experiments=dry_run trainer.max_steps=1 tracker=none'.split())\n"
         f"print(code, [name for name in {unused} if name in sys.modules])\n"
+        "models = sys.modules['transformers.models']; print('LlamaModel' in vars(models))\n"
+        "from transformers.models import LlamaModel; import transformers\n"
+        "print(models.LlamaModel is transformers.LlamaModel is transformers.models.LlamaModel)\n"
         "import scipy.signal; print(len(scipy.signal.windows.hamming(3)))\n"
         "import scipy.optimize; print(round(scipy.optimize.minimize_scalar(abs).fun, 3))\n"
         "print(scipy.optimize.linear_sum_assignment([[1, 0], [0, 1]])[1])\n"
@@ -171,4 +186,4 @@ def test_a_run_imports_only_libraries_that_it_uses(tmp_path):
         "print(issubclass(torchmetrics.text.BLEUScore, module.Metric), module.Metric is torchmetrics.Metric)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.splitlines()[-5:] == ["0 []", "3", "0.0", "[1 0]", "True True"]
+    assert done.stdout.splitlines()[-7:] == ["0 []", "False", "True", "3", "0.0", "[1 0]", "True True"]

@@ -158,10 +158,10 @@ class Model(Component, ABC):
         """
         from instruct_lab.model.embeddings import fit_embeddings
         from instruct_lab.model.generation_defaults import special_tokens_config
-        from instruct_lab.model.modeling_library import load_modeling
+        from instruct_lab.model.transformers_library import import_transformers
 
         self._check_loadable(head)
-        load_modeling()
+        import_transformers()
         model, new_modules = self.weights.load_model(self.loading(head), tokenizer, cache_path)
         added_token_ids = fit_embeddings(model, tokenizer)
         model.config.pad_token_id = tokenizer.pad_token_id

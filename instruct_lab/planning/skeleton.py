@@ -13,8 +13,8 @@ from instruct_lab.model import LoadedModel, Model
 from instruct_lab.model.base import checkpoint_gradients
 from instruct_lab.model.byte_tokenizer import byte_tokenizer
 from instruct_lab.model.embeddings import fit_embeddings
-from instruct_lab.model.modeling_library import load_modeling
 from instruct_lab.model.score import score_modules
+from instruct_lab.model.transformers_library import import_transformers
 from instruct_lab.model.weights.folder_model import adjust_config
 from instruct_lab.model.weights.library_calls import own_seed
 from instruct_lab.planning.architecture import architecture
@@ -90,7 +90,7 @@ def _build(model: Model, cache_path: Path, tokenizer: Any | None, head: Literal[
     import torch
     import transformers
 
-    load_modeling()
+    import_transformers()
     loading = model.loading(head)
     loading = dataclasses.replace(loading, attention=PLAIN_ATTENTION.get(loading.attention, loading.attention))
     fields = dict(architecture(model, cache_path, tokenizer))
