@@ -134,8 +134,10 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
     name = key.rpartition(".")[2].replace("-", "_").casefold()
     line = _KEYS.get(name)
     if line is None:
+        if "." in key or value is not True:
+            return None
         found = [group for group in GROUPS if any(option.name == name for option in options(group))]
-        return [f"{found[0]}={name}"] if len(found) == 1 and "." not in key and value is True else None
+        return [f"{found[0]}={name}"] if len(found) == 1 else None
     if name in MODEL_KEYS:
         override = reference_override("model", str(value))
         return None if override is None else [override]
