@@ -10,8 +10,8 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-RARE = (200_000, 20, 100)
-"""The thresholds with which the collector runs less often."""
+RARE = (1_000_000, 20, 100)
+"""The thresholds with which the collector runs less often: hardly ever before a run's first step, which creates fewer."""
 USUAL = gc.get_threshold()
 """The thresholds with which this process started."""
 
