@@ -11,7 +11,7 @@ import gc
 from collections.abc import Iterator
 
 RARE = (1_000_000, 20, 100)
-"""The thresholds with which the collector runs less often: hardly ever before a run's first step, which creates fewer."""
+"""The thresholds with which the collector runs less often, and hardly ever before a run's first step."""
 USUAL = gc.get_threshold()
 """The thresholds with which this process started."""
 
