@@ -69,7 +69,7 @@ class Benchmarks(Component, ABC):
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkScore(Metric[Statistics]):
-    """A score of a task: the weighted mean of what each example contributes to it, on the scale of the other library.
+    """A score of a task: the weighted mean of the examples' contributions, on the scale of the task's library.
 
     The statistics of an example are its weighted contribution and its weight. For a mean of scores, the contribution is
     the score itself.

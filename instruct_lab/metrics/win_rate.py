@@ -149,7 +149,7 @@ class LengthControlledWinRate(ComparisonMetric):
 
 
 def _influences(scores: np.ndarray[Any, Any], differences: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Fit the logistic regression by Newton's method; return a plus the influence of each pair on a, `[pairs]`."""
+    """Fit the logistic regression by Newton's method; return `a` plus the influence of each pair on `a`, `[pairs]`."""
     import numpy as np
 
     spread = differences.std()
