@@ -1,4 +1,4 @@
-"""Delay the import of modules that a run or command may not need until one of their names is used."""
+"""Delay the import of modules that a run or command may not need: each is imported when one of its names is used."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class _LateModule(types.ModuleType):
 
 
 class _LatePackage(types.ModuleType):
-    """A package whose `__init__` runs when a name is used that no entry of `members` gives.
+    """A package whose `__init__` runs only when a name is used that is not in `members`.
 
-    Its submodules can be imported before.
+    Its submodules can be imported before that.
 
     Args:
         spec: the specification with which Python would import the package.
-        members: for names of the package, the submodule that each is defined in.
+        members: the submodule that defines a name of the package, keyed by name.
     """
 
     def __init__(self, spec: importlib.machinery.ModuleSpec, members: Mapping[str, str]) -> None:
@@ -95,14 +95,14 @@ def import_late(name: str, **known: Any) -> Iterator[None]:
 
 
 def initialize_late(name: str, members: Mapping[str, str], **known: Any) -> None:
-    """Let a package's `__init__` run when a name is used that is not given here, and not when it is imported.
+    """Delay a package's `__init__` until a name is used that is neither in `members` nor in `known`.
 
     A package that has been imported already, or is not installed, is left alone.
 
     Args:
         name: the name of the package.
-        members: for names that are used before, the submodule that each is defined in.
-        known: names of the package that its submodules need, with their values.
+        members: the submodule that defines each name that is used before, keyed by name.
+        known: values of further names, which the package's submodules need.
     """
     spec = None if name in sys.modules else _find_spec(name)
     if spec is not None:
@@ -122,7 +122,7 @@ _PACKAGES: list[str] = []
 
 
 def names_on_demand(package: str) -> Callable[[str], Any]:
-    """Return a `__getattr__` for a package of this project, with which names are imported when they are first used.
+    """Return a `__getattr__` for a package of this project that imports each name when it is first used.
 
     These are the names that the package's `__init__` imports below `if TYPE_CHECKING:`.
 
@@ -142,7 +142,7 @@ def names_on_demand(package: str) -> Callable[[str], Any]:
 
 
 def import_all_names() -> None:
-    """Import every name that the packages imported so far, or by this, import on demand."""
+    """Import all names that packages import on demand, in every package imported so far or by this function."""
     for package in _PACKAGES:  # becomes longer within the loop
         for name in _origins(package):
             getattr(sys.modules[package], name)

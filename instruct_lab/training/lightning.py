@@ -1,7 +1,7 @@
 """Import Lightning without most of torchmetrics, which takes as long as a quarter of torch.
 
 Lightning uses two classes of torchmetrics. The package's `__init__` imports all its metrics and `scipy.signal`; it runs
-when another name of the package is used.
+only when another name of the package is used.
 """
 
 import importlib
