@@ -19,7 +19,7 @@ DAMAGED_STATE = "damaged.ckpt"
 METRICS_SIZE = "metrics_size"
 """Entry of a training state: the size of `metrics.jsonl`, in bytes, when the state was written."""
 SHARES = "shares"
-"""Entry of a training state of a sharded model: the folder of the shares, the sizes of its files, and the keys of the
+"""Entry of a training state of a sharded model: the folder of the shares, the sizes of its files, and the shapes of the
 tensors that are stored there."""
 
 
@@ -71,6 +71,12 @@ def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
         InstructLabError: a file of the folder is missing or incomplete.
     """
     folder = parent / Path(shares["folder"]).name
+    if not folder.name.startswith(f"{SHARES}-"):
+        raise InstructLabError(
+            f"The training state names {shares['folder']!r} as the folder of its shares",
+            where=str(parent),
+            do=f"use a state that a run has written: its folder is named {SHARES}-STEP-*",
+        )
     for name, size in shares["files"].items():
         file = folder / Path(name).name
         found = file.stat().st_size if file.is_file() else None

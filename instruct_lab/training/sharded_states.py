@@ -6,46 +6,74 @@ crash never leaves a file without its shares. A state loads on any number of ran
 
 from __future__ import annotations
 
+import contextlib
+import math
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from instruct_lab.callbacks.training_states import SHARES, share_folder
+from instruct_lab.errors import InstructLabError, one_line
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+FILE = "rank-{:05d}.safetensors"
+"""Name of the file with the shares of one rank."""
 
-def save_state(checkpoint: dict[str, Any], path: Path, is_writer: bool, broadcast: Callable[[Any], Any]) -> None:
+
+def save_state(checkpoint: dict[str, Any], path: Path, broadcast: Callable[[Any], Any]) -> None:
     """Write a state; every rank must call this.
 
     Args:
         checkpoint: Lightning's checkpoint, some of whose tensors are shares.
-        path: the file, which the writer writes.
-        is_writer: whether this rank writes the file.
+        path: the file, which the first rank writes.
         broadcast: function that returns the first rank's value on all ranks.
-    """
-    import torch.distributed.checkpoint as dcp
 
-    shares = {"/".join(map(repr, keys)): (keys, value) for keys, value in _shares(checkpoint)}
-    name = broadcast(f"shares-{checkpoint['global_step']:06d}-{secrets.token_hex(3)}")
+    Raises:
+        InstructLabError: a rank cannot write its shares.
+    """
+    shares = dict(_shares(checkpoint))
+    name = broadcast(f"{SHARES}-{checkpoint['global_step']:06d}-{secrets.token_hex(3)}")
     folder = path.parent / name
-    dcp.save({key: value for key, (_, value) in shares.items()}, checkpoint_id=folder)
-    if not is_writer:
+    _write_shares({_key(keys): value.to_local() for keys, value in shares.items()}, folder)
+    if dist.get_rank() != 0:
         return
-    rest, paths = checkpoint, {key: list(keys) for key, (keys, _) in shares.items()}
-    for keys, _ in shares.values():
+    rest = checkpoint
+    for keys in shares:
         rest = _replaced(rest, keys, None)
+    tensors = {_key(keys): _describe(keys, value) for keys, value in shares.items()}
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    torch.save({**rest, SHARES: {"folder": name, "files": files, "keys": paths}}, path)
+    entry = {"folder": name, "files": files, "tensors": tensors, "num_ranks": dist.get_world_size()}
+    torch.save({**rest, SHARES: entry}, path)
+
+
+def _write_shares(shares: Mapping[str, Tensor], folder: Path) -> None:
+    """Write this rank's shares, and raise on all ranks if one of them fails, so that none waits for it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    failure = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        on_cpu = {key: share.detach().contiguous().cpu() for key, share in shares.items() if share.numel()}
+        save_file(on_cpu, folder / FILE.format(dist.get_rank()))
+    except (OSError, SafetensorError) as error:
+        failure = one_line(error)
+    failures: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(failures, failure)
+    for rank, text in enumerate(failures):
+        if text is not None:
+            raise InstructLabError(f"Rank {rank} cannot write its shares: {text}", where=str(folder))
 
 
 def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Read a state, in the memory of the machine if `mesh` is `None`; with a mesh, every rank must call this.
+    """Read a state, without the shares of other ranks.
 
     Args:
         path: the file of the state.
@@ -68,29 +96,72 @@ def with_shares(state: dict[str, Any], parent: Path, mesh: DeviceMesh | None = N
     """
     if SHARES not in state:
         return state
-    import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-
-    folder = share_folder(parent, state[SHARES])
-    stored = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
-    values: dict[str, Any] = {}
-    for key in state[SHARES]["keys"]:
-        entry = stored[key]
-        assert isinstance(entry, TensorStorageMetadata)
-        values[key] = _empty(entry.size, entry.properties.dtype, mesh)
-    dcp.load(values, checkpoint_id=folder, no_dist=mesh is None)
+    entry = state[SHARES]
     filled = {name: value for name, value in state.items() if name != SHARES}
-    for key, keys in state[SHARES]["keys"].items():
-        filled = _replaced(filled, tuple(keys), values[key])
+    with contextlib.ExitStack() as opened:
+        files = _open(share_folder(parent, entry), entry["num_ranks"], opened)
+        for key, (keys, shape, dtype) in entry["tensors"].items():
+            stored = _Stored(files, key, shape, getattr(torch, dtype))
+            filled = _replaced(filled, tuple(keys), stored.read() if mesh is None else stored.read_share(mesh))
     return filled
 
 
-def _empty(size: torch.Size, dtype: torch.dtype, mesh: DeviceMesh | None) -> Tensor:
-    if mesh is None:
-        return torch.empty(size, dtype=dtype)
-    from torch.distributed.tensor import Shard, empty
+def _open(folder: Path, num_ranks: int, opened: contextlib.ExitStack) -> list[Any]:
+    from safetensors import safe_open
 
-    return empty(size, dtype=dtype, device_mesh=mesh, placements=[Shard(0)])
+    return [opened.enter_context(safe_open(folder / FILE.format(rank), framework="pt")) for rank in range(num_ranks)]
+
+
+class _Stored:
+    """A tensor whose rows are divided over the files of several ranks, as `torch.chunk` divides them.
+
+    Args:
+        files: the opened file of each rank.
+        key: name of the tensor in the files.
+        shape: shape of the whole tensor.
+        dtype: dtype of the tensor.
+    """
+
+    def __init__(self, files: list[Any], key: str, shape: list[int], dtype: torch.dtype) -> None:
+        self._files, self._key, self._shape, self._dtype = files, key, shape, dtype
+
+    def read(self) -> Tensor:
+        """Read the whole tensor."""
+        return self._rows(0, self._shape[0])
+
+    def read_share(self, mesh: DeviceMesh) -> Tensor:
+        """Read the rows of this rank, on its device."""
+        from torch.distributed.tensor import DTensor, Shard
+
+        start, end = _rows_of(self._shape[0], mesh.get_local_rank(), mesh.size())
+        device = mesh.device_type if mesh.device_type == "cpu" else torch.cuda.current_device()
+        strides = torch.empty(self._shape, device="meta").stride()
+        return DTensor.from_local(
+            self._rows(start, end).to(device), mesh, [Shard(0)], shape=torch.Size(self._shape), stride=strides
+        )
+
+    def _rows(self, start: int, end: int) -> Tensor:
+        parts = [torch.empty((0, *self._shape[1:]), dtype=self._dtype)]
+        for rank, file in enumerate(self._files):
+            first, last = _rows_of(self._shape[0], rank, len(self._files))
+            low, high = max(start, first), min(end, last)
+            if low < high:
+                parts.append(file.get_slice(self._key)[low - first : high - first])
+        return torch.cat(parts)
+
+
+def _rows_of(num_rows: int, rank: int, num_ranks: int) -> tuple[int, int]:
+    """Return the first row of a rank and the row after its last one."""
+    most = math.ceil(num_rows / num_ranks)
+    return min(num_rows, rank * most), min(num_rows, (rank + 1) * most)
+
+
+def _describe(keys: tuple[Any, ...], tensor: Any) -> tuple[list[Any], list[int], str]:
+    return list(keys), list(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+
+
+def _key(keys: tuple[Any, ...]) -> str:
+    return "/".join(map(str, keys))
 
 
 def _shares(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:

@@ -58,8 +58,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Write the shares of all ranks to a folder of files, and everything else to a single file beside it."""
-        path = Path(self.broadcast(filepath))
-        save_state(checkpoint, path, self.is_global_zero, self.broadcast)
+        save_state(checkpoint, Path(self.broadcast(filepath)), self.broadcast)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a state on every rank: the shares of this rank if it was written by sharded ranks, else all of it."""
