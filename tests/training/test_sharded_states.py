@@ -31,7 +31,7 @@ def test_shares_of_any_number_of_ranks_are_those_of_any_other(rows, columns, wri
             save_file(kept, folder / FILE.format(rank))
         files = {file.name: file.stat().st_size for file in folder.iterdir()}
         tensors = {"a/b": (["a", "b"], [rows, columns], "bfloat16")}
-        state = {"a": {"b": None, "c": 3}, SHARES: dict(folder=folder.name, files=files, num_ranks=written)}
+        state = {"a": {"b": None, "c": 3}, SHARES: {"folder": folder.name, "files": files, "num_ranks": written}}
         state[SHARES]["tensors"] = tensors
         whole = with_shares(state, folder.parent)
         assert whole["a"]["c"] == 3
