@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,6 +85,14 @@ def join_processes(trainer: pl.Trainer) -> None:
         strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
     elif isinstance(strategy, ParallelStrategy):
         strategy.setup_environment()
+
+
+def leave_processes() -> None:
+    """End the process group of a run on one device, so that later runs of this process can start another one."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() == 1 and external_launch() is None:
+        dist.destroy_process_group()
+        for name in ("MASTER_ADDR", "MASTER_PORT"):  # the address of the group
+            os.environ.pop(name, None)
 
 
 def stop_other_ranks(trainer: pl.Trainer) -> None:

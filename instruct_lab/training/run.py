@@ -34,7 +34,13 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import StopRequest, memory_errors, raise_on_signals, record_ending
 from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
-from instruct_lab.training.processes import divide_steps, join_processes, stop_other_ranks, value_of_first_process
+from instruct_lab.training.processes import (
+    divide_steps,
+    join_processes,
+    leave_processes,
+    stop_other_ranks,
+    value_of_first_process,
+)
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.resuming import continue_record
 from instruct_lab.training.stages import Run, fit, measure_after, measure_before, prepare
@@ -211,6 +217,7 @@ def _run(
         run = Run(experiment, recorder, console, trainer, workspace, context.on_validation, is_resumed, request)
         run, prepared = prepare(run)
         after.push(lambda error, *_: stop_other_ranks(trainer) if error else None)  # runs after the record is written
+        after.callback(leave_processes)
         join_processes(trainer)
         before = measure_before(run, prepared)
         trained = fit(run, prepared)

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "invariance")]
 
 from support.lab import data_set, instruction_rows, write_data, write_lab
-from test_trajectories import DECODER, GPT2_WITHOUT_DROPOUT, SHORT
+from test_trajectories import DECODER, SHORT
 from trajectory import Continued, Trajectory, TwoRanks, Variant, distance
 
 STEPS, PAUSE = 30, 15
@@ -25,7 +25,7 @@ CASES = {
     "full": (DECODER + FULL, 1),
     "LoRA": (DECODER + LORA, 1),
     "accumulation": (DECODER + FULL, 2),
-    "packed": ((*GPT2_WITHOUT_DROPOUT, *FULL, "batching=packed"), 1),
+    "packed": ((*DECODER, *FULL, "batching=packed"), 1),
     "DPO": ((*DECODER, *LORA, *PREFERENCE, "objective=dpo"), 1),
     "ORPO": ((*DECODER, *FULL, *PREFERENCE, "objective=orpo"), 1),
 }
@@ -37,7 +37,7 @@ STRATEGIES = ("ddp", "fsdp")
 def write_pairs(folder: Path) -> None:
     """Write a data set of preference pairs."""
     rows = [
-        {"prompt": row["instruction"], "chosen": row["output"], "rejected": row["input"]}
+        {"prompt": row["instruction"], "chosen": row["output"], "rejected": f"not {row['input']}"}
         for row in instruction_rows(60)
     ]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
