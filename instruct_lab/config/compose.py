@@ -21,10 +21,10 @@ from instruct_lab.config.interpolation import bounded
 from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, options, packaged_conf, roots
 from instruct_lab.config.overrides import chosen_lists, parse, to_applicable, unknown_option
 from instruct_lab.config.references import ReferenceSource, unset_problems
+from instruct_lab.config.shared_files import PRIMARY, load_config
 from instruct_lab.config.sources import LabSearchPath, LabSource, StudySource
 from instruct_lab.errors import ConfigError, Problem, one_line
 
-PRIMARY = "train"
 SWEEP = "sweep"
 Load = Callable[[list[Override]], DictConfig]
 _BY_WRONG_FILES = (RecursionError, ValueError, TypeError, AttributeError, KeyError, AssertionError, OSError)
@@ -65,12 +65,6 @@ def initialized_hydra() -> Iterator[None]:
         plugins.register(plugin)
     with hydra.initialize_config_dir(str(packaged_conf()), job_name="instruct-lab", version_base="1.3"):
         yield
-
-
-def load_config(overrides: list[Override]) -> DictConfig:
-    """Compose `conf/train.yaml` with Hydra; must be called inside `initialized_hydra`."""
-    texts = [str(override.input_line) for override in overrides]
-    return hydra.compose(PRIMARY, overrides=texts, return_hydra_config=True)
 
 
 def compose(overrides: list[str], load: Load = load_config) -> Composition:

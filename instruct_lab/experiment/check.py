@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from instruct_lab.config import lab_code, permissions
 from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
-from instruct_lab.config.compose import Composition, Load, compose, load_config
+from instruct_lab.config.compose import Composition, Load, compose
 from instruct_lab.config.environment_values import exposures, remember_written, to_plain_config
 from instruct_lab.config.linked_fields import settle_linked_fields
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, quote_value
 from instruct_lab.config.removed_entries import unused_removals
+from instruct_lab.config.shared_files import load_config
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment import rules
 from instruct_lab.experiment.experiment import Experiment

@@ -17,6 +17,7 @@ from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.environment_values import to_plain_config
 from instruct_lab.config.references import quote_reference
+from instruct_lab.config.shared_files import SharedFiles
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check
 from instruct_lab.experiment.other_tools import add_hints
@@ -27,7 +28,6 @@ from instruct_lab.sweep.metrics import directions, metric_problems, setting_prob
 from instruct_lab.sweep.precision import describe_precision
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
-from instruct_lab.sweep.shared_files import SharedFiles
 from instruct_lab.sweep.space import MAX_POINTS, Dimension, Space, SpaceError, dimension_of_override, space_of
 from instruct_lab.training.names import run_name
 

@@ -9,9 +9,8 @@ import statistics
 import sys
 import time
 
-from instruct_lab.config.compose import load_config
+from instruct_lab.config.shared_files import SharedFiles
 from instruct_lab.experiment.check import check
-from instruct_lab.sweep.shared_files import SharedFiles
 
 
 def seconds(num_points, load):
@@ -22,11 +21,16 @@ def seconds(num_points, load):
     return time.perf_counter() - started
 
 
+def read_files(overrides):
+    """Compose a config from files that are read for it."""
+    return SharedFiles().load(overrides)
+
+
 def main():
     """Print both and their ratio."""
     num_points = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-    seconds(1, load_config)
-    rounds = [(seconds(num_points, load_config), seconds(num_points, SharedFiles().load)) for _ in range(3)]
+    seconds(1, read_files)
+    rounds = [(seconds(num_points, read_files), seconds(num_points, SharedFiles().load)) for _ in range(3)]
     each, once = (statistics.median(column) for column in zip(*rounds, strict=True))
     print(f"{num_points} points: {each:.2f} s, files read once {once:.2f} s, ratio {each / once:.1f}")
 

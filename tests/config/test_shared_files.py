@@ -1,5 +1,7 @@
 """Setting values after composing the option files gives the config that Hydra composes from all overrides at once."""
 
+import shutil
+
 import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -8,7 +10,7 @@ from omegaconf import OmegaConf
 
 from instruct_lab.config import compose as composing
 from instruct_lab.config.compose import PRIMARY, compose
-from instruct_lab.sweep.shared_files import SharedFiles
+from instruct_lab.config.shared_files import SharedFiles
 
 CASES = {
     "values": ["optimizer.lr=3e-4", "tuning.r=4", "seed=3"],
@@ -59,7 +61,7 @@ def test_points_share_the_composed_files_and_nothing_else(lab, monkeypatch):
     monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
     rates, options = ["1e-4", "2e-4", "3e-4"], ["lora", "full"]
     points = [[f"optimizer.lr={rate}", f"tuning={option}", "seed=5"] for rate in rates for option in options]
-    apart = [compose(point) for point in points]
+    apart = [compose(point, lambda overrides: SharedFiles().load(overrides)) for point in points]
     assert len(composed) == len(points)
     composed.clear()
     files = SharedFiles()
@@ -69,6 +71,48 @@ def test_points_share_the_composed_files_and_nothing_else(lab, monkeypatch):
     assert composed == [["tuning=lora"], ["tuning=full"]]
     assert [one.config for one in together[1:]] == [one.config for one in apart[1:]]
     assert [one.choices for one in together] == [one.choices for one in apart]
+
+
+def learning_rate(*overrides):
+    return compose(list(overrides)).config.optimizer.lr
+
+
+def test_changed_files_are_read_again(lab, monkeypatch):
+    composed, of_hydra = [], hydra.compose
+    monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
+    (lab / "conf" / "optimizer").mkdir()
+    option = lab / "conf" / "optimizer" / "mine.yaml"
+    option.write_text("_target_: instruct_lab.optimizer.AdamW\nlr: 0.5\n")
+    assert learning_rate("optimizer=mine") == 0.5
+    assert learning_rate("optimizer=mine", "tuning.r=4") == 0.5
+    assert len(composed) == 1
+    option.write_text("_target_: instruct_lab.optimizer.AdamW\nlr: 0.7\n")
+    assert learning_rate("optimizer=mine") == 0.7
+    other = lab / "other"
+    shutil.copytree(lab / "conf", other / "conf")
+    monkeypatch.chdir(other)
+    assert learning_rate("optimizer=mine") == 0.7
+    assert len(composed) == 2  # equal files of another lab are not read again
+    option.unlink()
+    monkeypatch.chdir(lab)
+    assert compose(["optimizer=mine"]).problems
+
+
+@pytest.mark.parametrize("changes", ["a variable", "a linked folder", "a reference"])
+def test_what_may_change_without_notice_is_read_each_time(lab, monkeypatch, changes):
+    composed, of_hydra = [], hydra.compose
+    monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
+    if changes == "a variable":
+        monkeypatch.setenv("METHOD", "lora")
+        (lab / "conf" / "data" / "more.yaml").write_text("defaults: [mine]\nname: ${oc.env:METHOD}\n")
+    elif changes == "a linked folder":
+        (lab / "linked").mkdir()
+        (lab / "conf" / "optimizer").symlink_to(lab / "linked")
+    chosen = "data=path:rows.jsonl" if changes == "a reference" else "data=mine"
+    (lab / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 10)
+    for _ in range(2):
+        assert not compose([chosen]).problems
+    assert len(composed) == 2
 
 
 def test_an_override_that_adds_a_group_is_hydras_to_refuse(lab):
