@@ -1,7 +1,7 @@
 """Let Python's garbage collector run less often while libraries are loaded or rows are read.
 
-Both create hundreds of thousands of objects that stay. The collector visits them again and again in vain, which takes a
-quarter of the time to the first step of a short run.
+Both create hundreds of thousands of objects that stay. The collector visits them repeatedly without freeing any, which
+takes a quarter of the time to the first step of a short run.
 """
 
 from __future__ import annotations

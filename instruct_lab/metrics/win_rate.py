@@ -123,7 +123,7 @@ class LengthControlledWinRate(ComparisonMetric):
     of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
 
     def parts(self, rows: list[Statistics]) -> list[Statistics]:
-        """Return for each pair a plus its influence on a, whether it is judged, and its score; 0 without a verdict."""
+        """Return each pair's contribution to `a`, whether it is judged, and its score; zeros without a verdict."""
         import numpy as np
 
         votes = np.asarray(rows, dtype=np.float64)
