@@ -82,7 +82,7 @@ def load_config(overrides: list[Override]) -> DictConfig:
 
 
 def _option_files() -> _Files | None:
-    """Return what identifies all option files, or `None` if they may change without notice or depend on variables.
+    """Return an identifier of all option files; `None` if they may change without notice or depend on variables.
 
     Packaged files are identified by their sizes and times, and those of a lab by their contents.
     """

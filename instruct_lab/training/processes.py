@@ -88,7 +88,7 @@ def join_processes(trainer: pl.Trainer) -> None:
 
 
 def leave_processes() -> None:
-    """End the process group of a run on one device, so that later runs of this process can start another one."""
+    """End the process group of a run on one device, so that later runs of this process can start another group."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() == 1 and external_launch() is None:
         dist.destroy_process_group()
         for name in ("MASTER_ADDR", "MASTER_PORT"):  # the address of the group
