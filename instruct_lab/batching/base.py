@@ -146,7 +146,7 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Encode each prompt with the header that opens its answer; the example's token ids begin with the result."""
+        """Encode each prompt with the header that opens its answer, to the ids with which the example's ids begin."""
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 

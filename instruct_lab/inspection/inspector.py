@@ -143,7 +143,7 @@ class Inspector:
         return found
 
     def _encode(self, conversation: Conversation) -> Example | None:
-        """Encode a conversation; `None` if the template refuses it or if it has no example."""
+        """Encode a conversation; return `None` if the template refuses it, or if no example can be made from it."""
         try:
             return self._encoder.encode([conversation])[0]
         except RefusedConversation:
@@ -274,7 +274,7 @@ class Inspector:
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
-    """Yield the conversations that have no example; the examples are in the same order as the conversations."""
+    """Yield the conversations from which no example was made; the examples are in the order of the conversations."""
     kept = iter(examples)
     current = next(kept, None)
     for conversation in conversations:

@@ -54,7 +54,7 @@ def save_state(checkpoint: dict[str, Any], path: Path, broadcast: Callable[[Any]
 
 
 def _write_shares(shares: Mapping[str, Tensor], folder: Path) -> None:
-    """Write this rank's shares, and raise on all ranks if one of them fails, so that none waits for it."""
+    """Write this rank's shares, and raise an error on all ranks if one rank fails, so that none waits for another."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -28,7 +28,7 @@ MAX_EPOCHS = 4
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """The batches of a split, as the indices of their examples and their numbers of positions and target tokens."""
+    """The batches of a split: the indices of the examples, the positions and the target tokens of each batch."""
 
     batches: list[numpy.ndarray]
     positions: numpy.ndarray

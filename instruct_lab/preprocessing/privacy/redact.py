@@ -84,7 +84,7 @@ class Redact(Step):
             raise Refusal("email", "every kind is switched off, so nothing would be redacted")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the redacted conversations; count rows by the kinds that they contain, and matches by kind."""
+        """Yield the redacted conversations; count the rows with each kind of data, and the matches of each kind."""
         everywhere = self._finders(with_personal_data=True)
         in_code = [] if self.code == "leave" else self._finders(with_personal_data=self.code == "all")
         of_roles, finds = frozenset[str](self.of_roles), Counter[str]()
