@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from instruct_lab import __version__, library_warnings
-from instruct_lab.collector import rare_collections
+from instruct_lab.collector import collect_rarely, rare_collections, skip_last_collection
 from instruct_lab.commands import (
     arguments,
     cache,
@@ -64,14 +64,25 @@ RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 """Commands whose results are in a record, so that nothing is lost when their output cannot be written."""
 
 
-@guarded
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130 and 143: interrupted.
+
+    Args:
+        typed: the arguments of the command; `None`: those of this process, which ends with the command.
     """
+    if typed is None:
+        collect_rarely()
+        if not {command.__name__ for command in RECORDING} & set(sys.argv[1:2]):
+            skip_last_collection()
+    return _run(typed)
+
+
+@guarded
+def _run(typed: Sequence[str]) -> int:
     with quiet_streams() as output, rare_collections():
-        parsed = _parse(list(sys.argv[1:] if typed is None else typed))
+        parsed = _parse(list(typed))
         command: Command = parsed.command
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         try:

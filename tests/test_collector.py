@@ -1,6 +1,8 @@
 """The garbage collector runs less often while libraries load, and as often as usual while a model trains."""
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -58,3 +60,16 @@ def test_a_command_collects_rarely_and_its_caller_as_before(monkeypatch, capsys)
     monkeypatch.setattr(cli, "check_working_directory", lambda: seen.append(gc.get_threshold()))
     assert cli.main(["list", "optimizer"]) == 0
     assert (seen, gc.get_threshold()) == ([collector.RARE], (500, 5, 5))
+
+
+@pytest.mark.parametrize(("command", "is_skipped"), [("list optimizer", True), ("runs", True), ("resume none", False)])
+def test_short_commands_end_without_a_collection_and_runs_with_one(tmp_path, command, is_skipped):
+    code = (
+        "import atexit, gc, sys; from instruct_lab import cli\n"
+        "phases = []; gc.callbacks.append(lambda phase, info: phases.append(info['generation']))\n"
+        "atexit.register(lambda: print('collected', [one for one in phases if one], gc.get_freeze_count() > 0))\n"
+        f"sys.argv[1:] = {command.split()}\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == f"collected [] {is_skipped}"
