@@ -14,7 +14,7 @@ from instruct_lab.config.classes import TARGET, bases_of_field, class_of, wrong_
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, Signature
 from instruct_lab.config.field_problems import component_problems, external_problems, join_key
-from instruct_lab.config.interpolation import bounded
+from instruct_lab.config.interpolation import bounded, is_limit_reached
 from instruct_lab.config.permitted import permission_problems
 from instruct_lab.errors import InstructLabError, Problem, one_line
 
@@ -80,6 +80,8 @@ def _value(parent: Any, name: Any, key: str, problems: list[Problem]) -> Any:
     if OmegaConf.is_missing(parent, name):
         problems.append(Problem(key=key, reason=f"a value is required: set {key}=...", kind="missing"))
         return FAILED
+    if is_limit_reached() and OmegaConf.is_interpolation(parent, name):
+        return FAILED  # the value that reached the limit has been reported
     try:
         value = parent[name]
     except OmegaConfBaseException as error:

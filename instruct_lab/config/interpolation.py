@@ -56,6 +56,11 @@ def bounded() -> Iterator[None]:
         _spending.in_block = False
 
 
+def is_limit_reached() -> bool:
+    """Whether the interpolations inside the current `bounded` block stand for too many values already."""
+    return _spending.in_block and _spending.cost > MAX_COST
+
+
 def _limit(resolve: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(resolve)
     def resolve_within_limits(*args: Any, **kwargs: Any) -> Any:
