@@ -51,7 +51,7 @@ from instruct_lab.training.fitting_size import FittingSize
 from instruct_lab.training.micro_batches import LockstepGradients, StepGradients
 from instruct_lab.training.nonfinite import NonFiniteSteps
 from instruct_lab.training.sharded_states import with_shares
-from instruct_lab.training.sharding import ShardedStrategy, fill, gathered, shard, without_weights
+from instruct_lab.training.sharding import ShardedStrategy, fill, gathered, release, shard, without_weights
 from instruct_lab.training.sums import Sums
 from instruct_lab.training.zero_gradients import ZeroGradients
 
@@ -271,6 +271,7 @@ class TuningModule(pl.LightningModule):
             size=lambda part: width * len(part),
             is_divisible=self._experiment.objective.has_independent_examples and not is_sharded(self.model),
         )
+        release(self.model)
         for loss, sources in losses:
             self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
 

@@ -110,7 +110,14 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         )
     for layer in layers_of(model):
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)  # so that between two passes, all parameters are shares
+    # an objective may call the output projection after the forward pass, so its weights stay until the backward pass
+    fully_shard(model, mesh=mesh, reshard_after_forward=False)
+
+
+def release(model: Any) -> None:
+    """Release the gathered parameters outside of layers, which a forward pass without a backward pass keeps."""
+    if is_sharded(model):
+        model.reshard()
 
 
 @contextlib.contextmanager
@@ -135,7 +142,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
     finally:
         _mark(managed, is_managed=True)
         for module in modules:
-            module.set_reshard_after_forward(True, recurse=False)
+            module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
 
 
