@@ -22,6 +22,8 @@ from instruct_lab.launch import external_launch, is_first_process
 
 AUTO = ("auto", -1, "-1", None)
 """Values of `trainer.devices` and `trainer.num_nodes` that are chosen by the run."""
+VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""Environment variables that Lightning sets in the first process; with them, it would start no others in a later run."""
 
 
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def leave_processes() -> None:
     """End the process group of a run on one device, so that later runs of this process can start another group."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() == 1 and external_launch() is None:
         dist.destroy_process_group()
-        for name in ("MASTER_ADDR", "MASTER_PORT"):  # the address of the group
+        for name in VARIABLES:
             os.environ.pop(name, None)
 
 
