@@ -23,7 +23,7 @@ from instruct_lab.launch import external_launch, is_first_process
 AUTO = ("auto", -1, "-1", None)
 """Values of `trainer.devices` and `trainer.num_nodes` that are chosen by the run."""
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-"""Environment variables that Lightning sets in the first process; with them, it would start no others in a later run."""
+"""Environment variables that Lightning sets in the first process; a later run with them would start no others."""
 
 
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
