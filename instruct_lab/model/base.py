@@ -14,8 +14,11 @@ from instruct_lab.assets import Input
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.memory import ADVICE, does_not_fit
+from instruct_lab.model.checkpointing import Checkpointing, checkpoint_gradients
+from instruct_lab.model.compiling import compile_obstacle
 from instruct_lab.model.facts import ModelFacts
 from instruct_lab.model.hardware import has_gpu
+from instruct_lab.model.kernels import Kernels, kernels_obstacle, use_kernels
 from instruct_lab.model.loaded import LoadedModel
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
@@ -24,7 +27,7 @@ from instruct_lab.model.weights.base import Loading, Weights, bytes_per_number
 from instruct_lab.optional_packages import missing_reason
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 @component
@@ -43,7 +46,9 @@ class Model(Component, ABC):
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)  # changes to the tokenizer
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # attention implementation
     dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the weights in memory
-    gradient_checkpointing: bool = False  # compute activations again in the backward pass: less memory, more time
+    gradient_checkpointing: Checkpointing = "none"  # compute activations again in the backward pass: full, or selective
+    compile: bool = False  # compile the layers with torch.compile for training; the first steps take longer
+    kernels: Kernels = "none"  # packages with fused GPU kernels: liger, cut_cross_entropy, or all
     rope_scaling: RopeScaling | None = None  # stretch rotary positions for texts longer than in pretraining
     quantization: Literal["8bit", "4bit"] | Quantization | None = None  # quantise frozen weights; null: no quantisation
     allow_pickle: bool = False  # read pickled weights if there are no safetensors; unpickling can run any code
@@ -95,6 +100,10 @@ class Model(Component, ABC):
         elif self.attention == "flash_attention_2" and self.dtype == "float32":
             reason = "computes only in 16 bits: set model.dtype=bfloat16"
             yield Problem(key="attention", value=self.attention, reason=reason, suggestion="sdpa")
+        if self.compile and (reason := compile_obstacle()):
+            yield Problem(key="compile", value=True, reason=reason, suggestion="false", kind="unavailable_here")
+        if reason := kernels_obstacle(self.kernels):
+            yield Problem(key="kernels", value=self.kernels, reason=reason, suggestion="none", kind="unavailable_here")
         quantization = self._quantization()
         if quantization is not None and quantization is not self.quantization:  # a component reports its own problems
             for problem in quantization.problems():
@@ -167,8 +176,8 @@ class Model(Component, ABC):
         model.config.pad_token_id = tokenizer.pad_token_id
         if model.can_generate():
             model.generation_config = special_tokens_config(model, tokenizer)
-        if self.gradient_checkpointing:
-            checkpoint_gradients(model)
+        use_kernels(model, self.kernels)
+        checkpoint_gradients(model, self.gradient_checkpointing)
         return LoadedModel(
             model=model.eval(),
             tokenizer=tokenizer,
@@ -212,16 +221,3 @@ class Model(Component, ABC):
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
         """Return the tokenizer's files in the user's own folders, since the user may change them between runs."""
         return self.tokenizer.inputs(self.weights, cache_path)
-
-
-def checkpoint_gradients(model: PreTrainedModel) -> None:
-    """Switch on gradient checkpointing, which computes most activations again in the backward pass."""
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    try:
-        enable({"use_reentrant": False})  # gradients then also pass through frozen embeddings
-    except ValueError as error:
-        raise InstructLabError(
-            f"Models of the class {model.config.model_type} keep all their activations",
-            where="model.gradient_checkpointing",
-            do="set it to false",
-        ) from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from instruct_lab.objective.base import TokenScores
-from instruct_lab.objective.target_logits import sum_by_row, target_logits
+from instruct_lab.objective.target_logits import sum_by_row, target_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,8 +26,7 @@ def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Te
     Returns:
         The sum over each row's labels in nats, float32 `[rows]`, and the number of labels, int64 `[rows]`.
     """
-    logits, targets, rows = target_logits(model, batch)
-    chosen = logits.float().log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]  # [targets]
+    chosen, _, rows = target_values(model, batch, _log_probabilities)  # each [targets]
     count = len(batch.input_ids)
     return sum_by_row(chosen, rows, count), torch.bincount(rows, minlength=count)
 
@@ -40,14 +39,24 @@ def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
         batch: rows `[rows, seq]`.
     """
     chosen = batch.chosen
-    logits, targets, rows = target_logits(model, chosen)  # [targets, vocab], [targets], [targets]
-    log_probabilities = logits.float().log_softmax(dim=-1)
-    losses = -log_probabilities.gather(1, targets[:, None])[:, 0]
-    best, likeliest = log_probabilities.max(dim=-1)
-    table = torch.stack([losses.double(), best.double().exp(), (likeliest == targets).double()], dim=1).cpu()
+    table, _, rows = target_values(model, chosen, _scores)  # [targets, 3], [targets], [targets]
+    table = table.cpu()
     scores = []
     for row in range(len(chosen.input_ids)):
         of_row = table[(rows == row).cpu()]  # [targets of the row, 3]
         correct = [bool(value) for value in of_row[:, 2].tolist()]
         scores.append(TokenScores(of_row[:, 0].tolist(), of_row[:, 1].tolist(), correct))
     return scores
+
+
+def _log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the log-probability of each target, float32 `[targets]`."""
+    return logits.float().log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]
+
+
+def _scores(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss, the confidence and the correctness (0 or 1) of each target, float64 `[targets, 3]`."""
+    log_probabilities = logits.float().log_softmax(dim=-1)
+    losses = -log_probabilities.gather(1, targets[:, None])[:, 0]
+    best, likeliest = log_probabilities.max(dim=-1)
+    return torch.stack([losses.double(), best.double().exp(), (likeliest == targets).double()], dim=1)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from instruct_lab.model.compiling import is_compiled
 from instruct_lab.model.family import family_of, without_adapters
 from instruct_lab.model.packed_attention import NAME as PACKED_ATTENTION
 from instruct_lab.model.shares import is_sharded
@@ -37,13 +38,16 @@ OPERATIONS_PER_SECOND = 3e14
 """Estimated floating-point operations per second of an accelerator."""
 
 
-def logits_by_level(model: Any, tree: PrefixTree, is_target: Tensor) -> Tensor:
+def logits_by_level(
+    model: Any, tree: PrefixTree, is_target: Tensor, reduce: Callable[[Tensor], Tensor] = lambda hidden: hidden
+) -> Tensor:
     """Compute the logits `[targets, vocab]` at the target positions of a batch, in the order of its rows.
 
     Args:
         model: a model for which `obstacle` returns `None`.
         tree: the rows of the batch.
         is_target: bool `[rows, seq]`, the positions in the batch.
+        reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
     """
     from transformers import DynamicCache
 
@@ -56,7 +60,7 @@ def logits_by_level(model: Any, tree: PrefixTree, is_target: Tensor) -> Tensor:
 
     def keep(hidden: Tensor) -> Tensor:
         states.append(hidden.flatten(0, 1))
-        return torch.cat(states)[chosen] if len(states) == len(tree.levels) else states[0][:1]
+        return reduce(torch.cat(states)[chosen]) if len(states) == len(tree.levels) else states[0][:1]
 
     for level in tree.levels:
         if mask is None:
@@ -145,6 +149,8 @@ def _obstacles(model: Any, base: Any, width: int) -> Iterator[str]:
 def _obstacles_in_training(model: Any, base: Any) -> Iterator[str]:
     if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
         yield "gradient checkpointing keeps no keys and values (model.gradient_checkpointing)"
+    if is_compiled(base):
+        yield "compiled layers would be compiled again for each of their keys and values (model.compile)"
     random = next(filter(None, map(_random_setting, model.modules())), None)
     if random is not None:
         yield f"dropout differs from row to row ({random})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -37,11 +38,13 @@ class Supervised(Objective):
         """Compute the summed loss and the count of each row: its number of labels, or the sum of their weights."""
         import torch
 
-        from instruct_lab.objective.target_logits import label_weights, sum_by_row, target_logits, token_losses
+        from instruct_lab.objective.target_logits import label_weights, sum_by_row, target_values, token_losses
 
-        logits, targets, rows = target_logits(model, batch)  # [targets, vocab], [targets], [targets]
         smoothing, z_loss = (self.label_smoothing, self.z_loss) if model.training else (0.0, 0.0)
-        losses = token_losses(logits, targets, smoothing, z_loss)
+        evaluate = token_losses
+        if smoothing or z_loss:
+            evaluate = functools.partial(token_losses, label_smoothing=smoothing, z_loss=z_loss)
+        losses, _, rows = target_values(model, batch, evaluate)  # each [targets]
         count = len(batch.labels)
         if batch.weights is None or not self.message_weights:
             return Loss(sum_by_row(losses, rows, count), torch.bincount(rows, minlength=count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +11,10 @@ from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
 from instruct_lab.model.family import family_of, without_adapters
+from instruct_lab.model.kernels import uses_cut_cross_entropy
 from instruct_lab.model.packing import packed_inputs
 from instruct_lab.objective.base import Loss
+from instruct_lab.objective.chunks import PROCESSING_CLASSES, Evaluate, chunk_size, cut_cross_entropy, values_in_chunks
 from instruct_lab.objective.projection import selected_logits
 from instruct_lab.objective.shared_prefix import logits_by_level, usable_tree
 
@@ -35,18 +38,74 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
     Returns:
         Logits `[targets, vocab]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
     """
+    labels, is_target = _labels(model, batch)
+    return _logits(model, batch, is_target), labels[is_target], is_target.nonzero()[:, 0]
+
+
+def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> tuple[Tensor, Tensor, Tensor]:
+    """Evaluate a function of the logits at each position that has a label; see `target_logits`.
+
+    The logits of many targets are computed in chunks, so that those of all targets are never in memory at once.
+
+    Args:
+        model: a language model of transformers, with or without adapters.
+        batch: rows `[rows, seq]`.
+        evaluate: function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, each of its own row.
+
+    Returns:
+        Values `[targets, ...]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
+    """
+    labels, is_target = _labels(model, batch)
+    targets, rows = labels[is_target], is_target.nonzero()[:, 0]
+    projection = model.get_output_embeddings()
+    is_cut = evaluate is token_losses and uses_cut_cross_entropy(projection)
+    size = chunk_size(model, len(targets), is_cut)
+    hidden = None if size is None else _last_states(model, batch, is_target)
+    if size is None or hidden is None:
+        values = evaluate(_logits(model, batch, is_target), targets)
+    elif is_cut:
+        values = cut_cross_entropy(projection, hidden, targets)
+    else:
+        values = values_in_chunks(projection, hidden, targets, evaluate, size)
+    return values, targets, rows
+
+
+def _labels(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the label that is predicted at each position, and whether there is one, each `[rows, seq]`."""
     labels = batch.labels
     if family_of(model) == "decoder":
-        labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # [rows, seq]: position t predicts t + 1
-    is_target = labels != IGNORED
-    logits = _logits(model, batch, is_target)
-    return logits, labels[is_target], is_target.nonzero()[:, 0]
+        labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # position t predicts t + 1
+    return labels, labels != IGNORED
 
 
-def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
+def _last_states(model: Any, batch: Batch, is_target: Tensor) -> Tensor | None:
+    """Compute the inputs `[targets, hidden]` of the output projection at the target positions.
+
+    The result is `None` if the model's logits are not the outputs of the projection itself.
+    """
+    states, outputs = [], []
+
+    def first(hidden: Tensor) -> Tensor:
+        states.append(hidden)
+        return hidden[:1]
+
+    projection = model.get_output_embeddings()
+    hook = projection.register_forward_hook(lambda module, given, output: outputs.append(output))
+    try:
+        logits = _logits(model, batch, is_target, first)
+    finally:
+        hook.remove()
+    if logits is outputs[-1]:
+        return states[-1]
+    PROCESSING_CLASSES.add(type(without_adapters(model)))
+    return None
+
+
+def _logits(model: Any, batch: Batch, is_target: Tensor, reduce: Callable[[Tensor], Tensor] = lambda h: h) -> Tensor:
+    """Compute the logits at the target positions, or only at those of their hidden states that `reduce` returns."""
     tree = usable_tree(model, batch)
     if tree is not None:
-        return logits_by_level(model, tree, is_target)
+        return logits_by_level(model, tree, is_target, reduce)
     packed = None if batch.packing is None else packed_inputs(model, batch)
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if family_of(model) == "encoder-decoder":
@@ -59,9 +118,9 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
 
     def select(hidden: Tensor) -> Tensor:
         if packed is not None:
-            return hidden.flatten(0, 1)[packed.positions[is_target]]  # [targets, hidden]
+            return reduce(hidden.flatten(0, 1)[packed.positions[is_target]])  # [targets, hidden]
         virtual = hidden.shape[1] - is_target.shape[1]
-        return hidden[functional.pad(is_target, (virtual, 0))]  # [targets, hidden]
+        return reduce(hidden[functional.pad(is_target, (virtual, 0))])  # [targets, hidden]
 
     return selected_logits(model, inputs, select)
 
@@ -87,9 +146,9 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, 
 
 def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
     """Compute the summed cross-entropy and the number of labels of each row, each `[rows]`."""
-    logits, targets, rows = target_logits(model, batch)
+    losses, _, rows = target_values(model, batch, token_losses)
     count = len(batch.labels)
-    return Loss(sum_by_row(token_losses(logits, targets), rows, count), torch.bincount(rows, minlength=count))
+    return Loss(sum_by_row(losses, rows, count), torch.bincount(rows, minlength=count))
 
 
 def sum_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:

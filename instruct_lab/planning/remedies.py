@@ -73,8 +73,12 @@ def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[
         while experiment.tuning.trains and experiment.objective.has_independent_examples and size > 1:
             size //= 2
             yield [f"batching.micro_batch={size}"], SAME
-    if held < found.usable_bytes and experiment.tuning.trains and not experiment.model.gradient_checkpointing:
-        yield ["model.gradient_checkpointing=true"], "the same results; activations are computed twice"
+    if held < found.usable_bytes and experiment.tuning.trains:
+        checkpointing = experiment.model.gradient_checkpointing
+        if checkpointing == "none":
+            yield ["model.gradient_checkpointing=selective"], "the same results; what is quick is computed twice"
+        if checkpointing != "full":
+            yield ["model.gradient_checkpointing=full"], "the same results; activations are computed twice"
     if experiment.tuning.is_adapter and experiment.model.dtype == "float32" and not experiment.model.is_quantized:
         yield ["model.dtype=bfloat16"], "frozen weights are rounded to 16 bits"
     if experiment.tuning.is_adapter and not experiment.model.is_quantized:

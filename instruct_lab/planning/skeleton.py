@@ -10,8 +10,8 @@ from typing import Any, Literal
 from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel, Model
-from instruct_lab.model.base import checkpoint_gradients
 from instruct_lab.model.byte_tokenizer import byte_tokenizer
+from instruct_lab.model.checkpointing import checkpoint_gradients
 from instruct_lab.model.embeddings import fit_embeddings
 from instruct_lab.model.score import score_modules
 from instruct_lab.model.transformers_library import import_transformers
@@ -122,8 +122,7 @@ def _build(model: Model, cache_path: Path, tokenizer: Any | None, head: Literal[
         built.config.pad_token_id = 0
     if loading.quantization is not None:
         quantize(built, loading.quantization, new)
-    if model.gradient_checkpointing:
-        checkpoint_gradients(built)
+    checkpoint_gradients(built, model.gradient_checkpointing)
     return LoadedModel(
         model=built.eval(),
         tokenizer=byte_tokenizer(model.family) if tokenizer is None else tokenizer,

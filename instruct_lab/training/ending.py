@@ -188,7 +188,7 @@ def memory_errors(experiment: Experiment) -> Iterator[None]:
         exhausted = InstructLabError(
             f"The memory of the {'GPU' if 'CUDA' in str(error) else 'machine'} is exhausted ({one_line(error)})",
             where=f"model {type(experiment.model).__name__}, tuning {type(experiment.tuning).__name__}",
-            do=f"{smaller} model.gradient_checkpointing=true, shorten the examples with batching.max_tokens (now "
+            do=f"{smaller} model.gradient_checkpointing=full, shorten the examples with batching.max_tokens (now "
             f"{experiment.batching.max_tokens}), or choose a smaller model or a method that trains fewer parameters",
         )
         exhausted.exit_code = 1

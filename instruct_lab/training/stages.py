@@ -33,6 +33,7 @@ from instruct_lab.experiment.settled import NEW_TOKENS, settle_answers
 from instruct_lab.files import user_path
 from instruct_lab.generation import context_length
 from instruct_lab.model import LoadedModel
+from instruct_lab.model.compiling import compile_layers
 from instruct_lab.model.packing import check_packing
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
@@ -238,6 +239,8 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     )
     if tuning.neftune_alpha is not None:
         add_embedding_noise(loaded.model, tuning.neftune_alpha)
+    if run.experiment.model.compile:
+        compile_layers(loaded.model)
     print_prefix_obstacle(run, loaded)
     num_steps = prepared.data.num_steps(trainer)
     record.write_manifest(num_steps=num_steps, steps_per_epoch=prepared.data.steps_per_epoch(trainer))

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from instruct_lab.config import LimitedExpression, Regex, component
 from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
+from instruct_lab.model.checkpointing import set_input_gradients
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ class Partial(Tuning, ABC):
             model.get_input_embeddings().weight.requires_grad_(True)
             if model.get_output_embeddings() is not None:
                 model.get_output_embeddings().weight.requires_grad_(True)
-        if getattr(model, "is_gradient_checkpointing", False):
-            model.enable_input_require_grads()
+        set_input_gradients(model)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
         """Write the trained parameters to a safetensors file."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from instruct_lab.config import LimitedExpression, component
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.memory import limited_allocations
+from instruct_lab.model.checkpointing import set_input_gradients
 from instruct_lab.tuning.base import Tuning
 from instruct_lab.tuning.peft_library import load_peft, without_quantizer
 
@@ -69,8 +70,7 @@ class PeftMethod(Tuning, ABC):
             if parameter.requires_grad and id(parameter) not in frozen:
                 parameter.data = parameter.data.float()
         _cast_inputs_of_whole_modules(adapted)
-        if getattr(model, "is_gradient_checkpointing", False):
-            adapted.enable_input_require_grads()
+        set_input_gradients(model)
         return loaded.with_model(adapted)
 
     def _common(self, loaded: LoadedModel) -> dict[str, Any]:

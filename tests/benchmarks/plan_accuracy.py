@@ -33,8 +33,8 @@ BERT = ["model=tiny_encoder", f"model.weights.settings={{{SIZE}, vocab_size: 819
 CASES: dict[str, tuple[list[str], str]] = {
     "llama full": ([*DECODER, "tuning=full"], "plain"),
     "llama LoRA": ([*DECODER, "tuning=lora"], "plain"),
-    "llama LoRA checkpointing": ([*DECODER, "tuning=lora", "model.gradient_checkpointing=true"], "plain"),
-    "llama full checkpointing": ([*DECODER, "tuning=full", "model.gradient_checkpointing=true"], "plain"),
+    "llama LoRA checkpointing": ([*DECODER, "tuning=lora", "model.gradient_checkpointing=full"], "plain"),
+    "llama full checkpointing": ([*DECODER, "tuning=full", "model.gradient_checkpointing=full"], "plain"),
     "llama DoRA": ([*DECODER, "tuning=dora"], "plain"),
     "llama last layers": ([*DECODER, "tuning=train_last_layers"], "plain"),
     "llama LoRA eager": ([*DECODER, "tuning=lora", "model.attention=eager"], "plain"),

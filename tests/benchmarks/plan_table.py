@@ -20,10 +20,10 @@ MODELS = {
 }
 METHODS = {
     "`full`": ["tuning=full", "model.dtype=float32"],
-    "`full`, checkpointing": ["tuning=full", "model.dtype=float32", "model.gradient_checkpointing=true"],
+    "`full`, checkpointing": ["tuning=full", "model.dtype=float32", "model.gradient_checkpointing=full"],
     "`lora`": ["tuning=lora"],
-    "`lora`, checkpointing": ["tuning=lora", "model.gradient_checkpointing=true"],
-    "`qlora`, checkpointing": ["tuning=qlora", "model.gradient_checkpointing=true"],
+    "`lora`, checkpointing": ["tuning=lora", "model.gradient_checkpointing=full"],
+    "`qlora`, checkpointing": ["tuning=qlora", "model.gradient_checkpointing=full"],
 }
 
 

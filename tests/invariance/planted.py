@@ -332,8 +332,9 @@ def dropout_differs_in_the_second_forward_pass(patch):
     """Gradient checkpointing draws dropout again when it computes activations again."""
     from instruct_lab.model import base
 
-    def enable(model):
-        model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+    def enable(model, how):
+        if how != "none":
+            model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
     patch.setattr(base, "checkpoint_gradients", enable)
 

@@ -197,7 +197,11 @@ CLASSES = {
         ROUNDING,
     ),
     "gradient checkpointing": Class(
-        (Variant(), Variant(("model.gradient_checkpointing=true",))),
+        (
+            Variant(),
+            Variant(("model.gradient_checkpointing=selective",)),
+            Variant(("model.gradient_checkpointing=full",)),
+        ),
         ("dropout_differs_in_the_second_forward_pass",),
         common=(*DECODER, DROPOUT),
     ),

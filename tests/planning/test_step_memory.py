@@ -3,6 +3,8 @@
 import pytest
 from support import measured_steps as accuracy
 
+from instruct_lab.objective import chunks
+
 SIZE = "hidden_size: 64, num_hidden_layers: 3, num_attention_heads: 4, intermediate_size: 192"
 DECODER = [
     "model=tiny_random",
@@ -13,7 +15,7 @@ PAIRS = [*DECODER, "tuning=lora", "objective=dpo", "objective.reference=adapters
 CASES = {
     "LoRA": ([*DECODER, "tuning=lora"], "plain"),
     "full, checkpointing, two micro-batches": (
-        [*DECODER, "tuning=full", "model.gradient_checkpointing=true", "trainer.accumulate_grad_batches=2"],
+        [*DECODER, "tuning=full", "model.gradient_checkpointing=full", "trainer.accumulate_grad_batches=2"],
         "plain",
     ),
     "pairs": (PAIRS, "pairs"),
@@ -28,6 +30,21 @@ def test_the_predicted_peak_is_that_of_the_allocator(name, tmp_path):
     experiment = accuracy.experiment_of(overrides, tmp_path)
     batch = accuracy.batch_of(experiment, kind)
     predicted, _ = accuracy.predict(experiment, batch)
+    measured, _ = accuracy.measure(experiment, batch, tmp_path)
+    assert predicted == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_logits_in_chunks_are_predicted(tuning, tmp_path, monkeypatch):
+    experiment = accuracy.experiment_of([*DECODER, f"tuning={tuning}"], tmp_path)
+    batch = accuracy.batch_of(experiment, "plain")
+    whole, of_whole = accuracy.predict(experiment, batch)
+    for name in ("MOST_LOGITS", "MOST_LOGITS_OF_TRAINED"):
+        monkeypatch.setattr(chunks, name, 50 * 1024)
+    predicted, flops = accuracy.predict(experiment, batch)
+    assert predicted < 0.9 * whole
+    assert (flops > 1.01 * of_whole) is (tuning == "full")  # a trained projection is computed twice
     measured, _ = accuracy.measure(experiment, batch, tmp_path)
     assert predicted == pytest.approx(measured, rel=0.05)
 

@@ -50,7 +50,7 @@ def test_exhausted_memory_is_named_with_what_to_change(lab, tiny, capsys, failin
     failing(act, again=True)
     assert cli.main(["train", *tiny, *QUICK]) == 1
     message = capsys.readouterr().err
-    for text in ("is exhausted", "batching.max_tokens (now 1024)", "set model.gradient_checkpointing=true"):
+    for text in ("is exhausted", "batching.max_tokens (now 1024)", "set model.gradient_checkpointing=full"):
         assert text in message
     manifest = json.loads((newest_run(lab) / "manifest.json").read_text())
     assert [one["now"] for one in manifest["reduced_batches"]] == [4, 2, 1]

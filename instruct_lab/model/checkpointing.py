@@ -1,0 +1,97 @@
+"""Gradient checkpointing: compute activations again in the backward pass instead of keeping them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from instruct_lab.errors import InstructLabError
+
+NAMES = {True: "full", False: "none"}
+"""Current values for the values of earlier versions."""
+
+LEAST_INNER = 256
+"""Least multiplications for each number of a matrix product that `selective` keeps; adapters have lower ranks."""
+ATTENTION = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_flash_attention_forward",
+)
+"""Operations of torch that compute attention."""
+
+Checkpointing = Annotated[
+    Literal["none", "selective", "full"],
+    BeforeValidator(lambda value: NAMES[value] if value in (True, False) else value),
+]
+"""What is computed again: nothing; all of a layer but its matrix products and its attention; or the whole layer."""
+
+
+def checkpoint_gradients(model: Any, how: str) -> None:
+    """Switch on gradient checkpointing of each layer.
+
+    Args:
+        model: a model of transformers.
+        how: `none`, `selective` or `full`.
+
+    Raises:
+        InstructLabError: the class of the model does not support it.
+    """
+    if how == "none":
+        return
+    settings: dict[str, Any] = {"use_reentrant": False}
+    if how == "selective":
+        settings["context_fn"] = _selective_contexts()
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable(settings)
+    except ValueError as error:
+        raise InstructLabError(
+            f"Models of the class {model.config.model_type} keep all their activations",
+            where="model.gradient_checkpointing",
+            do="set it to none",
+        ) from error
+    set_input_gradients(model)
+
+
+def is_checkpointing(model: Any) -> bool:
+    """Whether gradient checkpointing is switched on for a part of the model."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def set_input_gradients(model: Any) -> None:
+    """With checkpointing, let the outputs of frozen embeddings require gradients only if the model's code needs it.
+
+    Architectures of transformers do not need it with checkpoints that are not reentrant, but transformers and PEFT both
+    set it. The backward pass would then go through frozen layers below the lowest trained one, and compute them twice.
+    """
+    if not is_checkpointing(model):
+        return
+    if type(model).__module__.startswith("transformers."):
+        model.disable_input_require_grads()
+    else:
+        model.enable_input_require_grads()
+
+
+def _selective_contexts() -> Any:
+    """Return the contexts of a checkpoint that keeps the results of attention and of large matrix products.
+
+    These take most of the time. What is computed again (norms, activation functions, rotary positions, low-rank
+    adapters) takes little time and much of the memory. The scores of `eager` attention, whose size is quadratic in the
+    length, are not kept.
+    """
+    import torch
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+    aten = torch.ops.aten
+    attention = {getattr(aten, name).default for name in ATTENTION}
+    products = {aten.mm.default: 0, aten.addmm.default: 1}  # with the index of the left matrix [n, inner]
+
+    def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        is_large = operation in products and args[products[operation]].shape[1] >= LEAST_INNER
+        return CheckpointPolicy.MUST_SAVE if is_large or operation in attention else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return functools.partial(create_selective_checkpoint_contexts, policy)

@@ -1,0 +1,137 @@
+"""Computation of values of many logits in chunks, so that the logits of all targets are never in memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from instruct_lab.model.family import without_adapters
+
+Evaluate = Callable[[Tensor, Tensor], Tensor]
+"""A function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, each of its own row of logits."""
+
+MOST_LOGITS = 2**26
+"""Largest number of logits of a chunk: 256 MiB in float32, and a loss needs about three times as much."""
+MOST_LOGITS_OF_TRAINED = 2**28
+"""Number of logits up to which there are no chunks in training if the projection is trained.
+
+Chunks are then computed twice, which makes loss and projection 1.4 times slower on a CPU. With a frozen projection they
+cost nothing (`tests/benchmarks/chunked_logits.py`). The limits are constants, not shares of the free memory, so that a
+run gives the same bits again.
+"""
+SETTINGS_OF_PROCESSING = (
+    "final_logit_softcapping",
+    "logits_scaling",
+    "logit_scale",
+    "output_multiplier",
+    "output_logit_soft_cap",
+)
+"""Settings of architectures that change the outputs of the projection before they return them as logits."""
+PROCESSING_CLASSES: set[type] = set()
+"""Further model classes that were found to change the outputs of the projection."""
+
+
+def chunk_size(model: Any, num_targets: int, is_cut: bool = False) -> int | None:
+    """Return the number of targets whose logits are computed at once; `None`: the logits of all.
+
+    Args:
+        model: a language model of transformers, with or without adapters.
+        num_targets: the number of targets.
+        is_cut: whether no logits are to be kept, however few there are.
+    """
+    base = without_adapters(model)
+    projection = base.get_output_embeddings()
+    if projection is None or type(base) in PROCESSING_CLASSES or getattr(base, "final_logits_bias", None) is not None:
+        return None
+    settings = base.config.get_text_config(decoder=True)
+    if any(getattr(settings, name, None) not in (None, 1) for name in SETTINGS_OF_PROCESSING):
+        return None
+    is_recomputed = torch.is_grad_enabled() and _is_trained(projection)
+    most = MOST_LOGITS_OF_TRAINED if is_recomputed else MOST_LOGITS
+    num_logits = num_targets * int(settings.vocab_size)
+    return None if num_logits <= most and not is_cut else max(1, MOST_LOGITS // int(settings.vocab_size))
+
+
+def _is_trained(projection: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in projection.parameters())
+
+
+def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, evaluate: Evaluate, size: int) -> Tensor:
+    """Evaluate a function of the logits of hidden states, for some of the states at a time.
+
+    If the projection is trained, the backward pass computes the logits again. If it is frozen, the gradients of the
+    hidden states are computed in the forward pass, and nothing is computed twice.
+
+    Args:
+        projection: the output projection.
+        hidden: the hidden states, `[targets, hidden]`.
+        targets: the labels, `[targets]`.
+        evaluate: the function; in training, it returns one value for each target.
+        size: the number of states of a chunk.
+    """
+
+    def compute(states: Tensor, labels: Tensor) -> Tensor:
+        return evaluate(projection(states), labels)
+
+    has_gradient = torch.is_grad_enabled()
+    if has_gradient and hidden.requires_grad and not _is_trained(projection) and not _computes_float16(hidden):
+        losses: Tensor = _ValuesOfFrozen.apply(hidden, targets, compute, size)
+        return losses
+    parts = zip(hidden.split(size), targets.split(size), strict=True)
+    if not has_gradient:
+        return torch.cat([compute(*part) for part in parts])
+    return torch.cat([checkpoint(compute, *part, use_reentrant=False) for part in parts])
+
+
+def cut_cross_entropy(projection: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross-entropy of each target, float32 `[targets]`, by kernels that never write logits to memory."""
+    from cut_cross_entropy import linear_cross_entropy
+
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    losses: Tensor = linear_cross_entropy(
+        hidden.to(dtype),
+        projection.weight.to(dtype),
+        targets,
+        reduction="none",
+        filter_eps=None,  # small gradients count
+    )
+    return losses.float()
+
+
+def _computes_float16(hidden: Tensor) -> bool:
+    """Whether small gradients need the factor that a scaler puts on the loss, which the forward pass does not know."""
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    return dtype == torch.float16
+
+
+class _ValuesOfFrozen(torch.autograd.Function):
+    """Values of the logits of a frozen projection; for the backward pass, gradients of hidden states are kept."""
+
+    @staticmethod
+    def forward(
+        context: Any, hidden: Tensor, targets: Tensor, compute: Callable[[Tensor, Tensor], Tensor], size: int
+    ) -> Tensor:
+        """Compute the values `[targets]` and their gradients, `[targets, hidden]`."""
+        values, gradients = [], []
+        for states, labels in zip(hidden.split(size), targets.split(size), strict=True):
+            with torch.enable_grad():
+                states = states.detach().requires_grad_()
+                of_part = compute(states, labels)
+                gradients += torch.autograd.grad(of_part.sum(), states)
+            values.append(of_part.detach())
+        context.save_for_backward(torch.cat(gradients))
+        return torch.cat(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> Any:
+        """Multiply the gradient of each value by the factor that reaches it."""
+        (of_values,) = context.saved_tensors
+        return of_values * gradient[:, None].to(of_values.dtype), None, None, None
