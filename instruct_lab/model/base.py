@@ -18,7 +18,7 @@ from instruct_lab.model.checkpointing import Checkpointing, checkpoint_gradients
 from instruct_lab.model.compiling import compile_obstacle
 from instruct_lab.model.facts import ModelFacts
 from instruct_lab.model.hardware import has_gpu
-from instruct_lab.model.kernels import Kernels, kernels_obstacle, use_kernels
+from instruct_lab.model.kernels import PACKAGES, Kernels, kernels_obstacle, use_kernels
 from instruct_lab.model.loaded import LoadedModel
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
@@ -71,6 +71,11 @@ class Model(Component, ABC):
     def is_quantized(self) -> bool:
         """Whether the weights are quantised, so that they cannot be trained."""
         return self.quantization is not None
+
+    @property
+    def kernel_packages(self) -> tuple[str, ...]:
+        """Names of the imported packages with fused kernels that the model uses."""
+        return PACKAGES[self.kernels]
 
     @property
     def tokenizer_reason(self) -> str | None:

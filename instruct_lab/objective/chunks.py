@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from instruct_lab.model.family import without_adapters
+from instruct_lab.model.shares import is_sharded
 
 Evaluate = Callable[[Tensor, Tensor], Tensor]
 """A function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, each of its own row of logits."""
@@ -46,7 +47,9 @@ def chunk_size(model: Any, num_targets: int, is_cut: bool = False) -> int | None
     """
     base = without_adapters(model)
     projection = base.get_output_embeddings()
-    if projection is None or type(base) in PROCESSING_CLASSES or getattr(base, "final_logits_bias", None) is not None:
+    if projection is None or is_sharded(projection):  # the weights are gathered only during the model's forward pass
+        return None
+    if type(base) in PROCESSING_CLASSES or getattr(base, "final_logits_bias", None) is not None:
         return None
     settings = base.config.get_text_config(decoder=True)
     if any(getattr(settings, name, None) not in (None, 1) for name in SETTINGS_OF_PROCESSING):

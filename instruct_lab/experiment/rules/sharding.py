@@ -80,6 +80,12 @@ def check_sharded_choices(
     if model.is_quantized:
         reason = "quantised weights cannot be sharded (trainer.strategy=fsdp): several weights share a number"
         yield Problem(key="model.quantization", value=str(model.quantization), reason=reason, suggestion="null")
+    if model.compile:
+        reason = "compiled layers cannot be sharded (trainer.strategy=fsdp): their parameters are gathered outside them"
+        yield Problem(key="model.compile", value=True, reason=reason, suggestion="false")
+    if "cut_cross_entropy" in model.kernel_packages:
+        reason = "cut_cross_entropy reads the whole output projection, which trainer.strategy=fsdp shards"
+        yield Problem(key="model.kernels", value=model.kernels, reason=reason, suggestion="none")
     if tuning.sharding_obstacle is not None:
         method = type(tuning).__name__
         reason = f"{method} cannot be sharded (trainer.strategy=fsdp): {tuning.sharding_obstacle}"
