@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.pages.format import format_interval, format_metric, shorten
+from instruct_lab.pages.format import digits_of, format_interval, format_metric, shorten
 from instruct_lab.progress import format_seconds
 from instruct_lab.records.costs import format_cost
 from instruct_lab.records.run_report import RunReport, result_rows
@@ -124,7 +124,9 @@ def cost_texts(report: RunReport) -> list[tuple[str, str]]:
 
 def difference_text(value: MetricValue | None) -> str:
     """Format the difference of the tuned model from the base model, with its interval."""
-    return "-" if value is None else format_interval(value.value, value.low, value.high, signed=True)
+    if value is None:
+        return "-"
+    return format_interval(value.value, value.low, value.high, digits=digits_of(value), signed=True)
 
 
 def _results_table(results: MetricTable) -> Table:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.text import Text
 
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.text import answer, describe_disagreements, format_mean, importance_hint
-from instruct_lab.pages.format import format_interval, format_metric, shorten
+from instruct_lab.comparison.text import answer, describe_disagreements, format_gain, format_mean, importance_hint
+from instruct_lab.pages.format import digits_of, format_metric, shorten
 from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
 from instruct_lab.records.costs import format_cost
 from instruct_lab.records.labels import Label, label_runs
@@ -153,27 +153,27 @@ def _rows(compared: Comparison, name: str) -> list[Row]:
     for one in compared.baselines:
         if name in one.metrics:
             gain = one.differences.get(name)
-            difference = "-" if gain is None else format_interval(gain.value, gain.low, gain.high, signed=True)
             value = one.metrics[name]
+            difference = format_gain(gain, digits_of(value))
             rows.append(Row("-", Label((one.label,)), 0, value.value, (format_metric(value), difference, "-", "-")))
     sign = 1 if lower_is_better else -1
     return sorted(rows, key=lambda row: (math.isnan(row.value), sign * row.value))
 
 
 def _paired_rows(compared: Comparison, name: str) -> Iterator[Row]:
-    differences = {one.arm: one for one in compared.differences[name]}
+    differences, digits = {one.arm: one for one in compared.differences[name]}, digits_of(*compared.metrics[name])
     for arm, mean in zip(compared.arms, compared.means[name], strict=True):
         one = differences.get(arm.id)
         cells = (BEST, "-", "-")
         if one is not None:
-            difference = format_interval(one.value, one.low, one.high, signed=True)
+            difference = format_gain(one, digits)
             cells = (difference, f"{one.probability:.2g}", one.verdict.partition(" (")[0])
         yield Row(
             TIME.sub("", arm.id),
             Label(tuple(arm.label.split(" "))),
             len(arm.runs),
             mean.value,
-            (format_mean(mean), *cells),
+            (format_mean(mean, digits), *cells),
         )
 
 
@@ -202,7 +202,7 @@ def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterat
             continue
         against = next((one for one in compared.differences[other] if one.arm == chosen), None)
         if against is not None and against.is_significant:
-            lost = format_interval(against.value, against.low, against.high, signed=True)
+            lost = format_gain(against, digits_of(*compared.metrics[other]))
             yield shorten(f"But by {other}, {labels[best]} is better: the difference is {lost}", width - 1)
         else:
             others.append(other)

@@ -15,8 +15,16 @@ from instruct_lab.comparison.compare import Comparison, Difference, verdict
 from instruct_lab.comparison.effects import Effect, can_compute_importance
 from instruct_lab.comparison.fronts import Front
 from instruct_lab.comparison.scores import Estimate
+from instruct_lab.metrics import MetricValue
 from instruct_lab.optional_packages import install_command
-from instruct_lab.pages.format import escape_markdown, format_interval, format_metric, markdown_table, shorten
+from instruct_lab.pages.format import (
+    digits_of,
+    escape_markdown,
+    format_interval,
+    format_metric,
+    markdown_table,
+    shorten,
+)
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
@@ -123,11 +131,12 @@ def _metric_table(compared: Comparison, name: str) -> TextTable:
         title = f"{name} (not paired: {compared.unpaired[name]})"
         return TextTable(title, ["run", "value"], rows, baselines, compared.notes[name])
     differences = {one.arm: one for one in compared.differences[name]}
+    digits = digits_of(*compared.metrics[name])
     rows = []
     for arm, mean in zip(compared.arms, means, strict=True):
         one = differences.get(arm.id)
-        difference = "best" if one is None else _format_difference(one, one.probability, one.has_noise)
-        rows.append([arm.label, str(len(arm.runs)), format_mean(mean), difference])
+        difference = "best" if one is None else _format_difference(one, one.probability, one.has_noise, digits)
+        rows.append([arm.label, str(len(arm.runs)), format_mean(mean, digits), difference])
     headings = ["configuration", "runs", "mean", "difference from the best, paired"]
     return TextTable(name, headings, rows, _baseline_rows(compared, name), compared.notes[name])
 
@@ -137,8 +146,8 @@ def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
     for one in compared.baselines:
         if name in one.metrics:
             gain = one.differences.get(name)
-            difference = "-" if gain is None else format_interval(gain.value, gain.low, gain.high, signed=True)
-            rows.append([one.label, "-", format_metric(one.metrics[name]), difference])
+            value = one.metrics[name]
+            rows.append([one.label, "-", format_metric(value), format_gain(gain, digits_of(value))])
     return rows
 
 
@@ -154,14 +163,14 @@ def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> l
     if name is None or name not in compared.means:
         reasons = "; ".join(sorted(set(compared.unpaired.values())))
         return [f"No answer: the runs cannot be compared example by example ({reasons})."]
-    arms = {arm.id: arm for arm in compared.arms}
+    arms, digits = {arm.id: arm for arm in compared.arms}, digits_of(*compared.metrics[name])
     means = dict(zip(arms, compared.means[name], strict=True))
     best = arms[compared.best[name]]
     runs = f", mean of {len(best.runs)} runs" if len(best.runs) > 1 else ""
-    value = keep_together(format_mean(means[best.id]))
+    value = keep_together(format_mean(means[best.id], digits))
     gain = next((one.differences[name] for one in compared.baselines if name in one.differences), None)
     if gain is not None:  # the base model was measured in the best run
-        change = format_interval(-gain.value, -gain.high, -gain.low, signed=True)
+        change = format_interval(-gain.value, -gain.high, -gain.low, digits=digits, signed=True)
         runs += f"; {keep_together(change)} against the base model"
     sentences = [f"Best by {name}: {keep_together(best.label)}, {value}{runs}."]
     has_noise = compared.noise[name] is not None
@@ -230,14 +239,21 @@ def _format(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def format_mean(one: Estimate) -> str:
+def format_mean(one: Estimate, digits: int = 2) -> str:
     """Format a mean with its interval."""
-    return format_interval(one.value, one.low, one.high)
+    return format_interval(one.value, one.low, one.high, digits=digits)
 
 
-def _format_difference(difference: Estimate | Difference | None, probability: float | None, has_noise: bool) -> str:
+def format_gain(one: Estimate | Difference | MetricValue | None, digits: int) -> str:
+    """Format a difference with its interval; a dash if there is none."""
+    return "-" if one is None else format_interval(one.value, one.low, one.high, digits=digits, signed=True)
+
+
+def _format_difference(
+    difference: Estimate | Difference | None, probability: float | None, has_noise: bool, digits: int = 2
+) -> str:
     """Format a difference with its interval, its p-value and the verdict."""
     if difference is None or probability is None:
         return "best"
-    interval = format_interval(difference.value, difference.low, difference.high, signed=True)
+    interval = format_gain(difference, digits)
     return f"{interval}, p = {probability:.2g}: {verdict(probability, has_noise=has_noise)}"

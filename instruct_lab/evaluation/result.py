@@ -16,7 +16,7 @@ from instruct_lab.metrics.benchmark import score_of
 from instruct_lab.metrics.intervals import example_scores, paired_difference
 from instruct_lab.metrics.references import all_references
 from instruct_lab.metrics.signatures import with_engine
-from instruct_lab.pages.format import format_interval, shorten
+from instruct_lab.pages.format import digits_of, format_interval, shorten
 from instruct_lab.records.measurement import Measurement, Results
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, PredictionLine, short_name
 
@@ -186,7 +186,7 @@ def _table(title: str, split: str, systems: list[str], metrics: Metrics, between
 def _cell(value: MetricValue | None, between: str, signed: bool = False) -> str:
     if value is None:
         return "-"
-    digits = 2 if abs(value.value) < 100 else 1
+    digits = digits_of(value) if abs(value.value) < 100 else 1
     return format_interval(value.value, value.low, value.high, digits=digits, signed=signed, separator=between)
 
 

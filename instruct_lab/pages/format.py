@@ -52,11 +52,20 @@ def format_interval(
     return f"{value:{form}}{separator}[{low:{form}}, {high:{form}}]"
 
 
+IS_BENCHMARK = "|better:"
+"""Part of the signature of each score of a benchmark; see `instruct_lab.metrics.benchmark`."""
+
+
 def format_metric(value: MetricValue | None) -> str:
-    """Format a metric's value and interval with two digits; a dash if the value is missing or NaN."""
+    """Format a metric's value and interval; a dash if the value is missing or NaN."""
     if value is None or math.isnan(value.value):
         return "-"
-    return format_interval(value.value, value.low, value.high)
+    return format_interval(value.value, value.low, value.high, digits=digits_of(value))
+
+
+def digits_of(*values: MetricValue | None) -> int:
+    """Return the number of digits after the decimal point: 2, or 4 for a benchmark, whose scores may be shares of 1."""
+    return 4 if any(value is not None and IS_BENCHMARK in value.signature for value in values) else 2
 
 
 def format_age(seconds: float) -> str:

@@ -326,3 +326,12 @@ def test_scores_of_texts_without_one_example_are_those_of_the_library(pairs):
         expected = [aggregate([*pairs[:index], *pairs[index + 1 :]]) for index in range(len(pairs))]
         assert scores._without_each(pairs, aggregate, whole) == pytest.approx(expected, rel=1e-9, abs=1e-9)
         assert aggregate.__name__ in scores.SUMMED
+
+
+def test_scores_between_0_and_1_are_shown_with_more_digits():
+    from instruct_lab.metrics import MetricValue
+    from instruct_lab.pages.format import format_metric
+
+    value = MetricValue(0.52318, 0.5, 0.55, 100, "lm_eval|task:arc_easy|score:acc|by:mean|better:higher")
+    assert format_metric(value) == "0.5232 [0.5000, 0.5500]"
+    assert format_metric(MetricValue(0.52318, 0.5, 0.55, 100, "chrF2|nrefs:1")) == "0.52 [0.50, 0.55]"
