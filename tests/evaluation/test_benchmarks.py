@@ -147,6 +147,12 @@ def test_values_are_those_of_the_library_on_the_exported_model(runs, chat):
             assert measured[full_name]["after"].value == pytest.approx(value, rel=1e-9, abs=1e-9), full_name
             compared += 1
     assert compared == len(measured)
+    tasks = f"metrics.lm_eval.tasks=[{','.join(tasks)}]"
+    assert cli.main(["evaluate", folder, "metrics=lm_eval", tasks, FOLDER, *settings[1:], "--name", name]) == 0
+    (of_folder,) = Path("runs").glob(f"model-exported-{chat}/*")
+    again = EvaluationFiles(RunRecord.open(of_folder), name).summary.metrics
+    for full_name, systems in measured.items():
+        assert again[full_name]["after"].value == pytest.approx(systems["after"].value, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.slow
