@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.documentation import ROOT, blocks
 from support.lab import TINY, instruction_rows, write_lab
 from support.records import newest_run
 
@@ -225,6 +226,19 @@ def test_every_row_of_a_named_file_is_measured_and_training_rows_are_not_needed(
     assert evaluate(record.path, "data=path:held_out", "evaluation.max_examples=null", "--name", "folder") == 0
     assert values(EvaluationFiles(record, "folder").summary) == values(EvaluationFiles(record, "whole").summary)
     assert cli.main(["check", *TINY, "data=path:held_out"]) == 2
+
+
+def test_the_documented_task_is_measured(runs):
+    folder, record, page = runs[0].path.parents[2], runs[0], ROOT / "docs" / "evaluating.md"
+    (row,), (option,) = blocks(page, "json"), blocks(page, "yaml")
+    (folder / "questions.jsonl").write_text(row, encoding="utf-8")
+    (folder / "conf" / "data" / "questions.yaml").write_text(option, encoding="utf-8")
+    chosen = ["metrics=question_answering", "evaluation.before=false"]
+    assert evaluate(record.path, "data=questions", *chosen, "--name", "option") == 0
+    assert evaluate(record.path, "data=path:questions.jsonl", *chosen, "--name", "file") == 0
+    found = [EvaluationFiles(record, name).read_predictions() for name in ("option", "file")]
+    assert [(one.prompt, one.references) for one in found[0]] == [("What is the capital of France?", ["Paris"])]
+    assert [(one.prompt, one.prediction) for one in found[0]] == [(one.prompt, one.prediction) for one in found[1]]
 
 
 def test_an_evaluation_by_other_versions_is_named_and_measured_again_only_on_request(runs, capsys):
