@@ -39,10 +39,16 @@ import torch
 HERE = Path(__file__).parent
 SIDES = ("ours", "trl", "trl-kept", "trl-best", "transformers", "lightning")
 WORKLOADS = {
-    "short": ["data=interface_fr"],
-    "medium": ["data=stdlib_functions", "batching.max_tokens=256"],
-    "ragged": ["data=mixture", "batching.batch_size=4"],
+    "short": ["data=interface_fr", "data.limit.train={examples}"],
+    "medium": ["data=stdlib_functions", "data.limit.train={examples}", "batching.max_tokens=256"],
+    "ragged": [
+        "data=mixture",
+        "data.max_rows.functions={half}",
+        "+data.max_rows.french={half}",
+        "batching.batch_size=4",
+    ],
 }
+"""The data of each workload; the steps are one pass over them."""
 TUNINGS = {"lora": 2e-3, "full": 2e-5}
 RUN = [
     "tracker=none",
@@ -64,7 +70,9 @@ class Comparison:
     def __init__(self, folder, workload, tuning, options):
         self.folder, self.options = folder, options
         self.name = f"{workload}, {tuning}"
-        self.overrides = [*WORKLOADS[workload], f"tuning={tuning}"]
+        examples = options.steps * (4 if workload == "ragged" else 8)
+        self.overrides = [text.format(examples=examples, half=examples // 2) for text in WORKLOADS[workload]]
+        self.overrides.append(f"tuning={tuning}")
         self.rate = TUNINGS[tuning]
         self.start([sys.executable, str(HERE / "throughput_sides.py"), "prepare", tuning, str(options.steps),
                     str(self.rate), *self.overrides])  # fmt: skip
@@ -98,21 +106,30 @@ class Comparison:
     def report(self):
         """Print the table."""
         limit = self.start([sys.executable, str(HERE / "throughput_sides.py"), "ceiling"])
-        first = self.figures[self.options.sides[0]][0]
-        print(f"\n{self.name}: {self.options.steps - 1} steps, {first['tokens']} tokens, {len(self.figures['ours'])} "
-              f"round(s), matrix products {limit['rate'] / 1e9:.1f} GFLOP/s")  # fmt: skip
-        print(f"{'side':<14}{'tokens/CPU s':>13}{'tokens/s':>10}{'ours is':>9}{'positions':>11}{'arithmetic':>12}"
-              f"{'memory MB':>11}{'of it':>7}{'loss':>9}")  # fmt: skip
+        print(f"\n{self.name}: {self.options.steps - 1} steps, {len(self.figures['ours'])} round(s), "
+              f"matrix products {limit['rate'] / 1e9:.1f} GFLOP/s")  # fmt: skip
+        names = "tokens|tokens/CPU s|tokens/s|ours is|positions|arithmetic|memory MB|of it|loss".split("|")
+        widths = (8, 13, 10, 9, 11, 12, 11, 7, 9)
+        print("side".ljust(14) + "".join(name.rjust(width) for name, width in zip(names, widths, strict=True)))
         ours = self.medians("ours")
         for side in self.options.sides:
             one = self.medians(side)
             targets = limit["targets"] * one["tokens"] / limit["tokens"]
             needed = one["positions"] * limit["per_position"] + targets * limit["per_target"]
             rates = sorted(figure["tokens"] / figure["cpu"] for figure in self.figures[side])
-            print(f"{side:<14}{one['rate']:>13.1f}{one['wall_rate']:>10.1f}{ours['rate'] / one['rate']:>8.2f}x"
-                  f"{one['positions'] / one['tokens']:>11.2f}{needed / one['cpu'] / limit['rate']:>12.0%}"
-                  f"{one['peak_bytes'] / 1e6:>11.0f}{ours['peak_bytes'] / one['peak_bytes']:>7.2f}{one['loss']:>9.4f}"
-                  f"   {rates[0]:.1f} to {rates[-1]:.1f}", flush=True)  # fmt: skip
+            cells = (
+                f"{one['tokens']:.0f}",
+                f"{one['rate']:.1f}",
+                f"{one['wall_rate']:.1f}",
+                f"{ours['rate'] / one['rate']:.2f}x",
+                f"{one['positions'] / one['tokens']:.2f}",
+                f"{needed / one['cpu'] / limit['rate']:.0%}",
+                f"{one['peak_bytes'] / 1e6:.0f}",
+                f"{ours['peak_bytes'] / one['peak_bytes']:.2f}",
+                f"{one['loss']:.4f}",
+            )
+            row = side.ljust(14) + "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+            print(f"{row}   {rates[0]:.1f} to {rates[-1]:.1f}", flush=True)
 
     def medians(self, side):
         """The median of each figure over the rounds."""

@@ -141,6 +141,8 @@ def prepare(overrides, tuning, steps, lr):
     for batch, _ in zip(data._loader("train"), range(int(steps)), strict=False):
         rows = zip(batch.input_ids, batch.labels, batch.attention_mask.bool(), strict=True)
         chosen.append([[ids[used].tolist(), labels[used].tolist()] for ids, labels, used in rows])
+    if len(chosen) < int(steps):
+        sys.exit(f"The data has {len(chosen)} batches for {steps} steps")
     (FOLDER / "batches.json").write_text(json.dumps(chosen))
     settings = Settings(tuning, experiment.batching.batch_size, int(steps), float(lr))
     (FOLDER / "settings.json").write_text(json.dumps(dataclasses.asdict(settings)))
