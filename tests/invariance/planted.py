@@ -245,18 +245,18 @@ def a_label_crosses_a_border(patch):
 
     from instruct_lab.objective import target_logits
 
-    compute = target_logits.target_logits
+    compute = target_logits.target_values
 
-    def across(model, batch):
+    def across(model, batch, evaluate):
         if batch.packing is None:
-            return compute(model, batch)
+            return compute(model, batch, evaluate)
         wider = {name: functional.pad(getattr(batch, name), (0, 1)) for name in ("input_ids", "attention_mask")}
         labels = functional.pad(batch.labels, (0, 1), value=-100)
         for text, length in enumerate(batch.attention_mask.sum(dim=1)[:-1].tolist()):
             labels[text, length] = batch.input_ids[text + 1, 0]
-        return compute(model, dataclasses.replace(batch, labels=labels, **wider))
+        return compute(model, dataclasses.replace(batch, labels=labels, **wider), evaluate)
 
-    patch.setattr(target_logits, "target_logits", across)
+    patch.setattr(target_logits, "target_values", across)
 
 
 def _leave_out_the_check(patch):
