@@ -113,7 +113,7 @@ RULES: Mapping[str, Rule] = {
     "enable_thinking": Same("the tokenizer's chat template decides; template.variables sets enable_thinking"),
     "packing": PACKING,
     "neat_packing": PACKING,
-    "streaming": Different("the rows are read before training"),
+    "streaming": Different("the rows are read before training, unless data.stream=true reads them in blocks"),
     "mix_strategy": Different("each row is used once an epoch; weights are those of a mixture (data=mixture)"),
     "interleave_probs": Different("set the weights of a mixture (data=mixture)"),
     "lora_rank": models.set_lora("r"),

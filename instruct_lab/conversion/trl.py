@@ -149,7 +149,7 @@ RULES: Mapping[str, Rule] = {
     "dataset_train_split": SEE_DATA,
     "dataset_test_split": SEE_DATA,
     "datasets": Different("a mixture of data sets: name them with data=mixture"),
-    "dataset_streaming": Different("the rows are read before training"),
+    "dataset_streaming": Different("the rows are read before training, unless data.stream=true reads them in blocks"),
     "assistant_only_loss": _train_on,
     "completion_only_loss": Same("see assistant_only_loss"),
     "max_length": _length,

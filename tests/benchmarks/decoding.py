@@ -4,12 +4,14 @@ Both decode greedily with the same model and the same limit and must give the sa
 of 8 prompts in the order of the data on the left and calls `model.generate`.
 
 Command: python tests/benchmarks/decoding.py [--rounds N] [--run RUN] [OVERRIDE ...]
+With `generation.engine=transformers_cb`, `Generation` decodes by this engine, and the engine `native` is measured too.
 Prints processor seconds of one thread, the median of N alternating rounds. RUN is the record of a run
 with the default config, whose tuned model is measured; without it, the base model is. Downloads data and model at first
 use.
 """
 
 import argparse
+import dataclasses
 import statistics
 import time
 from pathlib import Path
@@ -80,6 +82,9 @@ def main():
         "Generation": lambda: generation.generate_ids(model, prompts, stops, pad),
         "transformers": lambda: fixed_batches(model, prompts, stops, pad, limit),
     }
+    if generation.engine != "native":
+        native = dataclasses.replace(generation, engine="native")
+        ways["native"] = lambda: native.generate_ids(model, prompts, stops, pad)
     if arguments.profile:
         with torch.profiler.profile() as profile:
             ways["Generation"]()
@@ -96,6 +101,10 @@ def main():
     tokens = sum(map(len, answers["Generation"]))
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     rates = ", ".join(f"{name} {tokens / found:.1f} tokens/s" for name, found in medians.items())
+    if "native" in answers:
+        alike = sum(map(list.__eq__, answers["Generation"], answers["native"]))
+        ratio = medians["Generation"] / medians["native"]
+        print(f"{generation.engine} takes {ratio:.2f} times as long as native; {alike} answers identical")
     mean = sum(map(len, prompts)) / len(prompts)
     print(f"{len(prompts)} prompts of {mean:.1f} tokens, answers of at most {limit}, together {tokens}")
     ratio = medians["transformers"] / medians["Generation"]
