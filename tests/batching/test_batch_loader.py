@@ -83,10 +83,13 @@ def test_resuming_anywhere_equals_the_uninterrupted_order(position, world_size, 
     assert rest
 
 
+@pytest.mark.slow
 @shapes
 @given(**options)
 def test_devices_together_see_what_one_with_a_larger_batch_sees(world_size, **settings):
     size = settings.pop("batch_size")
+    if settings.pop("evaluates"):  # the limit of tokens is that of a device, so these batches depend on the devices
+        settings["batches"] = batches_by_length(np.array(settings["lengths"]), 9 * size, num_devices=world_size)
     one = loader_of(batch_size=size * world_size, **settings)
     many = [loader_of(batch_size=size, rank=r, world_size=world_size, **settings) for r in range(world_size)]
     for whole, *parts in zip(one, *many, strict=True):

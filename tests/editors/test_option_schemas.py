@@ -50,6 +50,7 @@ def test_every_shipped_option_is_accepted(group):
     assert wrong == {}
 
 
+@pytest.mark.slow
 def test_the_primary_config_and_a_composed_one_are_accepted():
     schema = config_schema()
     assert problems(schema, content_of(packaged_conf() / "train.yaml")) == []
