@@ -111,7 +111,7 @@ def load_answerer(experiment: Experiment, record: RunRecord, weights: str | None
     if reason := experiment.cannot_answer:
         raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")
     quiet_libraries()
-    workspace = Workspace(experiment, _device())
+    workspace = Workspace(experiment, answering_device())
     if weights == BASE:
         return Answerer(f"base model of {record.id}", experiment, workspace.base().loaded)
     loaded = workspace.tuned(record.path, weights).loaded
@@ -122,7 +122,8 @@ def load_answerer(experiment: Experiment, record: RunRecord, weights: str | None
     return Answerer(label, experiment, loaded, examples)
 
 
-def _device() -> Any:
+def answering_device() -> Any:
+    """Return this machine's GPU, or the CPU if there is no GPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

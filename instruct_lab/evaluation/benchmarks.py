@@ -23,4 +23,9 @@ def measure_benchmarks(
     """
     for suite in setup.benchmarks.values():
         for name, scores in suite.measure(loaded, setup.template, known):
-            yield name, Measurement(scores.predictions, scores.rows, scores.sources, signatures=scores.signatures)
+            yield (
+                name,
+                Measurement(
+                    scores.predictions, scores.rows, scores.sources, scores.clusters, signatures=scores.signatures
+                ),
+            )

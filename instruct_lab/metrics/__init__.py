@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from instruct_lab.metrics.code_generation import PassAtK
     from instruct_lab.metrics.diversity import AnswerLength, DistinctN, SelfBLEU
     from instruct_lab.metrics.exact_match import ExactMatch
+    from instruct_lab.metrics.general import Forgetting
     from instruct_lab.metrics.instruction_following import InstructionFollowing
     from instruct_lab.metrics.intervals import corpus_rows, example_scores, paired_difference, summarize
     from instruct_lab.metrics.judges import Judge, JudgeModel, JudgeServer
@@ -52,6 +53,7 @@ __all__ = [
     "DistinctN",
     "ExactMatch",
     "ExpectedCalibrationError",
+    "Forgetting",
     "InstructionFollowing",
     "Judge",
     "JudgeModel",

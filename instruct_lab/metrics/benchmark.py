@@ -31,12 +31,14 @@ class TaskScores:
         rows: the statistics of each example for a `BenchmarkScore`, keyed by the name of the score.
         sources: name of each example's task.
         signatures: description of how each score is computed, keyed by the name of the score.
+        clusters: the group of related examples that each example belongs to; empty if the task names no groups.
     """
 
     predictions: list[Prediction]
     rows: dict[str, list[Statistics]]
     sources: list[str]
     signatures: dict[str, str]
+    clusters: list[str] = dataclasses.field(default_factory=list)
 
 
 class Benchmarks(Component, ABC):

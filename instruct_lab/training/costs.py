@@ -57,7 +57,7 @@ class Costs:
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Measure the time and memory of the code in the `with` block."""
-        _reset_peak()
+        reset_peak()
         started = time.perf_counter()
         try:
             yield
@@ -77,7 +77,8 @@ class Costs:
         }
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
+    """Start a new measurement of peak memory: of the GPU or, on Linux, of this process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):

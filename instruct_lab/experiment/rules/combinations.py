@@ -11,7 +11,7 @@ from instruct_lab.data import Data
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
 from instruct_lab.generation import Generation
-from instruct_lab.metrics import Benchmarks, Metric, ValueMetric
+from instruct_lab.metrics import Benchmarks, LmEval, Metric, ValueMetric
 from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
@@ -206,7 +206,7 @@ def check_benchmarks(metrics: dict[str, Benchmarks], objective: Objective, tunin
         if objective.head != "language":
             reason = f"{type(objective).__name__} trains a model that gives a score, and benchmarks read tokens"
             yield Problem(key=key, value=kind, reason=f"{reason}: leave this one out with ~metrics.{name}")
-        elif isinstance(tuning, Prompting) and tuning.shots:
+        elif isinstance(suite, LmEval) and isinstance(tuning, Prompting) and tuning.shots:
             reason = "the tasks have prompts of their own, without the worked examples of the tuning method"
             yield Problem(key=key, value=kind, reason=f"{reason}; num_fewshot sets theirs", kind="warning")
 

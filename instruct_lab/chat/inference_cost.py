@@ -1,0 +1,188 @@
+"""Measure how fast a recorded run's model answers and how much memory it needs, with its adapter merged and not."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from instruct_lab.callbacks.peak_memory import peak_bytes
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.generation import Generation
+from instruct_lab.metrics.general import read_items
+from instruct_lab.model import LoadedModel
+from instruct_lab.progress import stage
+from instruct_lab.records import RunRecord
+from instruct_lab.training.costs import reset_peak
+from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.workspace import Workspace
+
+FILE = "inference.json"
+"""File of the record with the newest measurement."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is measured.
+
+    Args:
+        prompt_tokens: number of tokens of each prompt.
+        new_tokens: number of tokens of each answer, at least 2.
+        batch: number of prompts that are answered at the same time.
+        repeats: number of measurements, after one that does not count.
+    """
+
+    prompt_tokens: int = 128
+    new_tokens: int = 64
+    batch: int = 1
+    repeats: int = 3
+
+    def check(self) -> None:
+        """Refuse numbers that cannot be measured.
+
+        Raises:
+            InstructLabError: a number is too small.
+        """
+        least = {"prompt_tokens": 1, "new_tokens": 2, "batch": 1, "repeats": 1}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value < smallest:
+                option = f"--{name.replace('_', '-')}"
+                what = f"{option} {value} cannot be measured"
+                raise InstructLabError(what, where=option, do=f"give a number from {smallest}")
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceCost:
+    """The measured cost of one form of a model.
+
+    Args:
+        form: `base`, `tuned`, `adapter` (the tuned model with its adapter beside the weights) or `merged`.
+        prompt_tokens_per_second: tokens of prompts that are read in a second, the median of the repeats.
+        new_tokens_per_second: tokens of answers that are written in a second, the median of the repeats.
+        slowest: the smallest number of new tokens per second.
+        fastest: the largest number of new tokens per second.
+        weights_bytes: size of the weights in memory.
+        peak_bytes: peak memory, of the GPU or else of this process.
+    """
+
+    form: str
+    prompt_tokens_per_second: float
+    new_tokens_per_second: float
+    slowest: float
+    fastest: float
+    weights_bytes: int
+    peak_bytes: int
+
+
+def measure_inference(
+    experiment: Experiment, record: RunRecord, workload: Workload, device: Any
+) -> list[InferenceCost]:
+    """Measure the base model and each form of the tuned model, one after the other, and write `inference.json`.
+
+    Every answer has exactly `new_tokens` tokens, because no token ends it; decoding is otherwise as in the run. The
+    prompts are parts of the general texts.
+
+    Args:
+        experiment: the configuration of the run.
+        record: the run.
+        workload: the prompts and answers.
+        device: the device of the model.
+
+    Raises:
+        InstructLabError: a number of the workload is too small, the model gives no answers, or the prompt and the
+            answer do not fit its context.
+    """
+    workload.check()
+    if reason := experiment.cannot_answer:
+        raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")
+    quiet_libraries()
+    workspace, costs = Workspace(experiment, device), []
+    for form in _forms(experiment):
+        gc.collect()
+        reset_peak()
+        loaded = _load(workspace, record, form)
+        with stage(f"measuring the form {form}"):
+            costs.append(_measure(form, loaded, experiment.generation, workload))
+        del loaded
+    entries = [dataclasses.asdict(one) for one in costs]
+    record.write_json(FILE, {"device": str(device), **dataclasses.asdict(workload), "forms": entries})
+    return costs
+
+
+def _forms(experiment: Experiment) -> Iterator[str]:
+    yield "base"
+    tuning = experiment.tuning
+    if not tuning.is_adapter:
+        if tuning.trains:
+            yield "tuned"
+        return
+    yield "adapter"
+    if tuning.mergeable:
+        yield "merged"
+
+
+def _load(workspace: Workspace, record: RunRecord, form: str) -> LoadedModel:
+    if form == "base":
+        return workspace.base().loaded
+    return workspace.tuned(record.path, merged=form == "merged").loaded
+
+
+def _measure(form: str, loaded: LoadedModel, generation: Generation, workload: Workload) -> InferenceCost:
+    prompts = _prompts(loaded.tokenizer, workload)
+    reading, writing = [], []
+    for repeat in range(1 + workload.repeats):
+        first = _seconds(loaded, generation, prompts, 1)
+        whole = _seconds(loaded, generation, prompts, workload.new_tokens)
+        if repeat:  # the first one warms up
+            reading.append(workload.batch * workload.prompt_tokens / first)
+            writing.append(workload.batch * (workload.new_tokens - 1) / max(1e-9, whole - first))
+    tensors = [*loaded.model.parameters(), *loaded.model.buffers()]
+    return InferenceCost(
+        form,
+        statistics.median(reading),
+        statistics.median(writing),
+        min(writing),
+        max(writing),
+        sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        peak_bytes(),
+    )
+
+
+def _prompts(tokenizer: Any, workload: Workload) -> list[list[int]]:
+    """Cut prompts of equal length from the general texts, each from another text."""
+    texts = [item.text for item in read_items()]
+    prompts = []
+    for index in range(workload.batch):
+        ids: list[int] = []
+        number = index
+        while len(ids) < workload.prompt_tokens:
+            ids += tokenizer(texts[number % len(texts)], add_special_tokens=False, verbose=False)["input_ids"]
+            number += 1
+        prompts.append(ids[: workload.prompt_tokens])
+    return prompts
+
+
+def _seconds(loaded: LoadedModel, generation: Generation, prompts: list[list[int]], new_tokens: int) -> float:
+    import torch
+
+    settings = dataclasses.replace(generation, max_new_tokens=new_tokens, num_samples=1)
+    budget = len(prompts) * (len(prompts[0]) + new_tokens) * generation.num_beams
+    is_on_gpu = next(loaded.model.parameters()).device.type == "cuda"
+    if is_on_gpu:
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    answers = settings.generate_ids(
+        loaded.model, prompts, (), loaded.tokenizer.pad_token_id, seeds=range(len(prompts)), batch_tokens=budget
+    )
+    if is_on_gpu:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    if any(len(answer) != new_tokens for answer in answers):
+        what = "An answer ended before its last token, so the speed cannot be measured"
+        raise InstructLabError(what, where="the generated answers", do="choose a model without a fixed end of answers")
+    return seconds

@@ -1,0 +1,12 @@
+"""General texts and general knowledge, which show what a model has forgotten.
+
+In: the items of this package, and a model. Out: statistics of each item. The items (`items.jsonl`) are 48 short texts
+of 16 kinds, from history and cooking to code and Chinese, each with a question of general knowledge and four choices.
+They were written for this package and have its licence (Apache-2.0), so they are there without a network and are the
+same for every run.
+"""
+
+from instruct_lab.metrics.general.forgetting import Forgetting
+from instruct_lab.metrics.general.items import GeneralItem, read_items
+
+__all__ = ["Forgetting", "GeneralItem", "read_items"]

@@ -1,0 +1,77 @@
+"""Cross-entropy of general texts and accuracy of general knowledge, before and after tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from instruct_lab.config import component
+from instruct_lab.metrics.base import Statistics
+from instruct_lab.metrics.benchmark import Benchmarks, TaskScores
+from instruct_lab.metrics.general.items import items_version, read_items
+
+if TYPE_CHECKING:
+    from instruct_lab.model import LoadedModel
+    from instruct_lab.template import Template
+
+NAME = "general"
+
+
+@component
+class Forgetting(Benchmarks):
+    """What tuning has cost elsewhere: general texts and questions that have nothing to do with the run's data.
+
+    `general/bits_per_byte` is the cross-entropy of 48 texts of 16 kinds (English prose, dialogue, code, mathematics,
+    French, German, Spanish, Chinese), per byte of UTF-8; lower is better. Unlike a perplexity, it does not depend on
+    the tokenizer. `general/knowledge` is the percentage of 48 easy questions with four choices of which the right one
+    has the highest log-probability per byte, as in the length-normalised accuracy of lm-evaluation-harness; guessing
+    gives 25. The difference between the tuned and the untuned model is what was forgotten.
+
+    The texts ship with this package and are read as they are, without the run's template. Intervals resample the kinds.
+    """
+
+    families: ClassVar = frozenset({"decoder"})
+
+    @property
+    def names(self) -> list[str]:
+        """The name of the results: general."""
+        return [NAME]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the version of the items."""
+        return {"items": items_version()}
+
+    def measure(
+        self, loaded: LoadedModel, template: Template, known: Collection[str] = ()
+    ) -> Iterator[tuple[str, TaskScores]]:
+        """Score all texts and all choices, and yield the statistics of each item."""
+        from instruct_lab.metrics.general.likelihoods import log_probabilities
+
+        if NAME in known:
+            return
+        items, version = read_items(), items_version()
+        texts = log_probabilities(loaded, [("", item.text) for item in items])
+        asked = [(f"Question: {item.question}\nAnswer:", f" {choice}") for item in items for choice in item.choices]
+        scores = iter(log_probabilities(loaded, asked))
+        knowledge: list[Statistics] = []
+        for item in items:
+            by_byte = [next(scores) / len(choice.encode()) for choice in item.choices]
+            knowledge.append([100.0 * (by_byte[0] > max(by_byte[1:])), 1.0])
+        bits = [
+            [-value / math.log(2), float(len(item.text.encode()))] for value, item in zip(texts, items, strict=True)
+        ]
+        signatures = {
+            "bits_per_byte": f"bits_per_byte|sum of bits / bytes of UTF-8|items:{version}|better:lower",
+            "knowledge": f"knowledge|choices:4|by:log-probability per byte|items:{version}|better:higher",
+        }
+        yield (
+            NAME,
+            TaskScores(
+                predictions=[],
+                rows={"bits_per_byte": bits, "knowledge": knowledge},
+                sources=[NAME] * len(items),
+                signatures=signatures,
+                clusters=[item.kind for item in items],
+            ),
+        )

@@ -1,0 +1,41 @@
+"""The items of general text and general knowledge."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+FILE = Path(__file__).parent / "items.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GeneralItem:
+    """A text and a question of general knowledge, which is not about the text.
+
+    Args:
+        kind: kind of the text, such as `history`, `code` or `french`.
+        text: the text.
+        question: the question.
+        choices: the possible answers, of which the first one is right.
+    """
+
+    kind: str
+    text: str
+    question: str
+    choices: tuple[str, ...]
+
+
+@functools.cache
+def read_items() -> tuple[GeneralItem, ...]:
+    """Read all items of the package, in order."""
+    lines = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
+    return tuple(GeneralItem(line["kind"], line["text"], line["question"], tuple(line["choices"])) for line in lines)
+
+
+@functools.cache
+def items_version() -> str:
+    """Return the beginning of the SHA-256 of the items, which signatures contain."""
+    return hashlib.sha256(FILE.read_bytes()).hexdigest()[:8]
