@@ -84,7 +84,8 @@ def measure_inference(
 ) -> list[InferenceCost]:
     """Measure the base model and each form of the tuned model, one after the other, and write `inference.json`.
 
-    Every answer has exactly `new_tokens` tokens, because no token ends it; decoding is otherwise as in the run. The
+    Every answer has exactly `new_tokens` tokens, because no token ends it; decoding is otherwise as in the run, by
+    this package's own engine. The
     prompts are parts of the general texts.
 
     Args:
@@ -170,7 +171,7 @@ def _prompts(tokenizer: Any, workload: Workload) -> list[list[int]]:
 def _seconds(loaded: LoadedModel, generation: Generation, prompts: list[list[int]], new_tokens: int) -> float:
     import torch
 
-    settings = dataclasses.replace(generation, max_new_tokens=new_tokens, num_samples=1)
+    settings = dataclasses.replace(generation, max_new_tokens=new_tokens, num_samples=1, engine="native")
     budget = len(prompts) * (len(prompts[0]) + new_tokens) * generation.num_beams
     is_on_gpu = next(loaded.model.parameters()).device.type == "cuda"
     if is_on_gpu:
