@@ -53,5 +53,5 @@ def test_what_cannot_be_measured_is_refused(train, capsys):
     for words in (["--new-tokens", "1"], ["--batch", "0"], ["--repeats", "-1"], ["--prompt-tokens", "0"]):
         assert cli.main(["inference-cost", str(record), *words]) != 0
         assert "cannot be measured" in capsys.readouterr().err
-    assert cli.main(["inference-cost", str(record), "--prompt-tokens", "100000"]) == 1
+    assert cli.main(["inference-cost", str(record), "--prompt-tokens", "100000"]) == 2
     assert cli.main(["inference-cost", "no-such-run"]) == 2
