@@ -86,9 +86,6 @@ def check_sharded_choices(
     if "cut_cross_entropy" in model.kernel_packages:
         reason = "cut_cross_entropy reads the whole output projection, which trainer.strategy=fsdp shards"
         yield Problem(key="model.kernels", value=model.kernels, reason=reason, suggestion="none")
-    if model.compile:
-        reason = "compiled layers of a sharded model (trainer.strategy=fsdp) are not tested: they gather their weights"
-        yield Problem(key="model.compile", value=True, reason=reason, suggestion="false")
     if tuning.sharding_obstacle is not None:
         method = type(tuning).__name__
         reason = f"{method} cannot be sharded (trainer.strategy=fsdp): {tuning.sharding_obstacle}"
