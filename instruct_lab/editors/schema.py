@@ -58,7 +58,10 @@ def group_schema(group: str) -> dict[str, Any]:
         root = writer.trainer()
     else:
         kind = _type_of(group)
-        root = {"if": in_part, "then": writer.field(kind, part=True), "else": writer.field(kind)}
+        changes = writer.field(kind, part=True)
+        if changes.get("type") == "object":  # entries by name, beside other options that the file chooses
+            changes = {**changes, "properties": {"defaults": {"type": "array"}}}
+        root = {"if": in_part, "then": changes, "else": writer.field(kind)}
     return {"$schema": DRAFT, "title": group, **root, "definitions": writer.definitions}
 
 

@@ -25,7 +25,10 @@ ATTENTION = (
 
 Checkpointing = Annotated[
     Literal["none", "selective", "full"],
-    BeforeValidator(lambda value: NAMES[value] if value in (True, False) else value),
+    BeforeValidator(
+        lambda value: NAMES[value] if value in (True, False) else value,
+        json_schema_input_type=Literal["none", "selective", "full"] | bool,
+    ),
 ]
 """What is computed again: nothing; all of a layer but its matrix products and its attention; or the whole layer."""
 
