@@ -178,6 +178,22 @@ def test_vllm_reads_all_weights_again_if_they_are_trained(tmp_path, started):
     assert not any("enable_lora" in engine.arguments for engine in started)
 
 
+def test_vllm_gets_the_settings_of_sampling_with_the_seed_of_each_prompt(tmp_path, started, monkeypatch):
+    model, seen = load(tmp_path)[1], []
+
+    def answer(self, prompts, parameters, *, lora_request, use_tqdm):
+        seen.extend(vars(one) for one in parameters)
+        return [fake_vllm.output_of([7, STOPS[0], 9]) for _ in prompts]
+
+    monkeypatch.setattr(fake_vllm.LLM, "generate", answer)
+    sampled = Generation(max_new_tokens=5, engine="vllm", do_sample=True, top_p=0.8, repetition_penalty=1.3)
+    assert sampled.generate_ids(model, RAGGED[:3], STOPS, 258, [11, 12, 13]) == [[7]] * 3
+    assert [one["seed"] for one in seen] == [11, 12, 13]
+    settings = {"temperature": 1.0, "top_p": 0.8, "top_k": 0, "repetition_penalty": 1.3, "max_tokens": 5}
+    assert all(settings.items() <= one.items() and one["ignore_eos"] for one in seen)
+    assert all(one["stop_token_ids"] == STOPS for one in seen)
+
+
 # ---- refusals
 
 

@@ -67,8 +67,12 @@ class LLM:
             ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
             if ids[-1] in parameters.stop_token_ids:
                 break
-        output = types.SimpleNamespace(token_ids=ids[len(prompt) :])
-        return types.SimpleNamespace(outputs=[output])
+        return output_of(ids[len(prompt) :])
+
+
+def output_of(token_ids):
+    """The output of one request."""
+    return types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=token_ids)])
 
 
 def install(monkeypatch):
