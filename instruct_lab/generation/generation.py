@@ -51,7 +51,7 @@ class Generation(Component):
 
     `engine` chooses the program that decodes. `native` runs every model. `transformers_cb` is the continuous batching
     of transformers, for greedy decoding: a waiting prompt takes the row of an answer that has ended. It is meant for a
-    GPU and answers of unequal length; on a CPU, it is slower than `native`. `vllm` needs a GPU and the package vllm; it
+    GPU and answers of unequal length; a CPU needs about the same time. `vllm` needs a GPU and the package vllm; it
     reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. The signatures of metrics
     name an engine other than `native`. A chat always uses `native`.
     """
