@@ -53,6 +53,16 @@ def loader_of(data, stream, **options):
     return batching.loader(stream, seed=3, pad_token_id=0, transform=data.corrupt, **options)
 
 
+def counted(read, numbers):
+    """A function that reads a block and keeps its number."""
+
+    def read_and_count(number, start):
+        numbers.append(number)
+        return read(number, start)
+
+    return read_and_count
+
+
 def ids_of(examples):
     return [(list(one.input_ids), list(one.labels)) for one in examples]
 
@@ -106,7 +116,7 @@ def test_rows_of_several_examples_are_divided_between_blocks(open_data, lab, mon
 
 @pytest.mark.parametrize("options", [{}, {"world_size": 2, "rank": 1}], ids=["one device", "second of two"])
 @pytest.mark.parametrize("batching", ["padded", "packed"])
-def test_a_loader_continues_at_every_position(open_data, options, batching):
+def test_a_loader_continues_at_every_position(open_data, monkeypatch, options, batching):
     data, stream = open_data(*STREAM, f"batching={batching}", "batching.batch_size=5")
     loader = loader_of(data, stream, **options)
     batches, states = [], []
@@ -119,12 +129,15 @@ def test_a_loader_continues_at_every_position(open_data, options, batching):
     assert len(batches) == 3 * per_epoch
     assert batches[:per_epoch] != batches[per_epoch : 2 * per_epoch]
     for number in (1, per_epoch, per_epoch + 2, 2 * per_epoch, 2 * per_epoch + 1):
-        fresh = loader_of(data, data._stream(is_reporting=False), **options)
+        again, reads = data._stream(is_reporting=False), []
+        monkeypatch.setattr(again, "_read", counted(again._read, reads))
+        fresh = loader_of(data, again, **options)
         fresh.load_state_dict(json.loads(states[number - 1]))
         found = []
         while len(found) < len(batches) - number:
             found += [batch.input_ids.tolist() for batch in fresh]
         assert found == batches[number:], f"after {number} batches"
+        assert min(reads) >= number // per_epoch, "no block before the position is read again"
 
 
 def test_a_source_that_gives_no_example_is_an_error_and_so_are_too_many_broken_rows(open_data, lab, rows):
