@@ -116,10 +116,16 @@ def masks_are_drawn_by_position_in_the_micro_batch(patch):
 @bug
 def the_norm_of_a_sharded_gradient_is_that_of_one_share(patch):
     """Each rank computes the norm of its own shares of the gradient."""
-    from instruct_lab.model.shares import share_of_rank
-    from instruct_lab.training import module
+    import torch
 
-    patch.setattr(module, "whole", share_of_rank)
+    from instruct_lab.model.shares import share_of_rank
+
+    total = torch.nn.utils.get_total_norm
+
+    def norm_of_shares(gradients):
+        return total([share_of_rank(gradient) for gradient in gradients])
+
+    patch.setattr(torch.nn.utils, "get_total_norm", norm_of_shares)
 
 
 @bug
