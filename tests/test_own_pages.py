@@ -35,7 +35,7 @@ def files(tmp_path_factory):
     """A folder with the data and the models that the pages name."""
     path = tmp_path_factory.mktemp("own")
     rows = instruction_rows(40)
-    for name in ("chat.jsonl", "rows/train.jsonl", "parts/a.jsonl", "parts/b.jsonl"):
+    for name in ("chat.jsonl", "huge.jsonl", "rows/train.jsonl", "parts/a.jsonl", "parts/b.jsonl"):
         write_rows(path / name, [{"messages": turns(row)} for row in rows])
     with (path / "qa.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["question", "answer"], *([row["instruction"], row["output"]] for row in rows)])

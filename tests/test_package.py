@@ -141,7 +141,7 @@ def test_every_imported_package_is_declared_and_every_declared_one_is_used():
     modules -= {*sys.stdlib_module_names, "instruct_lab"}
     distributions = metadata.packages_distributions()
     imported = {_package(distributions.get(module, [module])[0]) for module in modules}
-    assert imported - declared == set()
+    assert imported - declared == {"vllm"}  # requires a torch of its own, so the user installs it
     assert declared - imported == set(USED_BY)
 
 
