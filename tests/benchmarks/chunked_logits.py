@@ -8,9 +8,15 @@ Run: `python tests/benchmarks/chunked_logits.py`
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from support.measured_steps import allocated_peak
 
 from instruct_lab.objective import chunks
 from instruct_lab.objective.target_logits import token_losses
@@ -25,18 +31,6 @@ def step(projection: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tenso
         losses = chunks.values_in_chunks(projection, hidden, targets, token_losses, size)
     losses.sum().backward()
     return losses.detach()
-
-
-def peak_bytes(compute: object) -> int:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        compute()  # type: ignore[operator]
-    assert profiler.profiler is not None
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
 
 
 def main() -> None:
@@ -58,7 +52,7 @@ def main() -> None:
                 seconds.append(time.process_time() - started)
             expected = losses if expected is None else expected
             torch.testing.assert_close(losses, expected, rtol=1e-6, atol=1e-6)
-            peak = peak_bytes(lambda size=size: step(projection, hidden, targets, size)) / 2**30
+            peak = allocated_peak(lambda size=size: step(projection, hidden, targets, size)) / 2**30
             kind = "trained" if is_trained else "frozen"
             print(f"{kind:10}  {size or TARGETS:14,}  {min(seconds):8.2f}  {peak:6.2f}")
 

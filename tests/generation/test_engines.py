@@ -1,7 +1,6 @@
 """Other engines give the answers of the package's own decoding, and leave the model as it was."""
 
 import copy
-import importlib.util
 
 import pydantic
 import pytest
@@ -9,6 +8,7 @@ import torch
 from support import fake_vllm
 from support.decoding import SETTINGS, STOPS, load, one_by_one
 
+from instruct_lab import optional_packages
 from instruct_lab.errors import InstructLabError
 from instruct_lab.generation import Generation
 from instruct_lab.generation.journal import AnswerJournal
@@ -233,8 +233,8 @@ def test_what_an_engine_cannot_run_is_refused_before_anything_is_loaded(lab, tin
     assert named in " ".join((printed.out + printed.err).split())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vllm is installed")
-def test_vllm_is_refused_where_it_cannot_run():
+def test_vllm_is_refused_where_it_cannot_run(monkeypatch):
+    monkeypatch.setattr(optional_packages, "is_installed", lambda module: module != "vllm")
     reasons = [problem.reason for problem in VLLM.problems()]
     assert any("pip install vllm" in reason for reason in reasons)
     assert not list(CONTINUOUS.problems())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ from instruct_lab.training.module import TuningModule
 from instruct_lab.training.trainer import build_trainer
 
 COMMON = ["tracker=none", "metrics=none", "trainer=cpu", "callbacks=none", "evaluation.before=false"]
+
+
+def allocated_peak(compute: Callable[[], object]) -> int:
+    """Return the most bytes that torch's CPU allocator held at once during a computation, above those before it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        compute()
+    assert profiler.profiler is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
 
 
 def experiment_of(overrides: list[str], folder: Path) -> Experiment:
@@ -64,14 +78,8 @@ def measure(experiment: Experiment, batch: Batch, folder: Path) -> tuple[int, in
     trainer = build_trainer(experiment, folder)
     trainer.fit_loop.epoch_loop.max_steps = 3
     gc.collect()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        trainer.fit(module, train_dataloaders=torch.utils.data.DataLoader([batch] * 3 * micro, batch_size=None))
-    assert profiler.profiler is not None
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
+    batches = torch.utils.data.DataLoader([batch] * 3 * micro, batch_size=None)
+    peak = allocated_peak(lambda: trainer.fit(module, train_dataloaders=batches))
     loaded.model.train()
     with FlopCounterMode(display=False) as counter:
         experiment.objective.loss(loaded.model, batch).sums.sum().backward()
