@@ -121,15 +121,16 @@ def test_packages_export_the_names_that_they_import_on_demand():
     assert len(PACKAGES) > 20
     for package in map(importlib.import_module, PACKAGES):
         statements = ast.parse(Path(package.__file__).read_text()).body
-        names = {
-            alias.name
-            for block in statements
-            if isinstance(block, ast.If)
-            for node in block.body
-            for alias in node.names
-        }
+        blocks = [node for block in statements if isinstance(block, ast.If) for node in block.body]
+        names = {alias.name for node in blocks for alias in node.names}
         assert names
-        assert names == {name for name in package.__all__ if getattr(package, name) is not None}, package
+        own = [
+            node for node in statements if isinstance(node, ast.ImportFrom) and node.module.startswith(package.__name__)
+        ]
+        at_once = {alias.name for node in own for alias in node.names}
+        assert names | at_once == {name for name in package.__all__ if getattr(package, name) is not None}, package
+        submodules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        assert not names & submodules, f"an import of the module would replace the name in {package}"
 
 
 @pytest.mark.parametrize("name", ["Lionn", "ast", "__wrapped__"])

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from instruct_lab.late_imports import names_on_demand
 
+# not on demand: a later import of the module would replace the function of the same name
+from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
+
 if TYPE_CHECKING:
     from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn
     from instruct_lab.template.chat import ChatTemplate
     from instruct_lab.template.contents import Contents
-    from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
     from instruct_lab.template.text import TextTemplate
 
 __all__ = [
