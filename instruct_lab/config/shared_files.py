@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -41,7 +41,7 @@ class SharedFiles:
         for override in overrides:
             key = override.key_or_group
             is_option = "." not in key and bool(loader.get_group_options(key))
-            if override.is_force_add() and not is_option:
+            if override.is_force_add() and override.package is None and not is_option:
                 values.append(override)
             else:
                 if not is_option:  # such as a deletion, which applies to values set before it
@@ -84,21 +84,26 @@ def load_config(overrides: list[Override]) -> DictConfig:
 def _option_files() -> _Files | None:
     """Return an identifier of all option files; `None` if they may change without notice or depend on variables.
 
-    Packaged files are identified by their sizes and times, and those of a lab by their contents.
+    Packaged files are identified by their sizes and times, and those of a lab by their contents. Files that Hydra does
+    not read are left out, since folders of these names can hold anything else.
     """
     packaged, *labs = roots()
     files: list[tuple[str, object]] = []
     try:
         for root in (packaged, *labs):
-            for folder in (root / "conf", root / STUDIES):
-                for parent, folders, names in os.walk(folder):
-                    paths = [Path(parent, name) for name in sorted(names)]
+            for folder in filter(Path.is_dir, (root / "conf", root / STUDIES)):
+                for parent, folders, names in os.walk(folder, onerror=_raise):
+                    paths = [Path(parent, name) for name in sorted(names) if name.endswith(".yaml")]
                     if any(Path(parent, name).is_symlink() for name in folders):
                         return None
                     files += [(str(path.relative_to(root)), _identity(path, root == packaged)) for path in paths]
     except OSError:
         return None
     return None if any(isinstance(found, bytes) and b"oc.env" in found for _, found in files) else tuple(files)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _identity(path: Path, is_packaged: bool) -> object:

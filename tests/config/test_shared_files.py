@@ -1,5 +1,6 @@
 """Setting values after composing the option files gives the config that Hydra composes from all overrides at once."""
 
+import os
 import shutil
 
 import hydra
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from instruct_lab.config import compose as composing
 from instruct_lab.config.compose import PRIMARY, compose
 from instruct_lab.config.shared_files import SharedFiles
+from instruct_lab.config.yaml_text import MAX_BYTES
 
 CASES = {
     "values": ["optimizer.lr=3e-4", "tuning.r=4", "seed=3"],
@@ -98,7 +100,7 @@ def test_changed_files_are_read_again(lab, monkeypatch):
     assert compose(["optimizer=mine"]).problems
 
 
-@pytest.mark.parametrize("changes", ["a variable", "a linked folder", "a reference"])
+@pytest.mark.parametrize("changes", ["a variable", "a linked folder", "a folder that cannot be listed", "a reference"])
 def test_what_may_change_without_notice_is_read_each_time(lab, monkeypatch, changes):
     composed, of_hydra = [], hydra.compose
     monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
@@ -108,11 +110,40 @@ def test_what_may_change_without_notice_is_read_each_time(lab, monkeypatch, chan
     elif changes == "a linked folder":
         (lab / "linked").mkdir()
         (lab / "conf" / "optimizer").symlink_to(lab / "linked")
+    elif changes == "a folder that cannot be listed":
+        (lab / "conf" / "locked").mkdir()
+        scan = os.scandir
+
+        def scan_unlocked(path="."):
+            if str(path).endswith("locked"):
+                raise PermissionError(path)
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", scan_unlocked)
     chosen = "data=path:rows.jsonl" if changes == "a reference" else "data=mine"
     (lab / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 10)
     for _ in range(2):
         assert not compose([chosen]).problems
     assert len(composed) == 2
+
+
+def test_files_that_are_no_option_files_are_not_read(lab, monkeypatch):
+    composed, of_hydra = [], hydra.compose
+    monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
+    (lab / "conf" / "large.bin").write_bytes(bytes(MAX_BYTES + 1))
+    os.mkfifo(lab / "conf" / "data" / "pipe")
+    (lab / "experiments").mkdir(exist_ok=True)
+    (lab / "experiments" / "notes.txt").write_text("${oc.env:HOME}")
+    for _ in range(2):
+        assert not compose(["data=mine"]).problems
+    assert len(composed) == 1
+
+
+@pytest.mark.parametrize("override", ["++tuning.r@other=4", "tuning.r@other=4", "+tuning.unknown@other=1"])
+def test_a_value_with_a_package_is_refused(lab, override):
+    composed = compose([override])
+    assert "looks like a config group override" in composed.problems[0].reason
+    assert composed.config == compose([]).config
 
 
 def test_an_override_that_adds_a_group_is_hydras_to_refuse(lab):
