@@ -51,11 +51,11 @@ def resume(parsed: argparse.Namespace) -> Outcome:
     limits, devices = _changes(parsed.overrides)
     sweep = sweep_to_resume(Path(parsed.runs), parsed.run)
     if sweep is not None:
-        if limits:
+        if parsed.overrides:
             raise InstructLabError(
-                "A sweep compares runs of one length, so it cannot be made longer",
+                "A sweep compares runs of one length, on the same devices, so neither can be changed",
                 where=f"sweep {parsed.run}",
-                do="start a new sweep with another length",
+                do=f"start a new sweep with {' '.join(parsed.overrides)}",
             )
         return resume_sweep(sweep, parsed.force)
     with stage("instruct-lab resume: reading the record"):

@@ -23,8 +23,9 @@ def test_a_sweep_with_other_code_is_continued_only_by_force(lab, tiny, capsys, e
     before = "0" * 12 if isinstance(name, str) else "package transformers 1.0"
     assert cli.main(["resume", "latest"]) == 2
     assert f"{before} →" in capsys.readouterr().err
-    assert cli.main(["resume", "latest", "trainer.max_steps=5"]) == 2
-    assert "compares runs of one length" in capsys.readouterr().err
+    for change in ("trainer.max_steps=5", "trainer.devices=2"):
+        assert cli.main(["resume", "latest", change]) == 2
+        assert "compares runs of one length, on the same devices" in capsys.readouterr().err
 
     def outcome(force):
         record.write_manifest(status="interrupted", **entries)
