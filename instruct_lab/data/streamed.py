@@ -20,8 +20,9 @@ def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
     Raises:
         Refusal: a setting needs all rows, or the size of a block is not set.
     """
-    if len(sources) > 1:
-        raise Refusal("stream", f"reads one source, and train names several: {', '.join(sources)}", "false")
+    if len(sources) != 1:
+        found = f"several: {', '.join(sources)}" if sources else "none"
+        raise Refusal("stream", f"reads one source, and train names {found}", "false")
     ((name, source),) = sources.items()
     key = f"train.{name}"
     if source.max_rows is None:

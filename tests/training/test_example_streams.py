@@ -178,7 +178,9 @@ def test_a_stream_of_the_hub_continues_without_reading_the_rows_before(monkeypat
         list(itertools.islice(rows, taken))
         position = json.loads(json.dumps(rows.position()))
         assert position["row"] == taken
-        rest = list(source.stream(tmp_path, position))
+        resumed = source.stream(tmp_path, position)
+        assert resumed.position() == position  # before it has read a row
+        rest = list(resumed)
         assert [row.columns["n"] for row in rest] == list(range(taken, 30))
         assert [row.where for row in rest[:1]] == [f"owner/name, split train, row {n + 1}" for n in range(taken, 30)][
             :1
@@ -228,14 +230,20 @@ def test_a_run_that_is_killed_in_a_later_block_goes_on_with_the_same_examples(ro
 
 # ---- what a stream cannot do
 
+FILES = "{_target_: instruct_lab.data.Files, path: rows.jsonl}"
+
 
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
         (["data.stream=true"], "data.train.mine.max_rows"),
+        (
+            ["data.stream=true", "data.train.mine=null", "data.split=null", f"+data.test.mine={FILES}"],
+            "train names none",
+        ),
         ([*STREAM, "data.train.mine.shuffle_buffer=9"], "shuffle_buffer=0"),
         ([*STREAM, "+data.limit.train=9"], "limit.train"),
-        ([*STREAM, "+data.train.other={_target_: instruct_lab.data.Files, path: rows.jsonl}"], "mine, other"),
+        ([*STREAM, f"+data.train.other={FILES}"], "mine, other"),
         ([*STREAM[:2]], "preprocessing.steps.deduplicate=null"),
         ([*STREAM, "preprocessing/step=[near_duplicates]"], "NearDuplicates needs all rows"),
         ([*STREAM, "preprocessing/step=[bias_audit]"], "BiasAudit needs all rows"),

@@ -92,11 +92,11 @@ class HubDataSet(Source):
         if not self.streaming:
             return super().stream(cache_path, position)
         opened: list[Any] = []
-        start = int(position.get("row", 0))
-        rows = self._load(position.get("datasets"), opened)
+        start, state = int(position.get("row", 0)), position.get("datasets")
+        rows = self._load(state, opened)
 
         def reached() -> SourcePosition:
-            return {"datasets": opened[0].state_dict()} if opened else {}
+            return {"datasets": opened[0].state_dict() if opened else state}
 
         return RowStream(self._named(rows, start), start, reached)
 
