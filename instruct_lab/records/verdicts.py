@@ -59,7 +59,7 @@ class VerdictLine:
 
 
 def write_verdicts(folder: Path, lines: Iterable[VerdictLine]) -> None:
-    """Write the verdicts of a run or of one of its evaluations; without a verdict, no file is written.
+    """Write the verdicts of a run or of one of its evaluations; without a verdict, remove the file of earlier ones.
 
     Args:
         folder: folder of the record or of the evaluation.
@@ -68,3 +68,5 @@ def write_verdicts(folder: Path, lines: Iterable[VerdictLine]) -> None:
     written = [files.to_json(line) + "\n" for line in lines]
     if written:
         files.write_atomically(folder / VERDICTS, written)
+    else:
+        (folder / VERDICTS).unlink(missing_ok=True)

@@ -44,15 +44,15 @@ class Votes:
     empty: float
 
     @classmethod
-    def of(cls, answer: str, opponent: str, choices: tuple[Choice, Choice] | None) -> Votes:
+    def of(cls, answer: str, opponent: str | None, choices: tuple[Choice, Choice] | None) -> Votes:
         """Create the statistics of a pair.
 
         Args:
             answer: the answer.
-            opponent: the opponent's answer.
+            opponent: the opponent's answer; `None` if there is none, so that the pair is not judged.
             choices: the verdicts with the answer shown first, and with the answer shown second; `None` without both.
         """
-        difference, empty = float(len(answer) - len(opponent)), is_empty(answer)
+        difference, empty = float(len(answer) - len(opponent or "")), is_empty(answer)
         if answer == opponent:
             return cls(0.5, 1, 0, 0, 0, 0, difference, empty)
         if choices is None:
