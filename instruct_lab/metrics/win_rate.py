@@ -102,7 +102,7 @@ class WinRate(ComparisonMetric):
     def signature(self) -> str:
         """Describe the judge, the opponent, the criteria and the handling of the order."""
         criteria = hashlib.sha256(json.dumps([self.rubric, self.shows_reference]).encode()).hexdigest()[:8]
-        return f"win_rate|judge:{self.judge.label}|against:{self.against}|rubric:{criteria}|orders:2|ties:half"
+        return f"win_rate|judge:{self.judge.signature}|against:{self.against}|rubric:{criteria}|orders:2|ties:half"
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
         """Return notes on the judge, computed from its verdicts."""

@@ -15,6 +15,7 @@ from instruct_lab.evaluation.notes import value_notes
 from instruct_lab.generation import Generation, Prediction
 from instruct_lab.metrics import JudgeServer, LengthControlledWinRate, WinRate
 from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.verdicts import write_verdicts
 
 PAIRS = 96
 
@@ -190,6 +191,21 @@ def test_a_run_without_the_example_and_a_run_that_does_not_exist_are_counted(tmp
     assert math.isnan(found.rate.value)
     assert f"{PAIRS} of {PAIRS} pairs were not judged" in found.note
     assert "There are no runs yet" in found.note
+    empty = ask(stubs.perfect, tmp_path, [("", "other"), ("own", "")], against="missing-run")
+    assert "2 of 2 pairs were not judged" in empty.note
+    assert [line.score for line in empty.lines] == [None] * 4
+    for lines in (empty.lines, []):  # measured again without a judge
+        write_verdicts(tmp_path, lines)
+        assert (tmp_path / "verdicts.jsonl").exists() == bool(lines)
+
+
+def test_the_signature_names_settings_that_change_verdicts_but_not_the_port():
+    def signature(port=1, **settings):
+        return WinRate(judge=JudgeServer(url=f"http://127.0.0.1:{port}/v1", model="stub", **settings)).signature()
+
+    assert signature() == signature(port=2) == signature(workers=7, timeout_s=3)
+    others = [signature(temperature=0.7), signature(parameters={"seed": 3}), signature(max_tokens=None)]
+    assert len({signature(), *others}) == 4
 
 
 def test_a_gold_set_measures_the_judge(tmp_path):

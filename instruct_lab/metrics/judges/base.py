@@ -41,6 +41,12 @@ class Judge(Component, ABC):
     def label(self) -> str:
         """A short name of the judge for signatures and reports, without secrets."""
 
+    @property
+    def signature(self) -> str:
+        """The label, with a hash of all settings that change replies except the address, which the label names."""
+        settings = json.dumps(describe(self, self.not_science | {"url"}), sort_keys=True)
+        return f"{self.label}#{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
     def key(self, cache_path: Path) -> str:
         """Return the SHA-256 of everything that determines the judge's replies to a question.
 
