@@ -74,8 +74,14 @@ def _signature(setup: EvaluationSetup, name: str, value: MetricValue) -> str:
 
 
 def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dict[str, MetricValue]:
-    """Compute the tuned model's value minus the base model's on the same examples, with a paired bootstrap interval."""
+    """Compute the tuned model's value minus the base model's on the same examples, with a paired bootstrap interval.
+
+    There is no difference if the base model was measured on other examples, as after the data of a benchmark changed.
+    """
     if BEFORE not in systems or AFTER not in systems:
+        return {}
+    measured = [[one.id for one in systems[system].predictions] for system in (BEFORE, AFTER)]
+    if all(measured) and measured[0] != measured[1]:
         return {}
     before, after = systems[BEFORE].rows, systems[AFTER].rows
     return {

@@ -1,11 +1,12 @@
 """Notes beside values that cannot mean what they seem to mean."""
 
+import dataclasses
 import json
 
 import pytest
 
 from instruct_lab.evaluation.notes import count_notes, note_lines, selection_notes, value_notes
-from instruct_lab.evaluation.result import HEADINGS
+from instruct_lab.evaluation.result import HEADINGS, summary_metrics
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Generation, Prediction
 from instruct_lab.metrics import ChrF, ExactMatch, MetricValue, PassAtK, Perplexity
@@ -65,6 +66,15 @@ def test_a_metric_that_reads_all_answers_has_no_part_of_sampling(monkeypatch):
     assert notes(measurement(MIXED, samples=3)) == []
     assert len(notes(measurement(MIXED, samples=3), "exact_match")) == 1
     assert notes(measurement(MIXED, samples=3), "perplexity") == [], "it reads no answers"
+
+
+def test_models_measured_on_other_examples_have_no_difference():
+    same, other = measurement(MIXED), measurement(MIXED[::-1])
+    for index, one in enumerate(other.predictions):
+        other.predictions[index] = dataclasses.replace(one, id=f"new-{one.id}")
+    for before, has_difference in ((same, True), (other, False), (measurement(MIXED[1:]), False)):
+        values = summary_metrics(setup(), {"validation": {BEFORE: before, AFTER: same}})
+        assert [DIFFERENCE in systems for systems in values.values()] == [has_difference] * len(METRICS)
 
 
 @pytest.mark.parametrize("count", [1, 2, 19])
