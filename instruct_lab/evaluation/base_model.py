@@ -28,6 +28,8 @@ from instruct_lab.records.measurement import Measurement
 FILE = "measurement.json"
 PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")
 """Packages whose code an evaluation depends on."""
+CODE = (".py", ".yaml", ".jsonl")
+"""Endings of the files that are code, tasks of benchmarks and general texts."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "numpy")
 """Libraries whose versions an evaluation depends on."""
 
@@ -166,9 +168,9 @@ def _device(loaded: LoadedModel) -> torch.device:
 
 @functools.cache
 def _code_fingerprint() -> str:
-    """Compute the SHA-256 of the source code that an evaluation depends on."""
+    """Compute the SHA-256 of the source code, the tasks and the texts that an evaluation depends on."""
     digest, package = hashlib.sha256(), Path(__file__).resolve().parent.parent
     for folder in PACKAGES:
-        for file in sorted((package / folder).rglob("*.py")):
+        for file in sorted(one for one in (package / folder).rglob("*") if one.suffix in CODE):
             digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
