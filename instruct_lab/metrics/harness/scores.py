@@ -150,7 +150,8 @@ def _prediction(name: str, sample: Mapping[str, Any]) -> Prediction:
         text = first
     elif len(arguments) > 1 and all(len(one) > 1 for one in arguments):
         likelihoods = [_number(one[0][0] if isinstance(one[0], tuple | list) else one[0]) for one in responses]
-        best = max(range(len(likelihoods)), key=lambda index: likelihoods[index] or -math.inf)
+        found = [-math.inf if one is None else one for one in likelihoods]
+        best = max(range(len(found)), key=found.__getitem__)
         text = str(arguments[best][1]).strip()
         if isinstance(target, int) and 0 <= target < len(arguments):
             target = str(arguments[target][1]).strip()
