@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from instruct_lab.batch_limits import compute_in_parts
 from instruct_lab.batching import IGNORED, Example, Padded
 from instruct_lab.generation import context_length
+from instruct_lab.generation.decoding import evaluation_mode
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.token_budget import scored_tokens
 from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -47,16 +46,14 @@ def log_probabilities(
     def size(indices: Sequence[int]) -> int:
         return len(indices) * max(len(windows[index].input_ids) for index in indices)
 
-    totals, was_training = [0.0] * len(requests), model.training
-    model.eval()
-    with torch.inference_mode(), stage("general texts", len(windows), "text"):
+    totals = [0.0] * len(requests)
+    with evaluation_mode(model), stage("general texts", len(windows), "text"):
         for chosen in batching.evaluation_batches(windows, batch_tokens or scored_tokens(device)):
             indices = chosen.tolist()
             parts = compute_in_parts("likelihoods", indices, score, size=size)
             for index, value in zip(indices, (value for part in parts for value in part), strict=True):
                 totals[owners[index]] += value
             advance(len(indices))
-    model.train(was_training)
     return totals
 
 
