@@ -67,7 +67,7 @@ class InferenceCost:
         slowest: the smallest number of new tokens per second.
         fastest: the largest number of new tokens per second.
         weights_bytes: size of the weights in memory.
-        peak_bytes: peak memory, of the GPU or else of this process.
+        peak_bytes: peak memory while the model answers, of the GPU or else of this process.
     """
 
     form: str
@@ -85,8 +85,8 @@ def measure_inference(
     """Measure the base model and each form of the tuned model, one after the other, and write `inference.json`.
 
     Every answer has exactly `new_tokens` tokens, because no token ends it; decoding is otherwise as in the run, by
-    this package's own engine. The
-    prompts are parts of the general texts.
+    this package's own engine. The prompts are parts of the general texts. The peak memory is measured after loading and
+    merging, which may need more memory than answering does.
 
     Args:
         experiment: the configuration of the run.
@@ -104,9 +104,9 @@ def measure_inference(
     quiet_libraries()
     workspace, costs = Workspace(experiment, device), []
     for form in _forms(experiment):
+        loaded = _load(workspace, record, form)
         gc.collect()
         reset_peak()
-        loaded = _load(workspace, record, form)
         with stage(f"measuring the form {form}"):
             costs.append(_measure(form, loaded, experiment.generation, workload))
         del loaded
