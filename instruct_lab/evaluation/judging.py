@@ -113,7 +113,7 @@ class Judging:
             found = replies_to(pair.question) if pair.question else ()
             choices = tuple(read_verdict(reply.text) for reply in found)
             complete = None if len(choices) != 2 or None in choices else choices
-            votes = Votes.of(pair.answer, pair.opponent, complete)  # type: ignore[arg-type]  # both are known
+            votes = Votes.of(pair.answer, pair.opponent, complete)  # type: ignore[arg-type]  # `None` has been excluded
             key = (pair.split, pair.system)
             counted = faults.setdefault(key, Counter())
             if not votes.judged:

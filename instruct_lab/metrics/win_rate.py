@@ -7,7 +7,6 @@ import json
 import math
 from abc import ABC
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import component
@@ -15,7 +14,7 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 from instruct_lab.files import user_path
 from instruct_lab.metrics.base import AnswerMetric, Statistics
 from instruct_lab.metrics.judges import Judge, Question, question_text
-from instruct_lab.metrics.judges.gold import check_gold
+from instruct_lab.metrics.judges.gold import read_gold
 from instruct_lab.metrics.judges.question import RUBRIC
 from instruct_lab.metrics.judges.votes import judge_notes
 
@@ -83,17 +82,13 @@ class WinRate(ComparisonMetric):
         """Report a gold set that cannot be read."""
         if self.gold is not None:
             try:
-                check_gold(user_path(self.gold))
+                read_gold(user_path(self.gold))
             except InstructLabError as error:
                 yield Problem(key="gold", value=self.gold, reason=f"{error.what} ({error.where})")
 
     def text(self, question: Question) -> str:
         """Return the message to the judge."""
         return question_text(question, self.rubric, self.judge.explains)
-
-    def key(self, cache_path: Path) -> str:
-        """Return the SHA-256 of everything that determines the judge's replies, for the cache of verdicts."""
-        return self.judge.key(cache_path)
 
     def value(self, total: Statistics) -> float:
         """Compute the percentage, 0 to 100; NaN if no pair is judged."""

@@ -25,11 +25,6 @@ class GoldPair:
     verdict: Choice
 
 
-def check_gold(path: Path) -> None:
-    """Read the whole gold set; see `read_gold` for the errors."""
-    read_gold(path)
-
-
 def read_gold(path: Path) -> list[GoldPair]:
     """Read a gold set: JSON Lines with `prompt`, `first`, `second`, `preferred`, and optionally `reference`.
 
