@@ -334,6 +334,20 @@ def test_scores_of_texts_without_one_example_are_those_of_the_library(pairs):
         assert aggregate.__name__ in scores.SUMMED
 
 
+@pytest.mark.parametrize(
+    ("likelihoods", "chosen"), [([-3.0, 0.0], "blue"), ([0.0, -1.0], "red"), ([-2.0, -1.0], "blue")]
+)
+def test_the_response_to_a_choice_is_the_most_likely_one(likelihoods, chosen):
+    from instruct_lab.metrics.harness.scores import task_scores
+
+    sample = {
+        "filter": "none", "doc_id": 0, "doc_hash": "0" * 64, "target": 0, "metrics": [],
+        "arguments": [["Colour:", " red"], ["Colour:", " blue"]], "resps": [[(one, False)] for one in likelihoods],
+    }  # fmt: skip
+    (prediction,) = task_scores("colours", None, [sample], str).predictions
+    assert (prediction.text, prediction.references) == (chosen, ("red",))
+
+
 def test_scores_between_0_and_1_are_shown_with_more_digits():
     from instruct_lab.metrics import MetricValue
     from instruct_lab.pages.format import format_metric
