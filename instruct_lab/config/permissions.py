@@ -30,7 +30,7 @@ PERMISSIONS = {
     "execution": "execute programs that a model wrote",
     "task-code": "run what the files of benchmark tasks in a folder contain, such as Python functions",
     "weak-sandbox": "execute programs that a model wrote where the kernel does not confine them",
-    "judge-server": "send prompts and answers to the server of a judge",
+    "judge-server": "send prompts, answers and the variable that `key_variable` names to the server of a judge",
     OUTSIDE: "write outside the working directory and the cache",
 }
 """Permissions by name, each with what it permits."""
