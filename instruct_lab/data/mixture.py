@@ -261,6 +261,15 @@ class Mixture(Data):
                 return draws[: max(ends)]
 
 
+def leaves(data: Data, key: str = "data") -> Iterator[tuple[str, Data]]:
+    """Yield the data itself or, for a mixture, the data inside it that are not mixtures; each with its full key."""
+    if not isinstance(data, Mixture):
+        yield key, data
+        return
+    for name, part in data._parts.items():
+        yield from leaves(part, f"{key}.parts.{name}")
+
+
 def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
     """Return the position at which a part is drawn for the `count`-th time; `None` if it is drawn fewer times."""
     import numpy as np

@@ -7,11 +7,12 @@ import pytest
 
 from instruct_lab.commands.console import print_warnings
 from instruct_lab.config.options import options
+from instruct_lab.data import Alpaca, DataSet, Files, Mixture
 from instruct_lab.experiment.check import check
 from instruct_lab.experiment.matrix import component_of
-from instruct_lab.experiment.rules.declarations import SUPERVISION, suitable_learning_rate
+from instruct_lab.experiment.rules.declarations import SUPERVISION, check_training_rows, suitable_learning_rate
 from instruct_lab.objective import Objective, Supervised
-from instruct_lab.tuning import Full, LoRA
+from instruct_lab.tuning import Full, LoRA, Prompting
 
 OPTIONS = [option.name for option in options("tuning")]
 TRAINING = [name for name in OPTIONS if component_of("tuning", name).trains]
@@ -189,6 +190,16 @@ def test_a_mixture_is_refused_with_what_each_of_its_parts_gives():
     found = problems("data=mixture", "objective=dpo")["objective"]
     assert found.count("answers (a prompt with its answer)") > 1
     assert "data=local_preference" in found
+
+
+def test_every_part_of_a_mixture_needs_training_rows():
+    rows = {"x": Files(path="rows.jsonl")}
+    trained, held_out = DataSet(train=rows, format=Alpaca()), DataSet(test=rows, format=Alpaca())
+    mixed = Mixture(parts={"a": trained, "b": Mixture(parts={"c": held_out, "d": trained}), "e": None})
+    assert [one.key for one in check_training_rows(mixed, LoRA())] == ["data.parts.b.parts.c.train"]
+    assert [one.key for one in check_training_rows(held_out, LoRA())] == ["data.train"]
+    assert not list(check_training_rows(trained, LoRA()))
+    assert not list(check_training_rows(held_out, Prompting()))
 
 
 def test_metrics_and_monitors_of_pairs_are_refused_for_labels():

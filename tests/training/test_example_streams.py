@@ -263,8 +263,12 @@ def test_a_stream_in_a_mixture_and_a_reference_model_are_refused():
 
     source = Files(path="rows.jsonl", max_rows=20)
     streamed, plain = (DataSet(train={"x": source}, format=Preference(), stream=stream) for stream in (True, False))
-    (problem,) = check_streamed_parts(Mixture(parts={"a": streamed, "b": plain}))
+    mixed = Mixture(parts={"a": streamed, "b": plain})
+    (problem,) = check_streamed_parts(mixed)
     assert problem.key == "data.parts.a.stream"
+    (problem,) = check_streamed_parts(Mixture(parts={"c": plain, "d": mixed, "e": None}))
+    assert problem.key == "data.parts.d.parts.a.stream"
+    assert not list(check_streamed_parts(streamed))
     (problem,) = check_streamed_objective(streamed, DPO())
     assert "log-probabilities of all rows" in problem.reason
     for objective in (SimPO(), KTO(), DPO(reference="adapters_off")):

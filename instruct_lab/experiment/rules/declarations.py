@@ -8,6 +8,7 @@ from typing import NamedTuple
 from instruct_lab.batching import Batching
 from instruct_lab.data import Data, DataSet, Mixture
 from instruct_lab.data.conversation import Supervision
+from instruct_lab.data.mixture import leaves
 from instruct_lab.data.split import SPLIT_NAMES
 from instruct_lab.errors import Problem
 from instruct_lab.files import user_path
@@ -51,13 +52,14 @@ def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
 
 def check_training_rows(data: Data, tuning: Tuning) -> Iterator[Problem]:
     """Report data without training rows for a run that trains; rows for validation and test can only be evaluated."""
-    if tuning.trains and not data.source_names("train"):
-        held_out = [split for split in SPLIT_NAMES if data.source_names(split)]
-        reason = (
-            f"the data has rows for {' and '.join(held_out)} and none to train on: name files with training rows "
-            "(`train` in the name of a file in a folder), or measure a run on it with `instruct-lab evaluate`"
-        )
-        yield Problem(key="data.train", reason=reason)
+    for key, part in leaves(data) if tuning.trains else ():
+        if not part.source_names("train"):
+            held_out = [split for split in SPLIT_NAMES if part.source_names(split)]
+            reason = (
+                f"the data has rows for {' and '.join(held_out)} and none to train on: name files with training rows "
+                "(`train` in the name of a file in a folder), or measure a run on it with `instruct-lab evaluate`"
+            )
+            yield Problem(key=f"{key}.train", reason=reason)
 
 
 def _describe_supervision(data: Data) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instruct_lab.data import Data, Mixture
+from instruct_lab.data import Data
+from instruct_lab.data.mixture import leaves
 from instruct_lab.errors import Problem
 from instruct_lab.objective import Objective
 from instruct_lab.preprocessing import Preprocessing
@@ -36,8 +37,7 @@ def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Probl
 
 def check_streamed_parts(data: Data) -> Iterator[Problem]:
     """Report a stream inside a mixture."""
-    parts = data.parts if isinstance(data, Mixture) else {}
-    for name, part in parts.items():
-        if part is not None and part.is_stream:
+    for key, part in leaves(data):
+        if part is not data and part.is_stream:
             reason = "a mixture draws from all rows of its parts, so that none of them can be a stream"
-            yield Problem(key=f"data.parts.{name}.stream", value=True, reason=reason, suggestion="false")
+            yield Problem(key=f"{key}.stream", value=True, reason=reason, suggestion="false")
