@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.sharding import FSDP
 from instruct_lab.model.weights.library_calls import own_seed
 from instruct_lab.planning.device import Device
-from instruct_lab.planning.sharded_memory import sharded_peak
+from instruct_lab.planning.sharded_memory import sharded_peak, sharded_traffic
 from instruct_lab.planning.skeleton import build_skeleton
 from instruct_lab.planning.step import StepCost, StepSimulator, seconds
 from instruct_lab.planning.workload import Workload
@@ -148,7 +149,10 @@ def _estimate(
     positions = _positions(workload.usual)
     times: dict[str, float] = {}
     if workload.num_steps is not None:
-        times = _times(simulator, workload, device, usual, positions, devices, trained)
+        examples, largest = workload.usual.num_examples, experiment.batching.micro_batch
+        passes = workload.micro_batches * (1 if largest == "auto" else math.ceil(examples / largest))
+        exchanged = sharded_traffic(skeleton.loaded.model, passes) if is_sharded else 2 * 4 * trained
+        times = _times(simulator, workload, device, usual, positions, _exchange_seconds(device, devices, exchanged))
     scale = workload.positions / positions * devices
     del simulator, skeleton
     gc.collect()  # hooks and modules refer to each other
@@ -177,8 +181,7 @@ def _times(
     device: Device,
     usual: StepCost,
     positions: int,
-    devices: int,
-    trained: int,
+    exchange_seconds: float,
 ) -> dict[str, float]:
     """Compute the seconds of each stage: the time of usual batches, scaled by the number of positions."""
     batch = workload.usual
@@ -186,9 +189,7 @@ def _times(
     times = {"start and end": START_SECONDS}
     if workload.num_steps:
         training = seconds(usual.operations, device) / positions * workload.positions
-        times["training"] = training + workload.num_steps * (
-            seconds(usual.update, device) + _exchange_seconds(device, devices, trained)
-        )
+        times["training"] = training + workload.num_steps * (seconds(usual.update, device) + exchange_seconds)
     times["validation"] = forward * workload.validated
     times["evaluation"] = forward * (workload.scored + workload.prompts)
     if workload.answer_steps:
@@ -196,11 +197,11 @@ def _times(
     return {name: value for name, value in times.items() if value}
 
 
-def _exchange_seconds(device: Device, devices: int, trained: int) -> float:
-    """Return the seconds that exchanging gradients takes in a step; devices in a ring send almost all of them twice."""
+def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
+    """Return the seconds in which devices in a ring exchange bytes; each device sends all of them but its own share."""
     if devices == 1 or device.interconnect_gigabytes_per_second is None:
         return 0.0
-    return 2 * (devices - 1) / devices * 4 * trained / (device.interconnect_gigabytes_per_second * 1e9)
+    return (devices - 1) / devices * exchanged / (device.interconnect_gigabytes_per_second * 1e9)
 
 
 def _positions(batch: Any) -> int:

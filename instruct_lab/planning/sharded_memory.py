@@ -1,4 +1,4 @@
-"""Memory of a model that is sharded over devices, computed from the memory of the same steps on one device."""
+"""Memory and traffic of a model that is sharded over devices, computed from the same steps on one device."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool)
     peak["gradients"] = peak["gradients"] // devices + (max(trained) if is_training else 0)
     peak["optimizer"] //= devices
     return StepCost(peak, step.operations, step.update)
+
+
+def sharded_traffic(model: Any, passes: int) -> int:
+    """Return the bytes that the devices exchange in a step: in each pass, all weights twice, and the gradients once.
+
+    Args:
+        model: the model that is sharded, with its tuning method applied.
+        passes: number of forward and backward passes of the step.
+    """
+    weights = sum(map(_bytes, model.parameters()))
+    return passes * (2 * weights + sum(_bytes(one) for one in model.parameters() if one.requires_grad))
 
 
 def _bytes(tensor: Any) -> int:

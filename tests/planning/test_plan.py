@@ -106,6 +106,24 @@ def test_a_sharded_model_keeps_a_share_of_the_optimizer_on_each_device(lab, caps
 
 
 @pytest.mark.slow
+def test_sharded_weights_are_gathered_in_each_pass(lab, capsys, tmp_path):
+    device = tmp_path / "slow_links.yaml"
+    device.write_text(
+        "label: slow links\nmemory_gib: 8\nteraflops: {float32: 1}\ngigabytes_per_second: 100\n"
+        "interconnect_gigabytes_per_second: 1e-6\nreached_share: 0.5\n"
+    )
+    common = [*TINY, "tuning=full", "batching.batch_size=2", "--device", str(device), "--devices", "4"]
+    ddp, whole, halves = (
+        plan(capsys, *common, *more)
+        for more in (["trainer=ddp"], ["trainer=fsdp"], ["trainer=fsdp", "batching.micro_batch=1"])
+    )
+    weights = 4 * ddp["total_parameters"]
+    of_exchange = ddp["num_steps"] * 3 / 4 * weights / 1e3  # ddp: the gradients twice; fsdp: 2 weights + 1 gradients
+    assert whole["times"]["training"] - ddp["times"]["training"] == pytest.approx(of_exchange, rel=1e-3)
+    assert halves["times"]["training"] - ddp["times"]["training"] == pytest.approx(4 * of_exchange, rel=1e-3)
+
+
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_gets_changes_that_make_it_fit(lab, capsys, tmp_path):
     config = [*TINY, "batching.batch_size=8", "evaluation.batch_tokens=64"]
     full = plan(capsys, *config, "--device", "t4")
