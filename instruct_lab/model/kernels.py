@@ -35,7 +35,7 @@ def use_kernels(model: Any, kernels: Kernels) -> None:
     """Let a model compute with fused kernels.
 
     Liger replaces the norms and feed-forward layers of this model only. The cross-entropy of `cut_cross_entropy` is
-    used by the objectives (`instruct_lab.objective.target_logits`), which else compute logits in chunks.
+    used by the objectives (`instruct_lab.objective.target_logits`), which otherwise compute logits in chunks.
 
     Args:
         model: a model of transformers, without adapters.

@@ -29,6 +29,7 @@ SETTINGS_OF_PROCESSING = (
     "final_logit_softcapping",
     "logits_scaling",
     "logit_scale",
+    "lm_head_multiplier",
     "output_multiplier",
     "output_logit_soft_cap",
 )
