@@ -131,7 +131,7 @@ def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.T
 
 
 def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Experiment:
-    """Keep the number of examples of an optimizer step if the run started on another number of devices.
+    """Keep the examples of an optimizer step if the run started on another number of devices.
 
     Args:
         experiment: the run's configuration.
@@ -139,12 +139,19 @@ def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Expe
         now: the present number of devices.
 
     Raises:
-        InstructLabError: the examples cannot be divided evenly.
+        InstructLabError: the examples cannot be divided evenly, or the loss depends on which of them are on one device.
     """
     size = experiment.batching.batch_size
     if recorded in (None, now):
         return experiment
     assert recorded is not None
+    if not experiment.objective.has_independent_examples:
+        raise InstructLabError(
+            f"{type(experiment.objective).__name__} compares the examples of a device's batch with each other, so its "
+            f"steps would change on {now} instead of {recorded} devices",
+            where="trainer.devices",
+            do=f"continue on {recorded} devices, or start a new run",
+        )
     together = size * recorded
     if together % now:
         raise InstructLabError(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.check import check
+from instruct_lab.objective import KTO
 from instruct_lab.training.processes import divide_steps
 
 
@@ -28,3 +29,11 @@ def test_a_step_takes_as_many_examples_as_before_or_the_run_is_refused(experimen
 
 def test_a_new_run_keeps_its_batches(experiment):
     assert divide_steps(experiment, None, 8) is experiment
+
+
+@pytest.mark.parametrize(("recorded", "now"), [(1, 2), (2, 1), (4, 2)])
+def test_examples_that_are_compared_with_each_other_stay_on_one_device(experiment, recorded, now):
+    kto = dataclasses.replace(experiment, objective=KTO())
+    with pytest.raises(InstructLabError, match=f"KTO compares .* on {now} instead of {recorded} devices"):
+        divide_steps(kto, recorded, now)
+    assert divide_steps(kto, now, now) is kto
