@@ -151,12 +151,13 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--tunings", nargs="+", choices=TUNINGS, default=list(TUNINGS))
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="beside ours")
     parser.add_argument("--before", type=Path)
     parser.add_argument("--python", default=sys.executable)
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.steps, options.workloads, options.tunings = 1, 4, ["short"], ["lora"]
+    options.sides = list(dict.fromkeys(["ours", *options.sides]))  # the others are compared with it
     if options.before is not None:
         options.sides.append("before")
     print(f"{torch.backends.cpu.get_cpu_capability()} CPU, torch {torch.__version__}, {options.threads} thread(s)")

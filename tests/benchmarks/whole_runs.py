@@ -1,7 +1,7 @@
 """Whole runs, from the command to the results: this version, an earlier commit, and a script for TRL.
 
 Command: python tests/benchmarks/whole_runs.py [--train N] [--rounds N] [--before FOLDER] [--python PYTHON]
-             [OVERRIDE ...]
+             [--without-trl] [OVERRIDE ...]
 
 Each side is a process of its own, in each round once, in an order that is reversed from round to round. They have the
 quick start's settings with N training examples (64) and start without any cached result, but with the data's packages
@@ -181,11 +181,11 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--before", type=Path)
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--sides", nargs="+", default=["this version", "TRL"])
+    parser.add_argument("--without-trl", action="store_true", help="measure no script for TRL")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     settings = [f"data.limit.train={options.train}", "tracker=none", *options.overrides]
-    sides = options.sides + (["earlier commit"] if options.before else [])
+    sides = ["this version", *([] if options.without_trl else ["TRL"]), *(["earlier commit"] if options.before else [])]
     found = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as name:
         shared = Path(name)
