@@ -43,6 +43,7 @@ from instruct_lab.records.schema import AFTER, BEFORE
 from instruct_lab.records.verdicts import write_verdicts
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import memory_errors
+from instruct_lab.training.processes import on_one_device
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.trainer import build_trainer
 from instruct_lab.training.workspace import BaseModel, Workspace, evaluated_weights
@@ -181,7 +182,8 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
 def _prepare(job: EvaluationJob) -> _Prepared:
     experiment, record = job.evaluated.experiment, job.files.record
     weights = evaluated_weights(job.run, record.path, job.checkpoint)
-    workspace = Workspace(job.run, build_trainer(job.run, record.path).strategy.root_device, job.shared)
+    device = build_trainer(on_one_device(job.run), record.path).strategy.root_device
+    workspace = Workspace(job.run, device, job.shared)
     audit = Audit()
     if experiment.benchmarks and not experiment.active_metrics:
         return _Prepared(experiment, workspace, weights, None, {}, None, audit)

@@ -54,6 +54,17 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def on_one_device(experiment: Experiment) -> Experiment:
+    """Return the experiment for a single process, whatever number of devices and nodes it names.
+
+    Devices that are listed by their indices stay, so that this process uses the first of them.
+    """
+    arguments = {**experiment.trainer.arguments, "num_nodes": 1, "strategy": "auto"}
+    if not isinstance(arguments.get("devices"), list):
+        arguments["devices"] = 1
+    return dataclasses.replace(experiment, trainer=dataclasses.replace(experiment.trainer, arguments=arguments))
+
+
 def check_processes(trainer: pl.Trainer) -> None:
     """Refuse a trainer whose processes cannot be started, or could not hand their results back.
 

@@ -234,8 +234,8 @@ def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, con
     if divided is not experiment:
         size = divided.batching.batch_size
         differences.append(
-            f"the run trains on {now} devices instead of {manifest.num_devices}, with batches of {size} on each: its "
-            "steps stay the same"
+            f"the run trains on {now} devices instead of {manifest.num_devices}, with batches of {size} on each: "
+            "each step has the same examples"
         )
     for text in differences:
         console.print(text, soft_wrap=True)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.check import check
 from instruct_lab.objective import KTO
-from instruct_lab.training.processes import divide_steps
+from instruct_lab.training.processes import divide_steps, on_one_device
+from instruct_lab.training.trainer import build_trainer
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +38,18 @@ def test_examples_that_are_compared_with_each_other_stay_on_one_device(experimen
     with pytest.raises(InstructLabError, match=f"KTO compares .* on {now} instead of {recorded} devices"):
         divide_steps(kto, recorded, now)
     assert divide_steps(kto, now, now) is kto
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        ["trainer=multi_node"],
+        ["trainer=multi_node", "trainer.strategy=fsdp", "trainer.num_nodes=2"],
+        ["trainer=ddp", "trainer.devices=8"],
+        ["trainer=fsdp", "trainer.devices=8"],
+    ],
+)
+def test_the_model_of_a_run_of_many_devices_is_evaluated_on_one(trainer, tmp_path):
+    many = check(["model=tiny_random", *trainer, "trainer.accelerator=cpu"]).or_refuse().experiment
+    built = build_trainer(on_one_device(many), tmp_path)
+    assert (built.world_size, built.num_nodes, built.strategy.root_device.type) == (1, 1, "cpu")
