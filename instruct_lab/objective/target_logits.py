@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
 from instruct_lab.model.family import family_of, without_adapters
+from instruct_lab.model.generator_states import GeneratorStates
 from instruct_lab.model.kernels import uses_cut_cross_entropy
 from instruct_lab.model.packing import packed_inputs
 from instruct_lab.objective.base import Loss
@@ -60,7 +61,10 @@ def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> t
     projection = model.get_output_embeddings()
     is_cut = evaluate is token_losses and uses_cut_cross_entropy(projection)
     size = chunk_size(model, len(targets), is_cut)
+    states = None if size is None else GeneratorStates(batch.input_ids.device)
     hidden = None if size is None else _last_states(model, batch, is_target)
+    if states is not None and hidden is None:
+        states.restore()  # the second forward pass draws what a single one would draw
     if size is None or hidden is None:
         values = evaluate(_logits(model, batch, is_target), targets)
     elif is_cut:

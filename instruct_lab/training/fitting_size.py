@@ -11,8 +11,8 @@ from torch import Tensor
 from instruct_lab.batching import Batch
 from instruct_lab.memory import free_memory
 from instruct_lab.model.facts import LAYERS, WIDTHS, first_count
+from instruct_lab.model.generator_states import GeneratorStates
 from instruct_lab.training.costs import num_positions
-from instruct_lab.training.generator_states import GeneratorStates
 
 SHARE = 0.8
 """Share of the free memory that an estimate may fill, since a backward pass needs further memory of its own."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from instruct_lab.batch_limits import BatchLimits, release_memory
 from instruct_lab.batching import Batch
 from instruct_lab.errors import is_out_of_memory, one_line
+from instruct_lab.model.generator_states import GeneratorStates
 from instruct_lab.training.fitting_size import FittingSize
-from instruct_lab.training.generator_states import GeneratorStates
 
 WORK = "training"
 """The kind of work for which `BatchLimits` keeps the size of micro-batches."""

@@ -118,6 +118,23 @@ def test_logits_that_the_model_processes_further_are_computed_at_once(name, sett
     assert check_equal(Supervised(), model, batch, monkeypatch) == [count]
 
 
+def test_a_second_forward_pass_draws_the_same_random_numbers(monkeypatch):
+    """A resumed run, which finds the class at another batch, trains like an undisturbed one."""
+    settings = {"final_logit_softcapping": 3.0, "head_dim": 8, "attention_dropout": 0.5}
+    model = decoder("gemma2", vocab_size=VOCABULARY, **settings).train()
+    batch = batch_for(model)
+    monkeypatch.setattr(chunks, "SETTINGS_OF_PROCESSING", ())
+    monkeypatch.setattr(chunks, "PROCESSING_CLASSES", set())
+    monkeypatch.setattr("instruct_lab.objective.target_logits.PROCESSING_CLASSES", chunks.PROCESSING_CLASSES)
+    in_chunks_of(monkeypatch, 1)
+    results = []
+    for is_known in (False, True):
+        assert (type(model) in chunks.PROCESSING_CLASSES) == is_known
+        torch.manual_seed(0)
+        results.append((Supervised().loss(model, batch).sums.tolist(), torch.rand(1).item()))
+    assert results[0] == results[1]
+
+
 def test_a_bias_of_the_logits_is_added(monkeypatch):
     model = bart()
     model.final_logits_bias.normal_()
