@@ -23,6 +23,7 @@ from instruct_lab.records.environment import environment
 from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
 from instruct_lab.records.schema import BEFORE, RESULTS, SUMMARY, InputEntry
+from instruct_lab.training.processes import divide_steps
 
 LIMITS = ("max_epochs", "max_steps")
 """The trainer's arguments that bound a run, and that `resume` can raise."""
@@ -50,8 +51,8 @@ def continue_record(
         The experiment and the config with the new limits, and what differs, for the console.
 
     Raises:
-        InstructLabError: the run is finished, something has changed that affects the results, or the new limits do not
-            make the run longer.
+        InstructLabError: the run is finished, something has changed that affects the results, the new limits do not
+            make the run longer, or its steps cannot be divided over the new devices.
     """
     manifest = record.manifest
     if manifest.status == "finished" and not limits:
@@ -72,6 +73,8 @@ def continue_record(
         elsewhere += [Change("machine", f"trainer.{name}", before.get(name), now[name]) for name in devices]
         built = to_omegaconf({**copy.deepcopy(record.config), "trainer": now})
         experiment, config = check_config(built, record.path.parent.parent), to_plain_config(built)
+        if isinstance(now.get("devices"), int) and now["devices"] > 0:  # else known when the trainer is built
+            divide_steps(experiment, manifest.num_devices, now["devices"] * int(now.get("num_nodes") or 1))
     if limits:
         experiment, config, note = _extend(config, record, limits, force)
         before, now = record.config["trainer"], config["trainer"]

@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.records import newest_run
 
+from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.check import check
 from instruct_lab.objective import KTO
+from instruct_lab.records import RunRecord
 from instruct_lab.training.processes import divide_steps, on_one_device
 from instruct_lab.training.trainer import build_trainer
 
@@ -53,3 +56,15 @@ def test_the_model_of_a_run_of_many_devices_is_evaluated_on_one(trainer, tmp_pat
     many = check(["model=tiny_random", *trainer, "trainer.accelerator=cpu"]).or_refuse().experiment
     built = build_trainer(on_one_device(many), tmp_path)
     assert (built.world_size, built.num_nodes, built.strategy.root_device.type) == (1, 1, "cpu")
+
+
+@pytest.mark.slow
+def test_devices_over_which_the_steps_cannot_be_divided_leave_the_record_as_it_was(lab, tiny, capsys):
+    assert cli.main(["train", *tiny, "batching.batch_size=3", "callbacks.checkpoint.every_steps=1"]) == 0
+    record = RunRecord.open(newest_run(lab))
+    record.write_manifest(status="interrupted")
+    before = (record.path / "config.yaml").read_text()
+    assert cli.main(["resume", "latest", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]) == 2
+    assert "cannot be divided evenly" in capsys.readouterr().err
+    assert (record.path / "config.yaml").read_text() == before
+    assert cli.main(["resume", "latest"]) == 0
