@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
     from instruct_lab.comparison import Comparison
@@ -39,7 +42,24 @@ class ComparedRuns:
 
 
 def compare_records(records: Sequence[RunRecord], metric: str | None) -> ComparedRuns:
-    """Compare runs on the examples that all of them answered; a run that is given twice counts once."""
-    from instruct_lab.comparison import compare
+    """Compare runs on the examples that all of them answered; a run that is given twice counts once.
 
-    return ComparedRuns(compare(list({record.path: record for record in records}.values()), metric), metric)
+    Raises:
+        InstructLabError: a run is given with two of its measurements.
+    """
+    from instruct_lab.comparison import compare
+    from instruct_lab.records.evaluations import EvaluatedRecord
+
+    unique: dict[Path, RunRecord] = {}
+    for record in records:
+        one, other = (
+            f"its evaluation {given.name}" if isinstance(given, EvaluatedRecord) else "the results of its training"
+            for given in (unique.get(record.path, record), record)
+        )
+        if one != other:
+            raise InstructLabError(
+                f"Run {record.id} is given with {one} and with {other}, and a comparison takes one of them",
+                do="compare the same evaluation of several runs: call `evaluate` on each",
+            )
+        unique[record.path] = record
+    return ComparedRuns(compare(list(unique.values()), metric), metric)

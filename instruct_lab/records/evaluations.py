@@ -169,6 +169,7 @@ class EvaluatedRecord(RunRecord):
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path)
+        self.name = name
         self._files = EvaluationFiles(self, name)
 
     @functools.cached_property

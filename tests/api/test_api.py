@@ -166,6 +166,9 @@ def test_a_run_is_evaluated_again(two_runs):
     assert set(again[0].metrics.loc[("test/chrf", "after")].index) == {"value", "low", "high", "count"}
     assert again[0].metrics.loc[("test/chrf", "after"), "count"] <= 3
     assert "test/chrf" in again[0].compare(again[1]).best
+    for others in ([again[0]], [second, again[0]]):
+        with pytest.raises(il.InstructLabError, match="its evaluation three"):
+            first.compare(*others)
     with pytest.raises(il.InstructLabError, match="replace"):
         first.evaluate(["evaluation.max_examples=2"], name="three")
     assert first.evaluate(["evaluation.max_examples=2"], name="three", replace=True) == first
