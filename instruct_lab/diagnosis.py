@@ -197,7 +197,7 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
     merged = OmegaConf.merge({key: primary[key] for key in tree if key in primary}, tree)
     assert isinstance(merged, DictConfig)
     result = build(merged)
-    for problem in (*result.problems, *rules.problems(result.built)):
+    for problem in (*result.problems, *rules.problems(result.built), *rules.training_problems(result.built)):
         if problem.kind == "unavailable_here":
             yield one_line(problem.reason)
 

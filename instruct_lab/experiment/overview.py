@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.experiment.rules.devices import computes_on_cpu, num_devices
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,20 +45,14 @@ def settings_overview(
     Returns:
         Pairs of a name and a text.
     """
-    from instruct_lab.model.hardware import no_gpu
-
-    arguments, reason = experiment.trainer.arguments, no_gpu()
-    accelerator = str(arguments.get("accelerator", "auto"))
-    device = accelerator
-    if accelerator == "auto":
-        device = "the GPU" if reason is None else f"the CPU ({reason})"
     evaluated = experiment.evaluation
     most = "all" if evaluated.max_examples is None else f"at most {evaluated.max_examples:,}"
     before = "before and after training" if evaluated.before else "after training"
+    precision = experiment.trainer.arguments.get("precision", "as Lightning chooses")
     return [
-        ("training", f"{_length(experiment)}; {batch_text(experiment)}"),
+        ("training", f"{_length(experiment)}; {batch_text(experiment, num_devices(experiment.trainer))}"),
         *rate_line(experiment, derived, overrides),
-        ("device", f"{device}, precision {arguments.get('precision', 'as Lightning chooses')}"),
+        ("device", f"{_device(experiment)}, precision {precision}"),
         ("evaluation", f"{most} examples of {' and '.join(evaluated.splits) or 'no split'}, {before}"),
     ]
 
@@ -79,20 +74,38 @@ def rate_line(experiment: Experiment, derived: Mapping[str, str], overrides: Seq
     return [("learning rate", f"{rate:g} ({origin}), {type(experiment.optimizer).__name__}, schedule {schedule}")]
 
 
-def batch_text(experiment: Experiment, world_size: int = 1) -> str:
+def _device(experiment: Experiment) -> str:
+    """Describe the devices of a run."""
+    from instruct_lab.model.hardware import no_gpu
+
+    reason, count = no_gpu(), num_devices(experiment.trainer)
+    accelerator = str(experiment.trainer.arguments.get("accelerator", "auto"))
+    device = accelerator
+    if accelerator == "auto":
+        device = "the GPU" if reason is None else f"the CPU ({reason})"
+    if count in (None, 1):
+        return device
+    return (
+        f"{count:,} processes on {device}" if computes_on_cpu(experiment.trainer) else f"{count:,} devices ({device})"
+    )
+
+
+def batch_text(experiment: Experiment, world_size: int | None = 1) -> str:
     """Describe how many examples an optimizer step has.
 
     Args:
         experiment: the run's configuration.
-        world_size: number of devices that share a step.
+        world_size: number of devices that share a step; `None`: not known yet.
     """
+    on_each = " on each device" if world_size is None else ""
+    world_size = world_size or 1
     size, batches = experiment.batching.batch_size, experiment.trainer.arguments.get("accumulate_grad_batches", 1)
     factors = [str(size)]
     factors += [f"{count} {name}" for count, name in ((batches, "batches"), (world_size, "devices")) if count != 1]
     product = f" ({' × '.join(factors)})" if len(factors) > 1 else ""
     micro = experiment.batching.micro_batch
     computed = "" if micro == "auto" or micro >= size else f", computed {micro} at a time"
-    return f"{size * batches * world_size:,} examples a step{product}{computed}"
+    return f"{size * batches * world_size:,} examples a step{on_each}{product}{computed}"
 
 
 def _length(experiment: Experiment) -> str:

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.metadata
 import os
+import platform
 import re
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def no_gpu() -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return "the package torch is not installed"
     return f"torch {version} is built for the CPU" if version.endswith("+cpu") else None
+
+
+def has_apple_gpu() -> bool:
+    """Whether this machine has a GPU of Apple, which torch calls MPS."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def num_usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def computes_bfloat16() -> bool:

@@ -40,7 +40,8 @@ def find_device(name: str) -> Device:
     path = user_path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return read_device(path)
-    close = nearest(name, device_names())
+    starting = [known for known in device_names() if known.startswith(name.casefold())] if name else []
+    close = " or ".join(starting) or nearest(name, device_names())
     raise InstructLabError(
         f"There is no device {name!r}",
         where="--device",

@@ -114,6 +114,8 @@ def plan(overrides: list[str], is_for_another_machine: bool = False) -> Plan:
     if built.problems or composition.problems:
         raise ConfigError(list(add_hints([*composition.problems, *built.problems])))
     settings, sampler = built.root["sweep"], built.root["hydra"]["sweeper"]
+    launcher: Launcher = built.root["hydra"]["launcher"]
+    is_for_another_machine = is_for_another_machine or launcher.uses_other_machines
     space = _space(settings, composition)
     num_points = _num_points(settings, sampler, space)
     base = [str(override.input_line) for override in _fixed(composition)]
@@ -127,7 +129,7 @@ def plan(overrides: list[str], is_for_another_machine: bool = False) -> Plan:
         space=space,
         settings=settings,
         sampler=sampler,
-        launcher=built.root["hydra"]["launcher"],
+        launcher=launcher,
         num_points=num_points,
         directions=directions(settings, experiment),
         seed=composition.config.get("seed", 0),

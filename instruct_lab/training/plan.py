@@ -11,6 +11,7 @@ from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.check import Checked
+from instruct_lab.experiment.rules.devices import BFLOAT16
 from instruct_lab.files import user_path
 from instruct_lab.planning.device import Device
 from instruct_lab.planning.estimate import Estimate, estimate
@@ -47,8 +48,9 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
         remedies: whether to search for changes if the run does not fit.
 
     Raises:
-        InstructLabError: the architecture of the model is not known.
+        InstructLabError: the architecture of the model is not known, or the device does not compute the precision.
     """
+    _check_precision(checked, device)
     count = devices or _devices(checked.experiment)
     measure = read_data(checked.experiment, device, count)
 
@@ -71,6 +73,16 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
         return RunPlan(found)
     with stage("looking for changes that make the run fit"):
         return RunPlan(found, find_remedies(checked, found, plan))
+
+
+def _check_precision(checked: Checked, device: Device) -> None:
+    precision = precision_on(checked, device)
+    if precision in BFLOAT16 and device.kind == "gpu" and "bfloat16" not in device.teraflops:
+        raise InstructLabError(
+            f"The device {device.label} has no bfloat16 arithmetic, and trainer.precision is {precision}",
+            where="trainer.precision",
+            do="choose 16-mixed or 32-true",
+        )
 
 
 def precision_on(checked: Checked, device: Device) -> str:

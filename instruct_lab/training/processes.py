@@ -26,6 +26,24 @@ VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZ
 """Environment variables that Lightning sets in the first process; a later run with them would start no others."""
 
 
+def check_launch(arguments: Mapping[str, Any]) -> None:
+    """Refuse several nodes if no program has started processes on them.
+
+    Args:
+        arguments: the trainer's arguments in the config.
+
+    Raises:
+        InstructLabError: only this process was started.
+    """
+    nodes = arguments.get("num_nodes", 1)
+    if nodes != 1 and external_launch() is None:
+        raise InstructLabError(
+            f"trainer.num_nodes is {nodes}, and only this process was started",
+            where="trainer.num_nodes",
+            do="start the command with torchrun or srun, which start the processes on all nodes (see docs/gpus.md)",
+        )
+
+
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the trainer's arguments that follow from how its processes were started.
 
@@ -35,14 +53,9 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InstructLabError: several nodes are needed, but no program has started processes on them.
     """
+    check_launch(arguments)
     launch, nodes = external_launch(), arguments.get("num_nodes", 1)
     if launch is None:
-        if nodes != 1:
-            raise InstructLabError(
-                f"trainer.num_nodes is {nodes}, and only this process was started",
-                where="trainer.num_nodes",
-                do="start the command with torchrun or srun, which start the processes on all nodes (see docs/gpus.md)",
-            )
         return {}
     found: dict[str, Any] = {}
     if arguments.get("devices", "auto") in AUTO:

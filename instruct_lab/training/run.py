@@ -18,10 +18,12 @@ from instruct_lab.training import lightning  # noqa: F401  # before other module
 from instruct_lab import files, library_warnings
 from instruct_lab.batch_limits import BatchLimits, Reduction, apply_limits
 from instruct_lab.callbacks.base import OnValidation
+from instruct_lab.config import ExternalClass
 from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.recorded import build_recorded
+from instruct_lab.experiment.rules.devices import refuse_devices
 from instruct_lab.files import user_path
 from instruct_lab.launch import external_launch, is_first_process
 from instruct_lab.progress import ensure_reporting
@@ -35,6 +37,7 @@ from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import StopRequest, memory_errors, raise_on_signals, record_ending
 from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
 from instruct_lab.training.processes import (
+    check_launch,
     divide_steps,
     join_processes,
     leave_processes,
@@ -89,9 +92,10 @@ def train(
         context: how the run relates to its sweep.
 
     Raises:
-        InstructLabError: bad input; the record has the status `failed`.
+        InstructLabError: bad input; the record has the status `failed`, unless the devices do not exist.
         Pruned: `context.on_validation` stopped the run; the record has the status `pruned`.
     """
+    _check_devices(experiment.trainer)
     quiet_libraries()
     with raise_on_signals() as request:
         request.hold()  # until the ending of the run is recorded whatever happens
@@ -123,7 +127,8 @@ def resume(
         devices: new values of the trainer's arguments that choose the devices.
 
     Raises:
-        InstructLabError: the run is finished, or something has changed since it started; see `continue_record`.
+        InstructLabError: the run is finished, something has changed since it started (see `continue_record`), or this
+            machine does not have the devices.
     """
 
     def change() -> Path:
@@ -131,8 +136,9 @@ def resume(
         return record.path
 
     changed: list[tuple[Experiment, dict[str, Any], list[str]]] = []
+    placed = dataclasses.replace(experiment.trainer, arguments={**experiment.trainer.arguments, **(devices or {})})
+    _check_devices(placed)
     if external_launch() is not None:
-        placed = dataclasses.replace(experiment.trainer, arguments={**experiment.trainer.arguments, **(devices or {})})
         value_of_first_process(
             change, lambda: build_trainer(dataclasses.replace(experiment, trainer=placed), record.path)
         )
@@ -151,6 +157,12 @@ def resume(
         request.hold()
         _run(experiment, config, record.manifest.choices, own, context, request, is_resumed=True)
     return record
+
+
+def _check_devices(trainer: ExternalClass) -> None:
+    """Refuse devices that this machine does not have, before a record is written or changed."""
+    refuse_devices(trainer)
+    check_launch(trainer.arguments)
 
 
 def _new_record(

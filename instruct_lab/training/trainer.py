@@ -19,9 +19,10 @@ from instruct_lab.callbacks.training_check import TrainingCheck
 from instruct_lab.config import ExternalClass
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.devices import FLOAT16
 from instruct_lab.experiment.rules.monitoring import mode_argument
 from instruct_lab.experiment.rules.sharding import FSDP
-from instruct_lab.experiment.rules.trainer import FLOAT16, fixed_arguments
+from instruct_lab.experiment.rules.trainer import fixed_arguments
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule

@@ -205,9 +205,12 @@ def test_secrets_are_neither_printed_nor_recorded(two_runs, monkeypatch, capfd):
     assert run.path.stat().st_mode & 0o077 == 0
 
 
+DDP = "pytorch_lightning.strategies.DDPStrategy"
+
+
 def test_a_failed_run_raises_and_keeps_its_record(two_runs):
     with pytest.raises(il.InstructLabError, match="trainer"):
-        il.train([*SHORT, "trainer.strategy=ddp_spawn", "trainer.accelerator=cpu"])
+        il.train([*SHORT, f"++trainer.strategy={{_target_: {DDP}, start_method: spawn}}", "trainer.accelerator=cpu"])
     assert il.load_run().status == "failed"
 
 

@@ -37,6 +37,7 @@ def test_the_learning_rate_has_its_origin(overrides, rate):
         (["batching.micro_batch=2"], "8 examples a step, computed 2 at a time"),
         (["trainer.max_epochs=null", "+trainer.max_steps=1500"], "1,500 steps; 8"),
         (["trainer.max_epochs=3", "+trainer.max_steps=20"], "3 epochs, at most 20 steps; 8"),
+        (["trainer=ddp", "trainer.devices=2"], "16 examples a step (8 × 2 devices)"),
     ],
 )
 def test_the_length_and_the_batch_are_those_of_the_trainer(overrides, training):

@@ -72,7 +72,6 @@ MISTAKES = [
     (["trainer=fsdp", "tuning=qlora"], "model.quantization", "null"),
     (["trainer=fsdp", "optimizer=muon"], "optimizer", None),
     (["trainer=fsdp", "model.compile=true"], "model.compile", "false"),
-    (["trainer=fsdp", "model.compile=true"], "model.compile", "false"),
     (["trainer=fsdp", "+trainer.gradient_clip_algorithm=value"], "trainer.gradient_clip_algorithm", "norm"),
     (["++trainer.strategy={_target_: pytorch_lightning.strategies.FSDPStrategy}"], "trainer.strategy", "fsdp"),
     (["trainer.strategy=dpp"], "trainer.strategy", "ddp"),

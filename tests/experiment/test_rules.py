@@ -21,7 +21,10 @@ from instruct_lab.tuning import LoRA, Prompting, Tuning
 STOPPING = "callbacks=[default,early_stopping]"
 
 
-@pytest.mark.parametrize("rule", [*rules.COMBINATION_RULES, *rules.SETTING_RULES], ids=lambda rule: rule.__name__)
+RULES = (*rules.COMBINATION_RULES, *rules.SETTING_RULES, *rules.TRAINING_RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_parameters_of_a_rule_are_fields_of_the_experiment(rule):
     fields = get_type_hints(Experiment)
     for name, kind in parameter_types(rule).items():

@@ -113,6 +113,7 @@ def test_the_precision_follows_from_the_device_unless_it_is_set(monkeypatch, arg
 @pytest.mark.parametrize("options", [[], ["trainer=gpu"], ["trainer=ddp"]], ids=str)
 def test_a_run_on_a_gpu_records_bfloat16_with_its_origin(monkeypatch, options):
     monkeypatch.setattr(hardware, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr(hardware, "no_gpu", lambda: None)
     checked = check(["model=tiny_random", *options]).or_refuse()
     assert checked.resolved["trainer"]["precision"] == "bf16-mixed"
     assert checked.experiment.trainer.arguments["precision"] == "bf16-mixed"

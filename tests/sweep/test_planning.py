@@ -7,6 +7,7 @@ from support.lab import data_set, mixture, write_data
 
 from instruct_lab import cli
 from instruct_lab.config.compose import compose
+from instruct_lab.errors import ConfigError
 from instruct_lab.experiment.check import check
 from instruct_lab.sweep.metrics import result_values, training_values
 from instruct_lab.sweep.plan import plan
@@ -66,6 +67,17 @@ def test_refused(lab, tiny, capsys, overrides, key, reason):
 def test_one_wrong_point_of_a_grid_is_named(lab, tiny, capsys):
     found = problems(capsys, *tiny, "tuning.r=4,0", "optimizer.lr=1e-3,1e-4")
     assert "tuning.r=0, optimizer.lr=0.001 and 1 more points" in found["tuning.r"]
+
+
+def test_trials_on_a_cluster_are_checked_without_the_devices_of_this_machine(lab, tiny, monkeypatch):
+    monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: "there is no GPU here")
+    monkeypatch.setattr("instruct_lab.sweep.launchers.slurm.shutil.which", lambda name: f"/usr/bin/{name}")
+    overrides = [*tiny, "trainer=gpu", "tuning.r=4,8"]
+    for launcher in (["hydra/launcher=slurm"], ["hydra/launcher=ray", "hydra.launcher.address=head:6379"]):
+        assert len(plan([*overrides, *launcher]).checked) == 2
+    for launcher in ([], ["hydra/launcher=slurm", "hydra.launcher.cluster=local"]):
+        with pytest.raises(ConfigError, match=r"trainer\.accelerator"):
+            plan([*overrides, *launcher])
 
 
 def test_several_values_without_m_are_refused_with_the_way_to_make_a_sweep(lab, tiny, capsys):

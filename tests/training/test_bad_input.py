@@ -7,6 +7,7 @@ import pytest
 
 from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
+from instruct_lab.model import hardware
 
 GOOD = json.dumps({"instruction": "a", "input": "", "output": "b"})
 
@@ -112,19 +113,14 @@ def test_two_processes_do_not_write_one_run(lab, tiny, capsys):
 
 
 @pytest.mark.parametrize("override", ["trainer.accelerator=gpu", "trainer.accelerator=tpu"])
-def test_a_missing_device_is_refused_before_data_is_loaded(lab, tiny, capsys, override):
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    message = refused(capsys, "train", *tiny, override, code=1)
-    assert "trainer" in message
+def test_a_missing_device_is_refused_before_a_record_is_written(lab, tiny, capsys, monkeypatch, override):
+    monkeypatch.setattr(hardware, "no_gpu", lambda: "there is no GPU here")
+    message = refused(capsys, "train", *tiny, override)
+    assert "trainer.accelerator" in message
+    assert not list(lab.glob("runs/**/manifest.json"))
 
 
-def test_a_precision_that_the_trainer_would_replace_is_refused(lab, tiny, capsys):
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("float16 works here")
+def test_a_precision_that_the_trainer_would_replace_is_refused(lab, tiny, capsys, monkeypatch):
+    monkeypatch.setattr(hardware, "no_gpu", lambda: "there is no GPU here")
     chosen = ["trainer.precision=16-mixed", "trainer.gradient_clip_val=null"]
-    assert "would compute in bf16-mixed" in refused(capsys, "train", *tiny, *chosen, code=1)
+    assert "float16 needs a GPU" in refused(capsys, "train", *tiny, *chosen)

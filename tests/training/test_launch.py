@@ -87,5 +87,6 @@ def test_a_launch_is_recognized_by_its_variables(monkeypatch, variables, expecte
 
 
 def test_several_nodes_without_a_launcher_are_refused(lab, tiny, capsys):
-    assert cli.main(["train", *tiny, "trainer=multi_node", "trainer.accelerator=cpu"]) != 0
+    assert cli.main(["train", *tiny, "trainer=multi_node", "trainer.accelerator=cpu"]) == 2
     assert "torchrun or srun" in " ".join(capsys.readouterr().err.split())
+    assert not list(lab.glob("runs/**/manifest.json"))

@@ -5,11 +5,14 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning.strategies import StrategyRegistry
 from support.records import newest_run
 
 from instruct_lab import cli
+from instruct_lab.config import ExternalClass
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.check import check
+from instruct_lab.experiment.rules.sharding import NAMES, UNSUPPORTED, check_split
 from instruct_lab.objective import KTO
 from instruct_lab.records import RunRecord
 from instruct_lab.training.processes import divide_steps, on_one_device
@@ -56,6 +59,14 @@ def test_the_model_of_a_run_of_many_devices_is_evaluated_on_one(trainer, tmp_pat
     many = check(["model=tiny_random", *trainer, "trainer.accelerator=cpu"]).or_refuse().experiment
     built = build_trainer(on_one_device(many), tmp_path)
     assert (built.world_size, built.num_nodes, built.strategy.root_device.type) == (1, 1, "cpu")
+
+
+def test_every_strategy_of_lightning_is_known_or_refused_with_a_reason():
+    names = set(StrategyRegistry.available_strategies())
+    assert NAMES - {"auto", "None", "fsdp"} <= names
+    for name in names - NAMES:
+        (problem,) = check_split(ExternalClass("pytorch_lightning.Trainer", {"strategy": name}))
+        assert problem.reason in [reason for reason, _ in UNSUPPORTED.values()]
 
 
 @pytest.mark.slow

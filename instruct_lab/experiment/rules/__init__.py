@@ -14,6 +14,7 @@ from instruct_lab.experiment.rules import (
     combinations,
     comparisons,
     declarations,
+    devices,
     engines,
     monitoring,
     sharding,
@@ -59,18 +60,26 @@ SETTING_RULES: tuple[Rule, ...] = (
     trainer.check_target,
     trainer.check_owned_arguments,
     trainer.check_counts,
-    trainer.check_devices,
+    devices.check_devices,
+    devices.check_float16,
     sharding.check_split,
     sharding.check_sharded_trainer,
     trainer.check_bound,
-    trainer.check_float16,
-    trainer.check_bfloat16,
     trainer.check_loggers,
     monitoring.check_monitors,
     monitoring.check_modes,
     declarations.check_learning_rate,
 )
 """Rules about single settings, which `check --all` also applies."""
+
+TRAINING_RULES: tuple[Rule, ...] = (
+    declarations.check_training_rows,
+    devices.check_accelerator_here,
+    devices.check_processes_here,
+    devices.check_nodes_here,
+    devices.check_precision_here,
+)
+"""Rules about a run to be started, which a recorded run need not follow: it can continue on other devices."""
 
 
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
@@ -88,7 +97,8 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
 
 def training_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield the problems that matter only for a run to be started, and not for the evaluation of a finished run."""
-    yield from apply(declarations.check_training_rows, built)
+    for rule in TRAINING_RULES:
+        yield from apply(rule, built)
 
 
 def combination_problems(built: Mapping[str, Any]) -> Iterator[Problem]:

@@ -33,22 +33,28 @@ UNSUPPORTED = {
         FSDP,
     ),
     r"fsdp_\w+|.*\.FSDPStrategy": ("this is PyTorch's first FSDP, which is replaced by the second", FSDP),
+    r"ddp_(spawn|fork|notebook)\w*": ("it trains in processes that hand no results back", "ddp"),
 }
-"""Regular expressions of unsupported strategies that split a model, each with the reason and what to choose instead."""
+"""Regular expressions of unsupported strategies, each with the reason and what to choose instead."""
 STRATEGIES = ("auto", "ddp", FSDP)
-KNOWN = re.compile(r"auto|fsdp|ddp(_\w+)?|single_\w+|xla\w*|None")
+NAMES = frozenset(
+    {
+        *(*STRATEGIES, "None", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"),
+        *("single_device", "single_tpu", "single_xla", "xla", "xla_debug"),
+    }
+)
 """Names of the strategies that Lightning offers and that `UNSUPPORTED` does not match."""
 
 
 def check_split(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report a strategy that does not exist, or that splits the model in a way that is not supported."""
+    """Report a strategy that does not exist or is not supported."""
     strategy = trainer.arguments.get("strategy")
     name = strategy.target if isinstance(strategy, ExternalClass) else str(strategy)
     for pattern, (reason, suggestion) in UNSUPPORTED.items():
         if re.fullmatch(pattern, name):
             yield Problem(key="trainer.strategy", value=name, reason=reason, suggestion=suggestion)
             return
-    if not isinstance(strategy, ExternalClass) and not KNOWN.fullmatch(name):
+    if not isinstance(strategy, ExternalClass) and name not in NAMES:
         reason = f"there is no such strategy (usual ones: {', '.join(STRATEGIES)})"
         yield Problem(key="trainer.strategy", value=name, reason=reason, suggestion=nearest(name, STRATEGIES))
 

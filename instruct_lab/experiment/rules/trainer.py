@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from instruct_lab.config import ExternalClass
-from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
-from instruct_lab.model.hardware import emulates_bfloat16, has_gpu
 from instruct_lab.tracker.lightning import missing_package
 
 TRAINER = "pytorch_lightning.Trainer"
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
-FLOAT16 = ("16", "16-mixed")
-"""Lightning's precision names for computing in float16 with float32 weights."""
-
-BFLOAT16 = ("bf16", "bf16-mixed", "bf16-true")
-"""Lightning's precision names for computing in bfloat16."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,46 +77,12 @@ def check_counts(trainer: ExternalClass) -> Iterator[Problem]:
             yield Problem(key=f"trainer.{name}", value=value, reason=f"expected at least {lowest}")
 
 
-def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an accelerator or devices that Lightning does not accept."""
-    accelerator = trainer.arguments.get("accelerator", "auto")
-    devices = trainer.arguments.get("devices", "auto")
-    if isinstance(accelerator, str) and accelerator not in ACCELERATORS:
-        reason = f"there is no such accelerator (known: {', '.join(ACCELERATORS)})"
-        suggestion = nearest(accelerator, ACCELERATORS)
-        yield Problem(key="trainer.accelerator", value=accelerator, reason=reason, suggestion=suggestion)
-    if (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)) or devices == 0:
-        reason = "expected a number of devices, a list of their indices, or auto"
-        yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion="auto")
-
-
 def check_bound(trainer: ExternalClass) -> Iterator[Problem]:
     """Report a run without a limit on epochs or steps."""
     epochs, steps = trainer.arguments.get("max_epochs"), trainer.arguments.get("max_steps", -1)
     if epochs in (None, -1) and steps in (None, -1):
         reason = "the schedule needs the length of the run: set trainer.max_epochs or trainer.max_steps"
         yield Problem(key="trainer.max_epochs", value=epochs, reason=reason)
-
-
-def check_float16(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report float16 on the CPU, since it needs a GPU."""
-    if _uses_float16(trainer) and trainer.arguments.get("accelerator") == "cpu":
-        precision = trainer.arguments["precision"]
-        reason = "float16 needs a GPU, and trainer.accelerator is cpu: Lightning would silently use bfloat16"
-        yield Problem(key="trainer.precision", value=precision, reason=reason, suggestion="bf16-mixed")
-
-
-def check_bfloat16(trainer: ExternalClass) -> Iterator[Problem]:
-    """Warn of bfloat16 on a CPU that has no instructions for it."""
-    precision, accelerator = str(trainer.arguments.get("precision")), trainer.arguments.get("accelerator", "auto")
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_gpu())
-    if precision in BFLOAT16 and on_cpu and emulates_bfloat16():
-        reason = "this CPU has no bfloat16 arithmetic, and takes about eight times as long as with float32"
-        yield Problem(key="trainer.precision", value=precision, reason=reason, suggestion="32-true", kind="warning")
-
-
-def _uses_float16(trainer: ExternalClass) -> bool:
-    return str(trainer.arguments.get("precision")) in FLOAT16
 
 
 def check_loggers(components: Components) -> Iterator[Problem]:

@@ -28,6 +28,11 @@ class Session(ABC):
 class Launcher(Component, ABC):
     """Base class of launchers, which run trials; each trial is one call of `instruct_lab.sweep.trial.run_task`."""
 
+    @property
+    def uses_other_machines(self) -> bool:
+        """Whether trials run on machines that may have devices and packages which this machine lacks."""
+        return False
+
     @abstractmethod
     def open(self, sweep_path: Path) -> Session:
         """Open a session: start the processes, or connect to the cluster, in which trials run.

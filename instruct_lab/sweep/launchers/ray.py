@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -26,6 +27,11 @@ class Ray(Launcher):
     num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as the CPUs and GPUs allow
     cpus: Annotated[float, Field(gt=0)] = 1  # CPUs for each trial
     gpus: Annotated[float, Field(ge=0)] = 0  # GPUs for each trial
+
+    @property
+    def uses_other_machines(self) -> bool:
+        """Whether the trials are tasks of an existing cluster."""
+        return self.address is not None or "RAY_ADDRESS" in os.environ
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing installation of Ray."""

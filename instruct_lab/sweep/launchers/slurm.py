@@ -37,6 +37,11 @@ class Slurm(Launcher):
     memory_gb: Annotated[float, Field(gt=0)] = 16.0  # gigabytes of memory for each trial
     options: dict[str, Any] = Field(default_factory=dict)  # further options of sbatch, such as account or constraint
 
+    @property
+    def uses_other_machines(self) -> bool:
+        """Whether Slurm starts the jobs, on the nodes of its cluster."""
+        return self.cluster == "slurm"
+
     def problems(self) -> Iterator[Problem]:
         """Report a missing installation of submitit or Slurm."""
         yield from missing_packages("submitit")
