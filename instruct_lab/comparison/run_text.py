@@ -93,8 +93,11 @@ def settings_title(report: RunReport) -> str:
 
 
 def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return each changed option, then each changed value with its default, which is empty if it is not known."""
-    rows = [(group, option_text(option), "") for group, option in report.choices.items()]
+    """Return each changed option, then each changed value, with its default, which is empty if it is not known."""
+    defaults = report.default_choices if report.has_defaults else {}
+    rows = [
+        (group, option_text(option), option_text(defaults.get(group, ""))) for group, option in report.choices.items()
+    ]
     for key, (value, default) in report.settings.items():
         rows.append((key, value_text(value), value_text(default) if report.has_defaults else ""))
     return rows

@@ -229,7 +229,7 @@ def _fronts(compared: Comparison, width: int) -> Iterator[str]:
     arms = {arm.id: index for index, arm in enumerate(compared.arms)}
     for front in compared.fronts:
         names = [
-            f"{compared.arms[arms[name]].label} ({format_cost(front.cost, front.costs[arms[name]])})"
+            f"{compared.arms[arms[name]].label} ({format_cost(front.cost, front.costs[arms[name]], with_unit=True)})"
             for name in front.arms
         ]
         yield list_within(f"Pareto front against {front.cost}", names, width)

@@ -14,7 +14,6 @@ from instruct_lab.conversion.training import (
     TRAINING,
     choose_optimizer,
     choose_schedule,
-    has_held_out,
     name_run,
     set_attention,
     set_epochs,
@@ -77,7 +76,7 @@ def _batch_size(state: Conversion, value: Any) -> Result:
 
 
 def _evaluations(state: Conversion, value: Any) -> Result:
-    if not has_held_out(state) or not value:
+    if not state.has_held_out or not value:
         return Same("nothing is evaluated during training")
     state.set("trainer.val_check_interval", 1.0 / value)
     return None
@@ -240,7 +239,9 @@ RULES: Mapping[str, Rule] = {
     "center_rewards_coefficient": set_for("reward", "objective.centering"),
     "rl_beta": Same("set with rl"),
     "orpo_alpha": Same("set with rl"),
+    "noisy_embedding_alpha": overrides_of("neftune_noise_alpha"),
     "model_type": Same("the family is that of the model option"),
+    "type_of_model": Same("the family is that of the model option"),
     "tokenizer_type": Same("the model's own tokenizer"),
     "torch_dtype": Same("see adapter"),
     "bfloat16": Same("see bf16"),
@@ -263,5 +264,5 @@ AXOLOTL = Tool(
             "saves_per_epoch",
         ]
     ),
-    ("rl", "reward_model", "adapter", "lora_target_modules", "datasets", "chat_template"),
+    ("rl", "reward_model", "adapter", "lora_target_modules", "datasets", "pretraining_dataset", "chat_template"),
 )

@@ -67,7 +67,7 @@ def read_datasets(state: Conversion, value: Any) -> Result:
     rows += [_read(state, f"test_datasets[{number}]", entry, True) for number, entry in enumerate(tests)]
     size = 0.0 if tests else float(state.get("val_set_size", 0.0))
     found = [one for one in rows if one is not None]
-    data.build(state, found, share=size if size < 1 else 0.1, limit=int(size) if size >= 1 else None)
+    data.build(state, found, held_out=size)
     if not found:
         return Different("no entry can be read here: name the data with data=path:FILE or data=hub:OWNER/NAME")
     state.mention(f"data={state.name}")

@@ -26,10 +26,10 @@ AXOLOTL_THEMES: Mapping[str, Rule] = {
     "tokenizer_use_fast tokenizer_legacy tokenizer_save_* activation_offloading layer_offloading gc_* *_offload "
     "selective_checkpointing low_cpu_* lora_on_cpu lora_fan_in_fan_out total_* sample_packing_* multipack_* profiler_* "
     "include_* auto_resume_from_checkpoints experimental_* hf_use_auth_token save_first_step base_model_ignore* "
-    "embeddings_skip_upcast torchdistx_path sequence_parallel_degree axolotl_config_path preprocess_iterable": Same(
-        "the result does not depend on it"
-    ),
-    "lora_target_parameters lora_rank_pattern lora_alpha_pattern peft peft_* relora* "
+    "embeddings_skip_upcast torchdistx_path sequence_parallel_degree axolotl_config_path preprocess_iterable "
+    "is_preprocess pad_to_multiple_of shuffle_before_merging_datasets *capabilities gradio_* project debug "
+    "save_compressed": Same("the result does not depend on it"),
+    "lora_target_parameters loraplus_lr_embedding lora_rank_pattern lora_alpha_pattern peft peft_* relora* "
     "jagged_* merge_* gptq* bnb_config_kwargs quantize_* qlora_*": Different(
         "adapters have the fields of `instruct-lab list tuning lora`"
     ),
@@ -54,5 +54,11 @@ AXOLOTL_THEMES: Mapping[str, Rule] = {
     "chat_template_kwargs base_model_config cls_model_config model_config overrides_of_* llama4_*": Different(
         "see model.tokenizer, template.variables and `instruct-lab list model`"
     ),
+    "kd_* kd_trainer": Different("see objective=distillation"),
+    "lm_eval_*": Different("see metrics/metric=lm_eval and `instruct-lab list metrics/metric`"),
+    "mora hatchery nemo_gym_* dense_mixer spectrum_* grokfast_* rpo_alpha s2_attention rope_scaling scaling_softmax* "
+    "generation_max_new_tokens generation_temperature generation_top_p generation_top_k generation_prompt_ratio "
+    "generation_do_sample recipe": Different("not to be set here: see `instruct-lab list`"),
+    "expert_* expert_backend nonexpert_* moe_* gemma4_*": Same("kernels change the speed, not what is computed"),
     "trainer_cls dynamic_checkpoint": Different("there is one trainer, that of Lightning"),
 }

@@ -21,11 +21,13 @@ class Rows:
         source: the config of the source.
         format: the class of the format, without its package, and its fields.
         is_held_out: whether the rows are for validation.
+        weight: the share of these rows in a mixture; `None`: every row is used once an epoch.
     """
 
     source: Mapping[str, Any]
     format: tuple[str, Mapping[str, Any]]
     is_held_out: bool = False
+    weight: float | None = None
 
 
 def hub_source(name: str, revision: Any = None, configuration: Any = None, split: Any = None) -> dict[str, Any]:
@@ -49,20 +51,23 @@ def is_file(name: str) -> bool:
     return bool(FILE.search(name)) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
-def build(state: Conversion, rows: Sequence[Rows], share: float = 0.0, limit: int | None = None) -> None:
+def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> None:
     """Set the data of a study: one data set if all rows have the same format, else a mixture.
+
+    Rows that have a weight are a part of their own.
 
     Args:
         state: the study.
         rows: the data sets.
-        share: the share of the training rows that is held out for validation.
-        limit: the maximum number of held-out rows.
+        held_out: the training rows that are held out for validation: their share, or from 1 on their number.
     """
     groups: list[list[Rows]] = []
     for one in rows:
-        same = next((group for group in groups if group[0].format == one.format), None)
+        same = next((group for group in groups if group[0].format == one.format and one.weight is None), None)
         groups.append([one]) if same is None else same.append(one)
-    sets = [_data_set(group, share, limit) for group in groups if any(not one.is_held_out for one in group)]
+    share, limit = (held_out, None) if held_out < 1 else (0.1, int(held_out))
+    trained = [group for group in groups if any(not one.is_held_out for one in group)]
+    sets = [_data_set(group, share, limit) for group in trained]
     if not sets:
         return
     if len(sets) == 1:
@@ -70,8 +75,10 @@ def build(state: Conversion, rows: Sequence[Rows], share: float = 0.0, limit: in
     else:
         parts = {f"part{number}": part for number, part in enumerate(sets, start=1)}
         state.data = {"_target_": f"{PACKAGE}.Mixture", "parts": parts}
-    has_held_out = share > 0 or any(one.is_held_out for one in rows)
-    if not has_held_out:
+        if weights := {name: group[0].weight for name, group in zip(parts, trained, strict=True) if group[0].weight}:
+            state.data |= {"weights": weights, "epoch": "smallest"}
+    state.has_held_out = share > 0 or any(one.is_held_out for one in rows)
+    if not state.has_held_out:
         state.set("trainer.val_check_interval", None)
         state.set("evaluation.splits", [])
         state.set("evaluation.checkpoint", "last")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
 from instruct_lab.conversion import models
 from instruct_lab.conversion.reading import TOOLS, Source
-from instruct_lab.conversion.rules import Conversion, Different, Row, Rule, Same, Tool
+from instruct_lab.conversion.rules import Conversion, Different, Row, Same, Tool, find_rule
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.experiment.other_tools import with_value
 
@@ -51,6 +50,9 @@ def convert(source: Source) -> Converted:
     state.choices.setdefault("tracker", "none")
     if state.data is not None:
         state.choices["data"] = state.name
+    else:
+        note = "no data set is read, so the default data are trained on: set data=path:FILE or data=hub:OWNER/NAME"
+        state.add_row("(data)", None, "different", note)
     values = {"name": state.name, **state.values}
     return Converted(source, state.choices, values, state.data, tuple(state.rows))
 
@@ -74,16 +76,6 @@ def _without(row: Row, key: str, note: str) -> Row:
     return dataclasses.replace(
         row, overrides=left, kind=row.kind if left else "different", note="; ".join(filter(None, [row.note, note]))
     )
-
-
-def find_rule(tool: Tool, key: str) -> Rule | None:
-    """Return the rule of a setting; `None` if the tool has no such setting."""
-    if key in tool.rules:
-        return tool.rules[key]
-    for patterns, rule in tool.themes.items():
-        if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns.split()):
-            return rule
-    return None
 
 
 def _apply(state: Conversion, tool: Tool, key: str, value: Any, is_default: bool) -> None:

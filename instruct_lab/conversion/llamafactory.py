@@ -158,7 +158,9 @@ OWN_THEMES: Mapping[str, Rule] = {
     "pissa_* loraplus_lr_embedding create_new_adapter oft_rank module_dropout": Different("the adapter's own default"),
     MEDIA_KEYS + "freeze_multi_modal_projector freeze_language_model": Different("only texts are trained on"),
     "export_* infer_* vllm_* sglang_* use_kv_cache offload_folder do_sample temperature top_* max_new_tokens "
-    "max_length num_beams repetition_penalty length_penalty skip_special_tokens eval_num_beams": Different(LATER),
+    "max_length num_beams repetition_penalty length_penalty skip_special_tokens eval_num_beams "
+    "adapter_folder": Different(LATER),
+    "task task_dir lang n_shot save_dir download_mode batch_size": Different("see metrics and `instruct-lab evaluate`"),
     "ppo_* reward_model* ref_model_* pref_bco_weight ld_alpha": Different("the objective does not have it"),
     "use_*_loss asft_* eaft_* *_aux_loss_coef moe_*": Different(
         "the loss is the objective's: instruct-lab list objective"
@@ -167,7 +169,8 @@ OWN_THEMES: Mapping[str, Rule] = {
     "use_unsloth* use_kt kt_* use_v1_kernels print_param_status upcast_* fp8* use_mca use_megatron_bridge use_hyper_* "
     "hyper_* megatron_* cache_dir *_hub_token device_map compute_dtype": Same("only speed and memory depend on it"),
     "*_parallel_size sequence_parallel sequence_parallel_mode use_distributed_optimizer overlap_* bias_* "
-    "apply_rope_fusion recompute_* use_packed_sequences "
+    "apply_rope_fusion recompute_* use_packed_sequences account_for_* masked_softmax_fusion cross_entropy_loss_fusion "
+    "calculate_per_token_loss mixed_precision extra_config quantization_device_map "
     "master_* ray_* data_shared_file_system": Different(
         "devices are those of trainer.devices, with trainer=ddp for several"
     ),
@@ -200,5 +203,5 @@ LLAMA_FACTORY = Tool(
             "pref_beta",
         ]
     ),
-    ("stage", "finetuning_type"),
+    ("stage", "finetuning_type", "dataset"),
 )

@@ -25,8 +25,7 @@ def read_datasets(state: Conversion, value: Any) -> Result:
     folder = Path(found).parent if found else Path(str(state.get("dataset_dir", "data")))
     rows = [_rows(state, info, folder, name, "dataset", False) for name in _names(value)]
     rows += [_rows(state, info, folder, name, "eval_dataset", True) for name in held_out]
-    size = 0.0 if held_out else state.get("val_size", 0.0)
-    data.build(state, rows, share=size if size < 1 else 0.1, limit=int(size) if size >= 1 else None)
+    data.build(state, rows, held_out=0.0 if held_out else float(state.get("val_size", 0.0)))
     state.mention(f"data={state.name}")
     return f"from {found}" if found else f"there is no {INFO}; each name is taken for a file of Alpaca rows"
 

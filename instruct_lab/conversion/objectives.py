@@ -23,7 +23,14 @@ LOSSES = {"sigmoid": "dpo", "hinge": "dpo_hinge", "ipo": "ipo", "robust": "robus
     "simpo": "simpo"
 }
 NO_BETA = ("supervised", "causal", "reward")
-NO_ROLLOUTS = "answers are not generated and rewarded in training here; the study is supervised, another experiment"
+SUPERVISED = "the study is supervised, another experiment"
+NO_ROLLOUTS = f"answers are not generated and rewarded in training here; {SUPERVISED}"
+NO_LOSS = f"there is no such loss here (instruct-lab list objective); {SUPERVISED}"
+TEACHER = f"{SUPERVISED}; with objective=distillation, a teacher is learned from on the answers of the data"
+OTHER_METHODS = {"bco": NO_LOSS, "tpo": NO_LOSS, "prm": NO_LOSS} | dict.fromkeys(
+    ("gkd", "gold", "distillation", "minillm", "server_distillation", "iw_opd"), TEACHER
+)
+"""What happens instead of training methods that have no objective here and do not reward answers."""
 
 
 def choose_objective(state: Conversion, method: str) -> Result:
@@ -34,7 +41,7 @@ def choose_objective(state: Conversion, method: str) -> Result:
         state.choose("metrics", "none" if option == "kto" else "preference")
     if option == "causal":
         state.choose("template", "plain")
-    return Different(NO_ROLLOUTS) if option is None else None
+    return Different(OTHER_METHODS.get(method, NO_ROLLOUTS)) if option is None else None
 
 
 def choose_loss(state: Conversion, name: str) -> Result:

@@ -13,7 +13,7 @@ import yaml
 from instruct_lab.config.yaml_text import read_yaml_text
 from instruct_lab.conversion.axolotl import AXOLOTL
 from instruct_lab.conversion.llamafactory import LLAMA_FACTORY
-from instruct_lab.conversion.rules import Tool
+from instruct_lab.conversion.rules import Tool, find_rule
 from instruct_lab.conversion.trl import METHODS, TRL
 from instruct_lab.errors import InstructLabError, wrap_errors
 
@@ -26,6 +26,8 @@ NEW_LAYOUT = frozenset(
     ["train_dataset", "kernel_config", "dist_config", "quant_config", "peft_config", "sample_backend", "model_class"]
 )
 """Settings of LLaMA-Factory's second layout of configs (its `v1`), which is not converted."""
+USES = frozenset(["export_dir", "infer_backend"])
+"""Settings of LLaMA-Factory's commands that use a trained model."""
 WHAT_TO_TYPE = (
     "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
 )
@@ -64,7 +66,7 @@ def read_source(words: Sequence[str], tool: str | None = None) -> Source:
     """
     if len(words) == 1 and not words[0].startswith("-"):
         path = Path(words[0])
-        return _source(_read(path), tool, _method_in(path.stem), path.parent, path.stem, str(path))
+        return _source(_read(path), tool, _method_in(path), path.parent, path.stem, str(path))
     method, folder = "", Path()
     config: dict[str, Any] = {}
     arguments, command = list(words), list[str]()
@@ -72,10 +74,11 @@ def read_source(words: Sequence[str], tool: str | None = None) -> Source:
     starts = [index for index in commands if index == 0 or not arguments[index - 1].startswith("--")]
     if starts:
         command, arguments = arguments[: starts[0] + 1], arguments[starts[0] + 1 :]
-        method = _method_in(Path(command[-1]).stem)
+        method = _method_in(Path(command[-1]))
     typed = _parse_arguments(arguments)
     if isinstance(file := typed.pop("config", None), str):
         config, folder = _read(Path(file)), Path(file).parent
+        method = method or _method_in(Path(file))
     where = " ".join(command) or "the arguments"
     is_trl = tool is None and bool(method)
     return _source({**config, **typed}, "trl" if is_trl else tool, method, folder, method or "converted", where)
@@ -88,14 +91,18 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
         )
     config = {str(key): _to_value(str(key), value) for key, value in config.items()}
     found = tool or _recognize(config, where)
+    if "dataset" not in config and USES & config.keys():
+        do = "train, then type instruct-lab export RUN DIR, instruct-lab chat RUN or instruct-lab push RUN OWNER/NAME"
+        raise InstructLabError("This config merges or serves a model and trains nothing", where=where, do=do)
     safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("._-") or "converted"
     return Source(found, method if found == "trl" else "", config, folder, safe, where)
 
 
 def _recognize(config: Mapping[str, Any], where: str) -> str:
-    """Return the tool with the most `signs` among the keys of a config."""
+    """Return the tool with the most `signs` among the keys of a config; of equal ones, the tool that has most keys."""
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
-    best = max(counts, key=lambda name: counts[name])
+    known = {name: sum(find_rule(tool, key) is not None for key in config) for name, tool in TOOLS.items()}
+    best = max(counts, key=lambda name: (counts[name], known[name]))
     if "_target_" in config or "defaults" in config:
         do = "type instruct-lab check experiments=NAME"
         raise InstructLabError("This is a config of this framework and needs no conversion", where=where, do=do)
@@ -157,7 +164,10 @@ def _to_value(key: str, value: Any) -> Any:
     return text
 
 
-def _method_in(stem: str) -> str:
-    """Return the training method that is part of the name of a script or a file; empty if there is none."""
-    words = re.split(r"[\W_]+", stem.casefold())
-    return next((method for method in METHODS if method in words), "")
+def _method_in(path: Path) -> str:
+    """Return the training method in the name of a script or a file, or of its folder; empty if there is none."""
+    for name in (path.stem, path.parent.name):
+        words = "_".join(["", *re.split(r"[\W_]+", name.casefold()), ""])
+        if found := [method for method in METHODS if f"_{method}_" in words]:
+            return max(found, key=len)
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +75,7 @@ class Conversion:
         self.choices: dict[str, str] = {}
         self.values: dict[str, Any] = {}
         self.data: dict[str, Any] | None = None
+        self.has_held_out = False  # whether the data of the study have rows for validation
         self.rows: list[Row] = []
         self._overrides: list[str] = []
 
@@ -146,3 +148,13 @@ class Tool:
     defaults: Callable[[Mapping[str, Any], str], Mapping[str, Any]]
     signs: frozenset[str]
     order: tuple[str, ...] = ()
+
+
+def find_rule(tool: Tool, key: str) -> Rule | None:
+    """Return the rule of a setting; `None` if the tool has no such setting."""
+    if key in tool.rules:
+        return tool.rules[key]
+    for patterns, rule in tool.themes.items():
+        if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns.split()):
+            return rule
+    return None

@@ -190,7 +190,7 @@ def set_attention(state: Conversion, value: Any) -> Result:
 def set_evaluation_steps(state: Conversion, value: Any) -> Result:
     """Set the number of batches between two validations; Transformers' trainer counts optimizer steps instead."""
     strategy = str(state.get("eval_strategy", state.get("evaluation_strategy", "steps")))
-    if not has_held_out(state) or strategy in ("no", "False"):
+    if not state.has_held_out or strategy in ("no", "False"):
         return Same("nothing is evaluated during training")
     if strategy == "epoch":
         return Same("eval_strategy is epoch")
@@ -206,7 +206,7 @@ def set_evaluation_steps(state: Conversion, value: Any) -> Result:
 
 def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
     """Set when to validate."""
-    if str(value) == "epoch" and has_held_out(state):
+    if str(value) == "epoch" and state.has_held_out:
         state.set("trainer.val_check_interval", 1.0)
         return None
     if str(value) in ("no", "False"):
@@ -216,21 +216,15 @@ def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
     return Same("eval_steps decides")
 
 
-def has_held_out(state: Conversion) -> bool:
-    """Whether the config has held-out rows."""
-    names = ("val_size", "val_set_size", "eval_dataset", "test_datasets", "dataset_name")
-    return any(state.get(name) not in (None, 0, 0.0, []) for name in names)
-
-
 def choose_tracker(state: Conversion, value: Any) -> Result:
     """Choose the trackers."""
     names = value if isinstance(value, list) else str(value).replace(",", " ").split()
     known = [str(name) for name in names if str(name) in ("wandb", "tensorboard", "trackio", "mlflow")]
-    state.choose("tracker", known[0] if known else "none")
+    state.choose("tracker", f"[{','.join(known)}]" if len(known) > 1 else known[0] if known else "none")
     if "all" in names:
         return "only the record of the run is kept; choose trackers with tracker=[wandb,tensorboard]"
-    left = [str(name) for name in names if str(name) not in ("none", *known[:1])]
-    return Different(f"not used: {', '.join(left)} (tracker=[wandb,tensorboard] uses several)") if left else None
+    left = [str(name) for name in names if str(name) not in ("none", *known)]
+    return Different(f"not used: {', '.join(left)} (instruct-lab list tracker)") if left else None
 
 
 def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
@@ -316,9 +310,8 @@ THEMES: Mapping[str, Rule] = {
     "dataloader_* preprocessing_num_workers preprocessing_batch_size dataset_num_proc overwrite_cache": Same(
         "only the speed depends on it; the number of processes is chosen by the data"
     ),
-    "gradient_checkpointing_kwargs use_reentrant_gc torch_empty_cache_steps low_cpu_mem_usage": Same(
-        "only memory and speed depend on it"
-    ),
+    "gradient_checkpointing_kwargs use_reentrant_gc torch_empty_cache_steps low_cpu_mem_usage use_cache "
+    "activation_checkpointing* *_full_eval": Same("only memory and speed depend on it"),
     "ddp_* local_rank deepspeed fsdp fsdp_* parallelism_config accelerator_config": Different(
         "devices are those of trainer.devices, with trainer=ddp for several; trainer=fsdp divides weights among them"
     ),
@@ -329,7 +322,8 @@ THEMES: Mapping[str, Rule] = {
     ),
     "eval_accumulation_steps eval_delay eval_on_start eval_do_concat_batches batch_eval_metrics prediction_loss_only "
     "include_for_metrics include_num_input_tokens_seen average_tokens_across_devices label_names disable_tqdm "
-    "log_level log_level_replica log_on_each_node logging_nan_inf_filter skip_memory_metrics use_legacy_* restore_*": (
+    "log_level log_level_replica log_on_each_node logging_nan_inf_filter skip_memory_metrics use_legacy_* restore_* "
+    "eval_use_gather_object save_on_each_node enable_jit_checkpoint train_sampling_strategy project trackio_* debug": (
         Same("nothing depends on it here")
     ),
     "optim_args optim_target_modules": Different("set the fields of the optimizer (instruct-lab list optimizer)"),

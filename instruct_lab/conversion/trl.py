@@ -5,28 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_lab.conversion import data, models
-from instruct_lab.conversion.objectives import PAIRS, choose_loss, choose_objective, set_beta, set_for
-from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
-from instruct_lab.conversion.training import PACKING, THEMES, TRAINING
+from instruct_lab.conversion import models, trl_data
+from instruct_lab.conversion.objectives import OTHER_METHODS, choose_loss, choose_objective, set_beta, set_for
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, RuleFunction, Same, Tool
+from instruct_lab.conversion.training import PACKING, TRAINING, set_attention
+from instruct_lab.conversion.trl_themes import TRL_THEMES
 
 METHODS = [
-    "sft",
-    "dpo",
-    "kto",
-    "reward",
-    "orpo",
-    "cpo",
-    "grpo",
-    "rloo",
-    "ppo",
-    "gkd",
-    "bco",
-    "xpo",
-    "gold",
-    "nash_md",
-    "online_dpo",
-    "prm",
+    *("sft", "dpo", "kto", "reward", "orpo", "cpo", *OTHER_METHODS),
+    *("grpo", "rloo", "ppo", "xpo", "nash_md", "online_dpo", "async_grpo", "grpo_with_replay_buffer", "gmpo", "gfpo"),
+    *("a2po", "papo", "sdft", "sdpo", "ssd"),
 ]
 """Training methods: sub-commands of `trl` and names of its scripts."""
 RATES = {"sft": 2e-5, "reward": 1e-4}
@@ -41,7 +29,44 @@ def _method(state: Conversion, value: Any) -> Result:
         result = choose_loss(state, str(names[0]))
         if len(names) > 1:
             return Different("one loss at a time: the first is used")
+    if value == "cpo" and names == ["simpo"]:
+        return choose_loss(state, "simpo")
+    if value == "cpo" and names != ["sigmoid"]:
+        return Different(f"there is no CPO with the loss {names[0]} here; its usual loss is used")
+    if not state.method:
+        return "the names of file and folder have no method: for DPO, type instruct-lab convert trl dpo --config FILE"
     return result
+
+
+def _gamma(state: Conversion, value: Any) -> Result:
+    return set_for("simpo", "objective.gamma_ratio")(state, value / state.get("beta", 0.1))
+
+
+def _cloning(state: Conversion, value: Any) -> Result:
+    if state.choices.get("objective") == "simpo" and value:
+        return Different("SimPO has no second term here, as with cpo_alpha 0")
+    return set_for("cpo", "objective.cloning_weight")(state, value)
+
+
+def _jinja(state: Conversion, value: Any) -> Result:
+    text = str(value)
+    if "{" not in text:
+        return Different("the tokenizer's own chat template is used; template.jinja is another one")
+    state.choose("template", "chat")
+    state.set("template.jinja", text)
+    return None
+
+
+def _wandb(field: str) -> RuleFunction:
+    """Return a rule that sets a field of the tracker wandb, if it is used."""
+
+    def rule(state: Conversion, value: Any) -> Result:
+        if "wandb" not in state.choices.get("tracker", ""):
+            return Same("wandb is not used")
+        state.set(f"tracker.wandb.{field}", str(value))
+        return None
+
+    return rule
 
 
 def _tuning(state: Conversion, value: Any) -> Result:
@@ -49,37 +74,14 @@ def _tuning(state: Conversion, value: Any) -> Result:
     return None
 
 
+def _flash_attention(state: Conversion, value: Any) -> Result:
+    return set_attention(state, "flash_attention_2" if value in ON else "sdpa")
+
+
 def _dtype(state: Conversion, value: Any) -> Result:
     name = str(value)
     state.set("model.dtype", "float32" if name == "float32" else "bfloat16")
     return None if name in ("float32", "bfloat16") else f"{name}: weights are float32 or bfloat16 here"
-
-
-def _dataset(state: Conversion, value: Any) -> Result:
-    name = str(value)
-    objective = state.choices.get("objective", "supervised")
-    rows_format: tuple[str, dict[str, Any]] = ("Messages", {})
-    if objective in PAIRS:
-        rows_format = ("Preference", {})
-    elif objective == "kto":
-        rows_format = ("UnpairedPreference", {})
-    split, test = state.get("dataset_train_split", "train"), state.get("dataset_test_split", "test")
-    is_evaluated = str(state.get("eval_strategy", "no")) not in ("no", "False")
-
-    def source(part: str) -> dict[str, Any]:
-        if data.is_file(name):
-            return data.file_source(name)
-        return data.hub_source(name, None, state.get("dataset_config"), part)
-
-    rows = [data.Rows(source(split), rows_format)]
-    if is_evaluated and not data.is_file(name):
-        rows.append(data.Rows(source(test), rows_format, is_held_out=True))
-    data.build(state, rows, share=0.1 if is_evaluated and data.is_file(name) else 0.0)
-    state.mention(f"data={state.name}")
-    return (
-        f"read as {rows_format[0]}, since TRL goes by the columns: if they are others, `instruct-lab check "
-        f"data={'path' if data.is_file(name) else 'hub'}:{name}` recognises them, and data.format is what it prints"
-    )
 
 
 def _train_on(state: Conversion, value: Any) -> Result:
@@ -111,6 +113,7 @@ def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
         "use_peft": False,
         **lora,
         **preference,
+        **({"simpo_gamma": 0.5, "cpo_alpha": 1.0} if config.get("loss_type") == "simpo" else {}),
         **({"assistant_only_loss": False} if method == "sft" else {}),
         "learning_rate": RATES.get(method, 1e-6),
         "num_train_epochs": 3.0,
@@ -126,10 +129,12 @@ def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
 
 
 SEE_DATA = Same("see dataset_name")
+STREAMED = Different("the rows are read before training, unless data.stream=true reads them in blocks")
 RULES: Mapping[str, Rule] = {
     **TRAINING,
     METHOD: _method,
     "model_name_or_path": models.choose_model("model_revision"),
+    "model_name": models.choose_model("model_revision"),
     "model_revision": Same("set with the model"),
     "dtype": _dtype,
     "torch_dtype": _dtype,
@@ -144,12 +149,18 @@ RULES: Mapping[str, Rule] = {
     "use_dora": models.set_lora("use_dora"),
     "load_in_4bit": models.quantize(4),
     "load_in_8bit": models.quantize(8),
-    "dataset_name": _dataset,
+    "dataset_name": trl_data.read_one,
     "dataset_config": SEE_DATA,
     "dataset_train_split": SEE_DATA,
     "dataset_test_split": SEE_DATA,
-    "datasets": Different("a mixture of data sets: name them with data=mixture"),
-    "dataset_streaming": Different("the rows are read before training, unless data.stream=true reads them in blocks"),
+    "datasets": trl_data.read_several,
+    "dataset_mixture": trl_data.read_mixture,
+    "dataset_mixer": trl_data.read_mixer,
+    "dataset_splits": Same("see dataset_mixer"),
+    "dataset_configs": Same("see dataset_mixer"),
+    "test_split_size": Same("split.validation of the data"),
+    "dataset_streaming": STREAMED,
+    "streaming": STREAMED,
     "assistant_only_loss": _train_on,
     "completion_only_loss": Same("see assistant_only_loss"),
     "max_length": _length,
@@ -162,44 +173,28 @@ RULES: Mapping[str, Rule] = {
     "desirable_weight": set_for("kto", "objective.desirable_weight"),
     "undesirable_weight": set_for("kto", "objective.undesirable_weight"),
     "center_rewards_coefficient": set_for("reward", "objective.centering"),
+    "simpo_gamma": _gamma,
+    "cpo_alpha": _cloning,
+    "chat_template": _jinja,
+    "use_flash_attention_2": _flash_attention,
+    "wandb_project": _wandb("project"),
+    "wandb_entity": _wandb("entity"),
     "config": Same("read"),
     "config_file": Different("devices are those of trainer.devices, with trainer=ddp for several"),
-}
-OWN_THEMES: Mapping[str, Rule] = {
-    **THEMES,
-    "truncation_mode max_prompt_length max_completion_length": Different(
-        "batching.max_tokens and batching.overlong limit"
-    ),
-    "shuffle_dataset padding_free packing_strategy pad_to_multiple_of activation_offloading dataset_num_proc "
-    "precompute_* train_sampling_strategy use_liger_loss": Same("the result does not depend on it"),
-    "bnb_4bit_* use_bnb_nested_quant": Same("nf4 with quantised scales, computed in model.dtype"),
-    "chat_template_path eos_token pad_token chat_template_kwargs": Different(
-        "see template.jinja and `instruct-lab list tokenizer`"
-    ),
-    "dataset_text_field dataset_kwargs": Different("columns are those of data.format"),
-    "lora_target_parameters model_init_kwargs router_aux_loss_coef": Different("not to be set here"),
-    "vllm_* use_vllm num_generations* *_completions* log_* generation_batch_size generation_kwargs "
-    "steps_per_generation temperature top_* min_p "
-    "epsilon* delta *_entropy* entropy_* reward_* scale_rewards num_iterations importance_* mask_truncated_completions "
-    "missing_eos_penalty cache_implementation repetition_penalty max_new_tokens *_tool_calling_* use_transformers_* "
-    "rollout_* *_group_* vespo_* sapo_* off_policy_* use_bias_* multi_objective_* judge* stop_token": Different(
-        "answers are not generated and rewarded in training here"
-    ),
-    "sync_ref_model ref_model_* loss_weights ld_alpha f_divergence_* f_alpha_* use_weighting discopop_tau": Different(
-        "the reference is the untuned model, and the loss that of the objective"
-    ),
-    "disable_dropout": Same("dropout is that of the model and of tuning.dropout"),
-    "teacher_* distillation_* lmbda gkd_* tpo_*": Different("see objective=distillation"),
-    "ignore_bias_buffers trackio_* project env": Same("nothing depends on it here"),
 }
 TRL = Tool(
     "TRL",
     RULES,
-    OWN_THEMES,
+    TRL_THEMES,
     _defaults,
     frozenset(
         [
             "dataset_name",
+            "dataset_mixture",
+            "dataset_mixer",
+            "max_prompt_length",
+            "max_seq_length",
+            "torch_dtype",
             "use_peft",
             "assistant_only_loss",
             "dataset_config",
@@ -209,5 +204,5 @@ TRL = Tool(
             "dtype",
         ]
     ),
-    (METHOD, "use_peft"),
+    (METHOD, "use_peft", "dataset_name", *trl_data.SEVERAL, "report_to"),
 )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Prediction
-from instruct_lab.metrics import AnswerMetric, ComparisonMetric, CorpusMetric, Metric, MetricValue
+from instruct_lab.metrics import AnswerMetric, ComparisonMetric, CorpusMetric, Metric
 from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.metrics.resampling import units_of
 from instruct_lab.metrics.sampling import sampling_variance
 from instruct_lab.records.measurement import Measurement
-from instruct_lab.records.schema import AFTER, DIFFERENCE, short_name
+from instruct_lab.records.schema import AFTER, short_name
 
 FEW_EXAMPLES = 20
 """With fewer examples, a bootstrap interval is too narrow."""
@@ -98,52 +98,3 @@ def _equal_scores(metric: Metric[Any], rows: Sequence[Any]) -> Iterator[str]:
     scores = example_scores(metric, rows)
     if len(scores) > 1 and not math.isnan(scores[0]) and len(set(scores)) == 1:
         yield f"all {len(scores)} examples score {scores[0]:.4g}: the interval has no width, which is not certainty"
-
-
-# ---- below a table
-
-
-def note_lines(
-    metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield each distinct note once, preceded by the names of the metrics and systems to which it applies.
-
-    Args:
-        metrics: values by `split/metric` and then by system.
-        prefix: start of the names of the metrics to include, such as `val/` for a split.
-        headings: the displayed name of each system.
-    """
-    systems_of: dict[str, list[str]] = {}
-    about: dict[str, dict[tuple[str, ...], list[str]]] = {}  # metrics by note and then by systems
-    for full_name, values in metrics.items():
-        if not full_name.startswith(prefix):
-            continue
-        name = full_name.removeprefix(prefix)
-        systems_of[name] = [system for system in values if system != DIFFERENCE]
-        for note in dict.fromkeys(note for system in systems_of[name] for note in values[system].notes):
-            systems = tuple(system for system in systems_of[name] if note in values[system].notes)
-            about.setdefault(note, {}).setdefault(systems, []).append(name)
-    for note, groups in about.items():
-        for systems, names in groups.items():
-            which = "all metrics" if len(names) == len(systems_of) > 1 else ", ".join(names)
-            if any(len(systems) < len(systems_of[name]) for name in names):
-                which += f" ({', '.join(headings.get(system, system) for system in systems)})"
-            yield f"{which}: {note}"
-    yield from _example_intervals(metrics, prefix, headings)
-
-
-def _example_intervals(
-    metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield one line with intervals that clearly differ if single examples are resampled instead of clusters."""
-    listed = []
-    for full_name, values in metrics.items():
-        for system in (AFTER, DIFFERENCE):
-            value = values.get(system)
-            if full_name.startswith(prefix) and value is not None and value.by_example is not None:
-                low, high = value.by_example
-                listed.append(
-                    f"{full_name.removeprefix(prefix)} {headings.get(system, system)} [{low:.2f}, {high:.2f}]"
-                )
-    if listed:
-        yield f"intervals resample whole clusters (data.cluster); over single examples: {', '.join(listed)}"

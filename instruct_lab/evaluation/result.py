@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from instruct_lab.evaluation.measure import metric_values
-from instruct_lab.evaluation.notes import count_notes, note_lines, selection_notes, value_notes
+from instruct_lab.evaluation.notes import count_notes, selection_notes, value_notes
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.metrics import AnswerMetric, MetricValue
 from instruct_lab.metrics.benchmark import score_of
@@ -18,6 +18,7 @@ from instruct_lab.metrics.references import all_references
 from instruct_lab.metrics.signatures import with_engine
 from instruct_lab.pages.format import digits_of, format_interval, shorten
 from instruct_lab.records.measurement import Measurement, Results
+from instruct_lab.records.note_lines import note_lines
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, PredictionLine, short_name
 
 Metrics = dict[str, dict[str, MetricValue]]
@@ -203,5 +204,9 @@ def _show_sample(console: Console, split: str, index: int, systems: dict[str, Me
         lines.append(("untuned", systems[BEFORE].predictions[index].text))
     lines.append(("tuned", prediction.text))
     console.print(Text(f"{split} example {prediction.id}", style="bold"))
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(width=11)
+    table.add_column(ratio=1, overflow="fold")
     for name, text in lines:
-        console.print(Text(f"  {name:<10} {shorten(text, 200)}"))
+        table.add_row(f"  {name}", Text(shorten(text, 200)))
+    console.print(table)

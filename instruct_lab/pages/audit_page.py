@@ -7,8 +7,16 @@ from typing import Any
 from markupsafe import Markup
 
 from instruct_lab.pages.audit_stages import ACTIONS, SPLITS, Reason, Sample, Stage, read_stages
-from instruct_lab.pages.audit_words import describe_entries, describe_fact, describe_rows, describe_stage, summarize
+from instruct_lab.pages.audit_words import (
+    describe_entries,
+    describe_fact,
+    describe_rows,
+    describe_stage,
+    is_empty,
+    summarize,
+)
 from instruct_lab.pages.facts import render_fact
+from instruct_lab.pages.format import format_percent
 from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_bar
 from instruct_lab.pages.render import render_page, render_part, render_table
 from instruct_lab.pages.word_difference import Words, word_difference
@@ -91,7 +99,7 @@ def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
                 describe_stage(stage.package, stage.name),
                 _format_rows(stage.counts.get("", stage.rows)),
                 share_bar(rows_out / highest, f"{rows_out:,} rows kept"),
-                f"{100 * rows_out / rows_in:.3g}\u00a0%" if rows_in else "–",
+                format_percent(rows_out / rows_in).replace(" ", "\u00a0") if rows_in else "–",
                 *(_format_rows(stage.counts.get(split)) for split in splits),
                 *(stage.count(action) or None for action in actions),
             ]
@@ -147,7 +155,13 @@ def _token_table(tokens: dict[str, dict[str, Any]]) -> Markup:
     known = {key for counts in tokens.values() for key, value in counts.items() if not isinstance(value, dict | list)}
     keys = [*(key for key in TOKEN_NAMES if key in known), *sorted(known - set(TOKEN_NAMES))]
     names = [TOKEN_NAMES.get(key, key.replace("_", " ")) for key in keys]
-    return render_table(["split", *names], [[split, *map(counts.get, keys)] for split, counts in tokens.items()])
+    rows = [[split, *(_token_cell(key, counts.get(key)) for key in keys)] for split, counts in tokens.items()]
+    return render_table(["split", *names], rows)
+
+
+def _token_cell(key: str, value: Any) -> Any:
+    is_share = key.endswith(("_share", "_efficiency")) and isinstance(value, float)
+    return format_percent(value).replace(" ", "\u00a0") if is_share else value
 
 
 def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
@@ -163,6 +177,8 @@ def _render_facts(facts: dict[str, Any]) -> list[Markup]:
     """Render each further value in the audit; replace values too long for the page with a reference to `audit.json`."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
+        if is_empty(value):
+            continue
         fact = render_part("searchable", describe_fact(name), render_fact(describe_entries(value), name), True)
         size = len(fact.encode())
         if size > left:

@@ -26,6 +26,13 @@ STAGES = {
 FACTS = {
     "unused_columns": "columns that no conversation uses, with their rows",
     "rows_changed_for": "rows changed, by kind of change",
+    "clusters": "groups of duplicate rows",
+}
+CLUSTERS = {
+    "num_clusters": "number of groups",
+    "num_rows": "rows in groups",
+    "sizes": "groups by number of rows",
+    "largest": "largest groups",
 }
 USES = {"train": "training", "validation": "validation", "test": "testing"}
 MAX_REASONS = 3
@@ -58,7 +65,24 @@ def describe_fact(name: str) -> str:
 
 def describe_entries(value: Any) -> Any:
     """Replace the keys of a dictionary of values by descriptions; return any other value unchanged."""
-    return {FACTS.get(name, name): inner for name, inner in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return {FACTS.get(name, name): _describe_clusters(inner) for name, inner in value.items()}
+
+
+def _describe_clusters(value: Any) -> Any:
+    """Replace the keys of a report on duplicates by descriptions; return any other value unchanged."""
+    is_report = isinstance(value, dict) and set(value) == set(CLUSTERS)
+    return {CLUSTERS[name]: inner for name, inner in value.items()} if is_report else value
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value of an audit has nothing to show: it is empty or zero, or a container of such values."""
+    return (
+        all(map(is_empty, value.values() if isinstance(value, dict) else value))
+        if isinstance(value, dict | list)
+        else not value
+    )
 
 
 def describe_rows(action: str, count: int) -> str:

@@ -16,8 +16,8 @@ from instruct_lab.pages.render import render_part
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*%#"
-WIDTH, HEIGHT, FOOT = 360, 120, 18
-"""Width and height of the drawing, and height of the space below its bars; the page scales the drawing."""
+WIDTH, HEIGHT, FOOT, HEAD = 360, 132, 18, 16
+"""Width and height of the drawing, and heights of the spaces below and above its bars; the page scales the drawing."""
 MAX_TICKS = 6
 
 
@@ -50,7 +50,7 @@ def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = Fa
 
 
 def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Markup:
-    """Draw a figure with one bar for each bin; pointing at a bar shows its bounds and count.
+    """Draw a figure with one bar for each bin and the highest count; pointing at a bar shows its bounds and count.
 
     Args:
         histogram: the histogram, in the form described in this module's docstring.
@@ -61,7 +61,7 @@ def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Mark
     highest, step = max(counts) or 1, WIDTH / len(counts)
     bars = []
     for index, count in enumerate(counts):
-        height = max(1.0, (HEIGHT - FOOT - 4) * count / highest) if count else 0.0
+        height = max(1.0, (HEIGHT - FOOT - HEAD) * count / highest) if count else 0.0
         bars.append(
             {
                 "x": f"{index * step + 0.5:.1f}",
@@ -78,6 +78,7 @@ def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Mark
         "ticks": _ticks(bounds, step),
         "size": (WIDTH, HEIGHT),
         "baseline": HEIGHT - FOOT,
+        "top": (HEAD, format_number(highest)),
     }
     return render_part("histogram", figure)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from instruct_lab.terminal import visible
 
 GAP = 2
 """Number of spaces between columns."""
+MIN_NAME = 8
+"""Smallest width of a name that is shortened to fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,10 @@ def _line(cells: Sequence[tuple[str, int, bool, str]]) -> Text:
 
 
 def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "") -> str:
-    """List as many names as fit into a width, on one line: `also measured: a, b and 3 more (hint)`."""
+    """List as many names as fit into a width, on one line: `also measured: a, b and 3 more (hint)`.
+
+    The first name is shortened if it does not fit whole; without space for that, only the number of names is given.
+    """
     end = f" ({hint})" if hint else ""
     for count in range(len(names), 0, -1):
         left_out = len(names) - count
@@ -109,4 +114,8 @@ def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "")
         text = f"{title}: {', '.join(names[:count])}{more}{end}"
         if cell_len(text) <= width:
             return text
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    space = width - cell_len(f"{title}: {more}{end}")
+    if space >= MIN_NAME:
+        return f"{title}: {set_cell_size(names[0], space - 1)}…{more}{end}"
     return f"{title}: {len(names)}{end}"

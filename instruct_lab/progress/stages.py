@@ -119,7 +119,8 @@ class Stage:
             times.append(f"{format_seconds(left)} left")
         else:
             elapsed = time.monotonic() - self.started
-            times.append(format_seconds(elapsed) if elapsed >= 1 else "")
+            suffix = "" if self.total is None else " so far"
+            times.append(f"{format_seconds(elapsed)}{suffix}" if elapsed >= 1 else "")
         return times
 
 

@@ -22,10 +22,11 @@ def cost_of(record: RunRecord, name: str) -> float | None:
     return costs_of(record)[name]
 
 
-def format_cost(name: str, value: float | None) -> str:
-    """Format a cost as text for a table."""
+def format_cost(name: str, value: float | None, *, with_unit: bool = False) -> str:
+    """Format a cost as text; with a unit of bytes, and of seconds only on request, since a heading can name it."""
     if value is None:
         return "-"
     if name.endswith("_bytes"):
         return format_bytes(value)
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    text = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    return f"{text} s" if with_unit and name.endswith("seconds") else text

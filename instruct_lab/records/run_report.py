@@ -63,6 +63,7 @@ class RunReport:
     status: str
     label: str
     choices: dict[str, Any]
+    default_choices: dict[str, Any]
     settings: dict[str, tuple[Any, Any]]
     has_defaults: bool
     costs: dict[str, float]
@@ -125,6 +126,7 @@ def report_of(record: RunRecord) -> RunReport:
         status=record.status_text,
         label=str(label_typed(typed)),
         choices=choices,
+        default_choices=defaults[0] or {},
         settings=settings,
         has_defaults=None not in defaults,
         costs={name: cost for name, cost in costs_of(record).items() if cost is not None},

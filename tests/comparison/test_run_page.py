@@ -114,7 +114,7 @@ def test_evaluations_made_after_the_run_are_shown_apart_from_its_results(record,
     assert "<img src=x" not in page
     shown = Text(page).text
     assert shown.index("60.00 [50.00, 70.00]") < shown.index("Evaluation other") < shown.index("77.00 [71.00, 78.00]")
-    assert "after training, test/exact: a note on other data" in shown
+    assert "test: exact (after training): a note on other data" in shown
 
 
 # ---- what differs from the defaults
@@ -214,7 +214,7 @@ def test_the_page_has_results_settings_audit_and_system(record, tmp_path, capsys
     text = Text(path.read_text(encoding="utf-8")).text
     for expected in ("60.00 [50.00, 70.00]", "baseline majority", "optimizer.weight_decay", "the rate that suits it"):
         assert expected in text, expected
-    for expected in ("base model, test/exact_match: the base model's note", "mine", "Python", "the whole config"):
+    for expected in ("test: exact_match (base model): the base model's note", "mine", "Python", "the whole config"):
         assert expected in text, expected
 
 

@@ -1,5 +1,6 @@
 """Configs of other tools become studies that pass the check, and each setting is accounted for."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 import yaml
 
 from instruct_lab import cli
-from instruct_lab.conversion import convert, read_source, write_study
+from instruct_lab.conversion import TOOLS, convert, read_source, write_study
+from instruct_lab.conversion.rules import find_rule
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.check import check
 
@@ -121,6 +123,46 @@ TRL_DPO = (
 TRL_KTO = (
     "trl kto --model_name_or_path acme/tiny-chat --dataset_name acme/labels --desirable_weight 1.5 --report_to none"
 )
+TRL_LIST = {
+    "model_name_or_path": "acme/tiny-chat",
+    "use_peft": True,
+    "datasets": [
+        {"path": "acme/talk", "name": "long", "split": "half", "fraction": 0.75},
+        {"path": "acme/words", "columns": ["text"], "fraction": 0.25},
+    ],
+    "test_split_size": 0.1,
+    "eval_strategy": "epoch",
+}
+TRL_MIXTURE = {
+    "model_name_or_path": "acme/tiny-chat",
+    "dataset_mixture": {
+        "datasets": [
+            {
+                "id": "acme/pairs",
+                "config": "en",
+                "split": "train_prefs",
+                "columns": ["chosen", "rejected"],
+                "weight": 0.5,
+            },
+            {"id": "acme/more", "columns": ["chosen", "rejected"], "weight": 1.0},
+        ],
+        "seed": 3,
+        "test_split_size": 200,
+    },
+    "beta": 0.02,
+    "max_prompt_length": 300,
+    "torch_dtype": "bfloat16",
+    "report_to": ["wandb", "tensorboard"],
+    "wandb_project": "pairs",
+    "chat_template": "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}",
+}
+TRL_MIXER = {
+    "model_name_or_path": "acme/tiny-base",
+    "dataset_mixer": {"acme/talk": 1.0, "acme/more": 0.25},
+    "dataset_splits": ["train_sft", "test_sft"],
+    "use_flash_attention_2": False,
+    "max_seq_length": 600,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +202,9 @@ CONFIGS = [
     TRL_SFT,
     TRL_DPO,
     TRL_KTO,
+    TRL_LIST,
+    TRL_MIXTURE,
+    TRL_MIXER,
 ]
 
 
@@ -256,6 +301,93 @@ def test_trl_arguments_and_defaults():
     assert result.source.config["remove_unused_columns"] is False
 
 
+def test_fractions_of_a_list_are_weights_of_a_mixture():
+    data = converted(TRL_LIST).data
+    assert (data["weights"], data["epoch"]) == ({"part1": 0.75, "part2": 0.25}, "smallest")
+    assert data["parts"]["part1"]["train"]["talk"] == {
+        "_target_": "instruct_lab.data.HubDataSet",
+        "repository": "acme/talk",
+        "revision": "main",
+        "configuration": "long",
+        "split": "half",
+    }
+    assert [part["format"]["_target_"].rpartition(".")[2] for part in data["parts"].values()] == [
+        "Messages",
+        "PlainText",
+    ]
+    assert [part["split"]["validation"] for part in data["parts"].values()] == [0.1, 0.1]
+
+
+def test_shares_of_a_mixture_are_parts_of_its_splits():
+    result = converted(TRL_MIXTURE, "dpo_pairs")
+    assert result.choices["objective"] == "dpo"
+    assert result.data["train"]["pairs"]["split"] == "train_prefs[:50%]"
+    assert "split" not in result.data["train"]["more_2"]
+    assert result.data["limit"] == {"validation": 200}
+    assert result.data["format"]["prompt"] is None
+    assert row(result, "dataset_mixture.datasets[0].weight").note
+    assert result.values["template.jinja"].startswith("{%")
+    assert result.values["tracker.wandb.project"] == "pairs"
+    tests = converted(TRL_MIXER).data["validation"]
+    assert [source["split"] for source in tests.values()] == ["test_sft", "test_sft"]
+
+
+@pytest.mark.parametrize("report", ["wandb,tensorboard", ["wandb", "swanlab", "tensorboard"], "tensorboard wandb"])
+def test_several_trackers_are_converted_together(report):
+    result = converted({**TRL_MIXTURE, "report_to": report})
+    assert yaml.safe_load(result.choices["tracker"]) in (["wandb", "tensorboard"], ["tensorboard", "wandb"])
+    assert row(result, "report_to").kind == ("different" if "swanlab" in report else "converted")
+    assert row(result, "wandb_project").kind == "converted"
+
+
+def test_a_config_without_data_is_marked():
+    assert row(converted({**AXOLOTL_ORPO, "datasets": []}), "(data)").kind == "different"
+
+
+def test_a_single_data_set_is_not_read_beside_a_list():
+    result = converted({**TRL_LIST, "dataset_name": "acme/other"})
+    assert row(result, "dataset_name").kind == "same"
+    assert "other" not in json.dumps(result.data)
+
+
+@pytest.mark.parametrize(
+    ("path", "objective", "kind"),
+    [
+        ("recipes/dpo/config_full.yaml", "dpo", "converted"),
+        ("recipes/simple/sft-config.yaml", "supervised", "converted"),
+        ("online_dpo.yaml", "supervised", "different"),
+        ("nash-md.yaml", "supervised", "different"),
+        ("tpo/run.yaml", "supervised", "different"),
+    ],
+)
+def test_the_method_is_in_the_name_of_the_file_or_of_its_folder(path, objective, kind):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(yaml.safe_dump({"model_name_or_path": "acme/tiny", "dataset_name": "acme/rows"}))
+    for words in ([path], ["scripts/train.py", "--config", path]):
+        result = convert(read_source(words))
+        assert result.choices["objective"] == objective
+        assert row(result, "(method)").kind == kind
+
+
+def test_simpo_is_a_loss_of_the_method_cpo():
+    result = converted(
+        "trl cpo --model_name_or_path acme/a --dataset_name acme/b --loss_type simpo --beta 2 --simpo_gamma 1"
+    )
+    assert result.choices["objective"] == "simpo"
+    assert (result.values["objective.beta"], result.values["objective.gamma_ratio"]) == (2, 0.5)
+    assert row(result, "cpo_alpha").kind == "different"
+
+
+@pytest.mark.slow
+def test_each_setting_of_the_transformers_trainer_has_a_rule():
+    from transformers import TrainingArguments
+
+    names = [field.name for field in dataclasses.fields(TrainingArguments) if field.init]
+    assert len(names) > 90
+    for tool in ("trl", "llamafactory"):
+        assert [name for name in names if find_rule(TOOLS[tool], name) is None] == []
+
+
 def test_kto_trains_adapters_and_says_so():
     result = converted(TRL_KTO)
     assert result.choices["tuning"] == "lora"
@@ -287,6 +419,7 @@ def test_unknown_settings_are_rows_and_not_errors(key, words):
         ("colour: red\n", "none of LLaMA-Factory, axolotl and TRL"),
         ("- 1\n- 2\n", "mapping"),
         ("defaults: []\n", "needs no conversion"),
+        ("model_name_or_path: acme/tiny\ntemplate: qwen\nexport_dir: merged\n", "trains nothing"),
     ],
 )
 def test_a_file_that_is_no_config_is_one_paragraph(text, words):

@@ -11,10 +11,10 @@ from instruct_lab.cache import describe
 from instruct_lab.comparison.compare import compare
 from instruct_lab.data import Columns, DataSet, Files, Mixture
 from instruct_lab.errors import InstructLabError
-from instruct_lab.evaluation.notes import note_lines
 from instruct_lab.metrics import ExactMatch
 from instruct_lab.metrics.intervals import paired_difference, summarize
 from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.note_lines import note_lines
 from instruct_lab.records.schema import PredictionLine, Summary
 
 

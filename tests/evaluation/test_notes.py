@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from instruct_lab.evaluation.notes import count_notes, note_lines, selection_notes, value_notes
+from instruct_lab.evaluation.notes import count_notes, selection_notes, value_notes
 from instruct_lab.evaluation.result import HEADINGS, summary_metrics
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Generation, Prediction
 from instruct_lab.metrics import ChrF, ExactMatch, MetricValue, PassAtK, Perplexity
 from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.note_lines import note_lines
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Summary
 
 METRICS = {"exact_match": ExactMatch(), "chrf": ChrF(), "perplexity": Perplexity()}

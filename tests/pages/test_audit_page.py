@@ -77,7 +77,7 @@ def test_the_page_has_all_parts_of_the_audit():
     for shown in (
         *("my run", "source mine", "110\u00a0→\u00a0100", "no answer", "deduplicate", "100\u00a0→\u00a090", "mojibake"),
         *("12,345", "packing efficiency", "train: tokens of an example", "train: target tokens of an example"),
-        *("other", "clusters", "female", "positive"),
+        *("other", "groups of duplicate rows", "female", "positive"),
     ):
         assert shown in read.text, shown
     assert len(read.tags("svg")) >= 5

@@ -11,7 +11,7 @@ from typing import Any
 
 from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.page.values import finite, keys_of, limit_text
+from instruct_lab.comparison.page.values import finite, keys_of, limit_text, measured
 from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
@@ -136,7 +136,9 @@ def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Itera
     for name, found in compared.metrics.items():
         by_run = {run: value for run, value in zip(compared.runs, found, strict=True) if value is not None}
         ordered = [by_run.get(record.id) for record in records]
-        values, low, high = ([finite(getattr(one, part, None)) for one in ordered] for part in ("value", "low", "high"))
+        values, low, high = (
+            [measured(getattr(one, part, None)) for one in ordered] for part in ("value", "low", "high")
+        )
         best = arms.get(compared.best.get(name, ""))
         runs = [] if best is None else [indices[compared.runs[run]] for run in best.runs]
         yield Column(f"metric {name}", name, "metric", values, low, high, runs)

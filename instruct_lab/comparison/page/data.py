@@ -14,7 +14,7 @@ from instruct_lab.comparison.page.columns import columns
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
 from instruct_lab.comparison.page.forest import forests
-from instruct_lab.comparison.page.values import finite, logged_values
+from instruct_lab.comparison.page.values import logged_values, measured
 from instruct_lab.records.labels import label_runs
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_settings import RunSettings
@@ -51,7 +51,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
 def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str]) -> dict[str, Any]:
     """Build a baseline's row for the table: its label, and its values with their intervals, keyed by column."""
     values = {
-        f"metric {name}": [finite(value.value), finite(value.low), finite(value.high)]
+        f"metric {name}": [measured(value.value), measured(value.low), measured(value.high)]
         for name, value in baseline.metrics.items()
     }
     system = label = visible("base model" if baseline.is_base_model else f"baseline {baseline.system}")

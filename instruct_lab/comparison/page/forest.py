@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.page.values import finite
+from instruct_lab.comparison.page.values import finite, measured
 from instruct_lab.records.record import RunRecord
 from instruct_lab.terminal import visible
 
@@ -50,10 +50,10 @@ def _rows_of_arms(compared: Comparison, name: str, indices: Mapping[str, int]) -
         rows.append(
             {
                 "label": arm.label,
-                "value": [finite(mean.value), finite(mean.low), finite(mean.high)],
+                "value": [measured(mean.value), measured(mean.low), measured(mean.high)],
                 "runs": [indices[compared.runs[run]] for run in arm.runs],
                 "verdict": verdict,
-                "difference": None if one is None else [finite(one.value), finite(one.low), finite(one.high)],
+                "difference": None if one is None else [measured(one.value), measured(one.low), measured(one.high)],
                 "probability": None if one is None else finite(one.probability),
             }
         )
@@ -65,7 +65,7 @@ def _rows_of_runs(compared: Comparison, name: str, indices: Mapping[str, int]) -
     return [
         {
             "label": "",
-            "value": [finite(value.value), finite(value.low), finite(value.high)],
+            "value": [measured(value.value), measured(value.low), measured(value.high)],
             "runs": [indices[run]],
             "verdict": None,
             "difference": None,

@@ -34,6 +34,7 @@ from instruct_lab.pages.format import format_bytes, format_metric
 from instruct_lab.pages.render import render_page, render_part, render_table, write_page
 from instruct_lab.records import Measurement, PredictionLine
 from instruct_lab.records.config_file import to_yaml
+from instruct_lab.records.note_lines import note_lines
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_report import RunReport, result_rows
 from instruct_lab.records.schema import AFTER, AUDIT, BEFORE, DIFFERENCE
@@ -200,15 +201,12 @@ def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
 
 
 def _result_notes(results: MetricTable) -> Iterator[str]:
-    """Yield each note on a system's values once, after the names of the metrics that it applies to."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for name, systems in results.items():
-        for system, value in systems.items():
-            for note in value.notes if system != DIFFERENCE else ():
-                found.setdefault((system, note), []).append(name)
-    titles: dict[str, str] = {BEFORE: SYSTEMS[0], AFTER: SYSTEMS[1]}
-    for (system, note), names in found.items():
-        yield f"{titles.get(system, f'baseline {system}')}, {', '.join(names)}: {note}"
+    """Yield each distinct note on the values of a split once, with the metrics and systems to which it applies."""
+    known = dict.fromkeys(system for systems in results.values() for system in systems)
+    titles = {system: f"baseline {system}" for system in known} | {BEFORE: SYSTEMS[0], AFTER: SYSTEMS[1]}
+    for split in dict.fromkeys(name.partition("/")[0] for name in results):
+        for line in note_lines(results, f"{split}/", titles):
+            yield f"{split}: {line}"
 
 
 def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
@@ -233,14 +231,15 @@ def _system(report: RunReport) -> Iterator[tuple[str, str]]:
     yield "operating system", manifest.platform
     yield "Python", manifest.python
     if hardware.get("cpu_model"):
-        yield "processor", f"{hardware['cpu_model']}, {hardware.get('cpu_count_usable', '?')} usable cores"
+        count = hardware.get("cpu_count_usable", "?")
+        yield "processor", f"{hardware['cpu_model']}, {count} usable core{'' if count == 1 else 's'}"
     if hardware.get("memory_bytes"):
         yield "memory", format_bytes(hardware["memory_bytes"])
     yield "GPUs", ", ".join(_gpu_text(gpu) for gpu in hardware.get("gpus") or ()) or "none"
     if manifest.code and manifest.code.get("commit"):
         changes = " with changes" if manifest.code.get("diff_sha256") else ""
         yield "code of instruct_lab", f"commit {manifest.code['commit']}{changes}"
-    yield "seeds", ", ".join(f"{name} {seed}" for name, seed in manifest.seeds.items())
+    yield from ((name.replace("_", " "), str(seed)) for name, seed in manifest.seeds.items())
     for name, options in manifest.choices.items():
         yield f"option of {name}", option_text(options)
 

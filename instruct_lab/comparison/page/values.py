@@ -35,6 +35,15 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
     return int(value) if unit == 1 and is_whole else float(f"{value * unit:.6g}")
 
 
+def measured(value: Any) -> float | int | None:
+    """Round a value of a metric as text does, to two digits after the decimal point unless it is below 1.
+
+    The page rounds to the same number of digits, so that rounding to more of them here could change the last digit.
+    """
+    number = finite(value)
+    return number if number is None or abs(number) < 1 else round(float(value), 2)
+
+
 def short(value: Any) -> float | int | None:
     """Round a number to five significant digits, for curves and scores; leave integers unchanged."""
     number = finite(value)

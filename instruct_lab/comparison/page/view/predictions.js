@@ -91,6 +91,7 @@ function initPredictions(firstRun, secondRun) {
     browser.count = PAGE;
     drawExamples();
   };
+  byId("all-answers").parentElement.hidden = runs.length < 3;
   for (const id of ["first-run", "second-run", "score", "order", "text", "mark", "all-answers"]) byId(id).addEventListener("input", redraw);
   byId("split").addEventListener("input", () => {
     setScores();

@@ -20,7 +20,7 @@ function drawScatter() {
     tooltip: { ...tooltip(), trigger: "item", formatter: (one) => tipOfRun(scatter.runs[one.dataIndex], scatterTip(across, up)) },
     xAxis: axisOf(across.label, logs[0]), yAxis: axisOf(up.label, logs[1], { nameGap: 50 }),
     series: [
-      { type: "scatter", symbolSize: 11, label, labelLayout: { hideOverlap: true }, emphasis: { scale: 1.8, label: { show: true } },
+      { type: "scatter", symbolSize: 11, label, labelLayout: insideChart, emphasis: { scale: 1.8, label: { show: true } },
         data: scatter.runs.map((run) => ({ name: runs[run].label, value: [across.values[run], up.values[run]], itemStyle: { color: colours[run], opacity: 0.9 } })) },
       { type: "custom", silent: true, clip: true, z: 1, encode: { x: [0, 2, 3], y: [1, 4, 5] }, renderItem: bars,
         data: scatter.runs.map((run) => [across.values[run], up.values[run], ...ends(across, run), ...ends(up, run), run]) },
@@ -29,6 +29,11 @@ function drawScatter() {
 }
 
 const scatterTip = (across, up) => [...new Set([across, up, ...columns.filter((column) => ["choice", "config"].includes(column.kind) && column.shown).slice(0, 8)])];
+
+/** The shift that keeps a label inside the chart. */
+function insideChart({ labelRect: { x, width } }) {
+  return { hideOverlap: true, dx: Math.max(0, -x) + Math.min(0, scatter.chart.getWidth() - x - width) };
+}
 
 /** The ends of a value's interval; without an interval, the value itself. */
 function ends(column, run) {
