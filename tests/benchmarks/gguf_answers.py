@@ -18,6 +18,7 @@ from instruct_lab.evaluation.measure import measure
 from instruct_lab.experiment.recorded import build_recorded
 from instruct_lab.export.export import Export
 from instruct_lab.export.quality import compare, load_export
+from instruct_lab.metrics import AnswerMetric
 from instruct_lab.metrics.intervals import paired_difference
 from instruct_lab.records import find_run
 from instruct_lab.training.datamodule import InstructionData
@@ -79,7 +80,7 @@ def main():
         if ours.strip() != theirs.strip():
             print(f"  model      {ours!r}\n  llama.cpp  {theirs!r}")
     for name, rows in before.rows.items():
-        if hasattr(metrics[name], "statistics") and len(rows) == len(found):
+        if isinstance(metrics[name], AnswerMetric):
             pairs = zip(found, examples.conversations, strict=True)
             own = [metrics[name].statistics(text.strip(), tuple(one.answers)) for text, one in pairs]
             value = paired_difference(metrics[name], rows, own)

@@ -98,7 +98,14 @@ def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[
 
 
 def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
-    return render_table(["key", *runs], [[key, *map(_format_value, found)] for key, found in values.items()])
+    return render_table(["key", *runs], [[key, *_format_row(found)] for key, found in values.items()])
+
+
+def _format_row(values: Sequence[Any]) -> list[str]:
+    """Format the values of one key; floats with six significant digits, unless values that differ would look equal."""
+    whole = [_format_value(value) for value in values]
+    short = [f"{value:.6g}" if isinstance(value, float) else text for value, text in zip(values, whole, strict=True)]
+    return short if len(set(short)) == len(set(whole)) else whole
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
