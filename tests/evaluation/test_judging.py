@@ -124,6 +124,21 @@ def test_replies_without_a_verdict_are_counted_and_the_others_are_used(tmp_path)
     assert f"{PAIRS} of {PAIRS} pairs were not judged" in nothing.note
 
 
+@pytest.mark.parametrize(
+    ("reply", "has_verdict"),
+    [
+        ("[[A]] would be said of answer A, but", False),
+        ("The form is [[A]] or [[B]]. As to answer B: [", False),
+        ("", False),
+        ("Answer A is right. [[A]]", True),
+        ("**[[A]]**.\n", True),
+    ],
+)
+def test_a_reply_that_was_cut_before_its_verdict_has_none(reply, has_verdict, tmp_path):
+    note = ask(lambda question, a, b: reply + stubs.CUT, tmp_path, pairs(count=20)).note
+    assert ("the reply reached the limit of tokens before its verdict: set a larger max_tokens" in note) != has_verdict
+
+
 def test_an_unreachable_server_ends_no_evaluation_and_is_not_asked_for_ever(tmp_path):
     with stubs.judge_server(stubs.first) as server:
         closed = server.url

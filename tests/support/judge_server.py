@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+CUT = "<cut>"
+"""The end of a reply that the server's limit of tokens cut; it is not sent."""
 Decide = Callable[[str, str, str], str]
 """A rule: from the question, answer A and answer B, the text of the reply."""
 ANSWERS = re.compile(r"\[Answer A\]\n(.*?)\n\[End of answer A\]\n\n\[Answer B\]\n(.*?)\n\[End of answer B\]", re.DOTALL)
@@ -64,9 +66,10 @@ def judge_server(decide: Decide, status: int = 200, headers: dict[str, str] | No
                 question = body["messages"][-1]["content"]
                 found = ANSWERS.search(question)
                 assert found is not None
-                content = {
-                    "choices": [{"message": {"role": "assistant", "content": decide(question, *found.groups())}}]
-                }
+                text = decide(question, *found.groups())
+                reason = "length" if text.endswith(CUT) else "stop"
+                message = {"role": "assistant", "content": text.removesuffix(CUT)}
+                content = {"choices": [{"message": message, "finish_reason": reason}]}
             data = json.dumps(content).encode()
             self.send_response(status)
             for name, value in (headers or {}).items():

@@ -88,3 +88,14 @@ def read_verdict(reply: str) -> Choice | None:
         return None
     letter: Any = found[-1].upper()
     return "C" if letter == "TIE" else letter
+
+
+def ends_with_verdict(reply: str) -> bool:
+    """Whether nothing but white space, asterisks and full stops follows the last verdict of a reply.
+
+    Example:
+        >>> ends_with_verdict("**[[B]]**."), ends_with_verdict("Not [[A]], because"), ends_with_verdict(" C ")
+        (True, False, True)
+    """
+    found = list(VERDICT.finditer(reply))
+    return not reply[found[-1].end() :].strip(" \n\r\t*.") if found else BARE.fullmatch(reply) is not None

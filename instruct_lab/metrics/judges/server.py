@@ -21,6 +21,7 @@ from instruct_lab import secrets
 from instruct_lab.config import component
 from instruct_lab.errors import Problem, Refusal
 from instruct_lab.metrics.judges.base import Judge, Reply
+from instruct_lab.metrics.judges.question import ends_with_verdict
 
 MAX_REPLY_BYTES = 4 << 20
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -209,17 +210,19 @@ def _read(response: Any, deadline: float) -> bytes:
 
 
 def _content(body: bytes) -> str:
-    """Return the text of the first choice of a reply."""
+    """Return the text of the first choice of a reply, which the limit of tokens may not have cut before its verdict."""
     try:
-        entries = json.loads(body)
-        content = entries["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        choice = json.loads(body)["choices"][0]
+        content, is_cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         shown = _shorten(body[:MAX_SHOWN].decode("utf-8", "replace"))
         raise _Unreadable(f"the server's answer has no choices[0].message.content: {shown}") from error
     if isinstance(content, list):  # parts, as some servers send them
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     if not isinstance(content, str):
         raise _Unreadable("the server's answer has no text in choices[0].message.content")
+    if is_cut and not ends_with_verdict(content):
+        raise _Unreadable("the reply reached the limit of tokens before its verdict: set a larger max_tokens")
     return content
 
 
