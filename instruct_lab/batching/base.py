@@ -214,9 +214,9 @@ class Batching(Component, ABC):
         )
 
     def divisible_batch(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples into a batch that `Batch.parts` can divide."""
+        """Join examples into a batch that can be divided, like its parts."""
         batch = self.collate(examples, pad_token_id)
-        batch.join = lambda start, end: self.collate(examples[start:end], pad_token_id)
+        batch.join = lambda start, end: self.divisible_batch(examples[start:end], pad_token_id)
         return batch
 
     def _fit(

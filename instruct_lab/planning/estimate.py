@@ -129,7 +129,8 @@ def _estimate(
     total, trained = skeleton.count_parameters()
     averages = sum(isinstance(callback, WeightAverage) for callback in experiment.callbacks.values())
     is_sharded = devices > 1 and experiment.trainer.arguments.get("strategy") == FSDP
-    simulator = StepSimulator(experiment, skeleton, precision, averages + (devices > 1 and not is_sharded))
+    copies, divides = averages + (devices > 1 and not is_sharded), device.kind == "cpu" and not is_sharded
+    simulator = StepSimulator(experiment, skeleton, precision, copies, divides)
     if experiment.tuning.trains:
         usual = simulator.train(workload.usual, workload.micro_batches)
         steps = {"training": [simulator.train(batch, workload.micro_batches) for batch in workload.largest]}

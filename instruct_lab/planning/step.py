@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from instruct_lab.batching import Batch
+from instruct_lab.batching.division import divide_batch
 from instruct_lab.experiment import Experiment
 from instruct_lab.planning.meter import Meter, Operation
 from instruct_lab.planning.optimizer_states import build_optimizer
@@ -59,9 +60,18 @@ class StepSimulator:
         skeleton: the run's models, without values.
         precision: Lightning's precision.
         extra_copies: copies of the trained weights that callbacks or the strategy keep.
+        divides: whether batches are computed in parts of similar length, as on a CPU.
     """
 
-    def __init__(self, experiment: Experiment, skeleton: Skeleton, precision: str, extra_copies: int = 0) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        skeleton: Skeleton,
+        precision: str,
+        extra_copies: int = 0,
+        divides: bool = True,
+    ) -> None:
+        self._divides = divides and experiment.objective.has_independent_examples
         self._experiment, self._skeleton, self._precision = experiment, skeleton, precision
         self._model = skeleton.loaded.model
         if precision in WHOLE:
@@ -99,9 +109,10 @@ class StepSimulator:
         meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
         largest = self._experiment.batching.micro_batch
         size = batch.num_examples if largest == "auto" else largest
+        parts = [part for of in (divide_batch(batch) if self._divides else [batch]) for part in of.parts(size)]
         with meter:
             self._optimizer.zero_grad()
-            for part in [part for _ in range(micro_batches) for part in batch.parts(size)]:
+            for part in parts * micro_batches:
                 with self._autocast():
                     loss = self._experiment.objective.loss(self._model, part, self._skeleton.teacher)
                 loss.sums.sum().backward()

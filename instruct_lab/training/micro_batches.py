@@ -11,6 +11,7 @@ from torch import Tensor
 
 from instruct_lab.batch_limits import BatchLimits, release_memory
 from instruct_lab.batching import Batch
+from instruct_lab.batching.division import divide_batch
 from instruct_lab.errors import is_out_of_memory, one_line
 from instruct_lab.model.generator_states import GeneratorStates
 from instruct_lab.training.fitting_size import FittingSize
@@ -22,8 +23,9 @@ WORK = "training"
 class StepGradients:
     """Adds up the gradients of one optimizer step, whose batches arrive one after the other.
 
-    If memory is exhausted, the gradients and sums of the step are discarded, the random states are those of the start
-    of the step again, and all batches of the step so far are computed again with half as many examples at a time.
+    A batch is computed in parts of similar length if this saves time. If memory is exhausted, the gradients and sums of
+    the step are discarded, the random states are those of the start of the step again, and all batches of the step so
+    far are computed again with half as many examples at a time.
 
     Args:
         compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
@@ -46,7 +48,7 @@ class StepGradients:
         self._compute, self._discard = compute, discard
         self._limits, self._fitting = limits, fitting
         self._largest, self._is_divisible = largest, is_divisible
-        self._batches: list[Batch] = []
+        self._batches: list[list[Batch]] = []  # the batches of the step, each in parts of similar length
         self._states: GeneratorStates | None = None
         self.num_reductions = 0
         """How often the limit was lowered in this step."""
@@ -60,8 +62,9 @@ class StepGradients:
         if self._states is None:
             self._discard()
             self._states = GeneratorStates(batch.input_ids.device)
-        self._batches.append(batch)
-        loss = None if self._exceeds_memory(batch) else self._try([batch])
+        parts = divide_batch(batch) if self._is_divisible else [batch]
+        self._batches.append(parts)
+        loss = None if any(map(self._exceeds_memory, parts)) else self._try([parts])
         while loss is None:
             self._discard()
             self._states.restore()
@@ -79,7 +82,7 @@ class StepGradients:
         sizes: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(sizes, self.size)
         if min(sizes) < self.size:
-            before = min(self.size, *(batch.num_examples for batch in self._batches))
+            before = min(self.size, max(part.num_examples for parts in self._batches for part in parts))
             self._limits.reduce(WORK, int(before), min(sizes), "on another device")
 
     @property
@@ -102,13 +105,16 @@ class StepGradients:
         self.num_reductions += 1
         self._limits.reduce(WORK, before, now, reason)
 
-    def _try(self, batches: Iterable[Batch]) -> Tensor | None:
+    def _try(self, batches: Iterable[list[Batch]]) -> Tensor | None:
         """Compute batches and return the summed loss of the last; return `None` if memory is exhausted."""
         loss, size = None, 0
         try:
             for batch in batches:
-                size = int(min(self.size, batch.num_examples)) if self._is_divisible else batch.num_examples
-                loss = torch.stack([self._compute(part) for part in batch.parts(size)]).sum()
+                losses = []
+                for part in batch:
+                    size = int(min(self.size, part.num_examples)) if self._is_divisible else part.num_examples
+                    losses += [self._compute(piece) for piece in part.parts(size)]
+                loss = torch.stack(losses).sum()
             return loss
         except Exception as error:
             if size < 2 or not self._is_divisible or not is_out_of_memory(error):

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import math
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching import Batch, Example
+from instruct_lab.batching.division import divide_lengths
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.settled import settle_answers
 from instruct_lab.generation.generation import MAX_ROWS
-from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, ValueMetric
+from instruct_lab.metrics import AnswerMetric, ComparisonMetric, LikelihoodMetric, ValueMetric
 from instruct_lab.model.token_budget import tokens_in_memory
 from instruct_lab.planning.device import GIB, Device
 from instruct_lab.planning.workload import Workload, micro_batches, num_steps
 from instruct_lab.training.batch_counts import count_batches, count_validations
 from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.tuning.prompting import Prompting
 
 if TYPE_CHECKING:
     import numpy
 
 MAX_EPOCHS = 4
 """Number of epochs whose batches are examined; later epochs differ only in the order of the examples."""
+MOST_DIVIDED = 1000
+"""Number of the largest batches among which the one with the largest part is looked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +69,9 @@ def measure_workload(
         return experiment.batching.divisible_batch(chosen, tokenizer.pad_token_id)
 
     usual = int(np.argmin(np.abs(orders[0].positions - mean)))
-    candidates = {(e, int(np.argmax(of))) for e, order in enumerate(orders) for of in (order.positions, order.targets)}
-    by_size = sorted(candidates, key=lambda one: -orders[one[0]].positions[one[1]])
-    most_targets = max(candidates, key=lambda one: orders[one[0]].targets[one[1]])
-    largest = dict.fromkeys([by_size[0], most_targets])
+    largest = dict.fromkeys(
+        [*(_largest(orders, name) for name in ("positions", "targets")), _largest_part(orders, train, experiment)]
+    )
     interval, every_epochs = arguments.get("val_check_interval"), arguments.get("check_val_every_n_epoch", 1)
     validations = count_validations(interval, every_epochs, max(1, per_epoch), num_batches)
     validation, validated = None, 0
@@ -94,6 +98,27 @@ def measure_workload(
         validated=validated,
         **_evaluation(experiment, data, validations if validation is not None else 0, devices),
     )
+
+
+def _largest(orders: Sequence[_Order], name: str) -> tuple[int, int]:
+    """Return the epoch and the index of the batch with the largest value of a field of `_Order`."""
+    largest = [getattr(order, name).max() for order in orders]
+    epoch = largest.index(max(largest))
+    return epoch, int(getattr(orders[epoch], name).argmax())
+
+
+def _largest_part(orders: Sequence[_Order], examples: Any, experiment: Experiment) -> tuple[int, int]:
+    """Return the epoch and the index of the batch with the largest part, if batches are divided as on a CPU."""
+    widths, most, largest = experiment.batching.widths(examples), 0, (0, 0)
+    batches = ((int(size), e, i) for e, order in enumerate(orders) for i, size in enumerate(order.positions))
+    for size, epoch, index in heapq.nlargest(MOST_DIVIDED, batches):
+        if size <= most:  # no part is larger than its batch
+            break
+        of = widths[orders[epoch].batches[index]]
+        part = max((end - start) * int(of[start:end].max(axis=0).sum()) for start, end in divide_lengths(of))
+        if part > most:
+            most, largest = part, (epoch, index)
+    return largest
 
 
 def _epochs(arguments: Any) -> int:
@@ -132,33 +157,46 @@ def _evaluation(experiment: Experiment, data: InstructionData, validations: int,
     """Count the positions and tokens that evaluation computes on each device.
 
     The base model is assumed to answer up to the limit, and the tuned model as briefly as the references. Answers that
-    have ended leave their batch.
+    have ended leave their batch. Each beam and each sample is a row of its own. Worked examples lengthen the prompts of
+    the prompted model only.
     """
+    import numpy as np
+
     evaluation, metrics = experiment.evaluation, experiment.active_metrics.values()
     settled, _ = settle_answers(experiment, data.answer_lengths, None)
-    limit = settled.generation.max_new_tokens or 0
+    generation = settled.generation
+    limit, copies = generation.max_new_tokens or 0, generation.num_beams * generation.num_samples
     answers = experiment.cannot_answer is None and any(isinstance(metric, AnswerMetric) for metric in metrics)
     likelihoods = any(isinstance(metric, LikelihoodMetric | ValueMetric) for metric in metrics)
-    systems = 2 if evaluation.before else 1
+    shots = experiment.tuning.shots if isinstance(experiment.tuning, Prompting) else 0
+    shown = shots * float(np.mean(data.examples["train"].lengths)) if shots else 0.0
     scored = prompts = steps = tokens = 0
+
+    def answer(count: float, length: float, new: float, times: int = 1) -> None:
+        nonlocal prompts, steps, tokens
+        prompts += times * round(copies * count * length)
+        steps += times * math.ceil(copies * count / MAX_ROWS) * limit
+        tokens += times * round(copies * count * min(limit, new))
+
     for split in evaluation.splits:
         examples = data.examples.get(split)
         if examples is None or not len(examples):
             continue
         sources = len(data.sources(split)) if experiment.reports_by_source else 1
         count = min(len(examples), (evaluation.max_examples or len(examples)) * sources) / devices
-        length = float(examples.lengths.mean())
-        scored += round(systems * count * length) if likelihoods else 0
-        if answers:
-            usual = float(examples.target_lengths.mean())
-            prompts += round(systems * count * max(1.0, length - usual))
-            steps += systems * math.ceil(count / MAX_ROWS) * limit
-            tokens += round(count * (min(limit, usual) + (systems - 1) * limit))
+        length, usual = float(examples.lengths.mean()), float(examples.target_lengths.mean())
+        for more, new in [(shown, usual), *([(0.0, float(limit))] if evaluation.before else [])]:
+            scored += round(count * (length + more)) if likelihoods else 0
+            if answers:
+                answer(count, max(1.0, length - usual) + more, new)
     if answers and evaluation.during_examples and validations:
         examples = data.examples["validation"]
         count = min(evaluation.during_examples, len(examples))
-        prompts += round(validations * count * float(examples.lengths.mean()))
-        steps += validations * math.ceil(count / MAX_ROWS) * limit
-        tokens += round(validations * count * min(limit, float(examples.target_lengths.mean())))
+        answer(count, float(examples.lengths.mean()), float(examples.target_lengths.mean()), validations)
     rows = max(1, round(tokens / max(1, steps)))
-    return {"scored": scored, "prompts": prompts, "answer_steps": steps, "answer_rows": rows}
+    uncounted = [
+        *(["the time of benchmarks is not counted"] if experiment.benchmarks else []),
+        *(["the time of judges is not counted"] if any(isinstance(one, ComparisonMetric) for one in metrics) else []),
+    ]
+    counts = {"scored": scored, "prompts": prompts, "answer_steps": steps, "answer_rows": rows}
+    return {**counts, "assumptions": uncounted}

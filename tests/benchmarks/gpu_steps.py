@@ -93,11 +93,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def predict(experiment: Experiment, batch: Batch, precision: str) -> int | None:
+def predict(experiment: Experiment, batch: Batch, device: torch.device) -> int | None:
     """The peak of a step in bytes, as `plan` estimates it; `None` if it cannot be planned."""
     try:
         skeleton = build_skeleton(experiment, Path(experiment.cache_path).expanduser(), None)
-        simulator = StepSimulator(experiment, skeleton, precision)
+        is_on_cpu = device.type == "cpu"
+        precision = "32-true" if is_on_cpu else "bf16-mixed"
+        simulator = StepSimulator(experiment, skeleton, precision, divides=is_on_cpu)
         return max(simulator.train(batch).peak_bytes for _ in range(2))
     except InstructLabError:
         return None
@@ -137,7 +139,7 @@ def measure(experiment: Experiment, batch: Batch, device: torch.device, seconds:
 def run_case(overrides: Sequence[str], device: torch.device, rehearsal: bool) -> Result:
     experiment = check([*COMMON, *overrides]).or_refuse().experiment
     batch = experiment.batching.divisible_batch(examples(rehearsal), 0)
-    predicted = predict(experiment, batch, "bf16-mixed" if device.type == "cuda" else "32-true")
+    predicted = predict(experiment, batch, device)
     result = measure(experiment, batch, device, 0.0 if rehearsal else 4.0)
     return dataclasses.replace(result, predicted=predicted)
 

@@ -85,6 +85,25 @@ def test_a_run_without_training_has_no_steps_and_no_time_for_them(lab, capsys):
 
 
 @pytest.mark.slow
+def test_beams_samples_and_worked_examples_cost_time_and_what_is_not_counted_is_named(lab, capsys):
+    usual = [*TINY, "tuning=zero_shot", "generation.max_new_tokens=16", "--device", "t4"]
+    greedy, beams, samples, shots, judged = (
+        plan(capsys, *usual, *more)
+        for more in (
+            [],
+            ["generation.num_beams=200"],
+            ["generation.do_sample=true", "generation.num_samples=200"],
+            ["tuning.shots=3"],
+            ["metrics=judge_local"],
+        )
+    )
+    assert beams["times"] == samples["times"]
+    assert greedy["seconds"] < shots["seconds"] < beams["seconds"]
+    assert judged["assumptions"] == ["the time of judges is not counted"]
+    assert not greedy["assumptions"]
+
+
+@pytest.mark.slow
 def test_more_devices_share_the_steps_and_cost_the_exchange(lab, capsys):
     one = plan(capsys, *TINY, "batching.batch_size=2", "--device", "h100-80gb")
     two = plan(

@@ -3,6 +3,7 @@
 import pytest
 from support import measured_steps as accuracy
 
+from instruct_lab.batching.division import divide_batch
 from instruct_lab.objective import chunks
 
 SIZE = "hidden_size: 64, num_hidden_layers: 3, num_attention_heads: 4, intermediate_size: 192"
@@ -63,10 +64,15 @@ def test_flops_of_a_step_follow_from_the_parameters(tmp_path):
     experiment = accuracy.experiment_of([*DECODER, "tuning=full"], tmp_path)
     batch = accuracy.batch_of(experiment, "plain")
     _, predicted = accuracy.predict(experiment, batch)
-    positions, (targets, width) = batch.input_ids.numel(), (int((batch.labels != -100).sum()), 64)
+    shapes, (targets, width) = (
+        [part.input_ids.shape for part in divide_batch(batch)],
+        (int((batch.labels != -100).sum()), 64),
+    )
+    positions = sum(rows * length for rows, length in shapes)
     layers = 3 * (4 * width * width + 3 * width * 192)
     products = 6 * (positions * layers + targets * width * 1024)
-    attention = 3 * 3.5 * 4 * len(batch.input_ids) * batch.input_ids.shape[1] ** 2 * width  # q·k and weights·v
+    attention = 3 * 3.5 * 4 * sum(rows * length**2 for rows, length in shapes) * width  # q·k and weights·v
+    assert positions < batch.input_ids.numel()  # rows of similar length are computed together
     assert predicted == pytest.approx(products + attention, rel=0.03)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from instruct_lab.batching import Batch, Example
+from instruct_lab.batching.division import divide_batch
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.check import check
 from instruct_lab.planning.skeleton import build_skeleton
@@ -82,7 +83,8 @@ def measure(experiment: Experiment, batch: Batch, folder: Path) -> tuple[int, in
     peak = allocated_peak(lambda: trainer.fit(module, train_dataloaders=batches))
     loaded.model.train()
     with FlopCounterMode(display=False) as counter:
-        experiment.objective.loss(loaded.model, batch).sums.sum().backward()
+        for part in divide_batch(batch):
+            experiment.objective.loss(loaded.model, part).sums.sum().backward()
     return peak + sum(storages.values()), counter.get_total_flops()
 
 

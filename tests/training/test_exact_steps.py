@@ -71,7 +71,7 @@ def run(experiment, made, micro_batch, accumulate, clip=None):
     loaded = LoadedModel(model=model, tokenizer=None, family="decoder")
     module = TuningModule(experiment, loaded, Recorder(Record(), {}), num_steps=100)
     batches = [np.arange(start, start + micro_batch) for start in range(0, len(made), micro_batch)]
-    loader = BatchLoader(made, lambda batch: experiment.batching.collate(batch, 0), batches=batches, seed=0)
+    loader = BatchLoader(made, lambda batch: experiment.batching.divisible_batch(batch, 0), batches=batches, seed=0)
     trainer = pl.Trainer(
         max_epochs=1,
         accumulate_grad_batches=accumulate,
@@ -110,6 +110,14 @@ def test_a_step_has_the_same_gradient_however_it_is_split(experiment, micro_batc
     made = examples(LENGTHS)
     steps, _ = run(experiment, made, micro_batch, accumulate)
     assert relative_error(steps[0], whole_batch_gradient(made)) < 1e-5
+
+
+@pytest.mark.parametrize("lengths", [[*LENGTHS, 120], [90, 5, 9, 88, 14], [*LENGTHS, 60, 58, 150]])
+def test_texts_of_very_different_lengths_are_computed_in_parts_with_the_same_gradient(experiment, lengths):
+    made = examples(lengths)
+    steps, module = run(experiment, made, micro_batch=len(made), accumulate=1)
+    assert relative_error(steps[0], whole_batch_gradient(made)) < 1e-5
+    assert sum(lengths) <= module.positions.computed < 0.7 * len(lengths) * max(lengths)
 
 
 def test_a_partial_last_window_is_divided_by_its_own_targets(experiment):
