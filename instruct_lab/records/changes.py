@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from instruct_lab.records.continuations import Change, Kind
-from instruct_lab.records.environment import hardware, package_versions, source_sha256
+from instruct_lab.records.environment import hardware, package_versions, run_dependencies, source_sha256
 from instruct_lab.records.identity import settings_of
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import SETTINGS, InputEntry
@@ -15,21 +15,9 @@ from instruct_lab.records.schema import SETTINGS, InputEntry
 SHORT_HASH = 12
 WITHOUT_EFFECT = frozenset(
     {
-        *("filelock", "hydra-core", "instruct-lab", "markupsafe", "omegaconf", "pydantic", "pyyaml", "rich"),
-        *("mlflow", "mlflow-skinny", "tensorboard", "trackio", "wandb"),
-        *("optuna", "ray", "submitit"),
-        *(
-            "datasketch",
-            "hatchling",
-            "hypothesis",
-            "import-linter",
-            "mypy",
-            "pytest",
-            "pytest-xdist",
-            "ruff",
-            "sqlparse",
-        ),
-        "types-pyyaml",
+        *("annotated-types", "filelock", "huggingface-hub", "hydra-core", "instruct-lab", "markupsafe", "omegaconf"),
+        *("mlflow", "optuna", "packaging", "pydantic", "pyyaml", "ray", "rich", "submitit", "tensorboard", "tqdm"),
+        *("trackio", "wandb"),
     }
 )
 """Dependencies whose version does not change results; `instruct-lab` itself is compared by its code."""
@@ -63,16 +51,20 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 
 
 def code_changes(record: RunRecord) -> list[Change]:
-    """Return how this package's code and the versions of its dependencies differ from those in a record."""
+    """Return how this package's code and the versions of its dependencies differ from those in a record.
+
+    Dependencies that the record does not list are not compared: the run did without them.
+    """
     manifest, changes = record.manifest, []
     if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():
         before, now = (digest[:SHORT_HASH] for digest in (manifest.source_sha256, source_sha256()))
         changes.append(Change("code", "instruct_lab", before, now))
     if not manifest.packages:
         return changes
-    versions = (manifest.packages, package_versions())
-    kept = ({name: one for name, one in of.items() if name not in WITHOUT_EFFECT} for of in versions)
-    return changes + _differences("package", *kept)
+    used = run_dependencies() or manifest.packages.keys()
+    recorded = {name: of for name, of in manifest.packages.items() if name in used and name not in WITHOUT_EFFECT}
+    present = {name: of for name, of in package_versions().items() if name in recorded}
+    return changes + _differences("package", recorded, present)
 
 
 def machine_changes(record: RunRecord) -> list[Change]:

