@@ -125,6 +125,7 @@ def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManage
     return allow_given(names, overrides)
 
 
+@functools.cache
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="instruct-lab",

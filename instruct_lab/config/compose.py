@@ -14,7 +14,7 @@ import yaml
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from instruct_lab.config.interpolation import bounded
@@ -91,13 +91,20 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
     of_runs = [group for group in GROUPS if group not in SWEEP_GROUPS]
     choices = {group: _to_plain(chosen[group]) for group in of_runs if chosen.get(group) not in (None, "null")}
     choices |= chosen_lists(applied)
-    root = {key: config._get_node(key) for key in config if key not in ("hydra", SWEEP)}
-    problems += unset_problems(choices, OmegaConf.create(root))
-    hydra_nodes = {name: config.hydra._get_node(name) for name in ("sweeper", "launcher")}
-    sweep = {SWEEP: config._get_node(SWEEP), "hydra": hydra_nodes} if SWEEP in config else {}
-    return Composition(
-        OmegaConf.create(root), choices, list(overrides), problems, OmegaConf.create(sweep), swept, applied
-    )
+    of_run = _tree({key: config._get_node(key) for key in config if key not in ("hydra", SWEEP)})
+    problems += unset_problems(choices, of_run)
+    of_hydra = _tree({name: config.hydra._get_node(name) for name in ("sweeper", "launcher")})
+    sweep = _tree({SWEEP: config._get_node(SWEEP), "hydra": of_hydra} if SWEEP in config else {})
+    return Composition(of_run, choices, list(overrides), problems, sweep, swept, applied)
+
+
+def _tree(nodes: dict[Any, Any]) -> DictConfig:
+    """Return a config that holds these nodes themselves; `OmegaConf.create` would copy them, which takes longer."""
+    tree = OmegaConf.create({})
+    with flag_override(tree, "no_deepcopy_set_nodes", True):
+        for key, node in nodes.items():
+            tree[key] = node
+    return tree
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:

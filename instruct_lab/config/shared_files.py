@@ -35,16 +35,14 @@ class SharedFiles:
 
     def load(self, overrides: list[Override]) -> DictConfig:
         """Load a config; changes that the caller makes to it do not affect configs loaded later."""
-        loader: Any = GlobalHydra.instance().config_loader()
         files: list[Override] = []
         values: list[Override] = []
         for override in overrides:
-            key = override.key_or_group
-            is_option = "." not in key and bool(loader.get_group_options(key))
-            if override.is_force_add() and override.package is None and not is_option:
+            is_value = override.is_force_add() and override.package is None
+            if is_value and not _is_option(override):
                 values.append(override)
             else:
-                if not is_option:  # such as a deletion, which applies to values set before it
+                if values and not _is_option(override):  # such as a deletion, which applies to values set before it
                     files += values
                     values.clear()
                 files.append(override)
@@ -59,6 +57,13 @@ class SharedFiles:
         for value in values:
             OmegaConf.update(config, value.key_or_group, value.value(), merge=True, force_add=True)
         return config
+
+
+def _is_option(override: Override) -> bool:
+    """Return whether an override chooses an option of a group; Hydra needs milliseconds to list a group's options."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    key = override.key_or_group
+    return "." not in key and bool(loader.get_group_options(key))
 
 
 _recent: dict[_Files, SharedFiles] = {}

@@ -10,7 +10,7 @@ is widened to the width of an interval from Student's t distribution, and the si
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
@@ -129,7 +129,7 @@ def _interval_over(
     """Return both ends of an interval, and the part of the signature that names an unusual method."""
     import numpy as np
 
-    resampled = [[metric.value(total) for total in totals(units.sums(part), seed, resamples)] for part in parts]
+    resampled = [_values(metric, totals(units.sums(part), seed, resamples)) for part in parts]
     values = np.asarray(signs) @ np.asarray(resampled)  # [resamples]
     if units.count < FEW_UNITS and math.isfinite(value):
         contributions = [influences(metric, units.sums(part)) for part in parts]
@@ -142,6 +142,18 @@ def _interval_over(
             low, high = map(sum, zip(*ends, strict=True))
             return *interval(np.clip(value + factors * (values - value), low, high).tolist()), WIDENED
     return *interval(values.tolist()), ""
+
+
+def _values(metric: Metric, resampled: Iterable[Statistics]) -> list[float]:
+    """Compute the value of each resample; resamples of few units often have the same statistics."""
+    known: dict[tuple[float, ...], float] = {}
+    values = []
+    for total in resampled:
+        key = tuple(total)
+        if key not in known:
+            known[key] = metric.value(total)
+        values.append(known[key])
+    return values
 
 
 def corpus_value(metric: Metric, rows: Rows) -> float:
