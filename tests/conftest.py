@@ -1,6 +1,7 @@
 """Nothing here reaches a network, a user's caches or a user's accounts."""
 
 import collections
+import gc
 import os
 import sys
 import tempfile
@@ -22,6 +23,21 @@ from support.lab import TINY, write_lab
 from support.records import newest_run
 
 from instruct_lab import cli
+
+gc.set_threshold(100_000, 20, 100)  # the libraries and the tests are millions of objects that stay
+LONGEST = (
+    *(
+        "test_trajectories.py",
+        "test_launchers.py",
+        "test_sweep_end_to_end.py",
+        "test_architecture.py",
+        "test_matrix.py",
+    ),
+    *("test_help_examples.py", "test_samplers_and_pruners.py", "test_kill_storm.py", "test_hostile_configs.py"),
+    *("test_resume.py", "test_large_sweeps.py", "test_compiled_layers.py", "test_plan.py", "test_peft_library.py"),
+    *("test_bad_data.py", "test_bad_records.py", "test_bad_options.py", "test_planted_secrets.py"),
+)
+"""The files of tests that take longest: a worker that begins one of them last keeps the other waiting."""
 
 
 @pytest.fixture
@@ -78,10 +94,21 @@ def train(lab):
 
 
 def pytest_collection_modifyitems(items):
-    """Put the files with the most slow tests first, so that the workers end at about the same time."""
+    """Put the longest files first, then those with the most slow tests, so that the workers end at the same time."""
+    longest = {name: index for index, name in enumerate(LONGEST)}
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
     count = collections.Counter(item.path for item in items)
-    items.sort(key=lambda item: (-slow[item.path], -count[item.path], item.path))
+
+    def rank(item):
+        return longest.get(item.path.name, len(longest)), -slow[item.path], -count[item.path], item.path
+
+    items.sort(key=rank)
+
+
+def pytest_collection_finish():
+    """Leave the libraries and the collected tests out of all later collections of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
