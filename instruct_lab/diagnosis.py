@@ -206,8 +206,8 @@ def _slow(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reasons why training is slow or may fail here."""
     machine = found["hardware"]
     if machine["no_gpu"]:
-        cores = machine["cpu_count_usable"]
-        yield f"{machine['no_gpu']}: training runs on {cores} CPU cores; choose models below a billion parameters"
+        cores = f"{machine['cpu_count_usable']} CPU core{'' if machine['cpu_count_usable'] == 1 else 's'}"
+        yield f"{machine['no_gpu']}: training runs on {cores}; choose models below a billion parameters"
         if platform.machine() in ("x86_64", "AMD64") and "avx2" not in machine["cpu_instructions"]:
             yield "the CPU has no AVX2: matrix products are several times slower"
         if not {"bf16", "amx"} & set(machine["cpu_instructions"]):

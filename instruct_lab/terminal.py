@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TABLE_WIDTH = 150
+MIN_WIDTH = 30
+"""Smallest width of a column in which long texts are wrapped."""
 INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     r"\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -44,6 +48,32 @@ def write_line(text: object, *, error: bool = False) -> None:
     """Write a line to standard output, or to standard error, with invisible characters as signs."""
     stream = sys.stderr if error else sys.stdout
     print(visible(str(text)), file=stream, flush=True)
+
+
+def output_width() -> int | None:
+    """Return the width of standard output: that of the terminal, or `COLUMNS`; `None` if it has no width."""
+    has_width = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return shutil.get_terminal_size().columns if has_width else None
+
+
+def write_hanging(text: str, indent: int) -> None:
+    """Write a line to standard output; if that has a width, break a longer line at spaces, and indent what follows.
+
+    Args:
+        text: the line.
+        indent: number of spaces before the further lines. Where that leaves too little of the width, they get at most 6
+            spaces, and the columns of the line are not aligned.
+    """
+    width, text = output_width(), visible(text)
+    if width is not None and len(text) > width:
+        if width - indent < MIN_WIDTH:
+            start = len(text) - len(text.lstrip())
+            text, indent = text[:start] + re.sub(" {2,}", "  ", text[start:]), min(indent, 6)
+        lines = textwrap.wrap(
+            text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        )
+        text = "\n".join(lines)
+    write_line(text)
 
 
 def write_content(text: str) -> None:

@@ -15,7 +15,7 @@ from support.planted_runs import record_of
 
 import instruct_lab
 from instruct_lab import cli
-from instruct_lab.terminal import INVISIBLE, open_console, visible, write_content, write_line
+from instruct_lab.terminal import INVISIBLE, open_console, visible, write_content, write_hanging, write_line
 
 PACKAGE = Path(instruct_lab.__file__).parent
 WRITERS = {"terminal.py", "metrics/_sandbox_child.py"}
@@ -33,6 +33,24 @@ def calls(name):
 @pytest.mark.parametrize("name", ["print", "Console"])
 def test_only_one_module_writes_to_the_terminal(name):
     assert set(calls(name)) <= WRITERS
+
+
+@pytest.mark.parametrize(
+    ("text", "indent", "expected"),
+    [
+        ("  name  " + "word " * 9, 8, "  name  word word word word word word\n        word word word"),
+        ("  a long name      int  " + "word " * 4, 24, "  a long name  int  word word word word"),
+        ("  a long name      int  " + "word " * 6, 24, "  a long name  int  word word word word\n      word word"),
+        ("short", 30, "short"),
+    ],
+)
+def test_long_lines_are_broken_at_spaces_and_indented(text, indent, expected, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    write_hanging(text, indent)
+    assert capsys.readouterr().out.rstrip() == expected
+    monkeypatch.delenv("COLUMNS")
+    write_hanging(text, indent)
+    assert capsys.readouterr().out.rstrip() == text.rstrip()
 
 
 @given(st.text())

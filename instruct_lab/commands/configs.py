@@ -13,7 +13,7 @@ from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 from instruct_lab.files import user_path
 from instruct_lab.progress import stage
-from instruct_lab.terminal import wide_console, write_line
+from instruct_lab.terminal import output_width, wide_console, write_hanging, write_line
 
 if TYPE_CHECKING:
     from instruct_lab.config.options import Option
@@ -44,11 +44,11 @@ def check(parsed: argparse.Namespace) -> int:
     print_warnings(checked.warnings)
     checked.or_refuse()
     choices = ", ".join(f"{group}={_format_choice(option)}" for group, option in checked.composition.choices.items())
-    write_line(f"ok: {choices}")
+    write_hanging(f"ok: {choices}", 4)
     print_references(checked.composition.choices)
     for key, origin in checked.composition.derived.items():
         value = OmegaConf.select(checked.composition.config, key)
-        write_line(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
+        write_hanging(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}", 8)
     overview = settings_overview(checked.experiment, checked.composition.derived, parsed.overrides)
     overview.append(("known later", "examples, steps, tokens and parameters, from the data and the weights"))
     known = recall(checked.resolved, user_path(checked.experiment.cache_path))
@@ -141,6 +141,9 @@ def list_(parsed: argparse.Namespace) -> int:
     from instruct_lab.config.options import GROUPS, options
 
     if parsed.group is not None:
+        group, _, option = parsed.group.replace("=", "/").rpartition("/")
+        if parsed.group not in GROUPS and parsed.option is None and group in GROUPS:  # typed as GROUP=OPTION
+            parsed.group, parsed.option = group, option
         check_name("group", parsed.group, GROUPS)
     if parsed.option is not None:
         return _describe(parsed)
@@ -165,21 +168,27 @@ def _print_options(group: str, of_group: list[Option]) -> None:
     forms = FORMS.get(group, ())
     width = max([width, *map(len, forms)])
     for form in forms:
-        write_line(f"  {form:<{width}}  {FORM_COMMENTS[form.partition(':')[0]]}")
+        write_hanging(f"  {form:<{width}}  {FORM_COMMENTS[form.partition(':')[0]]}", width + 4)
     for option in of_group:
         lab = "  (this lab)" if option.from_lab else ""
-        write_line(f"  {option.name:<{width}}  {option.comment}{lab}")
+        write_hanging(f"  {option.name:<{width}}  {option.comment}{lab}", width + 4)
 
 
 def _describe(parsed: argparse.Namespace) -> int:
     """Print one option's comment, its components with their fields, and the choices that it can be combined with."""
     from instruct_lab.config.options import options
-    from instruct_lab.experiment.reference import describe, render
+    from instruct_lab.experiment.reference import describe, join_paragraphs, render
 
     of_group = {option.name: option for option in options(parsed.group)}
     check_name("option", parsed.option, of_group)
     description = describe(of_group[parsed.option])
-    write_line(json.dumps(description, indent=2, default=str) if parsed.json else render(description))
+    if parsed.json:
+        write_line(json.dumps(description, indent=2, default=str))
+        return 0
+    lines = render(description).splitlines()
+    for line in join_paragraphs(lines) if output_width() else lines:
+        column = line.rfind("  ") + 2  # of the comment in a row of fields, or of the text in any other line
+        write_hanging(line, column)
     return 0
 
 
@@ -193,7 +202,8 @@ def check_name(kind: str, name: str, known: Any) -> None:
 
     if name not in known:
         hint = nearest(name, known)
-        raise InstructLabError(f"There is no {kind} {name}", do=f"choose {hint or 'one of'}: {', '.join(known)}")
+        meant = f"choose {hint}, or another of: " if hint else "choose one of: "
+        raise InstructLabError(f"There is no {kind} {name}", do=f"{meant}{', '.join(known)}")
 
 
 @json_results

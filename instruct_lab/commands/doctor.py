@@ -6,7 +6,7 @@ import argparse
 import json
 
 from instruct_lab.commands.arguments import AddCommand
-from instruct_lab.terminal import write_line
+from instruct_lab.terminal import write_hanging, write_line
 
 
 def doctor(parsed: argparse.Namespace) -> int:
@@ -14,7 +14,11 @@ def doctor(parsed: argparse.Namespace) -> int:
     from instruct_lab.diagnosis import diagnose, render
 
     found = diagnose()
-    write_line(json.dumps(found, indent=2) if parsed.json else render(found))
+    if parsed.json:
+        write_line(json.dumps(found, indent=2))
+        return 0
+    for line in render(found).splitlines():
+        write_hanging(line, 4)
     return 1 if found["problems"] else 0
 
 

@@ -44,8 +44,8 @@ def show(report: RunReport, console: Console) -> None:
             settings_title(report),
             _pairs([(key, text, default and f"default {default}") for key, text, default in setting_rows(report)]),
         ),
-        ("Results, with 95% intervals", _results_table(report.results)),
-        *((evaluation_title(name), _results_table(results)) for name, results in report.evaluations.items()),
+        ("Results, with 95% intervals", _results_table(report.results, console.width)),
+        *((evaluation_title(name), _results_table(found, console.width)) for name, found in report.evaluations.items()),
         ("Costs", _pairs([(COST_NAMES[name], text) for name, text in cost_texts(report)])),
         (
             f"Files in {short_path(report.record.path)}",
@@ -125,29 +125,40 @@ def cost_texts(report: RunReport) -> list[tuple[str, str]]:
     return found
 
 
-def difference_text(value: MetricValue | None) -> str:
+def difference_text(value: MetricValue | None, separator: str = " ") -> str:
     """Format the difference of the tuned model from the base model, with its interval."""
     if value is None:
         return "-"
-    return format_interval(value.value, value.low, value.high, digits=digits_of(value), signed=True)
+    return format_interval(
+        value.value, value.low, value.high, digits=digits_of(value), signed=True, separator=separator
+    )
 
 
-def _results_table(results: MetricTable) -> Table:
-    """Build the table of results, without columns that have no value."""
+def _results_table(results: MetricTable, width: int) -> Table:
+    """Build the table of results, without columns that have no value; if it is too wide, intervals are below values."""
     from rich.table import Column, Table
     from rich.text import Text
 
+    headings, rows = _result_cells(results, " ")
+    if sum(max(map(len, cells)) + 2 for cells in zip(headings, *rows, strict=True)) > width:
+        headings, rows = _result_cells(results, "\n")
+    table = Table(
+        *(Column(name, justify="right" if index else "left") for index, name in enumerate(headings)), **LAYOUT
+    )
+    for row in rows:
+        table.add_row(*(Text(cell, no_wrap=True) for cell in row))
+    return table
+
+
+def _result_cells(results: MetricTable, separator: str) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the rows of the table; `separator` is the text between a value and its interval."""
     rows = [
-        (name, format_metric(before), format_metric(after), difference_text(difference))
-        for name, before, after, difference in result_rows(results)
+        (name, format_metric(before, separator), format_metric(after, separator), difference_text(change, separator))
+        for name, before, after, change in result_rows(results)
     ]
     headings = ("metric", "base model", "after training", "change")
     kept = [index for index in range(len(headings)) if any(row[index] != "-" for row in rows)]
-    columns = [Column(headings[index], justify="right" if index else "left") for index in kept]
-    table = Table(*columns, **LAYOUT)
-    for row in rows:
-        table.add_row(*(Text(row[index], no_wrap=True) for index in kept))
-    return table
+    return [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
 
 def _pairs(rows: list[Any]) -> Table:

@@ -119,13 +119,17 @@ def _name_of(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
+def _entries(count: int) -> str:
+    return f"{count} entr{'y' if count == 1 else 'ies'}"
+
+
 def _bounds(constraint: Any) -> list[str]:
     if isinstance(constraint, FieldInfo):
         return [text for one in constraint.metadata for text in _bounds(one)]
     if isinstance(constraint, annotated_types.MinLen):
-        return [f"at least {constraint.min_length} entries"]
+        return [f"at least {_entries(constraint.min_length)}"]
     if isinstance(constraint, annotated_types.MaxLen):
-        return [f"at most {constraint.max_length} entries"]
+        return [f"at most {_entries(constraint.max_length)}"]
     return [f"{sign} {getattr(constraint, name)}" for kind, name, sign in SIGNS if isinstance(constraint, kind)]
 
 

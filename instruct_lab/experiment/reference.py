@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from instruct_lab.model import Model
 COMBINED = ("objective", "tuning")
 """The groups whose options are tried in combination with the described option."""
 
+LONG_LINE = 90
+"""A line of prose of this length continues on the next line."""
 Combinable = Mapping[str, Mapping[str, Any]]
 """For each of the groups `COMBINED`, the options' components by name."""
 
@@ -194,6 +196,26 @@ def render(description: dict[str, Any]) -> str:
         lines += [f"  {group}: {', '.join(names) or 'none'}" for group, names in description["works_with"].items()]
     lines += [f"problem: {problem}" for problem in description["problems"]]
     return "\n".join(lines)
+
+
+def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Join the lines of each paragraph, whose lines except the last are long, so that any width can be filled."""
+    parts: list[str] = []
+    for line in lines:
+        text = line.strip()
+        indent = line[: len(line) - len(text)]
+        if parts and len(parts[-1]) >= LONG_LINE and parts[0].startswith(indent) and _is_prose(text, parts[-1]):
+            parts.append(text)
+            continue
+        if parts:
+            yield " ".join(parts)
+        parts = [line]
+    yield " ".join(parts)
+
+
+def _is_prose(*lines: str) -> bool:
+    """Whether lines are neither empty nor items of lists nor rows of a table."""
+    return all(line.strip() and "  " not in line.strip() and line.strip()[0] not in "-*" for line in lines)
 
 
 def _render_fields(fields: list[dict[str, Any]]) -> list[str]:

@@ -56,11 +56,11 @@ IS_BENCHMARK = "|better:"
 """Part of the signature of each score of a benchmark; see `instruct_lab.metrics.benchmark`."""
 
 
-def format_metric(value: MetricValue | None) -> str:
-    """Format a metric's value and interval; a dash if the value is missing or NaN."""
+def format_metric(value: MetricValue | None, separator: str = " ") -> str:
+    """Format a metric's value and interval, with a text between both; a dash if the value is missing or NaN."""
     if value is None or math.isnan(value.value):
         return "-"
-    return format_interval(value.value, value.low, value.high, digits=digits_of(value))
+    return format_interval(value.value, value.low, value.high, digits=digits_of(value), separator=separator)
 
 
 def digits_of(*values: MetricValue | None) -> int:

@@ -22,7 +22,9 @@ def report(found: Estimate, device: Device, remedies: Sequence[Remedy], price: f
     """
     count = f"{found.devices} × " if found.devices > 1 else ""
     share = found.trained_parameters / max(1, found.total_parameters)
-    parts = ", ".join(f"{part} {gib(found.memory[part])}" for part in PARTS if found.memory.get(part))
+    parts = ", ".join(
+        f"{part} {gib(found.memory[part])}" for part in PARTS if found.memory.get(part, 0) >= found.peak_bytes / 1000
+    )
     lines = [
         ("device", f"{count}{device.label}, precision {found.precision}"),
         ("model", f"{found.total_parameters:,} parameters, {found.trained_parameters:,} trained ({share:.2%})"),

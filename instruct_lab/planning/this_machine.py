@@ -42,7 +42,8 @@ def measure_this_machine(kind: str = "cpu") -> Device:
     if is_gpu:
         torch.cuda.empty_cache()  # other processes, such as the runs of a sweep, need the memory
     free = torch.cuda.get_device_properties(0).total_memory if is_gpu else free_memory()
-    threads = f"the CPU of this machine, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    threads = f"the CPU of this machine, {count} thread{'' if count == 1 else 's'}"
     return Device(
         name=THIS_MACHINE if kind == "cpu" else kind,
         label=torch.cuda.get_device_name(0) if is_gpu else threads,

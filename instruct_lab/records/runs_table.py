@@ -114,8 +114,9 @@ def runs_lines(
         TextColumn("age", [_age(run, now) for run in runs], rank=5 + len(asked), is_right=True),
         *_label_column(labels),
     ]
-    for rank, key in enumerate(asked):
-        columns.append(_value_column(key, shown, rank))
+    by_rank = sorted(asked, key=lambda key: key != view.sorted_by)  # the sorted column is always shown
+    for key in asked:
+        columns.append(_value_column(key, shown, by_rank.index(key)))
         if key == primary:
             columns += _change_column(primary, runs, rank=3 + len(asked))
     lines, left_out = lay_out(columns, width)
@@ -149,7 +150,7 @@ def _label_column(labels: Sequence[Label]) -> list[TextColumn]:
 
 
 def _value_column(key: str, shown: Sequence[FoundRun], rank: int) -> TextColumn:
-    """Build the column of a key; the first column that is asked for is always shown."""
+    """Build the column of a key; rank 0 is always shown."""
     cells = [format_value(key, one) for one in shown]
     values = [one.values.get(key, one.run.metrics.get(key)) for one in shown]
     is_number = any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

@@ -1,6 +1,7 @@
 """`show-run`: one run in the terminal, as JSON and as a page."""
 
 import html.parser
+import io
 import json
 import math
 import re
@@ -13,11 +14,13 @@ from support.planted_runs import NAME, record_of, rows_of
 from instruct_lab import cli
 from instruct_lab.comparison.page.page import ECHARTS, VIEW
 from instruct_lab.comparison.page.run_page import run_page, write_run_page
+from instruct_lab.comparison.run_text import show
 from instruct_lab.config.compose import compose
 from instruct_lab.metrics import MetricValue
 from instruct_lab.records import RunRecord, Summary
 from instruct_lab.records.evaluations import EvaluationFiles, Origin
 from instruct_lab.records.run_report import report_of
+from instruct_lab.terminal import open_console
 
 RIGHT, WRONG = (True, True, False, True, False), (False, True, False, False, False)
 VALUES = {
@@ -151,6 +154,17 @@ def test_the_value_of_a_class_that_an_old_record_spells_out_is_no_difference(rec
 
 
 # ---- the terminal and JSON
+
+
+@pytest.mark.parametrize("width", [44, 60, 79])
+def test_numbers_are_never_cut_in_a_narrow_terminal(record, width):
+    console = open_console(width=width, file=io.StringIO())
+    show(report_of(record), console)
+    lines = console.file.getvalue().splitlines()
+    row = next(index for index, line in enumerate(lines) if line.startswith("test/exact_match"))
+    both = "".join(lines[row : row + 2])
+    assert [text in both for text in ("60.00", "[50.00, 70.00]", "[+25.00, +55.00]")] == [True] * 3
+    assert "…" not in both
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from instruct_lab import cli
 from instruct_lab.config.options import GROUPS, options
-from instruct_lab.experiment.reference import describe
+from instruct_lab.experiment.reference import describe, join_paragraphs
 
 
 def described(capsys, *arguments):
@@ -68,6 +68,27 @@ def test_what_an_option_works_with_follows_the_rules(capsys):
 def test_a_misspelt_option_names_the_nearest(capsys):
     assert cli.main(["list", "tuning", "lorra"]) == 2
     assert "choose lora" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", [["tuning=lora"], ["tuning/lora"], ["preprocessing/step=clean"]])
+def test_an_option_can_be_named_as_in_an_override(typed, capsys):
+    assert cli.main(["list", *typed]) == 0
+    assert f"{typed[0].replace('tuning/', 'tuning=')}  (" in capsys.readouterr().out
+
+
+def test_paragraphs_are_joined_and_tables_are_not():
+    long = "  " + "word " * 20
+    lines = [
+        long.rstrip(),
+        "  end.",
+        "",
+        "  short",
+        "  next",
+        long.rstrip(),
+        "    deeper",
+        "  r: 16  int" + " " * 80 + "x",
+    ]
+    assert list(join_paragraphs(lines)) == [f"{long.rstrip()} end.", *lines[2:]]
 
 
 @pytest.mark.slow

@@ -50,6 +50,23 @@ def test_each_action_is_a_sentence(action, one, two):
     assert summary_of(audit) == [two]
 
 
+@pytest.mark.parametrize(
+    ("fact", "is_shown"),
+    [
+        ({"num_clusters": 0, "num_rows": 0, "sizes": {}, "largest": []}, False),
+        ({"num_clusters": 1, "num_rows": 2, "sizes": {"2": 1}, "largest": []}, True),
+        ({}, False),
+        ([[], {"a": 0}], False),
+    ],
+)
+def test_facts_without_content_have_no_section(fact, is_shown):
+    audit = Audit()
+    audit.note("preprocessing/train/deduplicate", clusters=fact)
+    page = audit_page(audit.to_json(), "title")
+    assert ("preprocessing step deduplicate" in page) == is_shown
+    assert "num_clusters" not in page
+
+
 def test_an_audit_without_changes_says_so():
     assert summary_of(Audit()) == ["Every row was kept as it was."]
 

@@ -216,6 +216,12 @@ def test_lines_are_never_wider_than_the_least_columns_or_the_width(data, width):
         assert before < after
 
 
+@pytest.mark.parametrize("sort", ["val/chrf", "test/bleu", "val/perplexity"])
+def test_the_sorted_column_is_shown_before_others_that_were_asked_for(runs, sort):
+    columns = ("val/bleu", "test/chrf", "test/perplexity", sort)
+    assert sort in table(runs, 80, sort=sort, columns=columns)[0]
+
+
 def test_a_list_of_names_fits_a_line():
     names = [f"val/metric_{number}" for number in range(20)]
     line = list_within("also measured", names, 80, hint="--columns NAME")
@@ -224,3 +230,15 @@ def test_a_list_of_names_fits_a_line():
     assert line.endswith("more (--columns NAME)")
     assert list_within("x", ["y"], 5) == "x: y"
     assert list_within("x", ["yyyyyyyy"], 5) == "x: 1"
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "expected"),
+    [
+        (["a name that does not fit", "b", "c"], 25, "x: a name tha… and 2 more"),
+        (["a name that does not fit"], 20, "x: a name that does…"),
+        (["a name that does not fit", "b"], 18, "x: 2"),
+    ],
+)
+def test_a_name_that_does_not_fit_is_shortened(names, width, expected):
+    assert list_within("x", names, width) == expected

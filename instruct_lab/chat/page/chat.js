@@ -7,11 +7,19 @@
   const NUMBERS = ["temperature", "top_p", "max_new_tokens", "seed"];
   let stopper = null;
 
+  /** Changes the page, which stays at its end if it was there and the columns stand side by side. */
+  function follow(change) {
+    const page = document.scrollingElement, isAtEnd = page.scrollTop + innerHeight >= page.scrollHeight - 40;
+    const result = change(), areBeside = columns[0].box.offsetTop === columns[columns.length - 1].box.offsetTop;
+    if (isAtEnd && areBeside) page.scrollTop = page.scrollHeight;
+    return result;
+  }
+
   function add(column, kind, text) {
     const element = document.createElement("div");
     element.className = kind;
     element.textContent = text;
-    column.box.append(element);
+    follow(() => column.box.append(element));
     return element;
   }
 
@@ -45,7 +53,7 @@
       });
       if (!response.ok) failure = await response.text();
       else await readLines(response.body, (line) => {
-        if ("text" in line) { answer += line.text; element.textContent = answer; }
+        if ("text" in line) { answer += line.text; follow(() => { element.textContent = answer; }); }
         else if ("note" in line) add(column, "note", line.note);
         else if ("error" in line) failure = line.error;
         else if (line.end === "cut") note = "The answer ended at the length limit.";
@@ -67,6 +75,12 @@
   async function send() {
     const text = byId("message").value;
     if (!text.trim() || stopper) return;
+    const wrong = NUMBERS.map(byId).find((input) => !input.checkValidity());
+    if (wrong) {
+      byId("settings").open = true;
+      wrong.reportValidity();
+      return;
+    }
     byId("message").value = "";
     stopper = new AbortController();
     byId("send").disabled = byId("reset").disabled = true;
