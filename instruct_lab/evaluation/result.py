@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -128,10 +129,10 @@ def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Me
         title = f"{split}: {count} held-out examples, 95% bootstrap intervals"
         console.print(fitting_table(title, short_name(split), list(systems), metrics, console))
         for line in note_lines(metrics, f"{short_name(split)}/", HEADINGS):
-            console.print(Text(f"note: {line}"), soft_wrap=True)
+            console.print(Text(f"note: {line}"), soft_wrap=not console.is_terminal)
     for split, systems in results.items():
         for index in range(min(setup.show_samples, len(systems[AFTER].predictions))):
-            _show_sample(console, split, index, systems)
+            show_sample(console, split, index, systems)
         break  # samples of the first split only
 
 
@@ -197,7 +198,8 @@ def _cell(value: MetricValue | None, between: str, signed: bool = False) -> str:
     return format_interval(value.value, value.low, value.high, digits=digits, signed=signed, separator=between)
 
 
-def _show_sample(console: Console, split: str, index: int, systems: dict[str, Measurement]) -> None:
+def show_sample(console: Console, split: str, index: int, systems: Mapping[str, Measurement]) -> None:
+    """Print a prompt, its reference and the answers to it, each in a column beside its name."""
     prediction = systems[AFTER].predictions[index]
     lines = [("prompt", prediction.prompt), ("reference", prediction.references[0])]
     if BEFORE in systems:
@@ -205,8 +207,8 @@ def _show_sample(console: Console, split: str, index: int, systems: dict[str, Me
     lines.append(("tuned", prediction.text))
     console.print(Text(f"{split} example {prediction.id}", style="bold"))
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(width=11)
+    table.add_column(width=12)
     table.add_column(ratio=1, overflow="fold")
     for name, text in lines:
-        table.add_row(f"  {name}", Text(shorten(text, 200)))
+        table.add_row(f"  {name}", Text(shorten(text, 200) or "(empty)"))
     console.print(table)

@@ -159,6 +159,14 @@ def test_both_columns_answer_in_a_browser_that_asks_no_other_server(server, answ
         assert all(url.startswith((server.url, "data:")) for url in browser.requests)
         assert browser.errors == []
         assert browser.colours(browser.screenshot()) > 5
+        tops = browser.run("[...document.querySelectorAll('.column h2')].map((h) => h.offsetHeight)")
+        assert tops[0] == tops[1] or width == 400
+        browser.run("document.getElementById('max_new_tokens').value = '-3'")
+        browser.run("document.getElementById('message').value = 'green'")
+        browser.run("document.getElementById('send').click()")
+        assert browser.run("document.getElementById('settings').open")
+        assert browser.run("document.querySelectorAll('.message').length") == 8
+        assert browser.run("document.getElementById('message').value") == "green"
         browser.run("document.getElementById('reset').click()")
         assert browser.run("document.querySelectorAll('.message').length") == 0
 

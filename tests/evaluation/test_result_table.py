@@ -6,8 +6,11 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from instruct_lab.evaluation.result import fitting_table
+from instruct_lab.evaluation.result import fitting_table, show_sample
+from instruct_lab.generation import Prediction
 from instruct_lab.metrics import MetricValue
+from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.schema import AFTER, BEFORE
 from instruct_lab.terminal import open_console
 
 
@@ -51,3 +54,16 @@ def test_a_narrow_terminal_leaves_baselines_out_and_names_them():
     assert re.search(r"left out, since the terminal is narrow: .*copy", text)
     assert "untuned" in text
     assert "tuned - untuned" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("answer", ["", "one\ntwo\n\nthree", "word " * 60])
+def test_a_sample_stays_in_its_column(width, answer):
+    systems = {name: Measurement(predictions=[Prediction("7", "Ask?", answer, ("Yes.",))]) for name in (BEFORE, AFTER)}
+    console = open_console(file=io.StringIO(), width=width)
+    show_sample(console, "test", 0, systems)
+    lines = console.file.getvalue().splitlines()[1:]
+    assert all(line[:13].strip() in ("prompt", "reference", "untuned", "tuned", "") for line in lines)
+    assert all(cell_len(line) <= width for line in lines)
+    shown = " ".join(" ".join(line[13:] for line in lines).split())
+    assert shown.count(" ".join(answer.split())[:30] or "(empty)") == 2
