@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.errors import InstructLabError
-from instruct_lab.terminal import wide_console, write_line
+from instruct_lab.terminal import MIN_WIDTH, wide_console, write_hanging, write_line
 
 if TYPE_CHECKING:
     from instruct_lab.conversion import Converted
@@ -53,18 +53,34 @@ def convert(parsed: argparse.Namespace) -> Outcome:
 
 
 def _print_rows(converted: Converted) -> None:
+    """Print what became of each setting: a table, or a list where a table would break keys and values."""
     from rich.table import Table
 
     from instruct_lab.conversion import TOOLS
 
-    table = Table(box=None, pad_edge=False)
-    for title in (TOOLS[converted.source.tool].name, "value", "", "here"):
-        table.add_column(title, overflow="fold")
-    for row in converted.rows:
-        here = "; ".join(filter(None, [" ".join(row.overrides), row.note]))
-        key = f"{row.key} (default)" if row.is_default else row.key
-        table.add_row(key, _shorten(row.value), TITLES[row.kind], here)
-    wide_console().print(table, markup=False)
+    headings = (TOOLS[converted.source.tool].name, "value", "", "here")
+    rows = [
+        (
+            f"{row.key} (default)" if row.is_default else row.key,
+            _shorten(row.value),
+            TITLES[row.kind],
+            "; ".join(filter(None, [" ".join(row.overrides), row.note])),
+        )
+        for row in converted.rows
+    ]
+    console = wide_console()
+    whole = sum(max(map(len, cells)) + 2 for cells in list(zip(headings, *rows, strict=True))[:3])
+    if console.width - whole < MIN_WIDTH:
+        for key, value, title, here in rows:
+            write_hanging(f"{key}: {value}", 4)
+            write_hanging(f"    {title}{here and f': {here}'}", 6)
+    else:
+        table = Table(box=None, pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for cells in rows:
+            table.add_row(*cells)
+        console.print(table, markup=False)
     counts = {kind: sum(row.kind == kind for row in converted.rows) for kind in TITLES}
     write_line(", ".join(f"{count} {TITLES[kind]}" for kind, count in counts.items() if count))
 

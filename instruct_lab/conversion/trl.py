@@ -119,8 +119,8 @@ def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
         "num_train_epochs": 3.0,
         "per_device_train_batch_size": 8,
         "lr_scheduler_type": "linear",
-        "max_length": 1024,
-        "dtype": "float32",
+        **({} if config.get("max_seq_length") else {"max_length": 1024}),  # earlier names of the same settings
+        **({} if config.get("torch_dtype") else {"dtype": "float32"}),
         "bf16": config.get("fp16") not in ON,
         "gradient_checkpointing": True,
         "seed": 42,

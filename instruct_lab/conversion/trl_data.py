@@ -49,7 +49,7 @@ def read_mixture(state: Conversion, value: Any) -> Result:
             state.mention("data.split.validation")
             state.add_row(f"dataset_mixture.{key}", setting, "converted", "held out of the rows of each part")
         elif key != "datasets":
-            state.add_row(f"dataset_mixture.{key}", setting, "same", "seed governs the order of examples")
+            state.add_row(f"dataset_mixture.{key}", setting, "same", "the run's seed governs the order of examples")
     return _read(state, "dataset_mixture.datasets", value.get("datasets"), float(value.get("test_split_size") or 0.0))
 
 

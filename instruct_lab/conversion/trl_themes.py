@@ -10,7 +10,7 @@ from instruct_lab.conversion.training import NEXT_PUSH, THEMES
 TRL_THEMES: Mapping[str, Rule] = {
     **THEMES,
     "truncation_mode max_prompt_length max_completion_length": Different(
-        "batching.max_tokens and batching.overlong limit"
+        "batching.max_tokens limits prompt and answer together, and batching.overlong says which of them is cut"
     ),
     "shuffle_dataset padding_free packing_strategy pad_to_multiple_of activation_offloading dataset_num_proc "
     "precompute_* train_sampling_strategy use_liger_loss": Same("the result does not depend on it"),

@@ -328,6 +328,8 @@ def test_shares_of_a_mixture_are_parts_of_its_splits():
     assert row(result, "dataset_mixture.datasets[0].weight").note
     assert result.values["template.jinja"].startswith("{%")
     assert result.values["tracker.wandb.project"] == "pairs"
+    assert result.values["model.dtype"] == "bfloat16"
+    assert converted(TRL_MIXER).values["batching.max_tokens"] == 600
     tests = converted(TRL_MIXER).data["validation"]
     assert [source["split"] for source in tests.values()] == ["test_sft", "test_sft"]
 
