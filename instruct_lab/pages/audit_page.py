@@ -18,7 +18,7 @@ from instruct_lab.pages.audit_words import (
 from instruct_lab.pages.facts import render_fact
 from instruct_lab.pages.format import format_percent
 from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_bar
-from instruct_lab.pages.render import render_page, render_part, render_table
+from instruct_lab.pages.render import PERCENT, render_page, render_part, render_table
 from instruct_lab.pages.word_difference import Words, word_difference
 
 TEMPLATE = "pages/templates/audit.html"
@@ -99,7 +99,7 @@ def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
                 describe_stage(stage.package, stage.name),
                 _format_rows(stage.counts.get("", stage.rows)),
                 share_bar(rows_out / highest, f"{rows_out:,} rows kept"),
-                format_percent(rows_out / rows_in).replace(" ", "\u00a0") if rows_in else "–",
+                _percent(rows_out / rows_in) if rows_in else None,
                 *(_format_rows(stage.counts.get(split)) for split in splits),
                 *(stage.count(action) or None for action in actions),
             ]
@@ -161,7 +161,11 @@ def _token_table(tokens: dict[str, dict[str, Any]]) -> Markup:
 
 def _token_cell(key: str, value: Any) -> Any:
     is_share = key.endswith(("_share", "_efficiency")) and isinstance(value, float)
-    return format_percent(value).replace(" ", "\u00a0") if is_share else value
+    return _percent(value) if is_share else value
+
+
+def _percent(share: float) -> str:
+    return format_percent(share).replace(" %", PERCENT)
 
 
 def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:

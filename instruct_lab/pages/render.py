@@ -30,6 +30,8 @@ PACKAGE = Path(__file__).parent.parent
 PARTS = "pages/templates/parts.html"
 STYLE, SCRIPT = "pages/static/page.css", "pages/static/search.js"
 """The style sheet and the script of every page."""
+PERCENT = "\u00a0%"
+"""End of a text that is a number in a table."""
 
 
 @functools.cache
@@ -89,7 +91,7 @@ def render_part(name: str, *arguments: object) -> Markup:
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Render a table; `format_number` formats numbers, and columns of numbers are right-aligned.
+    """Render a table; `format_number` formats numbers, and columns of numbers and percentages are right-aligned.
 
     Args:
         headers: the heading of each column.
@@ -103,7 +105,7 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]], capti
 
 def _is_numeric(cells: Sequence[object]) -> bool:
     known = [cell for cell in cells if cell is not None]
-    return bool(known) and all(isinstance(cell, int | float) for cell in known)
+    return bool(known) and all(isinstance(cell, int | float) or str(cell).endswith(PERCENT) for cell in known)
 
 
 def render_page(

@@ -31,7 +31,8 @@ function drawScatter() {
 const scatterTip = (across, up) => [...new Set([across, up, ...columns.filter((column) => ["choice", "config"].includes(column.kind) && column.shown).slice(0, 8)])];
 
 /** The shift that keeps a label inside the chart. */
-function insideChart({ labelRect: { x, width } }) {
+function insideChart({ rect, labelRect: { width } }) {
+  const x = rect.x + rect.width / 2 - width / 2; // labelRect.x includes an earlier shift
   return { hideOverlap: true, dx: Math.max(0, -x) + Math.min(0, scatter.chart.getWidth() - x - width) };
 }
 
