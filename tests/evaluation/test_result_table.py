@@ -59,7 +59,8 @@ def test_a_narrow_terminal_leaves_baselines_out_and_names_them():
 @pytest.mark.parametrize("width", [40, 80, 120])
 @pytest.mark.parametrize("answer", ["", "one\ntwo\n\nthree", "first " + "word " * 60])
 def test_a_sample_stays_in_its_column(width, answer):
-    systems = {name: Measurement(predictions=[Prediction("7", "test", "Ask?", answer, ("Yes.",))]) for name in (BEFORE, AFTER)}
+    measured = Measurement(predictions=[Prediction("7", "test", "Ask?", answer, ("Yes.",))])
+    systems = {BEFORE: measured, AFTER: measured}
     console = open_console(file=io.StringIO(), width=width)
     show_sample(console, "test", 0, systems)
     lines = console.file.getvalue().splitlines()[1:]
