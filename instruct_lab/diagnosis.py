@@ -187,9 +187,7 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
         option: the option.
         primary: the values of the primary config that belong to no option.
     """
-    text = read_yaml_text(option.path)
-    content = yaml.safe_load(text) or {}
-    content.pop("defaults", None)
+    text, content = read_yaml_text(option.path), _content(option.path)
     package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
     base = package[1] if package else option.group.replace("/", ".")
     tree = OmegaConf.create({})
@@ -200,6 +198,16 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
     for problem in (*result.problems, *rules.problems(result.built), *rules.training_problems(result.built)):
         if problem.kind == "unavailable_here":
             yield one_line(problem.reason)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return the values of an option file, with those of the options of its group on which it is based."""
+    content: dict[str, Any] = yaml.safe_load(read_yaml_text(path)) or {}
+    for name in content.pop("defaults", None) or []:
+        file = path.with_name(f"{name}.yaml")
+        if isinstance(name, str) and file.is_file():
+            content = {**_content(file), **content}
+    return content
 
 
 def _slow(found: Mapping[str, Any]) -> Iterator[str]:

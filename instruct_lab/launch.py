@@ -5,8 +5,10 @@ The processes of a run are started by torchrun, by Slurm's `srun`, or by the run
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +36,41 @@ class Launch:
 def external_launch() -> Launch | None:
     """Describe how another program has started several processes; `None`: it has not done so.
 
-    A Slurm job with a single task is an ordinary process.
+    A Slurm job with a single task is an ordinary process. So is one whose variables are wrong; see `launch_fault`.
     """
+    with contextlib.suppress(ValueError):
+        return _read_launch()
+    return None
+
+
+def launch_fault() -> str | None:
+    """Return what is wrong with the environment variables of torchrun or srun; `None` if nothing is."""
+    try:
+        _read_launch()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _read_launch() -> Launch | None:
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
-        count = int(environment["WORLD_SIZE"])
-        nodes = count // int(environment.get("LOCAL_WORLD_SIZE", count))
-        return Launch("torchrun", int(environment["RANK"]), count, nodes)
+        count = _number("WORLD_SIZE", least=1)
+        nodes = count // _number("LOCAL_WORLD_SIZE", least=1, default=count)
+        return Launch("torchrun", _number("RANK"), count, nodes)
     is_interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    count = int(environment.get("SLURM_NTASKS", "1"))
+    count = _number("SLURM_NTASKS", least=1, default=1)
     if count > 1 and "SLURM_PROCID" in environment and not is_interactive:
-        return Launch("srun", int(environment["SLURM_PROCID"]), count, int(environment.get("SLURM_NNODES", "1")))
+        return Launch("srun", _number("SLURM_PROCID"), count, _number("SLURM_NNODES", least=1, default=1))
     return None
+
+
+def _number(name: str, least: int = 0, default: int | None = None) -> int:
+    found = os.environ.get(name, None if default is None else str(default))
+    if found is not None and re.fullmatch("[0-9]{1,9}", found) and int(found) >= least:
+        return int(found)
+    state = "is not set" if found is None else f"is {found!r}"
+    raise ValueError(f"the environment variable {name} {state}, and a whole number from {least} is expected")
 
 
 def is_first_process() -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from instruct_lab.batching.batch import Batch
 from instruct_lab.batching.example import Example
@@ -14,6 +14,12 @@ from instruct_lab.batching.packing import Packing
 from instruct_lab.batching.padded import RowBatching
 from instruct_lab.config import component
 from instruct_lab.errors import Refusal
+
+
+def _refuse_sharing(value: object) -> object:
+    if value == "auto":
+        raise ValueError("each text of a packed row is computed whole, and only padded rows share prefixes: choose off")
+    return value
 
 
 @component
@@ -37,7 +43,9 @@ class Packed(RowBatching):
 
     families: ClassVar = frozenset({"decoder", "encoder"})
 
-    share_prefix: Literal["off"] = "off"  # each text is computed whole; only padded rows share prefixes
+    share_prefix: Annotated[Literal["off"], BeforeValidator(_refuse_sharing, json_schema_input_type=Literal["off"])] = (
+        "off"  # each text is computed whole; only padded rows share prefixes
+    )
     row_tokens: Annotated[int, Field(ge=2)] | None = None  # maximum number of tokens in a row; null: one row a batch
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from instruct_lab.chat.answering import Answerer, opening
 from instruct_lab.chat.requests import AnswerRequest, RefusedRequest, read_request
 from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line
-from instruct_lab.pages.loopback import LOOPBACK, is_loopback
+from instruct_lab.pages.loopback import LOOPBACK, is_loopback, port_error
 from instruct_lab.pages.render import render_page
 from instruct_lab.terminal import write_line
 
@@ -57,10 +57,9 @@ class ChatServer(ThreadingHTTPServer):
                 super().__init__((LOOPBACK, number), _Handler)
                 return
             except (OSError, OverflowError) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+                refused = error
         tried = str(port) if port is not None else f"{ports[0]} to {ports[-1]}"
-        what = f"The page cannot be served on port {tried} ({reason[0].lower()}{reason[1:]})"
-        raise InstructLabError(what, where=LOOPBACK, do="choose another --port, or end the program that uses it")
+        raise port_error(tried, refused)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore connections that end or stall; report other errors."""

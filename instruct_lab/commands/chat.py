@@ -33,13 +33,17 @@ def chat(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    """Refuse arguments that would have no effect."""
+    """Refuse arguments that would have no effect, and a port that is taken."""
     if parsed.base and parsed.other is not None:
         what = "A chat compares two models, and --base is the second model beside the run's"
         raise InstructLabError(what, where="the command line", do="leave out --base or the second run")
     if not parsed.web and (parsed.port is not None or parsed.no_browser):
         option = "--no-browser" if parsed.port is None else "--port"
         raise InstructLabError(f"{option} belongs to the page", where="the command line", do="add --web")
+    if parsed.port is not None:
+        from instruct_lab.pages.loopback import check_port
+
+        check_port(parsed.port)
 
 
 def _load(parsed: argparse.Namespace) -> list[Answerer]:

@@ -15,6 +15,7 @@ from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.results import Outcome, json_results, run_to_json, sweep_to_json
 from instruct_lab.commands.sweeps import resume_sweep, start_sweep
 from instruct_lab.errors import InstructLabError
+from instruct_lab.launch import is_first_process
 from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console, write_line
 
@@ -32,8 +33,9 @@ def train(parsed: argparse.Namespace) -> Outcome:
     if parsed.multirun or describes_sweep(checked):
         return start_sweep(parsed.overrides)
     checked.or_refuse()
-    print_warnings(checked.warnings)
-    print_references(checked.composition.choices, error=True)
+    if is_first_process():
+        print_warnings(checked.warnings)
+        print_references(checked.composition.choices, error=True)
     with stage(IMPORTING):
         from instruct_lab.training.run import RunContext, train
 

@@ -1,11 +1,40 @@
-"""Check that a request to a local page names this machine as the host."""
+"""Check the port of a local page, and that a request to the page names this machine as the host."""
 
 from __future__ import annotations
 
 import re
+import socket
+
+from instruct_lab.errors import InstructLabError, one_line
 
 LOOPBACK = "127.0.0.1"
 """The address on which local pages are served."""
+
+
+def check_port(port: int) -> None:
+    """Refuse a port on which no page can be served, before anything is loaded.
+
+    Raises:
+        InstructLabError: the port is taken or not allowed.
+    """
+    try:
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((LOOPBACK, port))
+    except (OSError, OverflowError) as error:
+        raise port_error(str(port), error) from error
+
+
+def port_error(tried: str, error: OSError | OverflowError) -> InstructLabError:
+    """Return the error for ports on which no page can be served.
+
+    Args:
+        tried: the port, or the first and the last one.
+        error: the error with which the last one was refused.
+    """
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    what = f"The page cannot be served on port {tried} ({reason[0].lower()}{reason[1:]})"
+    return InstructLabError(what, where=LOOPBACK, do="choose another --port, or end the program that uses it")
 
 
 def is_loopback(hosts: list[bytes]) -> bool:

@@ -18,7 +18,9 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _Su
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.ranks import first_rank_value
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.devices import accelerator_obstacle
 from instruct_lab.launch import external_launch, is_first_process
+from instruct_lab.terminal import write_line
 
 AUTO = ("auto", -1, "-1", None)
 """Values of `trainer.devices` and `trainer.num_nodes` that are chosen by the run."""
@@ -70,9 +72,15 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def on_one_device(experiment: Experiment) -> Experiment:
     """Return the experiment for a single process, whatever number of devices and nodes it names.
 
-    Devices that are listed by their indices stay, so that this process uses the first of them.
+    Devices that are listed by their indices stay, so that this process uses the first of them. If this machine lacks
+    the accelerator, the process uses another device, and says so.
     """
     arguments = {**experiment.trainer.arguments, "num_nodes": 1, "strategy": "auto"}
+    if reason := accelerator_obstacle(arguments.get("accelerator")):
+        write_line(
+            f"not on the device of the run: trainer.accelerator is {arguments['accelerator']}, {reason}", error=True
+        )
+        arguments |= {"accelerator": "auto", "devices": 1}
     if not isinstance(arguments.get("devices"), list):
         arguments["devices"] = 1
     return dataclasses.replace(experiment, trainer=dataclasses.replace(experiment.trainer, arguments=arguments))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from instruct_lab.config import Regex, component
-from instruct_lab.errors import Refusal
+from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.model import hardware
 from instruct_lab.tuning.peft_method import ALL_LINEAR, PeftMethod
 
 if TYPE_CHECKING:
@@ -75,7 +77,10 @@ class OFT(PeftMethod):
 
 @component
 class BOFT(PeftMethod):
-    r"""Orthogonal butterfly: OFT with R as a product of sparse orthogonal factors. Source: Liu et al., 2024."""
+    r"""Orthogonal butterfly: OFT with R as a product of sparse orthogonal factors. Source: Liu et al., 2024.
+
+    PEFT computes several factors only with a CUDA extension, which it compiles when the adapter is added.
+    """
 
     learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured
 
@@ -95,6 +100,30 @@ class BOFT(PeftMethod):
             target_modules=self.target_modules,
             **common,
         )
+
+    def problems(self) -> Iterator[Problem]:
+        """Report several factors without a GPU, which PEFT would silently replace by one."""
+        if self.butterfly_factors > 1 and (absent := hardware.no_gpu()):
+            reason = f"several factors need a GPU, and {absent}: PEFT would silently use one"
+            key, value = "butterfly_factors", self.butterfly_factors
+            yield Problem(key=key, value=value, reason=reason, suggestion="1", kind="unavailable_here")
+
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
+        """Freeze the model and add the rotations.
+
+        Raises:
+            InstructLabError: the method does not fit the model, or PEFT cannot compile its CUDA extension.
+        """
+        adapted = super().apply(loaded)
+        rotations = [one for name, one in adapted.model.named_parameters() if ".boft_R." in name]
+        if any(len(one) != self.butterfly_factors for one in rotations):
+            raise InstructLabError(
+                f"PEFT uses one butterfly factor instead of {self.butterfly_factors}, since its CUDA extension cannot "
+                "be compiled here",
+                where="tuning.butterfly_factors",
+                do="set it to 1, or install ninja and CUDA's compiler (CUDA_HOME)",
+            )
+        return adapted
 
 
 @component
@@ -132,6 +161,8 @@ class FourierFT(PeftMethod):
     r"""Fourier tuning: W + scaling * IDFT(F). Source: Gao et al., 2024.
 
     IDFT is the inverse discrete Fourier transform. F is zero except for a few trained entries at random positions.
+    They start as draws from a standard normal distribution, as in the paper, so training starts from weights that
+    differ from those of the base model, the more so the smaller its layers are.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # a common choice, not measured

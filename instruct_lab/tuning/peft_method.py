@@ -60,8 +60,9 @@ class PeftMethod(Tuning, ABC):
                 do="choose tuning=lora, which trains them too, or tuning=full",
             )
         frozen = {id(parameter) for parameter in model.parameters()}
-        do = f"name some of this model's linear layers: {', '.join(linear_names(model))}"
-        with wrap_errors(ValueError, what="No adapter can be added", where="tuning.target_modules", do=do):
+        layers = ", ".join(linear_names(model))
+        do = f"correct the setting, or name some of this model's linear layers in tuning.target_modules: {layers}"
+        with wrap_errors(ValueError, what="No adapter can be added", where=f"tuning: {type(self).__name__}", do=do):
             config = self.config(loaded, self._common(loaded))
             _replace_patterns(config, model, "tuning")
             with without_quantizer(config), limited_allocations("tuning"):

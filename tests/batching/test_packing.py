@@ -83,3 +83,8 @@ def test_one_row_has_no_padding():
 def test_a_row_that_is_shorter_than_an_example_is_refused(max_tokens):
     with pytest.raises(ValidationError, match="longest example"):
         Packed(row_tokens=64, max_tokens=max_tokens)
+
+
+def test_shared_prefixes_are_refused_with_the_reason():
+    with pytest.raises(ValidationError, match="each text of a packed row is computed whole"):
+        Packed(share_prefix="auto")

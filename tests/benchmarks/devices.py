@@ -3,10 +3,16 @@
 Compared are every logged value of every step (loss, gradient norm, validation), the last weights, and the results and
 answers after training; also for a run on one device that stops at step 15 and goes on with two, and the reverse.
 
+A difference of a logged value is relative to the largest size of this value over the run, because some values, such as
+the margins of DPO, begin at zero, where only rounding is left. The share of pairs whose margin is positive is left out:
+at such a step, it is decided by rounding, and the margins themselves are compared.
+
     python tests/benchmarks/devices.py [CASE ...]
 """
 
+import dataclasses
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +60,30 @@ def run(variant: Variant, folder: Path, common: tuple[str, ...]) -> Trajectory:
     return Trajectory.read(record)
 
 
+def largest_difference(first: Trajectory, second: Trajectory) -> tuple[float, str]:
+    """Return the largest relative difference of two trajectories and its name; see the top of this file."""
+    others = [dataclasses.replace(one, logged={}) for one in (first, second)]
+    found = [distance(*others)]
+    if first.logged.keys() != second.logged.keys():
+        return math.inf, f"logged: {sorted(first.logged.keys() ^ second.logged.keys())}"
+    for name, values in first.logged.items():
+        if name.endswith("accuracy"):
+            continue
+        pairs = list(zip(values, second.logged[name], strict=True))
+        size = max((abs(value) for both in pairs for _, value in both if not math.isnan(value)), default=0.0)
+        apart = max(_difference(*both) for both in pairs)
+        found.append((apart / size if size else 0.0, f"logged: {name}"))
+    return max(found)
+
+
+def _difference(first: tuple[int, float], second: tuple[int, float]) -> float:
+    """Return how far two logged values are apart, infinity if they are of different steps or one of them is NaN."""
+    difference = abs(first[1] - second[1])
+    if math.isnan(first[1]) and math.isnan(second[1]):
+        difference = 0.0
+    return difference if first[0] == second[0] and not math.isnan(difference) else math.inf
+
+
 def main(names: list[str]) -> None:
     """Run the cases of these names, or all."""
     with tempfile.TemporaryDirectory() as parent:
@@ -75,7 +105,7 @@ def main(names: list[str]) -> None:
                 }
                 for label, variant in variants.items():
                     other = run(variant, Path(parent) / f"{name}, {strategy}, {label}", common)
-                    largest, where = distance(one, other)
+                    largest, where = largest_difference(one, other)
                     print(f"{name}, {strategy}, {label}: {largest:.2g} ({where})", flush=True)
 
 

@@ -13,6 +13,7 @@ from instruct_lab.chat.decoding import Decoding
 from instruct_lab.chat.requests import RefusedRequest, read_request
 from instruct_lab.chat.server import ChatServer
 from instruct_lab.data import Message
+from instruct_lab.errors import InstructLabError
 
 JSON = {"Content-Type": "application/json"}
 
@@ -117,14 +118,20 @@ def test_a_request_that_is_malformed_is_refused(body):
     assert read_request(json.dumps(whole).encode(), 2).column == 0
 
 
-@pytest.mark.slow
-def test_a_port_in_use_is_one_paragraph(answerers, chat_lab, capsys):
+@pytest.mark.parametrize("port", [None, -1, 65536])
+def test_a_port_that_cannot_be_used_is_refused_before_a_run_is_read(port, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert cli.main(["chat", "latest", "--web", "--no-browser", "--port", str(port)]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
+        port = port or taken.getsockname()[1]
+        assert cli.main(["chat", "no-such-run", "--web", "--no-browser", f"--port={port}"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
     assert f"port {port}" in error
     assert "--port" in error
+
+
+@pytest.mark.slow
+def test_a_server_does_not_start_on_a_port_in_use(answerers, server):
+    with pytest.raises(InstructLabError, match=f"port {server.server_address[1]}"):
+        ChatServer(answerers, server.server_address[1])
 
 
 @pytest.mark.slow

@@ -104,5 +104,13 @@ def test_a_gpu_changes_the_precision_and_what_is_slow(monkeypatch):
     assert hardware.no_gpu is not diagnosis.no_gpu
 
 
+def test_options_that_are_based_on_another_option_are_refused_with_their_reason(monkeypatch):
+    monkeypatch.setattr(hardware, "no_gpu", lambda: "there is no GPU here")
+    refused = dict(diagnosis._refused())
+    assert refused["trainer=gpu"] == "there is no GPU here"
+    assert "GPU" in refused["optimizer=paged_adamw"]
+    assert not {"trainer=auto", "trainer=cpu", "trainer=ddp"} & refused.keys()
+
+
 def test_a_lab_is_shown_with_whether_its_code_may_run(lab, lab_code_allowed):
     assert diagnosis._lab() == {"path": str(lab), "code_allowed": True}

@@ -28,6 +28,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(hardware, "emulates_bfloat16", lambda: emulates)
         monkeypatch.setattr(hardware, "nvidia_capabilities", lambda: (capability, 9) if gpu else ())
         monkeypatch.setattr(rules, "external_launch", lambda: None)
+        monkeypatch.setattr(rules, "launch_fault", lambda: None)
 
     return have
 
@@ -45,6 +46,16 @@ def test_devices_that_no_machine_accepts_are_an_error(devices):
 @pytest.mark.parametrize("devices", RIGHT, ids=repr)
 def test_devices_that_lightning_accepts_are_no_error(devices):
     assert not list(rules.check_devices(trainer(devices=devices)))
+
+
+@pytest.mark.parametrize("devices", [2, [0, 1], "0,1"], ids=repr)
+@pytest.mark.parametrize(
+    "strategy", ["single_device", ExternalClass("pytorch_lightning.strategies.SingleDeviceStrategy", {})], ids=str
+)
+def test_several_devices_of_a_strategy_for_one_are_an_error(devices, strategy):
+    (problem,) = rules.check_devices(trainer(devices=devices, strategy=strategy))
+    assert "would have no effect" in problem.reason
+    assert not list(rules.check_devices(trainer(devices=1, strategy=strategy)))
 
 
 @given(st.integers(-4, 4), st.sampled_from([1, 2, 3, -1]))

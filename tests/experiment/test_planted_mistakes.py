@@ -76,6 +76,8 @@ MISTAKES = [
     (["++trainer.strategy={_target_: pytorch_lightning.strategies.FSDPStrategy}"], "trainer.strategy", "fsdp"),
     (["trainer.strategy=dpp"], "trainer.strategy", "ddp"),
     (["trainer.devices=zero"], "trainer.devices", "auto"),
+    (["trainer.accelerator=[cpu]"], "trainer.accelerator", None),
+    (["trainer.num_nodes=0"], "trainer.num_nodes", None),
     (["objective=kto", "batching.micro_batch=2"], "batching.micro_batch", "auto"),
     (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision", "bf16-mixed"),
     (["preprocessing.steps.normalise.form=NFC"], "preprocessing.steps.normalise", "normalize"),

@@ -86,6 +86,24 @@ def test_a_launch_is_recognized_by_its_variables(monkeypatch, variables, expecte
         assert "devices" not in sizes_of_launch({"devices": 4})
 
 
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "x"}, "WORLD_SIZE is not set"),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "-1"}, "RANK is '-1'"),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "0", "RANK": "0"}, "LOCAL_WORLD_SIZE"),
+        ({"SLURM_NTASKS": "many"}, "SLURM_NTASKS is 'many'"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": ""}, "SLURM_PROCID is ''"),
+    ],
+)
+def test_variables_that_are_no_numbers_are_refused(monkeypatch, capsys, variables, named):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["train", "model=tiny_random"]) == 2
+    (*_, error) = capsys.readouterr().err.splitlines()
+    assert named in error
+
+
 def test_several_nodes_without_a_launcher_are_refused(lab, tiny, capsys):
     assert cli.main(["train", *tiny, "trainer=multi_node", "trainer.accelerator=cpu"]) == 2
     assert "torchrun or srun" in " ".join(capsys.readouterr().err.split())

@@ -61,6 +61,15 @@ def test_the_model_of_a_run_of_many_devices_is_evaluated_on_one(trainer, tmp_pat
     assert (built.world_size, built.num_nodes, built.strategy.root_device.type) == (1, 1, "cpu")
 
 
+def test_a_run_of_a_gpu_is_evaluated_on_a_machine_without_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: "there is no GPU here")
+    config = check(["model=tiny_random", "trainer=gpu"], is_for_another_machine=True).or_refuse().experiment
+    listed = {**config.trainer.arguments, "devices": [1]}
+    for one in (config, dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, arguments=listed))):
+        assert build_trainer(on_one_device(one), tmp_path).strategy.root_device.type == "cpu"
+        assert "trainer.accelerator is gpu, there is no GPU here" in " ".join(capsys.readouterr().err.split())
+
+
 def test_every_strategy_of_lightning_is_known_or_refused_with_a_reason():
     names = set(StrategyRegistry.available_strategies())
     assert NAMES - {"auto", "None", "fsdp"} <= names

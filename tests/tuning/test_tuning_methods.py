@@ -11,7 +11,7 @@ from peft.utils.other import get_pattern_key
 from instruct_lab.errors import InstructLabError
 from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random, Tokenizer
-from instruct_lab.tuning import Full, LoRA, count_parameters, trainable_parameters
+from instruct_lab.tuning import BOFT, FourierFT, Full, LoRA, count_parameters, trainable_parameters
 from instruct_lab.tuning.peft_method import _keyed_by_name
 
 SETTINGS = {
@@ -185,6 +185,28 @@ def test_lora_adapts_the_modules_that_are_named(base, fields, expected):
 def test_name_that_matches_nothing_is_an_error_that_lists_the_linear_layers(base, fields, message):
     with pytest.raises(InstructLabError, match=message):
         LoRA(**fields).apply(base(tied=False))
+
+
+@pytest.mark.parametrize(
+    "method", [FourierFT(n_frequency=10**6), FourierFT(n_frequency=32 * 32 + 1), BOFT(block_size=7)], ids=repr
+)
+def test_a_setting_that_does_not_fit_the_model_is_to_be_corrected(base, method):
+    with pytest.raises(InstructLabError) as caught:
+        method.apply(base(tied=False))
+    assert caught.value.where == f"tuning: {type(method).__name__}"
+    assert caught.value.do.startswith("correct the setting")
+
+
+@pytest.mark.parametrize("factors", [2, 3, 5])
+def test_butterfly_factors_that_peft_would_silently_replace_are_refused(base, monkeypatch, factors):
+    monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: "there is no GPU here")
+    (problem,) = BOFT(butterfly_factors=factors).problems()
+    assert (problem.key, problem.kind) == ("butterfly_factors", "unavailable_here")
+    monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: None)
+    assert not list(BOFT(butterfly_factors=factors).problems())
+    monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", lambda: None)  # its extension cannot be compiled
+    with pytest.raises(InstructLabError, match=f"one butterfly factor instead of {factors}"):
+        BOFT(butterfly_factors=factors).apply(base(tied=False))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from instruct_lab.config import ExternalClass
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import ConfigError, Problem
-from instruct_lab.launch import external_launch
+from instruct_lab.launch import external_launch, launch_fault
 from instruct_lab.model import Model, hardware
 from instruct_lab.optional_packages import missing_reason
 
@@ -24,13 +24,19 @@ NEEDS_GPU = "float16 needs a GPU"
 def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
     """Report an accelerator or devices that Lightning does not accept on any machine."""
     accelerator, devices = _accelerator(trainer), _devices(trainer)
-    if isinstance(accelerator, str) and accelerator not in ACCELERATORS:
+    if not isinstance(accelerator, ExternalClass) and accelerator not in ACCELERATORS:
         reason = f"there is no such accelerator (known: {', '.join(ACCELERATORS)})"
-        suggestion = nearest(accelerator, ACCELERATORS)
+        suggestion = nearest(str(accelerator), ACCELERATORS)
         yield Problem(key="trainer.accelerator", value=accelerator, reason=reason, suggestion=suggestion)
     if not _is_valid(devices):
         reason = "expected a number of devices from 1, a list of different indices, or auto"
         yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion="auto")
+        return
+    strategy = trainer.arguments.get("strategy")
+    name = strategy.target if isinstance(strategy, ExternalClass) else str(strategy)
+    if re.fullmatch(r"single_\w+|.*\.SingleDevice\w*Strategy", name) and num_devices(trainer) not in (None, 1):
+        reason = f"trainer.strategy={name} computes on one device, so that the others would have no effect"
+        yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion="1")
 
 
 def _is_valid(devices: Any) -> bool:
@@ -81,13 +87,13 @@ def num_devices(trainer: ExternalClass) -> int | None:
 def check_accelerator_here(trainer: ExternalClass) -> Iterator[Problem]:
     """Report an accelerator that this machine lacks, and a strategy that needs such an accelerator."""
     accelerator, strategy = _accelerator(trainer), str(trainer.arguments.get("strategy"))
-    if reason := _obstacle(accelerator):
+    if reason := accelerator_obstacle(accelerator):
         yield _here("trainer.accelerator", accelerator, reason, "auto")
-    elif re.fullmatch(r"(single_)?(xla|tpu)(_debug)?", strategy) and (reason := _obstacle("tpu")):
+    elif re.fullmatch(r"(single_)?(xla|tpu)(_debug)?", strategy) and (reason := accelerator_obstacle("tpu")):
         yield _here("trainer.strategy", strategy, f"computes only on a TPU, which {reason}", "auto")
 
 
-def _obstacle(accelerator: Any) -> str | None:
+def accelerator_obstacle(accelerator: Any) -> str | None:
     """Return the reason why this machine does not have an accelerator, or `None` if it may have it."""
     if accelerator == "tpu":
         return missing_reason("torch_xla")
@@ -108,6 +114,13 @@ def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
     if count is not None and count > max(cores, 1) and trainer.arguments.get("num_nodes", 1) == 1:
         reason = f"starts {count:,} processes, which share {cores} CPU core{'' if cores == 1 else 's'}"
         yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion=str(cores), kind="warning")
+
+
+def check_launch_here(trainer: ExternalClass) -> Iterator[Problem]:
+    """Report environment variables of torchrun or srun that are incomplete, or are not numbers."""
+    if reason := launch_fault():
+        do = "start the command with torchrun or srun, or unset TORCHELASTIC_RUN_ID and the variables of Slurm"
+        yield Problem(key="trainer", reason=f"{reason}: {do}", kind="unavailable_here")
 
 
 def check_nodes_here(trainer: ExternalClass) -> Iterator[Problem]:
@@ -164,7 +177,7 @@ def refuse_devices(trainer: ExternalClass) -> None:
     Raises:
         ConfigError: the trainer cannot use its devices.
     """
-    rules = (check_devices, check_accelerator_here, check_processes_here)
+    rules = (check_devices, check_launch_here, check_accelerator_here, check_processes_here)
     problems = [problem for rule in rules for problem in rule(trainer) if problem.refuses]
     if problems:
         raise ConfigError(problems)

@@ -63,8 +63,8 @@ def check_owned_arguments(trainer: ExternalClass) -> Iterator[Problem]:
             yield Problem(key=f"trainer.{name}", value=trainer.arguments[name], reason=reason)
 
 
-LOWEST = {"accumulate_grad_batches": 1, "max_epochs": 0, "max_steps": 0, "gradient_clip_val": 0}
-UNLIMITED = {"max_epochs": -1, "max_steps": -1}
+LOWEST = {"accumulate_grad_batches": 1, "max_epochs": 0, "max_steps": 0, "gradient_clip_val": 0, "num_nodes": 1}
+UNLIMITED = {"max_epochs": -1, "max_steps": -1, "num_nodes": -1}
 
 
 def check_counts(trainer: ExternalClass) -> Iterator[Problem]:
