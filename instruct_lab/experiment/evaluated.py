@@ -36,6 +36,10 @@ MEASURED = (
 """The top-level keys that an evaluation can choose: everything but the model and its training."""
 
 
+ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+"""The trainer's arguments of an evaluation, which uses one device, whatever number of devices trained the model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
     """The configuration of an evaluation.
@@ -69,7 +73,9 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
         InstructLabError: a variable of the environment in the run's config is not set.
     """
     parsed = parse_measured(overrides)
-    used = {**record.config, "tracker": {}, "callbacks": {}}
+    trainer = record.config.get("trainer") or {}
+    one_device = {name: value for name, value in ONE_DEVICE.items() if name in trainer}
+    used = {**record.config, "tracker": {}, "callbacks": {}, "trainer": {**trainer, **one_device}}
     require_variables(used, f"run {record.id}")
     chosen = {one.key_or_group.partition("/")[0] for one in parsed if one.key_or_group in GROUPS}
     of_groups = [one for one in parsed if _top(one) in chosen]

@@ -133,9 +133,16 @@ def _record_failure(task: Task, error: Exception) -> None:
 
 def _needs_own_process(experiment: Any) -> bool:
     """Whether the run uses several devices; Lightning then starts this process's command line again for each device."""
-    devices = experiment.trainer.arguments.get("devices", "auto")
-    nodes = experiment.trainer.arguments.get("num_nodes", 1)
-    return (devices not in ("auto", 1, "1", [0]) or nodes != 1) and TASK_VARIABLE not in os.environ
+    from instruct_lab.experiment.rules.devices import num_devices
+
+    if TASK_VARIABLE in os.environ:
+        return False
+    count = num_devices(experiment.trainer)
+    if count is None:  # all devices of this machine
+        import torch
+
+        count = torch.cuda.device_count()
+    return count > 1 or experiment.trainer.arguments.get("num_nodes", 1) != 1
 
 
 def _run_in_own_process(task: Task, *, resumes: bool) -> Outcome:

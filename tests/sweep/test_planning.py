@@ -1,16 +1,19 @@
 """Which sweeps are refused before anything runs, and with which reason."""
 
 import json
+import types
 
 import pytest
 from support.lab import data_set, mixture, write_data
 
 from instruct_lab import cli
+from instruct_lab.config import ExternalClass
 from instruct_lab.config.compose import compose
 from instruct_lab.errors import ConfigError
 from instruct_lab.experiment.check import check
 from instruct_lab.sweep.metrics import result_values, training_values
 from instruct_lab.sweep.plan import plan
+from instruct_lab.sweep.trial import _needs_own_process
 
 
 def problems(capsys, *overrides):
@@ -78,6 +81,28 @@ def test_trials_on_a_cluster_are_checked_without_the_devices_of_this_machine(lab
     for launcher in ([], ["hydra/launcher=slurm", "hydra.launcher.cluster=local"]):
         with pytest.raises(ConfigError, match=r"trainer\.accelerator"):
             plan([*overrides, *launcher])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "expected"),
+    [
+        (0, {}, False),
+        (1, {}, False),
+        (4, {}, True),
+        (4, {"devices": -1}, True),
+        (4, {"devices": [2]}, False),
+        (4, {"devices": "0,1"}, True),
+        (4, {"accelerator": "cpu"}, False),
+        (0, {"devices": 2}, True),
+        (0, {"num_nodes": 2}, True),
+    ],
+    ids=str,
+)
+def test_a_trial_of_several_devices_runs_in_its_own_process(monkeypatch, gpus, arguments, expected):
+    monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: None if gpus else "there is no GPU here")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    experiment = types.SimpleNamespace(trainer=ExternalClass("pytorch_lightning.Trainer", arguments))
+    assert _needs_own_process(experiment) is expected
 
 
 def test_several_values_without_m_are_refused_with_the_way_to_make_a_sweep(lab, tiny, capsys):

@@ -8,6 +8,8 @@ from support.lab import TINY, instruction_rows, write_lab
 from support.records import newest_run
 
 from instruct_lab import cli
+from instruct_lab.experiment.check import check
+from instruct_lab.experiment.evaluated import build_evaluated
 from instruct_lab.records import RunRecord, find_run
 from instruct_lab.records.evaluations import EvaluationFiles
 
@@ -257,6 +259,15 @@ def test_an_evaluation_by_other_versions_is_named_and_measured_again_only_on_req
     assert "with other versions of source, torch; --replace measures again" in printed
     assert evaluate(record.path, *words, "--replace") == 0
     assert files.origin.versions["torch"] != "0.0"
+
+
+@pytest.mark.parametrize("trainer", [["trainer=fsdp"], ["trainer=ddp"], ["trainer=multi_node"]], ids=str)
+def test_an_engine_for_one_device_measures_a_run_of_many(tmp_path, trainer):
+    overrides = ["model=tiny_random", "tracker=none", "trainer.accelerator=cpu", *trainer, "trainer.devices=8"]
+    record = RunRecord.create(tmp_path, "many", check(overrides).or_refuse().resolved, overrides)
+    engine = "generation.engine=transformers_cb"
+    assert build_evaluated(record, [engine]).experiment.generation.engine == "transformers_cb"
+    assert trainer != ["trainer=fsdp"] or check([*overrides, engine]).problems
 
 
 def test_an_export_reports_the_evaluations_of_its_weights(runs):
