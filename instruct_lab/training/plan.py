@@ -11,7 +11,7 @@ from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.check import Checked
-from instruct_lab.experiment.rules.devices import BFLOAT16
+from instruct_lab.experiment.rules.devices import BFLOAT16, num_devices
 from instruct_lab.files import user_path
 from instruct_lab.planning.device import Device
 from instruct_lab.planning.estimate import Estimate, estimate
@@ -51,7 +51,7 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
         InstructLabError: the architecture of the model is not known, or the device does not compute the precision.
     """
     _check_precision(checked, device)
-    count = devices or _devices(checked.experiment)
+    count = devices or num_devices(checked.experiment.trainer) or 1
     measure = read_data(checked.experiment, device, count)
 
     def plan(checked: Checked) -> Estimate:
@@ -89,11 +89,6 @@ def precision_on(checked: Checked, device: Device) -> str:
     """Return Lightning's precision on a device: the one that the config sets, or the one that suits the device."""
     set_by_user = checked.experiment.trainer.arguments.get("precision")
     return device.precision if PRECISION in checked.composition.derived else str(set_by_user or device.precision)
-
-
-def _devices(experiment: Experiment) -> int:
-    devices = experiment.trainer.arguments.get("devices")
-    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def read_data(experiment: Experiment, device: Device, devices: int) -> Callable[[Experiment], tuple[Workload, Any]]:

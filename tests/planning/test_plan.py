@@ -174,6 +174,8 @@ def test_a_model_whose_tokenizer_is_not_here_is_planned_with_assumed_lengths(cap
     ("arguments", "reason"),
     [
         (["--device", "h100-80"], "did you mean h100-80gb"),
+        (["--device", "A100"], "did you mean a100-40gb or a100-80gb"),
+        (["--device", "t4", "model=tiny_random", "trainer.precision=bf16-mixed"], "has no bfloat16 arithmetic"),
         (["--devices", "0"], "at least one device"),
         (["--price-per-hour", "-1"], "no price"),
         (["model=hub", "model.weights.repository=nobody/gated-model"], "needs the model's config.json"),
@@ -181,6 +183,6 @@ def test_a_model_whose_tokenizer_is_not_here_is_planned_with_assumed_lengths(cap
 )
 def test_bad_input_is_refused_in_one_paragraph(capsys, arguments, reason):
     assert cli.main(["plan", "tracker=none", *arguments]) == 2
-    error = capsys.readouterr().err.strip()
+    lines = capsys.readouterr().err.splitlines()
+    (error,) = [line for line in lines if not line.startswith("instruct-lab plan:")]  # how long libraries take to load
     assert reason in error
-    assert "\n" not in error
