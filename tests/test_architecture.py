@@ -195,6 +195,7 @@ def test_a_circle_of_imports_is_found():
     assert list(imported(tree)) == ["b"], "imports inside functions count, those for type checking do not"
 
 
+@pytest.mark.slow
 @pytest.mark.static
 def test_imports_flow_one_way():
     lint = Path(sys.executable).parent / "lint-imports"

@@ -50,6 +50,7 @@ def test_an_item_that_does_not_fit_raises_the_error(fitting, large):
         compute_in_parts("answers", [*fitting, large], limited(30), sum)
 
 
+@pytest.mark.slow
 def test_the_failed_attempt_leaves_nothing_in_memory():
     class Graph:
         pass

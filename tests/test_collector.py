@@ -62,6 +62,7 @@ def test_a_command_collects_rarely_and_its_caller_as_before(monkeypatch, capsys)
     assert (seen, gc.get_threshold()) == ([collector.RARE], (500, 5, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "is_skipped"), [("list optimizer", True), ("runs", True), ("resume none", False)])
 def test_short_commands_end_without_a_collection_and_runs_with_one(tmp_path, command, is_skipped):
     code = (

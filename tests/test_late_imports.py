@@ -157,6 +157,7 @@ def test_a_name_imports_only_the_module_that_defines_it():
     ]
 
 
+@pytest.mark.slow
 def test_all_names_can_be_imported_at_once():
     code = (
         "import sys, instruct_lab.tuning, instruct_lab.data\n"

@@ -151,6 +151,7 @@ def test_every_package_of_an_extra_that_is_imported_is_known():
     assert optional - known == set()
 
 
+@pytest.mark.slow
 def test_no_optional_package_is_imported_at_the_top_of_a_public_module():
     found = []
     for path in (ROOT / "instruct_lab").rglob("*.py"):

@@ -55,6 +55,7 @@ def contents(wheel):
         return {name: packed.read(name) for name in names}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_exactly_the_files_of_the_tree(wheel):
     expected = {}
     for folder, prefix in [("instruct_lab", ""), ("conf", PACKAGED), ("experiments", PACKAGED)]:

@@ -133,6 +133,7 @@ def test_generate_answers_as_the_command_does(two_runs, capfd):
         run.generate("Turn around number 1")
 
 
+@pytest.mark.slow
 def test_the_models_before_and_after_training_differ_and_fit_the_tokenizer(two_runs):
     import torch
 
@@ -188,6 +189,7 @@ def test_a_run_is_exported(two_runs, tmp_path):
     assert (folder / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_trains_in_another_thread(two_runs):
     found = []
     thread = threading.Thread(target=lambda: found.append(il.train([*SHORT, "trainer.max_steps=1"])))
@@ -196,6 +198,7 @@ def test_a_run_trains_in_another_thread(two_runs):
     assert [run.status for run in found] == ["finished"]
 
 
+@pytest.mark.slow
 def test_secrets_are_neither_printed_nor_recorded(two_runs, monkeypatch, capfd):
     monkeypatch.setenv("PLANTED_API_KEY", "planted-value-4711")
     run = il.train([*SHORT, "trainer.max_steps=1"])

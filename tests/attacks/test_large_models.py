@@ -196,6 +196,7 @@ def test_added_parameters_that_do_not_fit_are_refused_before_they_are_created(la
     assert "GiB of memory are free" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_that_does_not_fit_is_refused(train, capsys):
     record = train("trainer.max_steps=2", "evaluation.before=false")
     for file in record.rglob("adapter_config.json"):

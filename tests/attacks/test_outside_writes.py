@@ -104,6 +104,7 @@ def test_the_settings_of_the_user_allow_it(lab, outside, monkeypatch, capsys):
     assert run(capsys, "check", *chosen)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_folders_of_the_user_need_no_permission(lab, outside, monkeypatch, capsys):
     assert run(capsys, "check", *CHOSEN)[0] == 0
     monkeypatch.setenv("INSTRUCT_LAB_CACHE", str(outside))

@@ -240,16 +240,16 @@ SHADOWS = ["json", "yaml", "torch_xla", "mlflow", "flash_attn", "argparse", "hyd
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", [["-m", "instruct_lab"], ["-m", "instruct_lab.cli"]])
-def test_files_of_the_working_directory_hide_no_library(lab, start):
+def test_files_of_the_working_directory_hide_no_library(lab):
     for name in SHADOWS:
         path = lab / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"from pathlib import Path\nPath({str(lab / 'owned')!r}).touch()\n")
     found = Path(instruct_lab.__file__).parent.parent
     environment = {**os.environ, "PYTHONPATH": str(found)}
-    for command in (["check", *CHOSEN], ["train", *CHOSEN, "debug=fast", "tracker=csv"]):
-        arguments = [sys.executable, *start, *command]
+    check, train = ["check", *CHOSEN], ["train", *CHOSEN, "debug=fast", "tracker=csv"]
+    for start, command in (("instruct_lab", check), ("instruct_lab.cli", check), ("instruct_lab", train)):
+        arguments = [sys.executable, "-m", start, *command]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=lab, env=environment)
         assert done.returncode == 0, done.stderr
         assert not (lab / "owned").exists()

@@ -125,6 +125,7 @@ def test_a_damaged_list_of_weights_is_named(records, refused, content):
     refused("generate", DAMAGED, "text", names=["best.json", "last.json"])
 
 
+@pytest.mark.slow
 def test_the_records_are_good_without_damage(records, lab, capsys):
     run = Refusals(lab, capsys).run
     assert len(_rows_of("bbbbbb", run("runs", "status=finished", codes=(0,)).out)) == 1

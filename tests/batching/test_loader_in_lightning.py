@@ -80,6 +80,7 @@ def test_a_run_resumed_inside_an_accumulated_step_repeats_no_batch(tmp_path):
     assert resumed == whole[8:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [2, 5])
 def test_limited_epochs_resume_too(tmp_path, limit):
     whole = fit(tmp_path / "whole", limit_train_batches=limit, every=1)

@@ -64,6 +64,7 @@ def test_a_template_that_refuses_all_stops_at_once_unless_all_may_be_broken(tmp_
     assert audit.count("dropped") == 1100
 
 
+@pytest.mark.slow
 def test_a_first_part_that_is_refused_ends_nothing_if_the_share_allows_it(tmp_path):
     examples, _ = encode(rows_with(tmp_path / "rows", range(500)), 0.5, tmp_path / "examples")
     assert len(examples) == 700

@@ -43,6 +43,7 @@ def shared(monkeypatch):
     return start_workers_at_once(monkeypatch)
 
 
+@pytest.mark.slow
 def test_results_of_several_processes_come_in_order(shared) -> None:
     with worker_processes():
         found = list(map_in_order(PartAndProcess(0.01), range(30)))
@@ -73,6 +74,7 @@ def test_an_error_is_raised_after_the_results_before_it_in_whatever_process_it_o
     assert error.value.what == f"Part {fails_at} is broken"
 
 
+@pytest.mark.slow
 def test_an_error_in_reading_the_parts_is_raised_after_the_results_before_it(shared) -> None:
     def parts():
         yield from range(9)
@@ -95,6 +97,7 @@ def test_the_parts_of_a_killed_worker_are_done_in_this_process(shared) -> None:
     assert [part for part, _ in found] == list(range(30))
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_the_block(shared) -> None:
     with worker_processes():
         processes = {process for _, process in map_in_order(PartAndProcess(0.01), range(10))} - {os.getpid()}
@@ -102,6 +105,7 @@ def test_no_worker_outlives_the_block(shared) -> None:
     assert not any(is_alive(process) for process in processes)
 
 
+@pytest.mark.slow
 def test_abandoned_work_does_not_disturb_later_work(shared) -> None:
     with worker_processes():
         first = map_in_order(PartAndProcess(0.02), range(30))

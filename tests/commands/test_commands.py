@@ -193,6 +193,7 @@ def test_a_wrong_command_line_exits_with_2(arguments):
     assert exit_.value.code == 2
 
 
+@pytest.mark.slow
 def test_stopping_on_a_validation_that_never_happens_is_refused():
     stop = "callbacks=[default,early_stopping]"
     assert check([stop]).problems == []

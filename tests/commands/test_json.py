@@ -97,6 +97,7 @@ def test_an_error_hides_secrets(lab, capsys, monkeypatch):
     assert json.loads(output.out)
 
 
+@pytest.mark.slow
 def test_a_new_lab_and_permissions(tmp_path, monkeypatch, capsys, few_schemas):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     made = run_json(capsys, "init", str(tmp_path / "mine"))

@@ -84,6 +84,7 @@ class Elements(html.parser.HTMLParser):
 # ---- the document
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_text_on_the_page(text):
     read = Elements(text)
     assert [tag for tag, _ in read.found if tag in ("img", "iframe", "object", "embed", "link")] == ["link"]  # its icon
@@ -437,6 +438,7 @@ def test_the_command_writes_the_page_and_prints_where_it_is(records, tmp_path, c
     assert len(kept["runs"]) == (7 if len(names) == 1 else 2)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_refused(records, compared, tmp_path, capsys):
     (tmp_path / "file").write_text("", encoding="utf-8")
     runs_path = records[0].path.parent.parent

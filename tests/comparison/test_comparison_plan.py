@@ -103,6 +103,7 @@ def test_more_seeds_need_fewer_examples_and_a_detectable_difference_has_the_powe
     assert power(detectable(variances, 96, 3), variances, 96, 3) == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.slow
 def test_planned_power_is_reached():
     """A small form of tests/benchmarks/planned_power.py."""
     generator, variances, found, difference = np.random.default_rng(3), Variances(1.0, 0.01, 0.5, 4), 0, 0.4
@@ -135,6 +136,7 @@ def plan(capsys, runs_path, names, *options):
     return code, capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_cheapest_pair_is_the_cheapest(tmp_path, capsys):
     names = records_of(tmp_path, 3, seconds=48.0)  # of 60: 12 for 120 examples
     code, shown = plan(capsys, tmp_path, names, "12", "--json")

@@ -77,6 +77,7 @@ def test_eight_runs_fit_one_screen(eight, width):
     assert sum("test/metric_" in line for line in lines) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
 def test_no_number_and_no_label_is_broken(eight, width):
     text = "\n".join(lines_of(eight, width))

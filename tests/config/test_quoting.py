@@ -108,6 +108,7 @@ def test_any_argument_is_quoted_for_the_shell(text):
         assert shlex.split(line) == [text]
 
 
+@pytest.mark.slow
 @given(hostile)
 def test_a_refused_value_is_repaired_to_something_that_parses(text):
     quoted = quoted_override(f"key={text}")

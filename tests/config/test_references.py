@@ -88,6 +88,7 @@ def test_a_run_on_an_own_file_records_an_ordinary_config(own) -> None:
     assert cli.main(["reproduce", "latest"]) == 0
 
 
+@pytest.mark.slow
 def test_a_folder_gives_its_own_splits(own, capsys) -> None:
     folder = own / "set"
     (folder / "dev").mkdir(parents=True)
@@ -108,6 +109,7 @@ def test_a_folder_gives_its_own_splits(own, capsys) -> None:
     assert data["split"] == {"_target_": "instruct_lab.data.HashSplit", "validation": 0.0, "test": 0.1}
 
 
+@pytest.mark.slow
 def test_a_folder_of_equal_files_is_a_pattern(own, capsys) -> None:
     for name in ("a", "b"):
         (own / "set" / name).mkdir(parents=True)
@@ -332,6 +334,7 @@ def test_documented_commands_accept_own_files(documented_files, capsys, argument
     assert "path:" in captured.out.partition("\n")[2], "it says what was recognised"
 
 
+@pytest.mark.slow
 def test_model_folder_is_recognized_and_described(documented_files, capsys) -> None:
     settings = {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
     (documented_files / "DIR" / "config.json").write_text(json.dumps(settings))

@@ -79,6 +79,7 @@ def learning_rate(*overrides):
     return compose(list(overrides)).config.optimizer.lr
 
 
+@pytest.mark.slow
 def test_changed_files_are_read_again(lab, monkeypatch):
     composed, of_hydra = [], hydra.compose
     monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
@@ -100,6 +101,7 @@ def test_changed_files_are_read_again(lab, monkeypatch):
     assert compose(["optimizer=mine"]).problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", ["a variable", "a linked folder", "a folder that cannot be listed", "a reference"])
 def test_what_may_change_without_notice_is_read_each_time(lab, monkeypatch, changes):
     composed, of_hydra = [], hydra.compose
@@ -139,6 +141,7 @@ def test_files_that_are_no_option_files_are_not_read(lab, monkeypatch):
     assert len(composed) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["++tuning.r@other=4", "tuning.r@other=4", "+tuning.unknown@other=1"])
 def test_a_value_with_a_package_is_refused(lab, override):
     composed = compose([override])

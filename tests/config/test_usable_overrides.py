@@ -13,6 +13,7 @@ from instruct_lab.config.quoting import parse_or_none
 from instruct_lab.errors import ConfigError
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), max_size=12))
 def test_every_fault_is_found_with_few_compositions(is_faulty):
     overrides = [parse_or_none(f"key{number}={number}") for number in range(len(is_faulty))]

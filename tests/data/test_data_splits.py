@@ -44,6 +44,7 @@ def divided(split: HashSplit, conversations: list[Conversation]) -> dict[str, li
     return splits
 
 
+@pytest.mark.slow
 @given(st.lists(ANY_CONVERSATION | SINGLE_TURN, max_size=30), st.lists(ANY_CONVERSATION, max_size=30), SHARES)
 @settings(max_examples=200, deadline=None)
 def test_adding_rows_moves_no_row(old, new, shares) -> None:
@@ -54,6 +55,7 @@ def test_adding_rows_moves_no_row(old, new, shares) -> None:
         assert {conversation.id for conversation in before[name]} <= {conversation.id for conversation in after[name]}
 
 
+@pytest.mark.slow
 @given(st.lists(ANY_CONVERSATION | SINGLE_TURN, max_size=40), SHARES, st.integers(0, 5))
 @settings(max_examples=200, deadline=None)
 def test_no_prompt_is_in_two_splits(conversations, shares, seed) -> None:
@@ -64,6 +66,7 @@ def test_no_prompt_is_in_two_splits(conversations, shares, seed) -> None:
     assert not audit.count("dropped")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(SPLIT_NAMES), ANY_CONVERSATION | SINGLE_TURN), max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_given_splits_are_separated_and_every_row_is_counted(rows) -> None:

@@ -114,6 +114,7 @@ def test_other_templates_render_as_without_limits(text):
     assert render(limit(ImmutableSandboxedEnvironment()).from_string(text), variables) == expected
 
 
+@pytest.mark.slow
 def test_long_contents_and_conversations_are_within_the_limits():
     text = "{% for m in messages %}<{{ m.role }}>{{ (m.content.split('</think>')|last).strip() ~ '\\n' }}{% endfor %}"
     template = limit(ImmutableSandboxedEnvironment()).from_string(text)

@@ -64,6 +64,7 @@ def test_rows_of_every_split_know_their_file_and_line(tmp_path, kind, joined):
 texts = st.text(max_size=20)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=8))
 def test_origins_survive_a_table(tmp_path_factory, rows):
     written = [

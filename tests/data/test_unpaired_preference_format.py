@@ -106,6 +106,7 @@ def test_the_label_is_part_of_the_id_and_of_the_text_in_samples() -> None:
     assert bad.map_text(lambda _, text: text.upper()).desirable is False
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(

@@ -29,6 +29,7 @@ def test_versions_and_hardware_are_those_of_this_machine(found):
     assert ("avx512" in found["hardware"]["cpu_instructions"]) == ("AVX512" in capability) or "AVX2" in capability
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_what_check_refuses(found):
     assert "hydra/launcher=slurm" in found["refused"]
     for choice in found["refused"]:

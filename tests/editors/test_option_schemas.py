@@ -136,6 +136,7 @@ def test_a_schema_describes_fields_with_their_meaning_and_default():
 # ---- commands
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_schema_of_an_option_a_group_and_the_whole(capsys):
     printed = []
     for arguments in ([], ["tuning"], ["tuning", "lora"], ["tuning", "qlora"]):

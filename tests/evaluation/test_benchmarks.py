@@ -223,6 +223,7 @@ def test_a_run_measures_benchmarks_beside_its_metrics_and_logs_no_split_without_
     assert metrics["cldr_currencies/acc"]["after"].count == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tasks", "words", "named"),
     [
@@ -267,6 +268,7 @@ def test_every_name_of_the_library_is_found_without_importing_it():
 POSITIVE = st.floats(-20, -0.01)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)  # the library is imported by the first example
 @given(st.lists(st.tuples(POSITIVE, st.integers(1, 9)), min_size=1, max_size=12))
 def test_contributions_have_the_mean_that_the_library_computes(pairs):

@@ -112,6 +112,7 @@ def test_a_run_measures_what_it_has_forgotten_and_runs_are_compared_by_it(train,
         assert again.value(name, system).value == records[0].summary.value(name, system).value
 
 
+@pytest.mark.slow
 def test_models_that_are_no_decoders_are_refused(lab, tiny, capsys):
     words = ["model=tiny_encoder_decoder", "template=contents", "metrics=forgetting"]
     assert cli.main(["check", *tiny, *words]) == 2

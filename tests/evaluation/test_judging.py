@@ -192,6 +192,7 @@ def test_each_pair_is_asked_once_in_both_orders_and_equal_answers_are_ties(tmp_p
     assert again.values["after", "win_rate"].value == found.rate.value
 
 
+@pytest.mark.slow
 def test_both_systems_are_judged_against_references_and_other_systems_are_not(tmp_path):
     found = ask(stubs.perfect, tmp_path, against="reference")
     for system, side in (("before", 1), ("after", 0)):
@@ -223,6 +224,7 @@ def test_the_signature_names_settings_that_change_verdicts_but_not_the_port():
     assert len({signature(), *others}) == 4
 
 
+@pytest.mark.slow
 def test_a_gold_set_measures_the_judge(tmp_path):
     gold = tmp_path / "gold.jsonl"
     lines = [

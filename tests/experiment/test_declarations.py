@@ -42,6 +42,7 @@ def test_a_set_learning_rate_is_kept():
     assert not checked.warnings
 
 
+@pytest.mark.slow
 def test_optimizer_and_objective_scale_the_learning_rate():
     assert check(["optimizer=lion"]).experiment.optimizer.lr == 3e-4
     assert check(["optimizer=galore", "optimizer.scale=0.5", "tuning=full"]).experiment.optimizer.lr == 4e-5
@@ -146,6 +147,7 @@ def test_new_tokens_are_refused_if_the_method_does_not_train_them(option, field)
     assert refused is not component_of("tuning", option).trains_new_tokens
 
 
+@pytest.mark.slow
 def test_data_has_to_give_what_the_objective_needs():
     assert (
         "DPO needs pairs (a prompt with a chosen and a rejected answer); data is a DataSet with format Columns, which "

@@ -65,6 +65,7 @@ def test_a_lab_without_python_runs_none(lab, option, lab_code_allowed):
     assert not (lab / "it_ran").exists()
 
 
+@pytest.mark.slow
 def test_the_user_allows_this_lab_in_the_settings(lab, option, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(lab / "settings"))
     assert cli.main(["allow", "."]) == 0

@@ -82,6 +82,7 @@ def test_beam_search_of_a_ragged_batch_is_that_of_each_prompt(model):
     assert together == [beams.generate_ids(model, [prompt], STOPS, 258)[0] for prompt in RAGGED[:8]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_padding_is_not_counted_as_repeated(model, num_beams):
     generation = Generation(max_new_tokens=10, repetition_penalty=3.0, num_beams=num_beams)
@@ -148,6 +149,7 @@ def test_dropout_does_not_take_part(tmp_path):
     assert Generation(max_new_tokens=8).generate_ids(model, RAGGED, STOPS, 258) == expected
 
 
+@pytest.mark.slow
 def test_adapted_model_answers_as_its_merged_one(model):
     lora = LoRA(r=4)
     torch.manual_seed(0)
@@ -252,6 +254,7 @@ def test_sampling_repeats_by_the_callers_seed(model):
     assert draw(0) != draw(1)
 
 
+@pytest.mark.slow
 def test_a_sampled_answer_depends_on_its_own_seed_and_not_on_the_batch(model):
     sampling = Generation(max_new_tokens=10, do_sample=True, temperature=1.5)
     seeds = list(range(len(RAGGED)))

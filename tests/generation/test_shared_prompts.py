@@ -142,6 +142,7 @@ def test_a_model_that_has_read_packed_rows_shares_prefixes_too(model, shapes):
     assert seen[0] == (1, len(PREFIX))
 
 
+@pytest.mark.slow
 def test_several_samples_of_a_prompt_share_all_of_it(model, shapes):
     generation = Generation(max_new_tokens=6, do_sample=True, temperature=1.5)
     prompts = [prompt for prompt in PROMPTS for _ in range(4)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import planted
@@ -130,8 +133,7 @@ def run_in_new_process(folder: Path, command: list[str], bug: str | None, **vari
 
 def run_on_two_ranks(folder: Path, command: list[str], bug: str | None) -> None:
     """Run a command whose second rank is started by the test, from a process that has the libraries loaded already."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["instruct_lab.training.run"])
+    server = _fork_server()
     receiving, sending = server.Pipe(duplex=False)
     first = server.Process(target=_run_rank, args=[folder, command, bug, {**os.environ}, sending])
     first.start()
@@ -146,6 +148,17 @@ def run_on_two_ranks(folder: Path, command: list[str], bug: str | None) -> None:
         rank.kill()
     output = "".join(path.read_text()[-2000:] for path in folder.glob("rank-*.txt"))
     assert [rank.exitcode for rank in ranks] == [0, 0], output
+
+
+@functools.cache
+def _fork_server() -> BaseContext:
+    """Start the process that ranks are forked from; it has loaded the libraries and this module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # Python before 3.14 does not hand it on
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(["support.libraries", "trajectory"])
+        forkserver.ensure_running()
+    return server
 
 
 def _run_rank(

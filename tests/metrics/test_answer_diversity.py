@@ -63,6 +63,7 @@ def test_an_answers_part_is_what_no_other_has_and_an_equal_share_of_the_rest():
     ]
 
 
+@pytest.mark.slow
 def test_the_interval_of_distinct_n_covers_the_value_of_other_samples_of_answers():
     draw = np.random.default_rng(0)
     weights = 1 / np.arange(1, 2001)

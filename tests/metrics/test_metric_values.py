@@ -331,6 +331,7 @@ def test_every_metric_declares_which_way_it_is_better():
     assert {name for name, higher in concrete.items() if higher is None} == neither
 
 
+@pytest.mark.slow
 def test_declarations_import_no_heavy_library():
     heavy = "torch torchmetrics numpy sacrebleu rouge_score nltk wandb transformers pytorch_lightning"
     code = (

@@ -88,6 +88,7 @@ def test_a_program_works_in_a_folder_of_its_own_without_environment_or_input(mon
     )
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_there_and_installed_packages_only_where_asked():
     assert finished("import collections, datetime, decimal, heapq, json, math, random, re, threading, unittest")
     assert finished("import threading as t; x = t.Thread(target=print); x.start(); x.join()", ("rlimits", "seccomp"))
@@ -124,6 +125,7 @@ def test_each_single_layer_keeps_a_program_from_the_network(layer, port):
     assert not finished(CONNECT.format(port=port), (layer,))
 
 
+@pytest.mark.slow
 @needs("seccomp")
 def test_seccomp_keeps_a_program_from_sockets_processes_signals_and_changes_of_modes(port, tmp_path):
     only_seccomp = ("seccomp",)

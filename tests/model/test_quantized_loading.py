@@ -90,6 +90,7 @@ def test_adapters_get_the_gradients_of_the_weights_as_read_after_an_evaluation_t
         assert (found - expected).norm() / expected.norm() < (1e-5 if quantization == "4bit" else 0.03)
 
 
+@pytest.mark.slow
 def test_every_setting_of_4_bits_has_its_effect(tmp_path):
     def weights(**settings):
         return as_read(loaded("llama", tmp_path, Quantization(**settings)))["model.layers.0.mlp.up_proj"]

@@ -78,6 +78,7 @@ def test_a_plan_has_all_parts_and_fits(lab, capsys):
     assert found["seconds"] == pytest.approx(sum(found["times"].values()), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_without_training_has_no_steps_and_no_time_for_them(lab, capsys):
     found = plan(capsys, *TINY, "tuning=zero_shot", "--device", "t4")
     assert (found["num_steps"], found["flops"], found["tokens"], found["peak_at"]) == (0, 0, 0, "evaluation")

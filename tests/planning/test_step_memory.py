@@ -59,6 +59,7 @@ def test_the_predicted_flops_are_those_of_torchs_counter(tmp_path):
     assert predicted == pytest.approx(counted, rel=0.02)
 
 
+@pytest.mark.slow
 def test_flops_of_a_step_follow_from_the_parameters(tmp_path):
     """A forward pass multiplies each position by each weight of a linear layer, a backward pass twice."""
     experiment = accuracy.experiment_of([*DECODER, "tuning=full"], tmp_path)

@@ -61,6 +61,7 @@ def planted() -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 def test_recall_and_precision_on_a_planted_set_against_all_pairs(planted) -> None:
     sets = [grams(text) for text in planted]
     pairs = {
@@ -83,6 +84,7 @@ def test_recall_and_precision_on_a_planted_set_against_all_pairs(planted) -> Non
     assert facts["clusters"]["num_rows"] - facts["clusters"]["num_clusters"] == len(dropped)
 
 
+@pytest.mark.slow
 def test_every_dropped_row_is_similar_to_an_earlier_one(planted) -> None:
     rows = [talk(text, id=str(number)) for number, text in enumerate(planted)]
     kept = {int(row.id) for row in run(NearDuplicates(), rows)[0]}

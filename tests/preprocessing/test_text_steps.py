@@ -242,6 +242,7 @@ def test_clean_repairs_what_control_characters_hid() -> None:
     assert answered(Clean(mojibake="keep"), "\x8dÂ")[0] == "Â"
 
 
+@pytest.mark.slow
 def test_long_texts_and_many_turns_take_linear_time() -> None:
     strict = Clean(html="remove", role_order="repair", refusals="drop", boilerplate="drop", max_blank_lines=2)
     turns = talk(*((["user", "assistant"][n % 2], f"turn {n}") for n in range(10_000)))

@@ -73,7 +73,7 @@ def test_without_git_or_a_checkout_the_code_is_unknown(tmp_path, monkeypatch):
     (tmp_path / "instruct_lab").mkdir()
     assert environment.code_version(tmp_path / "instruct_lab") is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment.code_version() is None
+    assert environment.code_version(environment.PACKAGE_PATH) is None
 
 
 def test_the_environment_names_versions_and_hardware():

@@ -49,6 +49,7 @@ def test_nineteen_different_runs_fit_a_terminal(runs, width):
     assert any("no space for: age" in line for line in lines) == (width == 80)
 
 
+@pytest.mark.slow
 def test_labels_show_what_few_runs_share(runs):
     lines = table(runs, 80)
     assert [line[21:47].split("  ")[0].strip() for line in lines[2:9]] == [

@@ -22,11 +22,6 @@ import sys
 
 MODULE = "instruct_lab.cli"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LIBRARIES = (
-    *("instruct_lab.training.run", "instruct_lab.sweep.plan", "instruct_lab.commands.runs", "instruct_lab.export"),
-    *("transformers.models.llama.modeling_llama", "sacrebleu", "rouge_score.rouge_scorer", "pandas"),
-)
-"""Modules that import what most commands need."""
 HEAD = 8
 """Number of bytes that hold the length of a request."""
 
@@ -66,14 +61,10 @@ class _Server:
 
 def serve(path: str) -> None:
     """Run commands until the standard input ends."""
-    import importlib
     import selectors
 
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    from instruct_lab.tuning.peft_library import load_peft
+    import support.libraries  # noqa: F401
 
-    load_peft()
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(16)

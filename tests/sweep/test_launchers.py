@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from support.command_server import real_command
+from support.command_server import command, real_command
 from support.sweeps import sweep_runs
 from test_sweep_end_to_end import SHORT, ended, final_table
 
@@ -73,7 +73,7 @@ def test_only_the_trial_of_a_worker_that_dies_fails(lab, lab_code_allowed, tiny)
     points = '["callbacks.dies={_target_: dying.Killed}", "tuning.r=2", "tuning.r=4"]'
     one = ["hydra/launcher=processes", "hydra.launcher.num_processes=1"]
     arguments = [*tiny, *SHORT, f"sweep.points={points}", *one]
-    done = subprocess.run(real_command("train", "-m", *arguments), capture_output=True, text=True, check=False)
+    done = subprocess.run(command("train", "-m", *arguments), capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     runs = {run["id"][-4:]: run for run in sweep_runs(lab)}
     dead = next(lab.glob("runs/*/*-0000/manifest.json")).read_text()
@@ -85,13 +85,13 @@ def test_only_the_trial_of_a_worker_that_dies_fails(lab, lab_code_allowed, tiny)
 @pytest.mark.slow
 def test_the_workers_of_a_killed_sweep_end_and_it_can_be_resumed(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=2,4,8", *settings("processes"), "callbacks.checkpoint.every_steps=1"]
-    train = real_command("train", "-m", *arguments)
+    train = command("train", "-m", *arguments)
     process = subprocess.Popen(train, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while ended(lab) < 1 and process.poll() is None:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = subprocess.run(real_command("resume", "latest"), capture_output=True, text=True, check=False)
+    done = subprocess.run(command("resume", "latest"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     runs = sweep_runs(lab)
     assert [run["status"] for run in runs] == ["finished"] * 3

@@ -67,11 +67,13 @@ def test_refused(lab, tiny, capsys, overrides, key, reason):
     assert reason in found[key]
 
 
+@pytest.mark.slow
 def test_one_wrong_point_of_a_grid_is_named(lab, tiny, capsys):
     found = problems(capsys, *tiny, "tuning.r=4,0", "optimizer.lr=1e-3,1e-4")
     assert "tuning.r=0, optimizer.lr=0.001 and 1 more points" in found["tuning.r"]
 
 
+@pytest.mark.slow
 def test_trials_on_a_cluster_are_checked_without_the_devices_of_this_machine(lab, tiny, monkeypatch):
     monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: "there is no GPU here")
     monkeypatch.setattr("instruct_lab.sweep.launchers.slurm.shutil.which", lambda name: f"/usr/bin/{name}")
@@ -111,6 +113,7 @@ def test_several_values_without_m_are_refused_with_the_way_to_make_a_sweep(lab, 
     assert not list(lab.glob("runs/*"))
 
 
+@pytest.mark.slow
 def test_a_study_in_which_something_varies_is_a_sweep_and_an_override_fixes_it(lab, tiny):
     (lab / "experiments").mkdir()
     (lab / "experiments" / "ranks.yaml").write_text(
@@ -125,6 +128,7 @@ def test_a_study_in_which_something_varies_is_a_sweep_and_an_override_fixes_it(l
     assert "tuning.r=2" in planned.base
 
 
+@pytest.mark.slow
 def test_a_study_whose_choices_are_all_fixed_is_one_run(lab, tiny):
     (lab / "experiments").mkdir()
     (lab / "experiments" / "ranks.yaml").write_text("# ranks: which rank?\nsweep:\n  space:\n    tuning.r: 4,8\n")
@@ -171,6 +175,7 @@ def test_the_config_of_a_run_has_no_sweep_settings():
     assert not {"pruner", "hydra/sweeper", "hydra/launcher"} & set(composition.choices)
 
 
+@pytest.mark.slow
 def test_directions_follow_the_metrics(lab, tiny):
     planned = plan([*tiny, "tuning.r=4,8", "sweep.metric=[val/loss,val/chrf,seconds,test/perplexity]"])
     assert planned.directions == ["minimize", "maximize", "minimize", "minimize"]

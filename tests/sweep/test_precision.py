@@ -25,6 +25,7 @@ def test_the_limit_is_half_an_interval_of_the_typical_deviation(capsys, count):
     assert "one run each: training noise comes on top" in line
 
 
+@pytest.mark.slow
 def test_a_sweep_by_another_value_describes_all_metrics_of_all_splits(capsys):
     first, second = lines_of(capsys, "sweep.seeds=3", "evaluation.max_examples=96", "data.limit.validation=20")
     assert first.startswith("20 examples (val): ")

@@ -190,6 +190,7 @@ def test_in_a_pipe_each_trial_is_a_line_with_its_value(tmp_path, capfd):
     assert "run x: failed: ValueError: no" in err
 
 
+@pytest.mark.slow
 def test_optuna_prints_nothing_into_the_table(tmp_path, capfd):
     log = []
     with library_warnings.off_screen(), library_warnings.logged(log.append), warnings.catch_warnings():

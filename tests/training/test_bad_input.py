@@ -85,6 +85,7 @@ def test_a_full_disk_while_saving_is_reported_and_the_record_stays_readable(lab,
     assert not list(lab.rglob("last.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(lab, tiny, capsys):
     overrides = ["callbacks.checkpoint.every_steps=1", "optimizer.lr=1.0e+30", "trainer.gradient_clip_val=null"]
     cli.main(["train", *tiny, *overrides])

@@ -97,6 +97,7 @@ def test_prompts_of_held_out_splits_are_left_out_of_every_block(open_data, rows,
     assert len([text for text in texts for prompt in prompts if f"{prompt}\n" in text]) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part_rows", [1, 7, 500])
 def test_rows_of_several_examples_are_divided_between_blocks(open_data, lab, monkeypatch, part_rows):
     monkeypatch.setattr("instruct_lab.training.example_stream.PART_ROWS", part_rows)
@@ -114,6 +115,7 @@ def test_rows_of_several_examples_are_divided_between_blocks(open_data, lab, mon
     assert found == list(itertools.islice(itertools.cycle(expected), len(found)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"world_size": 2, "rank": 1}], ids=["one device", "second of two"])
 @pytest.mark.parametrize("batching", ["padded", "packed"])
 def test_a_loader_continues_at_every_position(open_data, monkeypatch, options, batching):

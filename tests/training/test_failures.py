@@ -84,6 +84,7 @@ def test_a_record_that_is_moved_or_deleted_while_it_is_written(lab, tiny, capsys
         assert "interrupted (process gone)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_running_is_no_refusal(lab, tiny, capsys, failing):
     def act():
         raise InstructLabError("The disk is full")

@@ -119,6 +119,7 @@ def test_a_reward_model_is_trained_and_evaluated_and_answers_nothing(train, pair
     assert "gives no text" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_prompting_trains_nothing_and_shows_examples(train):
     run = train("tuning=few_shot", "batching.max_tokens=2048")
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
@@ -221,6 +222,7 @@ def test_qlora_trains_adapters_on_weights_of_four_bits(train):
     assert cli.main(["generate", str(run), "x"]) == 0
 
 
+@pytest.mark.slow
 def test_prompting_reads_quantised_weights(train):
     run = train("tuning=zero_shot", *WIDE, "model.quantization=4bit", "evaluation.before=false")
     assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["parameters"]["trained"] == 0

@@ -68,6 +68,7 @@ def test_a_killed_run_resumes_to_the_last_digit(lab, tiny, capfd):
     assert cli.main(["resume", "latest"]) == 2  # it is finished
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
     stop = ["evaluation.before=false", "evaluation.baselines=false", "optimizer.lr=1.0e+30"]
     assert cli.main(["train", *tiny, *stop, "trainer.gradient_clip_val=null"]) == 1  # the loss becomes NaN

@@ -139,6 +139,7 @@ def test_a_tied_projection_gets_weights_of_its_own(model):
     assert model.model.get_input_embeddings().weight is not model.model.get_output_embeddings().weight
 
 
+@pytest.mark.slow
 def test_virtual_tokens_start_from_what_is_asked(model):
     embeddings = model.model.get_input_embeddings().weight.detach().clone()
 
