@@ -116,6 +116,6 @@ def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "")
             return text
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     space = width - cell_len(f"{title}: {more}{end}")
-    if space >= MIN_NAME:
+    if names and space >= MIN_NAME:
         return f"{title}: {set_cell_size(names[0], space - 1)}…{more}{end}"
     return f"{title}: {len(names)}{end}"
