@@ -42,7 +42,8 @@ def test_two_trials_give_the_same_as_in_one_process(lab, tiny, expected, launche
     if launcher != "processes":
         pytest.importorskip({"ray": "ray", "slurm": "submitit"}[launcher])
     arguments = [*tiny, *SHORT, "tuning.r=2,4", *settings(launcher)]
-    done = subprocess.run(real_command("train", "-m", *arguments), capture_output=True, text=True, check=False)
+    started = command if launcher == "processes" else real_command
+    done = subprocess.run(started("train", "-m", *arguments), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     runs = sweep_runs(lab)
     assert [run["status"] for run in runs] == ["finished", "finished"]
