@@ -41,20 +41,6 @@ class Workload:
     batch: int = 1
     repeats: int = 3
 
-    def check(self) -> None:
-        """Refuse numbers that cannot be measured.
-
-        Raises:
-            InstructLabError: a number is too small.
-        """
-        least = {"prompt_tokens": 1, "new_tokens": 2, "batch": 1, "repeats": 1}
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value < smallest:
-                option = f"--{name.replace('_', '-')}"
-                what = f"{option} {value} cannot be measured"
-                raise InstructLabError(what, where=option, do=f"give a number from {smallest}")
-
 
 @dataclasses.dataclass(frozen=True)
 class InferenceCost:
@@ -95,10 +81,8 @@ def measure_inference(
         device: the device of the model.
 
     Raises:
-        InstructLabError: a number of the workload is too small, the model gives no answers, or the prompt and the
-            answer do not fit its context.
+        InstructLabError: the model gives no answers, or the prompt and the answer do not fit its context.
     """
-    workload.check()
     if reason := experiment.cannot_answer:
         raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")
     quiet_libraries()

@@ -11,6 +11,7 @@ from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.results import Outcome, json_results
+from instruct_lab.errors import InstructLabError
 from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console
 
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from instruct_lab.chat.inference_cost import InferenceCost
 
 
+LEAST = {"prompt_tokens": 1, "new_tokens": 2, "batch": 1, "repeats": 1}
+"""The smallest number of each kind that can be measured."""
+
+
 @json_results
 def inference_cost(parsed: argparse.Namespace) -> Outcome:
     """Measure each form of a run's model, write the result into the record, and print it."""
+    _check(parsed)
     with stage("instruct-lab inference-cost: reading the record"):
         record, experiment, _ = load_recorded(parsed, uses_trackers=False, uses_data=False)
     print_permissions(experiment)
@@ -34,6 +40,16 @@ def inference_cost(parsed: argparse.Namespace) -> Outcome:
     _print(costs, f"{device}: {workload.batch} prompts of {workload.prompt_tokens} tokens at the same time")
     wide_console().print(f"written: {record.path / FILE}", soft_wrap=True)
     return Outcome(lambda: [dataclasses.asdict(one) for one in costs])
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    """Refuse numbers that cannot be measured."""
+    for name, least in LEAST.items():
+        value = getattr(parsed, name)
+        if value < least:
+            option = f"--{name.replace('_', '-')}"
+            what = f"{option} {value} cannot be measured"
+            raise InstructLabError(what, where=option, do=f"give a number from {least}")
 
 
 def _print(costs: list[InferenceCost], title: str) -> None:

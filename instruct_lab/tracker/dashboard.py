@@ -14,7 +14,7 @@ from typing import Any
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.files import user_path
 from instruct_lab.optional_packages import install_command, is_installed
-from instruct_lab.pages.loopback import LOOPBACK, is_loopback
+from instruct_lab.pages.loopback import LOOPBACK, check_port, is_loopback
 from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
@@ -41,7 +41,7 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
         browser: whether to open the page in a browser.
 
     Raises:
-        InstructLabError: trackio is not installed, there is no run, or the port is taken.
+        InstructLabError: trackio is not installed, there is no run, or the port is taken or not allowed.
     """
     if not is_installed("trackio"):
         what = "The dashboard needs the package trackio, which is not installed"
@@ -49,6 +49,8 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
     runs_path = user_path(runs_path).absolute()
     os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then makes no requests
     os.environ.setdefault("TRACKIO_PLOT_ORDER", CHART_ORDER)
+    if port is not None:
+        check_port(port)
     count = len(list_runs(runs_path))
     if not count:
         raise InstructLabError("There are no runs yet", where=str(runs_path), do="start one: instruct-lab train")

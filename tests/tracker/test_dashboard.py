@@ -17,11 +17,12 @@ from filelock import FileLock
 from support.records import size_up_to
 
 from instruct_lab import cli
+from instruct_lab.errors import InstructLabError
 from instruct_lab.pages.loopback import is_loopback
 from instruct_lab.records import PredictionLine, RunRecord, Summary
 from instruct_lab.records.folder import LOCK
 from instruct_lab.tracker import Trackio
-from instruct_lab.tracker.dashboard import import_runs
+from instruct_lab.tracker.dashboard import _start, import_runs
 from instruct_lab.tracker.start import start_trackers
 
 SUMMARY = {
@@ -255,8 +256,14 @@ def test_a_port_that_is_taken_is_refused(runs_path, capsys, monkeypatch):
     with socket.socket() as taken, FileLock(running.path / LOCK):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert cli.main(["dashboard", "--no-browser", "--port", str(taken.getsockname()[1])]) == 2
-    assert "choose another --port" in capsys.readouterr().err
+        port = taken.getsockname()[1]
+        for refused in (port, -1, 65536):
+            assert cli.main(["dashboard", "--no-browser", f"--port={refused}"]) == 2
+            (error,) = capsys.readouterr().err.splitlines()
+            assert f"port {refused}" in error
+            assert "choose another --port" in error
+        with pytest.raises(InstructLabError, match="cannot start"):
+            _start(runs_path / "trackio", port, browser=False)
     assert os.environ["TRACKIO_DIR"] == str(runs_path / "trackio")
 
 
