@@ -27,7 +27,6 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("max_steps", "max_train_steps"): "trainer.max_steps={value}",
     ("gradient_accumulation_steps", "grad_accum_steps"): "trainer.accumulate_grad_batches={value}",
     ("max_grad_norm", "gradient_clipping", "clip_grad_norm"): "trainer.gradient_clip_val={value}",
-    ("logging_steps", "log_interval", "log_every"): "trainer.log_every_n_steps={value}",
     ("eval_steps", "eval_interval"): "trainer.val_check_interval={value}",
     ("fp16",): "trainer.precision=16-mixed",
     ("bf16",): "trainer.precision=bf16-mixed",
@@ -111,6 +110,7 @@ NOT_THERE: Mapping[tuple[str, ...], str] = {
     ("per_device_eval_batch_size", "eval_batch_size", "evaluation_batch_size", "generation.batch_size"): (
         "the batches of an evaluation follow from the memory; evaluation.batch_tokens limits the tokens in a batch"
     ),
+    ("logging_steps", "log_interval", "log_every"): "every optimizer step is logged",
     ("resume_from_checkpoint",): "`instruct-lab resume RUN` continues a run",
     (
         "do_train",

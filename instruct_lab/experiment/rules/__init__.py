@@ -74,6 +74,7 @@ SETTING_RULES: tuple[Rule, ...] = (
 
 TRAINING_RULES: tuple[Rule, ...] = (
     declarations.check_training_rows,
+    trainer.check_unused_arguments,
     devices.check_launch_here,
     devices.check_accelerator_here,
     devices.check_processes_here,

@@ -44,6 +44,16 @@ OWNED_ARGUMENTS = {
 """Trainer arguments that other groups set, or that have the same value in every run."""
 
 
+UNUSED_ARGUMENTS = {
+    "limit_test_batches": "evaluation.max_examples limits the examples that are evaluated",
+    "limit_predict_batches": "evaluation.max_examples limits the examples that are evaluated",
+    "log_every_n_steps": "every optimizer step is logged",
+    "enable_autolog_hparams": "trackers get the whole config",
+    "model_registry": "weights are kept in the record; `instruct-lab push` uploads them",
+}
+"""Trainer arguments that would have no effect, with the reason; refused only in new runs, not in old records."""
+
+
 def fixed_arguments() -> dict[str, Any]:
     """Return the trainer arguments that have the same value in every run, with their values."""
     return {name: owned.value for name, owned in OWNED_ARGUMENTS.items() if owned.value is not None}
@@ -61,6 +71,19 @@ def check_owned_arguments(trainer: ExternalClass) -> Iterator[Problem]:
         if name in trainer.arguments:
             reason = f"this argument cannot be set: {owned.reason}"
             yield Problem(key=f"trainer.{name}", value=trainer.arguments[name], reason=reason)
+
+
+def check_unused_arguments(trainer: ExternalClass) -> Iterator[Problem]:
+    """Report arguments of the trainer that would have no effect, and minimums that are above the maximum."""
+    for name, reason in UNUSED_ARGUMENTS.items():
+        if name in trainer.arguments:
+            value = trainer.arguments[name]
+            yield Problem(key=f"trainer.{name}", value=value, reason=f"this argument would have no effect: {reason}")
+    for unit in ("epochs", "steps"):
+        least, most = (trainer.arguments.get(f"{bound}_{unit}") for bound in ("min", "max"))
+        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
+            reason = f"is above trainer.max_{unit}={most}, which ends the run before"
+            yield Problem(key=f"trainer.min_{unit}", value=least, reason=reason)
 
 
 LOWEST = {"accumulate_grad_batches": 1, "max_epochs": 0, "max_steps": 0, "gradient_clip_val": 0, "num_nodes": 1}
