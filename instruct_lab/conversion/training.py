@@ -244,7 +244,7 @@ def name_run(state: Conversion, value: Any) -> Result:
 TRACKED = (
     "per_device_train_batch_size gradient_accumulation_steps learning_rate weight_decay max_grad_norm adam_epsilon"
 )
-LIKE_COMMAND_LINE = f"{TRACKED} neftune_noise_alpha logging_steps"
+LIKE_COMMAND_LINE = f"{TRACKED} neftune_noise_alpha"
 NEXT_PUSH = "after training: instruct-lab push RUN OWNER/NAME"
 TRAINING: Mapping[str, Rule] = {
     **{key: overrides_of(key) for key in LIKE_COMMAND_LINE.split()},
@@ -276,7 +276,8 @@ TRAINING: Mapping[str, Rule] = {
     "do_eval": Same("held-out rows are measured before and after training"),
     "do_predict": Same("the record holds the answers to held-out prompts"),
     "overwrite_output_dir": Same("each run has a folder of its own"),
-    "logging_strategy": Same("logging_steps decides"),
+    "logging_strategy": Same("every optimizer step is logged"),
+    "logging_steps": Same("every optimizer step is logged"),
     "logging_first_step": Same("the first step is logged"),
     "logging_dir": Same("trackers write below runs_path"),
     "save_strategy": Same("training states are saved at steps and at the end"),
