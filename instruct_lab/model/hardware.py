@@ -47,6 +47,16 @@ def has_apple_gpu() -> bool:
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
+def num_gpus() -> int | None:
+    """Return the number of GPUs that torch can use; `None` if it is not known, as for GPUs of AMD."""
+    if has_apple_gpu():
+        return 1
+    if not has_gpu():
+        return 0
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return min(len(nvidia_capabilities()), len(named) or len(nvidia_capabilities())) or None
+
+
 def num_usable_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -51,7 +51,7 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
         InstructLabError: the architecture of the model is not known, or the device does not compute the precision.
     """
     _check_precision(checked, device)
-    count = devices or num_devices(checked.experiment.trainer) or 1
+    count = devices or _devices(checked.experiment) or 1
     measure = read_data(checked.experiment, device, count)
 
     def plan(checked: Checked) -> Estimate:
@@ -73,6 +73,12 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
         return RunPlan(found)
     with stage("looking for changes that make the run fit"):
         return RunPlan(found, find_remedies(checked, found, plan))
+
+
+def _devices(experiment: Experiment) -> int | None:
+    """Return the number of devices that the config names; `None` for all devices of the machine that runs it."""
+    is_named = experiment.trainer.arguments.get("devices", "auto") not in ("auto", -1, "-1")
+    return num_devices(experiment.trainer) if is_named else None
 
 
 def _check_precision(checked: Checked, device: Device) -> None:

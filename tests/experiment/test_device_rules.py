@@ -64,11 +64,16 @@ def test_the_number_of_devices_is_known_only_if_all_of_them_are_counted(count, n
     assert found == (count * nodes if count > 0 and nodes > 0 else None)
 
 
-def test_listed_devices_are_counted(machine):
+def test_devices_are_counted(machine, monkeypatch):
     machine(gpu=True)
-    counted = {"0,3": 2, "0,": 1, "4": 4, "auto": None, "-1": None}
+    counted = {"0,3": 2, "0,": 1, "4": 4, "auto": 2, "-1": 2}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert {devices: rules.num_devices(trainer(devices=devices)) for devices in counted} == counted
     assert rules.num_devices(trainer(devices=[0, 2, 5], num_nodes=2)) == 6
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [rules.num_devices(trainer(devices=devices)) for devices in ("auto", -1, "-1")] == [1, 1, 1]
+    machine(apple=True)
+    assert rules.num_devices(trainer()) == 1
     machine()
     assert rules.num_devices(trainer(devices="auto")) == 1
 

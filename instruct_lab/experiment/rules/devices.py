@@ -70,10 +70,12 @@ def num_devices(trainer: ExternalClass) -> int | None:
     on_each: int | None = None
     if isinstance(devices, list):
         on_each = len(devices)
+    elif devices in ("auto", -1, "-1") and not computes_on_cpu(trainer):
+        on_each = hardware.num_gpus()
+    elif devices == "auto":
+        on_each = 1
     elif isinstance(devices, int) or (isinstance(devices, str) and devices.isdigit()):
         on_each = int(devices)
-    elif devices == "auto" and computes_on_cpu(trainer):
-        on_each = 1
     elif isinstance(devices, str) and "," in devices:
         on_each = len(list(filter(None, devices.split(","))))
     if on_each is None or on_each < 1 or not isinstance(nodes, int) or nodes < 1:
