@@ -32,7 +32,9 @@ def format_count(value: float | None) -> str:
 
 def format_percent(share: float | None) -> str:
     """Format a share between 0 and 1 in percent, with three significant digits."""
-    return "-" if share is None else f"{100 * share:#.3g}".rstrip(".") + " %"
+    if not share:
+        return "-" if share is None else "0 %"
+    return f"{100 * share:#.3g}".rstrip(".") + " %"
 
 
 def format_interval(

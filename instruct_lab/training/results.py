@@ -9,9 +9,10 @@ from instruct_lab.callbacks.kept_weights import KeptWeights
 from instruct_lab.evaluation import result
 from instruct_lab.experiment import Experiment
 from instruct_lab.pages.format import format_percent
-from instruct_lab.records import Results, Summary
+from instruct_lab.records import Results, RunRecord, Summary
 from instruct_lab.records.schema import AFTER
 from instruct_lab.terminal import wide_console
+from instruct_lab.tracker.base import short_path
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import final_values, predictions_table, results_table
 
@@ -56,3 +57,19 @@ def write_results(
         console.print(saving, soft_wrap=True)
     console.print(f"evaluated checkpoint: {weights}")
     console.print(f"record: {record.path}", soft_wrap=True)
+    if record.manifest.sweep is None:
+        for step in next_steps(record, bool(predictions)):
+            console.print(f"next: {step}", soft_wrap=True)
+
+
+def next_steps(record: RunRecord, has_answers: bool) -> list[str]:
+    """Return the commands that show or use a finished run.
+
+    Args:
+        record: the run.
+        has_answers: whether the model was measured by its answers, so that it can be asked.
+    """
+    runs_path = short_path(record.path.parent.parent)
+    run = record.id if runs_path == "runs" else f"{record.id} --runs {runs_path}"
+    steps = [f"instruct-lab show-run {run} --html run.html", f"instruct-lab export {run} my_model"]
+    return [steps[0], f"instruct-lab chat {run} --base", steps[1]] if has_answers else steps

@@ -25,7 +25,7 @@ from instruct_lab.comparison.page.data import run_labels
 from instruct_lab.comparison.page.examples import PREDICTION_BYTES, predictions
 from instruct_lab.comparison.page.forest import forests
 from instruct_lab.comparison.page.page import ECHARTS, SCRIPTS, VIEW, comparison_page, write_comparison
-from instruct_lab.comparison.page.values import MAX_TEXT, logged_values
+from instruct_lab.comparison.page.values import MAX_TEXT, logged_values, measured
 from instruct_lab.comparison.text import answer
 from instruct_lab.pages.render import script_json
 from instruct_lab.records import PredictionLine, RunRecord
@@ -196,6 +196,11 @@ def test_the_configurations_of_a_metric_are_ordered_from_the_best(compared, text
     positions = [read.index(label, start) for label in ordered[:1] + ordered[-1:]]
     assert positions == sorted(positions)
     assert read.index(ordered[0], start) - start < 50
+
+
+@given(st.floats(1, 1e6) | st.floats(-1e6, -1) | st.sampled_from([93.02499999999999, 1.005, 2.675, 99.995]))
+def test_values_on_the_page_are_rounded_as_in_text(value):
+    assert f"{measured(value):.2f}" == f"{value:.2f}"
 
 
 @pytest.mark.parametrize(

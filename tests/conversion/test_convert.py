@@ -450,6 +450,16 @@ def test_the_command_writes_once_and_prints_json(capsys):
     assert {setting["kind"] for setting in printed["settings"]} <= {"converted", "same", "different", "unknown"}
 
 
+@pytest.mark.parametrize("width", ["60", "80", "100"])
+def test_a_narrow_terminal_breaks_no_key_and_no_override(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    Path("mine.yaml").write_text(yaml.safe_dump(LLAMA_SFT))
+    assert cli.main(["convert", "--print", "mine.yaml"]) == 0
+    words = capsys.readouterr().out.partition("---")[0].replace(";", " ").replace(":", " ").split()
+    assert {*LLAMA_SFT} <= {*words}
+    assert "trainer.accumulate_grad_batches=4" in words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "key"),

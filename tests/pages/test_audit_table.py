@@ -8,6 +8,7 @@ from rich.console import Console
 from instruct_lab.data.audit import Audit
 from instruct_lab.pages.audit_stages import read_stages
 from instruct_lab.pages.audit_table import show
+from instruct_lab.pages.format import format_percent
 from instruct_lab.pages.histogram import BLOCKS, sparkline
 
 TOKENS = {
@@ -21,6 +22,14 @@ TOKENS = {
     "lengths": {"bounds": [0, 10, 20, 30], "counts": [1, 8, 4]},
     "target_lengths": {"bounds": [0, 10, 20], "counts": [12, 1]},
 }
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.26, "26.0 %"), (0.0434, "4.34 %"), (1.0, "100 %"), (0.9999, "100 %"), (0.94, "94.0 %"), (0, "0 %")],
+)
+def test_shares_have_three_significant_digits(share, text):
+    assert format_percent(share) == text
 
 
 def printed(audit, width=100, encoding="utf-8"):

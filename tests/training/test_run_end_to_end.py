@@ -21,6 +21,10 @@ def read(path):
 def test_a_run_leaves_a_complete_record(train, tuning, capsys):
     record = train(f"tuning={tuning}", "trainer.max_epochs=2")
     shown = capsys.readouterr().out
+    commands = [line.removeprefix("next: instruct-lab ") for line in shown.splitlines() if line.startswith("next: ")]
+    assert [command.split()[0] for command in commands] == ["show-run", "chat", "export"]
+    assert cli.main(commands[0].split()) == 0
+    assert Path("run.html").is_file()
     assert "tuned - untuned" in shown
     assert "prompt" in shown
     manifest, summary, audit = (read(record / f"{name}.json") for name in ("manifest", "summary", "audit"))
