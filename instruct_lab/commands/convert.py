@@ -70,7 +70,8 @@ def _print_rows(converted: Converted) -> None:
     ]
     console = wide_console()
     whole = sum(max(map(len, cells)) + 2 for cells in list(zip(headings, *rows, strict=True))[:3])
-    if console.width - whole < MIN_WIDTH:
+    longest = max(len(word) for row in rows for word in row[3].split() or [""])
+    if console.width - whole < max(MIN_WIDTH, longest):
         for key, value, title, here in rows:
             write_hanging(f"{key}: {value}", 4)
             write_hanging(f"    {title}{here and f': {here}'}", 6)
