@@ -125,12 +125,19 @@ def _reasons(details: list[Any]) -> list[str]:
         reasons = [f"there is no {wanted} by this name to change: choose an option of the group, or give a _target_"]
     elif classes:
         reasons = [f"expected one of the {wanted} components"]
-    return list(dict.fromkeys([*reasons, *(_reason(detail) for detail in details if detail not in classes)]))
+    takes_numbers = _takes_numbers(details)
+    others = [_reason(detail, takes_numbers) for detail in details if detail not in classes]
+    return list(dict.fromkeys([*reasons, *others]))
 
 
-def _reason(detail: Any) -> str:
+def _takes_numbers(details: list[Any]) -> bool:
+    """Whether a number is one of the types of the value, so that quotes do not help."""
+    return any(str(detail["type"]).startswith(("int", "float")) for detail in details)
+
+
+def _reason(detail: Any, takes_numbers: bool) -> str:
     reason = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
-    if detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
+    if detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float) and not takes_numbers:
         return f"{reason}: YAML reads no, yes, on, off, true, false and numbers as such unless they are in quotes"
     return reason
 
@@ -176,7 +183,8 @@ def external_problems(
             pydantic.TypeAdapter(signature.types[argument]).validate_python(value, strict=True)
         except pydantic.ValidationError as error:
             details = error.errors(include_url=False)
-            reasons = "; or ".join(dict.fromkeys(_reason(detail) for detail in details))
+            takes_numbers = _takes_numbers(details)
+            reasons = "; or ".join(dict.fromkeys(_reason(detail, takes_numbers) for detail in details))
             valid = [word for detail in details for word in _literals(detail)]
             suggestion = nearest(value, valid) if isinstance(value, str) else None
             yield Problem(key=full, value=_to_plain(value), reason=reasons, suggestion=suggestion)

@@ -48,6 +48,12 @@ def test_devices_that_lightning_accepts_are_no_error(devices):
     assert not list(rules.check_devices(trainer(devices=devices)))
 
 
+@pytest.mark.parametrize("devices", [1.5, "true", "{a: 1}"])
+def test_devices_of_another_type_have_one_short_reason(devices):
+    (problem,) = check(["model=tiny_random", f"trainer.devices={devices}"]).problems
+    assert problem.reason == "expected a valid list; or expected a valid string; or expected a valid integer"
+
+
 @pytest.mark.parametrize("devices", [2, [0, 1], "0,1"], ids=repr)
 @pytest.mark.parametrize(
     "strategy", ["single_device", ExternalClass("pytorch_lightning.strategies.SingleDeviceStrategy", {})], ids=str
