@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from instruct_lab.config import compose as composing
+from instruct_lab.config import shared_files
 from instruct_lab.config.compose import PRIMARY, compose
 from instruct_lab.config.shared_files import SharedFiles
 from instruct_lab.config.yaml_text import MAX_BYTES
@@ -31,6 +32,12 @@ CASES = {
     "a key that no component has": ["+tuning.unknown=1"],
     "of the sweep": ["hydra/sweeper=random", "sweep.num_points=3", "sweep.seeds=2"],
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_composed_before(monkeypatch):
+    """Other tests of this process have composed configs of labs with the same files."""
+    monkeypatch.setattr(shared_files, "_recent", {})
 
 
 def compose_with_hydra(overrides):
