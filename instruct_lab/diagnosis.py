@@ -201,7 +201,7 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return the values of an option file, with those of the options of its group on which it is based."""
+    """Return the values of an option file, and those of other options of its group that it lists in its defaults."""
     content: dict[str, Any] = yaml.safe_load(read_yaml_text(path)) or {}
     for name in content.pop("defaults", None) or []:
         file = path.with_name(f"{name}.yaml")

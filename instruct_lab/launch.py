@@ -34,9 +34,9 @@ class Launch:
 
 
 def external_launch() -> Launch | None:
-    """Describe how another program has started several processes; `None`: it has not done so.
+    """Describe how another program has started several processes; return `None` if none has.
 
-    A Slurm job with a single task is an ordinary process. So is one whose variables are wrong; see `launch_fault`.
+    A Slurm job with a single task is an ordinary process. So is a process with faulty variables; see `launch_fault`.
     """
     with contextlib.suppress(ValueError):
         return _read_launch()
@@ -44,7 +44,7 @@ def external_launch() -> Launch | None:
 
 
 def launch_fault() -> str | None:
-    """Return what is wrong with the environment variables of torchrun or srun; `None` if nothing is."""
+    """Return what is wrong with the environment variables of torchrun or srun, or `None` if nothing is wrong."""
     try:
         _read_launch()
     except ValueError as error:

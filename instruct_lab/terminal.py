@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 150
 MIN_WIDTH = 30
-"""Smallest width of a column in which long texts are wrapped."""
+"""Minimum width of a column in which long texts are wrapped."""
 INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     r"\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -57,12 +57,12 @@ def output_width() -> int | None:
 
 
 def write_hanging(text: str, indent: int) -> None:
-    """Write a line to standard output; if that has a width, break a longer line at spaces, and indent what follows.
+    """Write a line to standard output; if the output has a width, wrap a longer line at spaces and indent the rest.
 
     Args:
         text: the line.
-        indent: number of spaces before the further lines. Where that leaves too little of the width, they get at most 6
-            spaces, and the columns of the line are not aligned.
+        indent: number of spaces before all lines but the first. If they leave fewer than `MIN_WIDTH` columns, at most 6
+            spaces are used, and runs of spaces within the line become two spaces.
     """
     width, text = output_width(), visible(text)
     if width is not None and len(text) > width:

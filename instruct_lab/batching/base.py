@@ -214,7 +214,7 @@ class Batching(Component, ABC):
         )
 
     def divisible_batch(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples into a batch that can be divided, like its parts."""
+        """Join examples into a batch that can be divided into parts, and its parts into smaller ones."""
         batch = self.collate(examples, pad_token_id)
         batch.join = lambda start, end: self.divisible_batch(examples[start:end], pad_token_id)
         return batch

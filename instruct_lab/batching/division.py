@@ -17,7 +17,7 @@ def divide_batch(batch: Batch) -> list[Batch]:
     """Divide a batch into parts of consecutive examples, if a CPU then computes fewer positions.
 
     Every part is a forward and a backward pass of its own, which costs as much time as `PASS_POSITIONS` positions. On
-    other devices than a CPU, a pass costs more, and no part is worth it. Packed rows have no padding.
+    other devices the cost of a pass is not known, so the batch stays whole. Packed rows have no padding to save.
 
     Returns:
         The parts, in the order of the examples; only the batch itself if no division saves time.
@@ -38,11 +38,11 @@ def divide_batch(batch: Batch) -> list[Batch]:
 def divide_lengths(lengths: np.ndarray, shared: int = 0) -> list[tuple[int, int]]:
     """Divide examples into parts of consecutive examples with the least work.
 
-    The work of a part is that of its positions, in rows that are padded to the longest of the part, and of its passes.
+    The work of a part is the number of positions in its rows, each padded to the longest, plus the cost of its passes.
 
     Args:
         lengths: int64 `[examples, sequences]`, lengths of each example's sequences, which are padded separately.
-        shared: number of tokens that all sequences begin with, and that each part computes once, in a further pass.
+        shared: number of tokens with which all sequences begin; each part computes them once, in a further pass.
 
     Returns:
         The index of the first example of each part, and the index after its last one.

@@ -53,7 +53,7 @@ def convert(parsed: argparse.Namespace) -> Outcome:
 
 
 def _print_rows(converted: Converted) -> None:
-    """Print what became of each setting: a table, or a list where a table would break keys and values."""
+    """Print what became of each setting: as a table, or as a list if a table would break keys and values into lines."""
     from rich.table import Table
 
     from instruct_lab.conversion import TOOLS

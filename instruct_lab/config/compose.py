@@ -171,7 +171,7 @@ def _to_plain(choice: Any) -> Any:
 def _compose_usable(
     overrides: list[Override], problems: list[Problem], load: Load
 ) -> tuple[DictConfig, list[Override]]:
-    """Return the config composed with all overrides that can be applied, and these overrides; report the others."""
+    """Compose a config with all overrides that can be applied; return both, and add the other ones to `problems`."""
     usable: list[Override] = []
     rest = list(overrides)
     while True:

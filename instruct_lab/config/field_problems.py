@@ -131,7 +131,7 @@ def _reasons(details: list[Any]) -> list[str]:
 
 
 def _takes_numbers(details: list[Any]) -> bool:
-    """Whether a number is one of the types of the value, so that quotes do not help."""
+    """Whether the field also takes numbers, so that quotes around the value would not help."""
     return any(str(detail["type"]).startswith(("int", "float")) for detail in details)
 
 

@@ -58,7 +58,7 @@ AXOLOTL_THEMES: Mapping[str, Rule] = {
     "lm_eval_*": Different("see metrics/metric=lm_eval and `instruct-lab list metrics/metric`"),
     "mora hatchery nemo_gym_* dense_mixer spectrum_* grokfast_* rpo_alpha s2_attention rope_scaling scaling_softmax* "
     "generation_max_new_tokens generation_temperature generation_top_p generation_top_k generation_prompt_ratio "
-    "generation_do_sample recipe": Different("not to be set here: see `instruct-lab list`"),
+    "generation_do_sample recipe": Different("there is no such setting here: see `instruct-lab list`"),
     "expert_* expert_backend nonexpert_* moe_* gemma4_*": Same("kernels change the speed, not what is computed"),
     "trainer_cls dynamic_checkpoint": Different("there is one trainer, that of Lightning"),
 }

@@ -54,12 +54,12 @@ def is_file(name: str) -> bool:
 def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> None:
     """Set the data of a study: one data set if all rows have the same format, else a mixture.
 
-    Rows that have a weight are a part of their own.
+    Rows that have a weight begin a new part of the mixture.
 
     Args:
         state: the study.
         rows: the data sets.
-        held_out: the training rows that are held out for validation: their share, or from 1 on their number.
+        held_out: share of the training rows that is held out for validation; a number of rows if it is 1 or more.
     """
     groups: list[list[Rows]] = []
     for one in rows:

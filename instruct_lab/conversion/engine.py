@@ -51,7 +51,7 @@ def convert(source: Source) -> Converted:
     if state.data is not None:
         state.choices["data"] = state.name
     else:
-        note = "no data set is read, so the default data are trained on: set data=path:FILE or data=hub:OWNER/NAME"
+        note = "no data set is read, so the study trains on the default data: set data=path:FILE or data=hub:OWNER/NAME"
         state.add_row("(data)", None, "different", note)
     values = {"name": state.name, **state.values}
     return Converted(source, state.choices, values, state.data, tuple(state.rows))

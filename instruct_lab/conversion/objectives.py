@@ -26,11 +26,11 @@ NO_BETA = ("supervised", "causal", "reward")
 SUPERVISED = "the study is supervised, another experiment"
 NO_ROLLOUTS = f"answers are not generated and rewarded in training here; {SUPERVISED}"
 NO_LOSS = f"there is no such loss here (instruct-lab list objective); {SUPERVISED}"
-TEACHER = f"{SUPERVISED}; with objective=distillation, a teacher is learned from on the answers of the data"
+TEACHER = f"{SUPERVISED}; objective=distillation learns from a teacher, on the answers in the data"
 OTHER_METHODS = {"bco": NO_LOSS, "tpo": NO_LOSS, "prm": NO_LOSS} | dict.fromkeys(
     ("gkd", "gold", "distillation", "minillm", "server_distillation", "iw_opd"), TEACHER
 )
-"""What happens instead of training methods that have no objective here and do not reward answers."""
+"""Notes on training methods that have no objective here and do not reward generated answers, by method."""
 
 
 def choose_objective(state: Conversion, method: str) -> Result:

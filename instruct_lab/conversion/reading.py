@@ -27,7 +27,7 @@ NEW_LAYOUT = frozenset(
 )
 """Settings of LLaMA-Factory's second layout of configs (its `v1`), which is not converted."""
 USES = frozenset(["export_dir", "infer_backend"])
-"""Settings of LLaMA-Factory's commands that use a trained model."""
+"""Settings of LLaMA-Factory that merge or serve a trained model, and train none."""
 WHAT_TO_TYPE = (
     "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
 )
@@ -99,7 +99,7 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
 
 
 def _recognize(config: Mapping[str, Any], where: str) -> str:
-    """Return the tool with the most `signs` among the keys of a config; of equal ones, the tool that has most keys."""
+    """Return the tool with the most `signs` in a config; among equal tools, the one that knows the most keys."""
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
     known = {name: sum(find_rule(tool, key) is not None for key in config) for name, tool in TOOLS.items()}
     best = max(counts, key=lambda name: (counts[name], known[name]))

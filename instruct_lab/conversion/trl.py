@@ -34,7 +34,7 @@ def _method(state: Conversion, value: Any) -> Result:
     if value == "cpo" and names != ["sigmoid"]:
         return Different(f"there is no CPO with the loss {names[0]} here; its usual loss is used")
     if not state.method:
-        return "the names of file and folder have no method: for DPO, type instruct-lab convert trl dpo --config FILE"
+        return "no method is in the names of file and folder: for DPO, type instruct-lab convert trl dpo --config FILE"
     return result
 
 
@@ -51,14 +51,14 @@ def _cloning(state: Conversion, value: Any) -> Result:
 def _jinja(state: Conversion, value: Any) -> Result:
     text = str(value)
     if "{" not in text:
-        return Different("the tokenizer's own chat template is used; template.jinja is another one")
+        return Different("the tokenizer's own chat template is used; template.jinja sets another one")
     state.choose("template", "chat")
     state.set("template.jinja", text)
     return None
 
 
 def _wandb(field: str) -> RuleFunction:
-    """Return a rule that sets a field of the tracker wandb, if it is used."""
+    """Return a rule that sets a field of the tracker wandb if the study uses wandb."""
 
     def rule(state: Conversion, value: Any) -> Result:
         if "wandb" not in state.choices.get("tracker", ""):
@@ -119,8 +119,8 @@ def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
         "num_train_epochs": 3.0,
         "per_device_train_batch_size": 8,
         "lr_scheduler_type": "linear",
-        **({} if config.get("max_seq_length") else {"max_length": 1024}),  # earlier names of the same settings
-        **({} if config.get("torch_dtype") else {"dtype": "float32"}),
+        **({} if config.get("max_seq_length") else {"max_length": 1024}),  # an earlier name
+        **({} if config.get("torch_dtype") else {"dtype": "float32"}),  # an earlier name
         "bf16": config.get("fp16") not in ON,
         "gradient_checkpointing": True,
         "seed": 42,

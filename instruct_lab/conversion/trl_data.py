@@ -13,13 +13,13 @@ Format = tuple[str, dict[str, Any]]
 SEVERAL = ("datasets", "dataset_mixture", "dataset_mixer")
 """Settings that list several data sets; `dataset_name` is not read beside them."""
 ENTRY_KEYS = ("path", "id", "name", "config", "split", "data_files")
-"""Keys of an entry that the sources of the data option express; each of TRL and of scripts built on it has some."""
+"""Keys of an entry that become fields of a data source; TRL and the scripts built on it use different ones of them."""
 
 
 def read_one(state: Conversion, value: Any) -> Result:
     """Set the data from the name of a single data set."""
     if any(state.get(key) for key in SEVERAL):
-        return Same("not read beside a list of data sets, as there")
+        return Same("not read beside a list of data sets, as in TRL")
     name = str(value)
     is_evaluated = str(state.get("eval_strategy", "no")) not in ("no", "False")
     splits = [(state.get("dataset_train_split", "train"), False)]
@@ -112,7 +112,7 @@ def _rows(state: Conversion, where: str, entry: Mapping[str, Any], is_held_out: 
             state.add_row(label, setting, "converted", "the first rows, where the script takes random ones")
         elif key == "fraction":
             state.mention(f"data.weights: {setting}")
-            state.add_row(label, setting, "converted", "an epoch ends when a part is used up, as there")
+            state.add_row(label, setting, "converted", "an epoch ends when a part is used up, as in TRL")
         else:
             state.add_row(label, setting, "different", "rows are read whole, with the columns of the format")
     weight = entry.get("fraction")

@@ -21,7 +21,7 @@ TRL_THEMES: Mapping[str, Rule] = {
     "dataset_text_field": Same("the column of data.format"),
     "dataset_kwargs dataset_prompt_column prompt_column dataset_split": Different("columns are those of data.format"),
     "system_prompt": Different("the rows' own system messages are used"),
-    "lora_target_parameters model_init_kwargs router_aux_loss_coef": Different("not to be set here"),
+    "lora_target_parameters model_init_kwargs router_aux_loss_coef": Different("there is no such setting here"),
     # on-policy methods: sampling, rewards, replay, reprompting, PPO's own step, servers of rollouts
     "vllm_* use_vllm num_generations* *_completions* log_unique_* log_multimodal generation_batch_size "
     "generation_kwargs steps_per_generation temperature top_* min_p "

@@ -297,5 +297,5 @@ def _copy_rows(source: str, name: str, results: Results) -> None:
 
 
 def asks_judge(metrics: Mapping[str, Metric[Any]]) -> bool:
-    """Whether a judge is asked for one of the metrics."""
+    """Whether one of the metrics needs the verdicts of a judge."""
     return any(isinstance(metric, WinRate) for metric in metrics.values())

@@ -30,7 +30,7 @@ COMBINED = ("objective", "tuning")
 """The groups whose options are tried in combination with the described option."""
 
 LONG_LINE = 90
-"""A line of prose of this length continues on the next line."""
+"""Number of characters from which on a line of prose is taken to continue on the next line."""
 Combinable = Mapping[str, Mapping[str, Any]]
 """For each of the groups `COMBINED`, the options' components by name."""
 
@@ -199,7 +199,7 @@ def render(description: dict[str, Any]) -> str:
 
 
 def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Join the lines of each paragraph, whose lines except the last are long, so that any width can be filled."""
+    """Join the lines of each paragraph, so that it can be wrapped to any width; long lines continue (`LONG_LINE`)."""
     parts: list[str] = []
     for line in lines:
         text = line.strip()

@@ -17,7 +17,7 @@ Answers = Literal["same", "same without cache", "different"]
 
 
 def compare_answers(model: Any) -> Answers:
-    """Predict whether PEFT's `generate` answers as the run did, from the method and the name of the model's cache.
+    """Predict from the method and the model's cache whether PEFT's `generate` gives the same answers as the run.
 
     Args:
         model: the tuned model; the answers of a model without an adapter do not change.

@@ -145,7 +145,7 @@ def _interval_over(
 
 
 def _values(metric: Metric, resampled: Iterable[Statistics]) -> list[float]:
-    """Compute the value of each resample; resamples of few units often have the same statistics."""
+    """Compute the value of each resample; equal resamples, which are frequent with few units, are computed once."""
     known: dict[tuple[float, ...], float] = {}
     values = []
     for total in resampled:

@@ -75,7 +75,7 @@ def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> t
 
 
 def _labels(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the label that is predicted at each position, and whether there is one, each `[rows, seq]`."""
+    """Return the label to predict at each position, and whether there is one: int64 and bool, both `[rows, seq]`."""
     labels = batch.labels
     if family_of(model) == "decoder":
         labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # position t predicts t + 1

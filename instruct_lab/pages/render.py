@@ -31,7 +31,7 @@ PARTS = "pages/templates/parts.html"
 STYLE, SCRIPT = "pages/static/page.css", "pages/static/search.js"
 """The style sheet and the script of every page."""
 PERCENT = "\u00a0%"
-"""End of a text that is a number in a table."""
+"""Ending of a text that a table aligns like a number."""
 
 
 @functools.cache

@@ -105,7 +105,7 @@ def _line(cells: Sequence[tuple[str, int, bool, str]]) -> Text:
 def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "") -> str:
     """List as many names as fit into a width, on one line: `also measured: a, b and 3 more (hint)`.
 
-    The first name is shortened if it does not fit whole; without space for that, only the number of names is given.
+    If not even the first name fits, it is shortened; with too little space for that, only the number of names is given.
     """
     end = f" ({hint})" if hint else ""
     for count in range(len(names), 0, -1):

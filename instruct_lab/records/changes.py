@@ -53,7 +53,7 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 def code_changes(record: RunRecord) -> list[Change]:
     """Return how this package's code and the versions of its dependencies differ from those in a record.
 
-    Dependencies that the record does not list are not compared: the run did without them.
+    Dependencies that the record does not list are not compared, because the run did not use them.
     """
     manifest, changes = record.manifest, []
     if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():

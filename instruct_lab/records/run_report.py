@@ -48,6 +48,7 @@ class RunReport:
         status: the status, or `interrupted (process gone)`.
         label: the options and values that the user typed or that a sweep varied; empty if there are none.
         choices: the chosen options that are not the default ones, keyed by group.
+        default_choices: the default options of the groups; empty if they are not known.
         settings: the values that differ from those of the chosen options, keyed by full key; each is paired with its
             default.
         has_defaults: whether the run was compared with the defaults. Otherwise, `choices` has all options, and

@@ -150,7 +150,7 @@ def _label_column(labels: Sequence[Label]) -> list[TextColumn]:
 
 
 def _value_column(key: str, shown: Sequence[FoundRun], rank: int) -> TextColumn:
-    """Build the column of a key; rank 0 is always shown."""
+    """Build the column of a key; a column of rank 0 is always shown."""
     cells = [format_value(key, one) for one in shown]
     values = [one.values.get(key, one.run.metrics.get(key)) for one in shown]
     is_number = any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

@@ -73,13 +73,12 @@ def on_one_device(experiment: Experiment) -> Experiment:
     """Return the experiment for a single process, whatever number of devices and nodes it names.
 
     Devices that are listed by their indices stay, so that this process uses the first of them. If this machine lacks
-    the accelerator, the process uses another device, and says so.
+    the accelerator, the process uses another device, and a line on standard error names the reason.
     """
     arguments = {**experiment.trainer.arguments, "num_nodes": 1, "strategy": "auto"}
     if reason := accelerator_obstacle(arguments.get("accelerator")):
-        write_line(
-            f"not on the device of the run: trainer.accelerator is {arguments['accelerator']}, {reason}", error=True
-        )
+        wanted = f"trainer.accelerator={arguments['accelerator']}"
+        write_line(f"evaluated on another device than the run's ({wanted}: {reason})", error=True)
         arguments |= {"accelerator": "auto", "devices": 1}
     if not isinstance(arguments.get("devices"), list):
         arguments["devices"] = 1
@@ -122,7 +121,7 @@ def join_processes(trainer: pl.Trainer) -> None:
 
 
 def leave_processes() -> None:
-    """End the process group of a run on one device, so that later runs of this process can start another group."""
+    """Destroy a process group of a single process, so that later runs of this process can start another group."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() == 1 and external_launch() is None:
         dist.destroy_process_group()
         for name in VARIABLES:

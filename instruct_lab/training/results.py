@@ -67,7 +67,7 @@ def next_steps(record: RunRecord, has_answers: bool) -> list[str]:
 
     Args:
         record: the run.
-        has_answers: whether the model was measured by its answers, so that it can be asked.
+        has_answers: whether the model has answered prompts, so that one can chat with it.
     """
     runs_path = short_path(record.path.parent.parent)
     run = record.id if runs_path == "runs" else f"{record.id} --runs {runs_path}"

@@ -92,7 +92,8 @@ def train(
         context: how the run relates to its sweep.
 
     Raises:
-        InstructLabError: bad input; the record has the status `failed`, unless the devices do not exist.
+        InstructLabError: bad input, after which the record has the status `failed`; or devices that this machine lacks,
+            which are refused before a record is written.
         Pruned: `context.on_validation` stopped the run; the record has the status `pruned`.
     """
     _check_devices(experiment.trainer)

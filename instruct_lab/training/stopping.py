@@ -33,7 +33,7 @@ class StopAtStep(pl.Callback):
         self._request.install()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop after the step, unless a validation or the end of the epoch follows this batch."""
+        """If requested, stop after the step, unless a validation or the end of the epoch follows this batch."""
         epoch_loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None
@@ -42,14 +42,14 @@ class StopAtStep(pl.Callback):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop after a validation, unless it follows the last batch of the epoch."""
+        """If requested, stop after a validation, unless the validation follows the last batch of the epoch."""
         if trainer.sanity_checking or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             return
         if self._module.step_ended and self._is_requested(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at the end of an epoch, unless `max_steps` has ended the training before the epoch was complete."""
+        """If requested, stop at the end of an epoch, unless `max_steps` ended the training within the epoch."""
         if trainer.fit_loop.epoch_loop._num_ready_batches_reached() and self._is_requested(trainer):
             self._stop(trainer, is_epoch_done=True)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_EPOCHS = 4
 """Number of epochs whose batches are examined; later epochs differ only in the order of the examples."""
 MOST_DIVIDED = 1000
-"""Number of the largest batches among which the one with the largest part is looked for."""
+"""Maximum number of batches, from the largest on, that are divided to find the largest part of a batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _largest(orders: Sequence[_Order], name: str) -> tuple[int, int]:
 
 
 def _largest_part(orders: Sequence[_Order], examples: Any, experiment: Experiment) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the largest part, if batches are divided as on a CPU."""
+    """Return the epoch and the index of the batch that has the largest part when batches are divided as on a CPU."""
     widths, most, largest = experiment.batching.widths(examples), 0, (0, 0)
     batches = ((int(size), e, i) for e, order in enumerate(orders) for i, size in enumerate(order.positions))
     for size, epoch, index in heapq.nlargest(MOST_DIVIDED, batches):

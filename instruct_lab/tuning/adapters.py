@@ -161,8 +161,8 @@ class FourierFT(PeftMethod):
     r"""Fourier tuning: W + scaling * IDFT(F). Source: Gao et al., 2024.
 
     IDFT is the inverse discrete Fourier transform. F is zero except for a few trained entries at random positions.
-    They start as draws from a standard normal distribution, as in the paper, so training starts from weights that
-    differ from those of the base model, the more so the smaller its layers are.
+    These entries are initialised from a standard normal distribution, as in the paper, so training starts from weights
+    that differ from those of the base model; the smaller its layers are, the more they differ.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # a common choice, not measured

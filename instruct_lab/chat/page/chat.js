@@ -7,7 +7,7 @@
   const NUMBERS = ["temperature", "top_p", "max_new_tokens", "seed"];
   let stopper = null;
 
-  /** Changes the page, which stays at its end if it was there and the columns stand side by side. */
+  /** Apply a change to the page; if its end was in view and the columns are side by side, scroll to the new end. */
   function follow(change) {
     const page = document.scrollingElement, isAtEnd = page.scrollTop + innerHeight >= page.scrollHeight - 40;
     const result = change(), areBeside = columns[0].box.offsetTop === columns[columns.length - 1].box.offsetTop;

@@ -36,9 +36,10 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
 
 
 def measured(value: Any) -> float | int | None:
-    """Round a value of a metric as text does, to two digits after the decimal point unless it is below 1.
+    """Round a metric's value to two decimals, or as `finite` does if it is below 1.
 
-    The page rounds to the same number of digits, so that rounding to more of them here could change the last digit.
+    The page shows two decimals, too. Rounded to more of them here, a value would be rounded twice, and its last digit
+    could differ from that in text.
     """
     number = finite(value)
     return number if number is None or abs(number) < 1 else round(float(value), 2)

@@ -1,4 +1,4 @@
-"""An objective of your own: the summed loss and the number of target tokens of each example of a batch."""
+"""An objective of your own, which returns the summed loss and the number of target tokens of each example."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def num_devices(trainer: ExternalClass) -> int | None:
 
 
 def check_accelerator_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an accelerator that this machine lacks, and a strategy that needs such an accelerator."""
+    """Report an accelerator that this machine lacks, and a strategy for a TPU where there is none."""
     accelerator, strategy = _accelerator(trainer), str(trainer.arguments.get("strategy"))
     if reason := accelerator_obstacle(accelerator):
         yield _here("trainer.accelerator", accelerator, reason, "auto")
@@ -96,7 +96,7 @@ def check_accelerator_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def accelerator_obstacle(accelerator: Any) -> str | None:
-    """Return the reason why this machine does not have an accelerator, or `None` if it may have it."""
+    """Return the reason why this machine cannot use an accelerator, or `None` if it may be able to."""
     if accelerator == "tpu":
         return missing_reason("torch_xla")
     if accelerator == "mps" or (accelerator == "gpu" and hardware.has_apple_gpu()):
@@ -105,7 +105,10 @@ def accelerator_obstacle(accelerator: Any) -> str | None:
 
 
 def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report devices of a CPU that are no number of processes, and warn of more processes than CPU cores."""
+    """Report a `trainer.devices` that is not a number of processes in a run on the CPU, and warn of too many processes.
+
+    More processes than CPU cores are too many.
+    """
     devices = _devices(trainer)
     if not _is_valid(devices) or not computes_on_cpu(trainer) or external_launch() is not None:
         return
@@ -126,7 +129,7 @@ def check_launch_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_nodes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Warn of several nodes in a process that no program has started on each of them."""
+    """Warn of several nodes if neither torchrun nor srun has started this process."""
     nodes = trainer.arguments.get("num_nodes", 1)
     if nodes != 1 and external_launch() is None:
         reason = "torchrun or srun has to start `instruct-lab train` on every node (docs/gpus.md)"

@@ -33,7 +33,7 @@ UNSUPPORTED = {
         FSDP,
     ),
     r"fsdp_\w+|.*\.FSDPStrategy": ("this is PyTorch's first FSDP, which is replaced by the second", FSDP),
-    r"ddp_(spawn|fork|notebook)\w*": ("it trains in processes that hand no results back", "ddp"),
+    r"ddp_(spawn|fork|notebook)\w*": ("it trains in processes that return no results", "ddp"),
 }
 """Regular expressions of unsupported strategies, each with the reason and what to choose instead."""
 STRATEGIES = ("auto", "ddp", FSDP)

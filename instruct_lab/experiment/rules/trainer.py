@@ -82,7 +82,7 @@ def check_unused_arguments(trainer: ExternalClass) -> Iterator[Problem]:
     for unit in ("epochs", "steps"):
         least, most = (trainer.arguments.get(f"{bound}_{unit}") for bound in ("min", "max"))
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
-            reason = f"is above trainer.max_{unit}={most}, which ends the run before"
+            reason = f"is above trainer.max_{unit}={most}, which ends the run earlier"
             yield Problem(key=f"trainer.min_{unit}", value=least, reason=reason)
 
 

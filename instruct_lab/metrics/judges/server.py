@@ -193,7 +193,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Unreadable(Exception):
-    """Raised for a reply that does not have OpenAI's form."""
+    """Raised for a reply that does not have OpenAI's form, is too long, or was cut before its verdict."""
 
 
 def _read(response: Any, deadline: float) -> bytes:
@@ -210,7 +210,7 @@ def _read(response: Any, deadline: float) -> bytes:
 
 
 def _content(body: bytes) -> str:
-    """Return the text of the first choice of a reply, which the limit of tokens may not have cut before its verdict."""
+    """Return the text of the first choice of a reply; refuse a text that `max_tokens` has cut before its verdict."""
     try:
         choice = json.loads(body)["choices"][0]
         content, is_cut = choice["message"]["content"], choice.get("finish_reason") == "length"

@@ -161,7 +161,7 @@ def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], end
 
 
 def _covered(starts: list[int], ends: list[int], n: int) -> int:
-    """Count the characters in the n words from each start; overlaps count once."""
+    """Count the characters of the n-grams that begin at the given words; characters in several n-grams count once."""
     characters = reached = 0
     for start in starts:
         characters += ends[start + n] - ends[max(start, reached)]
