@@ -54,7 +54,7 @@ def is_file(name: str) -> bool:
 def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> None:
     """Set the data of a study: one data set if all rows have the same format, else a mixture.
 
-    Rows that have a weight begin a new part of the mixture.
+    Rows that have a weight are a part of the mixture on their own, with the held-out rows of their format.
 
     Args:
         state: the study.
@@ -63,7 +63,8 @@ def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> Non
     """
     groups: list[list[Rows]] = []
     for one in rows:
-        same = next((group for group in groups if group[0].format == one.format and one.weight is None), None)
+        joined = (group for group in groups if group[0].format == one.format and one.weight is None)
+        same = next((group for group in joined if one.is_held_out or group[0].weight is None), None)
         groups.append([one]) if same is None else same.append(one)
     share, limit = (held_out, None) if held_out < 1 else (0.1, int(held_out))
     trained = [group for group in groups if any(not one.is_held_out for one in group)]

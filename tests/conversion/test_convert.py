@@ -301,6 +301,13 @@ def test_trl_arguments_and_defaults():
     assert result.source.config["remove_unused_columns"] is False
 
 
+def test_a_part_without_a_fraction_does_not_take_over_that_of_another():
+    weighted = [{"path": "acme/talk", "fraction": 0.75}, {"path": "acme/more"}, {"path": "acme/rest"}]
+    data = converted({**TRL_LIST, "datasets": weighted}).data
+    assert data["weights"] == {"part1": 0.75}  # `check` asks for that of the other part
+    assert [len(part["train"]) for part in data["parts"].values()] == [1, 2]
+
+
 def test_fractions_of_a_list_are_weights_of_a_mixture():
     data = converted(TRL_LIST).data
     assert (data["weights"], data["epoch"]) == ({"part1": 0.75, "part2": 0.25}, "smallest")
