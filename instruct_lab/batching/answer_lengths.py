@@ -55,7 +55,7 @@ def measure_lengths(
 
 
 def usual_length(lengths: ndarray) -> int | None:
-    """Return the 99th percentile of the lengths, without interpolation; `None` if there are no lengths."""
+    """Return the 99th percentile of lengths, which is itself one of the lengths; `None` if there are no lengths."""
     import numpy
 
     return int(numpy.quantile(lengths, USUAL_SHARE, method="higher")) if len(lengths) else None
@@ -96,7 +96,10 @@ def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) 
 
 
 def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
-    """Return the number of tokens in the longest prompt, up to the final answer of an example; `None` if unknown."""
+    """Return the number of tokens in the longest prompt, which is everything before an example's final answer.
+
+    The result is `None` if examples hold only whole texts, whose labels do not show where the answers begin.
+    """
     if layout.reads == "text":
         return None
     if layout.family == "encoder-decoder":

@@ -44,9 +44,9 @@ class Batching(Component, ABC):
     target token is never used.
     """
 
-    batch_size: Annotated[int, Field(ge=1)] = 8  # examples of a training batch on each device; what is trained
+    batch_size: Annotated[int, Field(ge=1)] = 8  # number of examples of a training batch on each device
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = (
-        "auto"  # examples that are computed at once in training: at most this many; auto: as many as the memory allows
+        "auto"  # maximum number of examples that are computed at once in training; auto: as many as the memory allows
     )
     max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # maximum number of tokens in an example; null: no limit
     overlong: Overlong = "drop"  # error, drop, truncate_prompt (cuts its middle), truncate_response (cuts its end)
@@ -64,7 +64,7 @@ class Batching(Component, ABC):
 
     @property
     def packing(self) -> Packing | None:
-        """How the texts of a batch are laid end to end for a model; `None` if models read padded rows."""
+        """The rule by which the texts of a batch are laid end to end; `None` if each text has its own padded row."""
         return None
 
     def encoding_settings(self) -> dict[str, Any]:
@@ -146,12 +146,18 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Encode each prompt with the header that opens its answer, to the ids with which the example's ids begin."""
+        """Return the token ids of each prompt and of the header that opens its answer.
+
+        The example of the same conversation begins with the same ids. Overlong conversations are cut in the same way.
+        """
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
-        """Return the number of positions of each example's sequences, int64 `[examples, sequences]`."""
+        """Return the number of positions of each sequence of each example, int64 `[examples, sequences]`.
+
+        An example has several sequences if it is a pair, or if the model family is encoder-decoder; see `join_widths`.
+        """
         return widths_of(examples)
 
     def evaluation_batches(
@@ -188,8 +194,8 @@ class Batching(Component, ABC):
 
         Args:
             examples: all examples, the same on every device, or a stream of blocks for training.
-            batch_tokens: for evaluation, the maximum number of tokens of a batch, with padding; `None`: for training,
-                shuffled batches of `batch_size` examples.
+            batch_tokens: for evaluation, the maximum number of tokens of a batch, with padding. With `None`, the loader
+                is for training, and yields shuffled batches of `batch_size` examples.
             min_examples: for evaluation, the minimum number of examples of a batch.
             seed: random seed for the order and for `transform`.
             pad_token_id: token that pads shorter rows of `input_ids`; `None` means 0.
@@ -262,7 +268,11 @@ class Batching(Component, ABC):
 def _encode_chunk(
     chunk: Sequence[Conversation], encoder: LayoutEncoder
 ) -> Sequence[Example | RefusedConversation | None]:
-    """Encode a chunk of conversations; halve it repeatedly to find refused ones, whose result is their error."""
+    """Encode a chunk of conversations, and return an example, an error or `None` for each of them.
+
+    If the template refuses a conversation, the chunk is halved until that conversation is found; its error is returned
+    instead of an example. `None` stands for a conversation without an example in this layout.
+    """
     try:
         return encoder.encode(chunk)
     except RefusedConversation as error:

@@ -18,7 +18,7 @@ class ExampleBlocks(ABC):
 
     @abstractmethod
     def block(self, number: int) -> Sequence[Example]:
-        """Return a block, which is in memory until another block is asked for."""
+        """Return the block with this number, counted from 0; it stays in memory until another block is requested."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -26,4 +26,4 @@ class ExampleBlocks(ABC):
 
     @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Use saved positions, so that no block before them has to be read again."""
+        """Restore the positions that `state_dict` returned, so that no block before them has to be read again."""

@@ -24,7 +24,9 @@ Key = tuple[str, bool, str | None]
 """The values that determine the ids of a `Piece`: its text, `ordinary` and `after`."""
 
 ANCHORS = ("\n", ".", ";", "0", "~", "a")
-"""If a tokenizer treats the start of a text differently, a piece is encoded after one of these texts."""
+"""Texts that precede a piece in the call of a tokenizer that treats the start of a text differently.
+
+One of them is chosen for a tokenizer, and its ids are removed from the result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

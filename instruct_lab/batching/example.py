@@ -47,7 +47,7 @@ class Example:
         input_ids: the ids that the model reads.
         labels: the ids that the model predicts, not shifted; `-100` for tokens that are not targets.
         id: the id of the conversation.
-        source: the source of the conversation.
+        source: name of the data source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
         rejected: for a pair, the example with the same prompt and the rejected answer.
         reference: log-probabilities of the labels and of the rejected answer's labels under the base model, in nats;

@@ -27,7 +27,7 @@ class LayoutEncoder(ABC):
     """
 
     nothing: str = "nothing to read"
-    """The reason, for the audit, why a conversation has no example."""
+    """The reason that the audit gives for a conversation without an example."""
 
     def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase, texts: WrappedTexts) -> None:
         self.template, self.tokenizer, self.texts = template, tokenizer, texts

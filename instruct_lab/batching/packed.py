@@ -56,7 +56,7 @@ class Packed(RowBatching):
 
     @property
     def packing(self) -> Packing:
-        """The maximum length of a row, and the number to whose multiples lengths are rounded up."""
+        """The rule for laying texts end to end: maximum length of a row, and the multiple to which rows are padded."""
         return Packing(self.row_tokens, self.pad_to_multiple_of)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:

@@ -1,4 +1,4 @@
-"""Packing: which texts share a row, if several texts are laid end to end."""
+"""Packing: the distribution of texts over rows, each of which holds several texts end to end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Packing(NamedTuple):
-    """How the texts of a batch are laid end to end when a model reads them.
+    """The rule by which the texts of a batch are laid end to end in rows when a model reads them.
 
     Args:
         row_tokens: the largest number of tokens in a row; `None`: all texts are in one row.

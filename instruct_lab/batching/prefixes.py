@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
 PASS_POSITIONS = 40
-"""Number of positions that a further level has to save, because each level is a forward and a backward pass.
+"""Number of positions that an additional level has to save, because each level is a forward and a backward pass.
 
 Measured on a CPU: tests/benchmarks/shared_prefix.py."""
 
@@ -105,7 +105,14 @@ def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
 
 
 def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -> Cut:
-    """Group neighbouring rows that share at least `least` tokens; a row without such a neighbour is its own group."""
+    """Group neighbouring rows that begin with at least `least` equal tokens, and return the level of these prefixes.
+
+    Args:
+        order: indices of the rows, in the order in which rows with long common prefixes are neighbours.
+        common: number of first tokens that each row in this order shares with the next row.
+        least: minimum number of tokens that the rows of a group share; a row without such a neighbour is its own group.
+        sizes: number of tokens of each row.
+    """
     groups, shared = [[order[0]]], [max(sizes)]
     for row, count in zip(order[1:], common, strict=True):
         if count < least:
@@ -123,7 +130,7 @@ def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -
 
 
 def _work(chain: list[Cut]) -> int:
-    """Count the positions at which a model computes, and add the cost of further forward passes."""
+    """Count the positions at which a model computes the levels, and add the cost of the passes after the first one."""
     work, starts = PASS_POSITIONS * (len(chain) - 1), [0] * len(chain[0][0])
     for segments, ends in chain:
         work += (max(segments) + 1) * _width(starts, ends)

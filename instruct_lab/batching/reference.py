@@ -49,5 +49,5 @@ class ReferencedExamples(Sequence[Example]):
 
     @property
     def widths(self) -> Any:
-        """The number of tokens of each example's sequences, as `batches_by_length` needs them."""
+        """The number of tokens of each sequence of each example, `[examples, sequences]`; see `join_widths`."""
         return self._examples.widths  # type: ignore[attr-defined]

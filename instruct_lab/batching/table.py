@@ -84,7 +84,7 @@ class ExampleTable(Sequence[Example]):
 
     @functools.cached_property
     def widths(self) -> numpy.ndarray:
-        """The number of tokens of each example's sequences, as `batches_by_length` needs them."""
+        """The number of tokens of each sequence of each example, `[examples, sequences]`; see `join_widths`."""
         from instruct_lab.batching.token_budget import join_widths
 
         columns = ("input_ids", "labels", "rejected_input_ids", "rejected_labels")

@@ -65,7 +65,7 @@ def batches_by_length(
 
 
 def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
-    """Return the number of tokens of each example's sequences, as `batches_by_length` needs them."""
+    """Return the number of tokens of each sequence of each example, `[examples, sequences]`; see `join_widths`."""
     import numpy as np
 
     known: numpy.ndarray | None = getattr(examples, "widths", None)
@@ -83,10 +83,15 @@ def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
 def join_widths(
     inputs: numpy.ndarray, labels: numpy.ndarray, rejected_inputs: numpy.ndarray, rejected_labels: numpy.ndarray
 ) -> numpy.ndarray:
-    """Put the lengths of several sequences, each `[examples]`, side by side: `[examples, sequences]`.
+    """Join the lengths of the sequences of which examples consist into one array, `[examples, sequences]`.
 
-    Labels count only if they are a sequence of their own, as in an encoder-decoder. Both answers of a pair are padded
-    to the longer one; an example that is not a pair has zeros as `rejected_inputs` and `rejected_labels`.
+    Labels are a sequence of their own only for encoder-decoders. Both answers of a pair are padded to the longer one.
+
+    Args:
+        inputs: number of tokens that the model reads, `[examples]`.
+        labels: number of labels, `[examples]`.
+        rejected_inputs: number of tokens that the model reads for the rejected answer, `[examples]`; 0 without a pair.
+        rejected_labels: number of labels of the rejected answer, `[examples]`; 0 without a pair.
     """
     import numpy as np
 

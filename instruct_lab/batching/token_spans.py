@@ -114,7 +114,12 @@ class TokenReader:
         return spans
 
     def _decode(self, number: int, previous: int | None) -> bytes | str:
-        """Return the text that a token adds, or its bytes if the token may be only a part of a character."""
+        """Return the text that a token adds to the previous one, or its bytes if it may be only a part of a character.
+
+        Args:
+            number: the id of the token.
+            previous: the id of the token before it; `None` at the start of a text.
+        """
         if number in self._added:
             return str(self._added[number])
         token = str(self._backend.id_to_token(number) or "")

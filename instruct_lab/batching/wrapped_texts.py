@@ -40,7 +40,7 @@ class WrappedTexts:
         return SegmentEncoder(self._tokenizer, self._parses_special)
 
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Add the tokenizer's special tokens around the ids if they are missing there; ignore their labels."""
+        """Add the tokenizer's special tokens around the ids if they are missing there; their labels are `IGNORED`."""
         before, after = self._special_ids
         has_start = input_ids[: len(before)] == before
         has_end = bool(after) and input_ids[-len(after) :] == after
