@@ -56,7 +56,10 @@ class Model(Component, ABC):
     declared_facts: ModelFacts | None = None  # facts to use until the model is downloaded; see ModelFacts
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield remote code, and pickled weights unless the weights are known to this package."""
+        """Yield the permissions for remote code and for pickled weights; weights that were examined need none.
+
+        See `Component.permissions_needed`.
+        """
         if self.trust_remote_code:
             yield "trust_remote_code", "remote-code"
         if self.allow_pickle and not self.weights.are_examined:
@@ -97,7 +100,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """Report settings that do not work on this machine, and weights that are of another family or not allowed."""
+        """Report settings that do not work on this machine, and weights of another family or without permission."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"
@@ -224,5 +227,5 @@ class Model(Component, ABC):
         return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the tokenizer's files in the user's own folders, since the user may change them between runs."""
+        """Return the tokenizer's files that are in folders of the user, who may change them between runs."""
         return self.tokenizer.inputs(self.weights, cache_path)

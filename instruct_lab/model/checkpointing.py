@@ -10,10 +10,10 @@ from pydantic import BeforeValidator
 from instruct_lab.errors import InstructLabError
 
 NAMES = {True: "full", False: "none"}
-"""Current values for the values of earlier versions."""
+"""Present values of `model.gradient_checkpointing`, keyed by the values that earlier versions had."""
 
 LEAST_INNER = 256
-"""Least multiplications for each number of a matrix product that `selective` keeps; adapters have lower ranks."""
+"""Minimum inner dimension of a matrix product whose result `selective` keeps; the ranks of adapters are lower."""
 ATTENTION = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
@@ -30,7 +30,12 @@ Checkpointing = Annotated[
         json_schema_input_type=Literal["none", "selective", "full"] | bool,
     ),
 ]
-"""What is computed again: nothing; all of a layer but its matrix products and its attention; or the whole layer."""
+"""The part of a layer that the backward pass computes again.
+
+- `none`: nothing.
+- `selective`: everything except large matrix products and attention.
+- `full`: the whole layer.
+"""
 
 
 def checkpoint_gradients(model: Any, how: str) -> None:
@@ -38,10 +43,10 @@ def checkpoint_gradients(model: Any, how: str) -> None:
 
     Args:
         model: a model of transformers.
-        how: `none`, `selective` or `full`.
+        how: the part of a layer that is computed again, one of `Checkpointing`.
 
     Raises:
-        InstructLabError: the class of the model does not support it.
+        InstructLabError: the class of the model does not support gradient checkpointing.
     """
     if how == "none":
         return
@@ -66,10 +71,11 @@ def is_checkpointing(model: Any) -> bool:
 
 
 def set_input_gradients(model: Any) -> None:
-    """With checkpointing, let the outputs of frozen embeddings require gradients only if the model's code needs it.
+    """Set whether the outputs of the input embeddings require gradients in a model with gradient checkpointing.
 
-    Architectures of transformers do not need it with checkpoints that are not reentrant, but transformers and PEFT both
-    set it. The backward pass would then go through frozen layers below the lowest trained one, and compute them twice.
+    Both transformers and PEFT let them require gradients. Architectures of transformers do not need this, because their
+    checkpoints are not reentrant here; the backward pass would only go through the frozen layers below the lowest
+    trained layer, and compute them twice. Other architectures may need it. Models without checkpointing do not change.
     """
     if not is_checkpointing(model):
         return
@@ -82,9 +88,9 @@ def set_input_gradients(model: Any) -> None:
 def _selective_contexts() -> Any:
     """Return the contexts of a checkpoint that keeps the results of attention and of large matrix products.
 
-    These take most of the time. What is computed again (norms, activation functions, rotary positions, low-rank
-    adapters) takes little time and much of the memory. The scores of `eager` attention, whose size is quadratic in the
-    length, are not kept.
+    These operations take most of the time. The other operations (norms, activation functions, rotary positions,
+    low-rank adapters) are computed again, because they take little time and much of the memory. The scores of `eager`
+    attention, whose size is quadratic in the length, are not kept.
     """
     import torch
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts

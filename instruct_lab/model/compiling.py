@@ -33,7 +33,7 @@ def compile_obstacle() -> str | None:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile the layers of a model, which are used in training; evaluation and decoding run them as they are.
+    """Compile the layers of a model for training; evaluation and decoding run the layers without compilation.
 
     Layers of the same class share the compiled code (regional compilation), so the time to compile does not grow with
     their number. Sizes of batches are symbolic, so that batches of other lengths need no further compilation.

@@ -10,7 +10,7 @@ from instruct_lab.model.hardware import no_gpu
 from instruct_lab.optional_packages import missing_reason
 
 Kernels = Literal["none", "liger", "cut_cross_entropy", "all"]
-"""The packages that are used."""
+"""The packages with fused kernels that a model uses."""
 
 PACKAGES = {
     "none": (),
@@ -20,7 +20,7 @@ PACKAGES = {
 }
 """Names of the imported packages, by the value of `model.kernels`."""
 CHANGED_GLOBALLY = ("rope", "cross_entropy", "fused_linear_cross_entropy", "layer_norm")
-"""Kernels of Liger that replace functions or classes of libraries, which other models of the process use too."""
+"""Kernels of Liger that stay off, since they replace functions or classes that other models of the process use too."""
 
 
 def kernels_obstacle(kernels: Kernels) -> str | None:
@@ -52,7 +52,7 @@ def use_kernels(model: Any, kernels: Kernels) -> None:
 
 
 def uses_cut_cross_entropy(projection: Any) -> bool:
-    """Whether losses are computed by `cut_cross_entropy`, which multiplies by the weights of a plain projection."""
+    """Whether losses are computed by `cut_cross_entropy`, which supports only an output projection without a bias."""
     return getattr(projection, "uses_cut_cross_entropy", False) and projection.bias is None
 
 

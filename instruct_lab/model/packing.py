@@ -152,7 +152,7 @@ def check_packing(model: Any) -> None:
 
 
 def _differ(first: list[Tensor], second: list[Tensor], tolerance: float) -> bool:
-    """Return whether the logits of any text differ by more than a share of their norm."""
+    """Whether the logits of any text differ by more than the norm of the second logits times `tolerance`."""
     return any(bool((one - other).norm() > tolerance * other.norm()) for one, other in zip(first, second, strict=True))
 
 

@@ -37,7 +37,7 @@ class ReferencedWeights:
         weights: the config of the source of the weights.
         settings: the content of the model's `config.json`.
         num_bytes: the size of the weights; `None` if it is unknown.
-        notes: sentences about what was found.
+        notes: sentences for the user about the revision and the weights.
     """
 
     weights: dict[str, Any]

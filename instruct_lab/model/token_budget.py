@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     import torch
 
 MEMORY_SHARE = 8
-"""A batch may use this part of a device's memory (one eighth)."""
+"""Divisor of a device's memory: a batch may use one eighth of it."""
 SCORED_BYTES = 1 << 20
-"""Memory of a position in a forward pass: logits and their logarithms in float32 for a vocabulary of 128,000."""
+"""Bytes of a position in a forward pass: logits and log-probabilities in float32 for a vocabulary of 128,000 tokens."""
 LEAST_TOKENS = 256
 MOST_TOKENS = {"cpu": 2048}
-"""Number of tokens above which a forward pass is not faster for each token, by type of device."""
+"""Maximum number of tokens in a batch, by type of device; a larger batch would not take less time per token."""
 MOST_TOKENS_ELSEWHERE = 8192
 UNKNOWN_WIDTH, UNKNOWN_LAYERS = 4096, 32
 """Sizes that are assumed of a model whose configuration does not state them."""
 WORKING_WIDTHS = 8
-"""Memory of a position inside one layer, as a multiple of the model's width."""
+"""Numbers that a layer holds for each position while it is computed, as a multiple of the model's width."""
 
 
 def scored_tokens(device: torch.device) -> int:
@@ -53,7 +53,7 @@ def decoded_tokens(model: Any) -> int | None:
         model: a model of transformers; its keys and values of every token stay in memory.
 
     Returns:
-        The number; `None` if the memory of the device is not known.
+        The number of tokens; `None` if the memory of the device is not known.
     """
     parameter = next(model.parameters())
     memory = device_memory(parameter.device)

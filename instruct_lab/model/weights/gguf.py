@@ -213,7 +213,10 @@ def _converted_folder(cache_path: Path, sha256: str) -> Path:
 
 
 def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
-    """Return the folder, and convert the file into it first if needed; if that fails, warn and return `None`."""
+    """Return the folder, after filling it with `convert` if it is incomplete.
+
+    If the folder cannot be written, warn that every load converts the file again, and return `None`.
+    """
     from safetensors import SafetensorError
 
     try:

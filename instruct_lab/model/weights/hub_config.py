@@ -24,7 +24,7 @@ class HubModel:
         commit: the commit of the revision.
         config: the file `config.json`.
         num_bytes: the size of the weights; `None` if it is unknown.
-        notes: sentences about the revision and the weights.
+        notes: sentences for the user about the revision and the weights.
     """
 
     repository: str
