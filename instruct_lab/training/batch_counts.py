@@ -11,7 +11,12 @@ from instruct_lab.errors import InstructLabError
 
 
 def count_batches(limit: float | None, length: int) -> int:
-    """Compute how many batches Lightning reads in an epoch; a limit is a number (int) or a fraction (float) of them."""
+    """Compute the number of batches that Lightning reads in an epoch.
+
+    Args:
+        limit: number of batches (int) or fraction of them (float); `None`: no limit.
+        length: number of batches before the limit.
+    """
     if limit is None:
         return length
     return min(length, limit) if isinstance(limit, int) else int(length * limit)

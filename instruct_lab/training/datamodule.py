@@ -132,7 +132,13 @@ class InstructionData(pl.LightningDataModule):
         return audited_stage("batching", depends_on, self._encode, "tokenising")
 
     def _encode(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
-        """Render and tokenise every split."""
+        """Render and tokenise every split to a file, and return the facts that the data cache keeps.
+
+        Args:
+            before: the cached result of the previous stage, which holds the conversations.
+            folder: the folder for the files.
+            audit: the audit that counts dropped and changed rows.
+        """
         assert before is not None
         experiment = self._experiment
         digest, truncated, layout = hashlib.sha256(), 0, experiment.layout
@@ -280,7 +286,7 @@ class InstructionData(pl.LightningDataModule):
         Args:
             examples: the examples.
             tuning: the tuning method, which may put worked examples before each prompt.
-            demonstrations: the conversations from which it takes them; `None`: the training split.
+            demonstrations: the conversations from which worked examples are taken; `None`: the training split.
 
         Raises:
             InstructLabError: a prompt is too long.
@@ -320,7 +326,10 @@ class InstructionData(pl.LightningDataModule):
         return self._loader("train", self.trainer)
 
     def val_dataloader(self) -> Any:
-        """Create the loader of the validation split, by length; return an empty list without validation data."""
+        """Create the loader of the validation split, whose batches hold examples of similar length.
+
+        Without validation data, return an empty list.
+        """
         assert self.trainer is not None
         if not self.examples.get("validation"):
             return []

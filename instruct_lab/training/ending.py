@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 REPEAT_SECONDS = 1.0
-"""Signals that arrive this soon after another one are the same request, which the terminal and a parent both sent."""
+"""Seconds after a signal in which another one is the same request, sent by both the terminal and a parent process."""
 
 
 class Interrupted(BaseException):

@@ -84,7 +84,7 @@ def prepare_job(
     replaces: bool = False,
     shared: SharedModels | None = None,
 ) -> EvaluationJob:
-    """Check the choices of an evaluation, and describe it; nothing is measured.
+    """Check the choices of an evaluation, and return the job that `evaluate` runs.
 
     Args:
         record: the record of the run.
@@ -204,7 +204,7 @@ def _prepare(job: EvaluationJob) -> _Prepared:
 def _nothing_to_measure(
     experiment: Experiment, examples: dict[str, EvaluatedExamples], data: InstructionData, audit: Audit
 ) -> InstructLabError:
-    """Return the error for data of which no row can be measured."""
+    """Return the error for data in which no row can be measured."""
     splits = experiment.evaluation.splits
     losses = [f"{split}: {found}" for split in splits if (found := describe_losses(audit, split))]
     if examples or losses or any(len(data.conversations.get(split, ())) for split in splits):
@@ -244,7 +244,10 @@ def _hash(content: Any) -> str:
 
 
 def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console: Console) -> Results:
-    """Measure the base model, the baselines and the tuned model on every split, unless they are measured already."""
+    """Measure the base model, the baselines and the tuned model on every split.
+
+    Results that an interrupted evaluation with the same fingerprint has already written are used again.
+    """
     results, experiment = job.files.read_unfinished(fingerprint), prepared.experiment
     num_known = sum(map(len, results.values()))
     if num_known:

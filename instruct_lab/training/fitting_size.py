@@ -17,7 +17,7 @@ from instruct_lab.training.costs import num_positions
 SHARE = 0.8
 """Share of the free memory that an estimate may fill, since a backward pass needs further memory of its own."""
 KEPT_WIDTHS = 60
-"""Numbers that a layer keeps for each position, as a multiple of its width; an upper bound for common models."""
+"""Upper bound for common models of the numbers that a layer keeps for each position, as a multiple of its width."""
 KEPT_LOGITS = 4
 """Upper bound for the copies of a position's logits, and of values of the same size that are computed from them."""
 
@@ -67,7 +67,10 @@ class FittingSize:
         return size, f"{needed / 2**30:,.2f} GiB are needed by estimate, and {free / 2**30:,.2f} are free"
 
     def _most_bytes(self, batch: Batch) -> float:
-        """Compute an upper bound of what a batch needs, without running the model; infinity if sizes are not known."""
+        """Compute an upper bound of the bytes of a batch's activations, without running the model.
+
+        The bound is infinite if the configuration of the model does not state its sizes.
+        """
         sizes = self._model.config.get_text_config().to_dict()
         width, layers, vocabulary = (first_count(sizes, names) for names in (WIDTHS, LAYERS, ("vocab_size",)))
         if width is None or layers is None or vocabulary is None:

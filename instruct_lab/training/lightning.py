@@ -1,4 +1,4 @@
-"""Import Lightning without most of torchmetrics, which takes as long as a quarter of torch.
+"""Import Lightning without most of torchmetrics, whose import takes a quarter of the time of importing torch.
 
 Lightning uses two classes of torchmetrics. The package's `__init__` imports all its metrics and `scipy.signal`; it runs
 only when another name of the package is used.

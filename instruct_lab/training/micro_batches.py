@@ -78,7 +78,7 @@ class StepGradients:
         self.num_reductions = 0
 
     def agree_on_size(self) -> None:
-        """Take over the smallest size of all ranks; every rank has to call this if memory was exhausted on one."""
+        """Adopt the smallest micro-batch size of all ranks; every rank must call this if one rank ran out of memory."""
         sizes: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(sizes, self.size)
         if min(sizes) < self.size:
@@ -92,7 +92,7 @@ class StepGradients:
         return limit if self._largest is None else min(limit, self._largest)
 
     def _exceeds_memory(self, batch: Batch) -> bool:
-        """Whether a whole batch is not expected to fit; the limit is then lowered."""
+        """Whether a whole batch is not expected to fit into memory; if so, micro-batches are also made smaller."""
         if not self._is_divisible or batch.num_examples > self.size:
             return False
         estimate = self._fitting.estimate(batch)
@@ -106,7 +106,10 @@ class StepGradients:
         self._limits.reduce(WORK, before, now, reason)
 
     def _try(self, batches: Iterable[list[Batch]]) -> Tensor | None:
-        """Compute batches and return the summed loss of the last; return `None` if memory is exhausted."""
+        """Add the gradients of batches, and return the summed loss of the last batch.
+
+        If memory is exhausted, halve the size of micro-batches and return `None`.
+        """
         loss, size = None, 0
         try:
             for batch in batches:

@@ -68,11 +68,15 @@ class NonFiniteSteps:
         self._losses.append((ids, sums.detach()))
 
     def forget(self) -> None:
-        """Forget the micro-batches of the current step, which is computed again."""
+        """Forget the micro-batches of the current step, because the step is computed again."""
         self._losses.clear()
 
     def clear(self, *, is_finite: bool) -> None:
-        """Forget the micro-batches of the step that just ended."""
+        """Forget the micro-batches of the step that just ended.
+
+        Args:
+            is_finite: whether the loss and the gradient of the step were finite, which ends a series of skipped steps.
+        """
         self._losses.clear()
         if is_finite:
             self._num_in_a_row = 0

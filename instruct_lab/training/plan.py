@@ -98,10 +98,12 @@ def precision_on(checked: Checked, device: Device) -> str:
 
 
 def read_data(experiment: Experiment, device: Device, devices: int) -> Callable[[Experiment], tuple[Workload, Any]]:
-    """Prepare a run's data; return a function that measures the workload of this run, or of another with the same data.
+    """Prepare a run's data, and return a function that measures the workload of runs with this data.
 
-    If the tokenizer or the data is not on this machine and cannot be downloaded, or the tokenizer is in the same file
-    as the weights, which are not downloaded for a plan, the lengths of examples are assumed.
+    The function takes the configuration of a run, and returns its workload and its tokenizer. If the data or the
+    tokenizer is not available, the workload assumes the lengths of examples, and the tokenizer may be `None`. This is
+    the case if they are neither on this machine nor can be downloaded, or if the tokenizer is in the same file as the
+    weights, which are never downloaded for a plan.
 
     Args:
         experiment: the run's configuration.

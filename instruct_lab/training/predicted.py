@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from instruct_lab.training.stages import Run
 
 SHORT_SECONDS = 300.0
-"""Shorter runs are not planned: a plan takes about ten seconds."""
+"""Duration below which the costs of a run are not predicted, because a prediction takes about ten seconds."""
 USUAL_FLOPS = {"cpu": 1e11, "cuda": 1e14}
-"""Floating-point operations per second of usual devices, by which short runs are recognised."""
+"""Floating-point operations per second of usual devices, by type; short runs are recognised by them."""
 
 
 def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[tuple[str, str]]:
@@ -36,7 +36,7 @@ def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[
         loaded: the base model.
 
     Returns:
-        The line of the overview; nothing for a short run, or if the run cannot be planned.
+        The line of the overview, as a name and a text; an empty list if the run is short or cannot be planned.
     """
     kind, train = run.trainer.strategy.root_device.type, data.examples["train"]
     flops = 6.0 * count_parameters(loaded.model).total * float(train.lengths.sum())  # of an epoch

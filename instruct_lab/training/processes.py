@@ -23,9 +23,12 @@ from instruct_lab.launch import external_launch, is_first_process
 from instruct_lab.terminal import write_line
 
 AUTO = ("auto", -1, "-1", None)
-"""Values of `trainer.devices` and `trainer.num_nodes` that are chosen by the run."""
+"""Values of `trainer.devices` and `trainer.num_nodes` that leave the choice of the number to the run."""
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-"""Environment variables that Lightning sets in the first process; a later run with them would start no others."""
+"""Environment variables that Lightning sets in the first process.
+
+If they were still set in a later run of this process, Lightning would not start the other processes of that run.
+"""
 
 
 def check_launch(arguments: Mapping[str, Any]) -> None:
@@ -47,10 +50,13 @@ def check_launch(arguments: Mapping[str, Any]) -> None:
 
 
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the trainer's arguments that follow from how its processes were started.
+    """Return the trainer's arguments that follow from the way in which another program has started the processes.
 
     Args:
         arguments: the trainer's arguments in the config.
+
+    Returns:
+        The arguments that the config leaves open; an empty dictionary if no program has started several processes.
 
     Raises:
         InstructLabError: several nodes are needed, but no program has started processes on them.
@@ -86,10 +92,13 @@ def on_one_device(experiment: Experiment) -> Experiment:
 
 
 def check_processes(trainer: pl.Trainer) -> None:
-    """Refuse a trainer whose processes cannot be started, or could not hand their results back.
+    """Refuse a trainer whose processes cannot be started, or cannot return their results.
 
     Each process of a run executes the program from its beginning, which is impossible in a notebook or an interactive
     session.
+
+    Raises:
+        InstructLabError: the trainer needs such processes, or another number of processes than was started.
     """
     launcher = trainer.strategy.launcher
     is_program = hasattr(sys.modules["__main__"], "__file__")
@@ -162,7 +171,7 @@ def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.T
 
 
 def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Experiment:
-    """Keep the examples of an optimizer step if the run started on another number of devices.
+    """Change the batch size of a device so that an optimizer step has the same examples as on the former devices.
 
     Args:
         experiment: the run's configuration.
@@ -170,7 +179,8 @@ def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Expe
         now: the present number of devices.
 
     Raises:
-        InstructLabError: the examples cannot be divided evenly, or the loss depends on which of them are on one device.
+        InstructLabError: the examples cannot be divided evenly over the devices, or the loss of an example depends on
+            the other examples on its device.
     """
     size = experiment.batching.batch_size
     if recorded in (None, now):

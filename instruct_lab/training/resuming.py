@@ -122,7 +122,15 @@ def _names(overrides: Sequence[str]) -> list[str]:
 def _extend(
     config: dict[str, Any], record: RunRecord, limits: Mapping[str, int], force: bool
 ) -> tuple[Experiment, dict[str, Any], str]:
-    """Build the experiment with new limits; return it, its config, and a note on the effect on the learning rate."""
+    """Build the experiment with new limits.
+
+    Returns:
+        The experiment, its config, and a note on the effect on the learning rate, which is empty if there is none.
+
+    Raises:
+        InstructLabError: the run is part of a sweep, the new limits do not make it longer, or they change the learning
+            rates of finished steps and `force` is false.
+    """
     manifest, config = record.manifest, copy.deepcopy(config)
     typed = " ".join(f"trainer.{name}={value}" for name, value in limits.items())
     if manifest.sweep is not None:

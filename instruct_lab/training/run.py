@@ -91,6 +91,9 @@ def train(
         overrides: the overrides as typed.
         context: how the run relates to its sweep.
 
+    Returns:
+        The record of the finished run.
+
     Raises:
         InstructLabError: bad input, after which the record has the status `failed`; or devices that this machine lacks,
             which are refused before a record is written.
@@ -126,6 +129,9 @@ def resume(
         limits: new values of `trainer.max_epochs` and `trainer.max_steps`, which make the run longer.
         force: whether to continue even if something has changed that affects the results.
         devices: new values of the trainer's arguments that choose the devices.
+
+    Returns:
+        The record of the finished run.
 
     Raises:
         InstructLabError: the run is finished, something has changed since it started (see `continue_record`), or this
@@ -238,7 +244,11 @@ def _run(
 
 
 def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, console: Console) -> Experiment:
-    """Divide each step's examples over the present devices, record the devices, and print any differences."""
+    """Divide each step's examples over the present devices, and record and print how these differ from the former ones.
+
+    Returns:
+        The configuration for the present devices.
+    """
     manifest, now, kind = record.manifest, trainer.world_size, trainer.strategy.root_device.type
     divided = divide_steps(experiment, manifest.num_devices, now)
     differences = []
@@ -266,7 +276,7 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 
 
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
-    """Create the limits of the run; apply the recorded reductions again, and record each new reduction."""
+    """Create the limits on the sizes of batches from the record, to which each new reduction is added."""
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 
     def report(reduction: Reduction) -> None:

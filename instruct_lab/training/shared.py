@@ -40,8 +40,8 @@ class SharedModels:
     def end_run(self) -> None:
         """Free the memory of a run with the garbage collector, since the run's model and trainer refer to each other.
 
-        The first run loads further libraries. When it ends, their objects are excluded from later collections, but not
-        those of the run, which were excluded while it ran.
+        The first run loads further libraries. After it, all objects that are still alive, which are mostly those of the
+        libraries, are excluded from later garbage collections.
         """
         if not self._ended_one:
             gc.unfreeze()

@@ -154,7 +154,7 @@ def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarra
 
 
 def _evaluation(experiment: Experiment, data: InstructionData, validations: int, devices: int) -> dict[str, Any]:
-    """Count the positions and tokens that evaluation computes on each device.
+    """Return the fields of `Workload` that count the positions and tokens of evaluation on each device.
 
     The base model is assumed to answer up to the limit, and the tuned model as briefly as the references. Answers that
     have ended leave their batch. Each beam and each sample is a row of its own. Worked examples lengthen the prompts of
