@@ -1,7 +1,7 @@
 """Load the library PEFT without bitsandbytes, which it imports whether or not a model is quantised.
 
-The import of bitsandbytes takes as long as half of PEFT's. A model has quantised layers only if bitsandbytes was
-imported before, when the model was loaded.
+The import of bitsandbytes takes half as long as the import of PEFT. A model has quantised layers only if bitsandbytes
+was imported before, when the model was loaded.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ def load_peft() -> Any:
 
 @contextlib.contextmanager
 def without_quantizer(config: Any) -> Iterator[None]:
-    """While adapters are added, let PEFT skip its search for layers of bitsandbytes if there can be none.
+    """Let PEFT skip its search for layers of bitsandbytes in the block, in which it adds adapters to a model.
 
-    There can be none if bitsandbytes has not been imported.
+    If bitsandbytes has been imported, the model may have such layers, and nothing is skipped.
 
     Args:
-        config: PEFT's configuration; LoftQ quantises the weights itself.
+        config: PEFT's configuration. With the initialisation `loftq`, PEFT itself uses bitsandbytes, so that nothing is
+            skipped.
     """
     from peft import import_utils
 
     if QUANTIZER in sys.modules or getattr(config, "init_lora_weights", None) == "loftq":
         yield
         return
-    answers = (import_utils.is_bnb_available, import_utils.is_bnb_4bit_available)  # both keep their first answer
+    answers = (import_utils.is_bnb_available, import_utils.is_bnb_4bit_available)  # both cache their first result
     _forget(answers)
     sys.modules[QUANTIZER] = None  # type: ignore[assignment]  # Python's mark of a module that cannot be imported
     try:

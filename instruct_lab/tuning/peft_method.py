@@ -170,7 +170,8 @@ def _replace_patterns(config: Any, model: Any, where: str) -> None:
     PEFT would search for them with `re`, which has no time limit.
 
     Raises:
-        InstructLabError: a regular expression is invalid, needs too much time, matches no module or replaces a name.
+        InstructLabError: a regular expression is invalid, needs too much time, matches no module, or stands in a field
+            that takes only names.
     """
     names = [name for name, _ in model.named_modules()]
     for field in MODULE_FIELDS:

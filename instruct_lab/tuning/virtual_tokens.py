@@ -41,7 +41,10 @@ class VirtualTokens(PeftMethod, ABC):
         return adapted.with_model(bridge_cache_names(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's name for the task; if the model does not generate, a task that keeps its forward pass."""
+        """Return PEFT's name for the task.
+
+        For a model that does not generate, this is the task with which PEFT leaves the model's own outputs unchanged.
+        """
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
     def _arguments(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
