@@ -20,7 +20,9 @@ Head = Literal["language", "score"]
 """The model's output: logits over the vocabulary, or one number for a whole text."""
 
 ANY_SUPERVISION: frozenset[Supervision] = frozenset({"answers", "pairs", "text"})
-"""Value of `Objective.needs` for objectives that read the whole text of a conversation, which must be a good text."""
+"""Value of `Objective.needs` for objectives that train on whole texts.
+
+Data that only has labels is left out, since its answers may be undesirable."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Objective(Component, ABC):
     """Base class of the losses that training minimises."""
 
     reads: ClassVar[Reads] = "answers"
-    """The part of a conversation that an example holds."""
+    """The part of a conversation that the objective reads, and that an example therefore holds."""
 
     needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
     """Kinds of supervision, of which the data has to provide at least one; see `instruct_lab.data.Data.gives`."""

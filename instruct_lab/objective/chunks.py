@@ -19,7 +19,7 @@ Evaluate = Callable[[Tensor, Tensor], Tensor]
 MOST_LOGITS = 2**26
 """Largest number of logits of a chunk: 256 MiB in float32, and a loss needs about three times as much."""
 MOST_LOGITS_OF_TRAINED = 2**28
-"""Number of logits up to which there are no chunks in training if the projection is trained.
+"""Number of logits up to which they are all computed at once, in training with a trained projection.
 
 Chunks are then computed twice, which makes loss and projection 1.4 times slower on a CPU. With a frozen projection they
 cost nothing (`tests/benchmarks/chunked_logits.py`). The limits are constants, not shares of the free memory, so that a
@@ -39,12 +39,15 @@ PROCESSING_CLASSES: set[type] = set()
 
 
 def chunk_size(model: Any, num_targets: int, is_cut: bool = False) -> int | None:
-    """Return the number of targets whose logits are computed at once; `None`: the logits of all.
+    """Return the number of targets whose logits are computed at once.
+
+    The result is `None` if the logits of all targets are computed at once: because they are few, or because the model's
+    logits are not simply the outputs of its projection.
 
     Args:
         model: a language model of transformers, with or without adapters.
         num_targets: the number of targets.
-        is_cut: whether no logits are to be kept, however few there are.
+        is_cut: whether kernels compute the loss without the logits, so that a number is returned for few targets, too.
     """
     base = without_adapters(model)
     projection = base.get_output_embeddings()
@@ -66,7 +69,7 @@ def _is_trained(projection: nn.Module) -> bool:
 
 
 def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, evaluate: Evaluate, size: int) -> Tensor:
-    """Evaluate a function of the logits of hidden states, for some of the states at a time.
+    """Evaluate a function of the logits of hidden states, for one chunk of the states after the other.
 
     If the projection is trained, the backward pass computes the logits again. If it is frozen, the gradients of the
     hidden states are computed in the forward pass, and nothing is computed twice.
@@ -109,14 +112,18 @@ def cut_cross_entropy(projection: Any, hidden: Tensor, targets: Tensor) -> Tenso
 
 
 def _computes_float16(hidden: Tensor) -> bool:
-    """Whether small gradients need the factor that a scaler puts on the loss, which the forward pass does not know."""
+    """Whether the logits are computed in float16.
+
+    Small gradients in float16 need the factor by which a gradient scaler multiplies the loss, and the forward pass,
+    which computes gradients for a frozen projection, does not know this factor.
+    """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     return dtype == torch.float16
 
 
 class _ValuesOfFrozen(torch.autograd.Function):
-    """Values of the logits of a frozen projection; for the backward pass, gradients of hidden states are kept."""
+    """A function of the logits of a frozen projection, whose gradients are computed in the forward pass and kept."""
 
     @staticmethod
     def forward(

@@ -48,7 +48,13 @@ class PairObjective(PreferenceObjective, ABC):
 
     @abstractmethod
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
+        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`.
+
+        Args:
+            chosen: the chosen answers.
+            rejected: the rejected answers.
+            training: whether the model is in training mode, in which label smoothing applies.
+        """
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Compute the loss of each pair, with a count of 1."""

@@ -46,7 +46,7 @@ def logits_by_level(
     Args:
         model: a model for which `obstacle` returns `None`.
         tree: the rows of the batch.
-        is_target: bool `[rows, seq]`, the positions in the batch.
+        is_target: bool `[rows, seq]`, whether each position of the batch is a target position.
         reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
     """
     from transformers import DynamicCache
@@ -86,7 +86,7 @@ def usable_tree(model: Any, batch: Batch) -> PrefixTree | None:
 
 
 def pays(model: Any, tree: PrefixTree) -> bool:
-    """Return whether computing the levels one by one saves time.
+    """Whether computing the levels of shared prefixes one by one saves time.
 
     On a CPU, every tree of `share_prefixes` saves time. An accelerator computes a short level in less time than it
     needs to start the level's kernels, so there the saved computation has to outweigh this time.

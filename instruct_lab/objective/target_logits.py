@@ -106,7 +106,14 @@ def _last_states(model: Any, batch: Batch, is_target: Tensor) -> Tensor | None:
 
 
 def _logits(model: Any, batch: Batch, is_target: Tensor, reduce: Callable[[Tensor], Tensor] = lambda h: h) -> Tensor:
-    """Compute the logits at the target positions, or only at those of their hidden states that `reduce` returns."""
+    """Compute the logits at the target positions, or only those of the hidden states that `reduce` selects.
+
+    Args:
+        model: a language model of transformers, with or without adapters.
+        batch: rows `[rows, seq]`.
+        is_target: bool `[rows, seq]`, whether each position is a target position.
+        reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
+    """
     tree = usable_tree(model, batch)
     if tree is not None:
         return logits_by_level(model, tree, is_target, reduce)
