@@ -31,7 +31,7 @@ MAX_ROWS, CPU_MAX_ROWS = 256, 64
 PASS_TOKENS, CPU_PASS_TOKENS = 8192, 256
 """Maximum number of tokens of a forward pass; longer prompts are read in parts."""
 SECONDS = 1.0
-"""Time to wait for an answer before the thread is checked."""
+"""Time to wait for an answer before checking whether the library's thread is still running."""
 
 
 def decode_continuously(
@@ -88,12 +88,15 @@ FAILURE = {
 
 
 def _receive(manager: Any, indices: dict[str, int], keep: Callable[[int, Sequence[int]], None]) -> None:
-    """Pass on each answer as it ends.
+    """Pass each answer to `keep` as soon as the answer has ended, until all prompts are answered.
 
     Args:
         manager: the library's manager, which is running.
         indices: index of each prompt, keyed by the name of its request.
-        keep: function that gets each answer.
+        keep: function that gets the index of a prompt and the tokens of its answer.
+
+    Raises:
+        InstructLabError: the library failed.
     """
     while indices:
         result = manager.get_result(timeout=SECONDS)

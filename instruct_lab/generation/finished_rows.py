@@ -17,14 +17,14 @@ from transformers import StoppingCriteria
 from instruct_lab.generation.next_token import RowProcessor
 
 MAX_RUNNING_SHARE = 0.75
-"""Rows leave a batch once at most this share of it is unfinished, because removing them copies the cache."""
+"""Share of unfinished rows above which finished rows stay in the batch, because removing rows copies the cache."""
 MIN_ROWS = 8
-"""Rows leave only a batch of more rows than this, because fewer rows would not make a pass over the weights cheaper."""
+"""Number of rows from which on no row leaves a batch, because a forward pass of fewer rows takes no less time."""
 
 
 @dataclasses.dataclass
 class Rows:
-    """The unfinished rows of a batch, with everything that has a row for each of them.
+    """The unfinished rows of a batch, with the tensors and states that belong to them.
 
     Args:
         input_ids: prompts and new tokens, int64 `[rows, seq]`.
@@ -42,7 +42,7 @@ class Rows:
     indices: list[int] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        """Number the rows."""
+        """Set `indices` to the numbers of the rows, counted from 0."""
         self.indices = list(range(len(self.input_ids)))
 
     def keep(self, indices: Sequence[int], output: torch.Tensor) -> None:

@@ -36,7 +36,7 @@ DECODED_PADDING = {"cpu": MAX_PADDING}
 On a GPU, a new token costs nearly the same for any number of rows, so that few batches matter more than little padding.
 """
 MAX_ROWS = 64
-"""Number of answers (with all beams) that are decoded together at most, unless the number of tokens is set.
+"""Maximum number of answers that are decoded together, counting each beam, if no number of tokens is set.
 
 More rows hardly make a token cheaper, and a batch is decoded until its longest answer ends.
 """
@@ -149,7 +149,7 @@ class Generation(Component):
         seed: int,
         on_text: Callable[[str], None],
     ) -> Answer:
-        """Generate the answer to one prompt, the same as `generate`, and pass its text on while it is generated.
+        """Generate the same answer to one prompt as `generate`, and pass each piece of its text to `on_text`.
 
         With beam search, the answer is known only at its end and is passed on in one piece.
 

@@ -80,7 +80,7 @@ class DrawnToken(RowProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only the seeds of these rows."""
+        """Keep only the random generators of these rows."""
         self._generators = [self._generators[row] for row in rows.tolist()]
 
 

@@ -18,6 +18,9 @@ def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limi
         model: a language model.
         prompts: token ids.
         limit: maximum number of tokens in an answer.
+
+    Raises:
+        InstructLabError: a prompt has no tokens, or does not fit.
     """
     context = context_length(model)
     for index, prompt in enumerate(prompts):

@@ -22,7 +22,7 @@ MIN_SAVED = 64
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Return the number of first tokens to compute once for all prompts; 0 if this does not pay.
+    """Return the number of first tokens to compute once for all prompts; 0 if this saves no time.
 
     Each prompt keeps at least one token of its own, since its last token predicts the first token of the answer.
 
@@ -43,7 +43,7 @@ def prompt_cache(
     These are the first tokens of all prompts, and all tokens but the last of a prompt that has several rows.
 
     Args:
-        model: a model of transformers in evaluation mode, with or without adapters, without an `obstacle`.
+        model: a model of transformers in evaluation mode, for which `obstacle` returns `None`.
         input_ids: token ids of the prompts, int64 `[batch, seq]`; padding lies after the shared tokens.
         mask: attention mask, int64 `[batch, seq]`.
         shared: number of first tokens that all prompts share, from `shared_length`.

@@ -8,7 +8,7 @@ from typing import Any
 from transformers.generation.streamers import BaseStreamer
 
 UNFINISHED = "�"
-"""The character that stands for bytes which are not yet a whole character."""
+"""The character by which a decoded text ends if its last bytes are not yet a whole character."""
 
 
 class TextStream(BaseStreamer):
@@ -43,7 +43,11 @@ class TextStream(BaseStreamer):
         """Do nothing: `finish` passes on the rest of the text."""
 
     def finish(self, text: str) -> None:
-        """Pass on the rest of the whole answer."""
+        """Pass on the part of the whole answer that was not passed on yet.
+
+        Args:
+            text: the whole answer.
+        """
         self._pass_on(text)
 
     def _pass_on(self, text: str) -> None:

@@ -98,6 +98,8 @@ class _Engine:
         folder: folder with the weights, which is deleted with this object.
         max_tokens: number of tokens of the longest prompt with its answer.
         rank: highest rank of an adapter; `None` if no adapter can be loaded.
+        num_adapters: number of adapters that the engine has loaded so far.
+        adapter: vLLM's request for the present adapter; `None` without an adapter.
     """
 
     llm: Any
