@@ -20,7 +20,7 @@ from instruct_lab.planning.step import StepCost, StepSimulator, seconds
 from instruct_lab.planning.workload import Workload
 
 START_SECONDS = 20.0
-"""Assumed time to import libraries, read the prepared data and the weights, and to write the record."""
+"""Assumed time to import libraries, to read the prepared data and the weights, and to write the record."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,11 +77,11 @@ class Estimate:
         return sum(self.times.values()) if self.times else None
 
     def cost(self, price_per_hour: float) -> float | None:
-        """Return the cost of the run, from the price of one device for an hour."""
+        """Return the cost of the run, given the price of one device for an hour; `None` if its duration is unknown."""
         return None if self.seconds is None else self.seconds / 3600 * self.devices * price_per_hour
 
     def to_json(self) -> dict[str, Any]:
-        """Return the estimate as a dictionary."""
+        """Return the estimate as a dictionary that can be written as JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["memory"], values["times"] = dict(self.memory), {k: round(v, 3) for k, v in self.times.items()}
         more = {"peak_bytes": self.peak_bytes, "fits": self.fits, "seconds": self.seconds}
@@ -184,7 +184,10 @@ def _times(
     positions: int,
     exchange_seconds: float,
 ) -> dict[str, float]:
-    """Compute the seconds of each stage: the time of usual batches, scaled by the number of positions."""
+    """Compute the seconds of each stage, keyed by its name.
+
+    The time of a usual batch is divided by its number of positions, and multiplied by the positions of the stage.
+    """
     batch = workload.usual
     forward = seconds(simulator.evaluate(batch).operations, device) / positions  # a position
     times = {"start and end": START_SECONDS}
@@ -199,7 +202,15 @@ def _times(
 
 
 def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
-    """Return the seconds in which devices in a ring exchange bytes; each device sends all of them but its own share."""
+    """Return the seconds in which devices in a ring exchange bytes.
+
+    Each device sends all bytes except its own share. The result is 0 if the bandwidth between devices is not known.
+
+    Args:
+        device: a device.
+        devices: number of devices.
+        exchanged: number of bytes to exchange.
+    """
     if devices == 1 or device.interconnect_gigabytes_per_second is None:
         return 0.0
     return (devices - 1) / devices * exchanged / (device.interconnect_gigabytes_per_second * 1e9)

@@ -74,7 +74,7 @@ class Meter(TorchDispatchMode):
 
     @contextmanager
     def phase(self, category: str) -> Iterator[None]:
-        """Count results of operations in the block under a category, unless they are logits or gradients."""
+        """Count the results of operations in the block under a category instead of `activations`."""
         before, self.category = self.category, category
         try:
             yield
@@ -127,7 +127,7 @@ class Meter(TorchDispatchMode):
 
 
 def _num_bytes(tensor: torch.Tensor) -> int:
-    """Return the number of bytes that a tensor takes in memory, where an expanded tensor is stored only once."""
+    """Return the number of bytes that a tensor takes in memory; repeated elements of an expanded tensor count once."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 

@@ -63,7 +63,7 @@ SAME = "the same optimizer steps, computed in smaller parts"
 
 
 def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[str], str]]:
-    """Yield overrides that save memory, the cheapest first, each with its further effect."""
+    """Yield overrides that save memory, the cheapest first, each with a text that names its other effects."""
     held = found.memory["weights"] + found.memory["optimizer"] + found.memory["buffers"]
     if held < found.usable_bytes:  # otherwise no batch is small enough
         if found.peak_at == "validation":

@@ -18,9 +18,9 @@ def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
     """Keep the description of an estimate; do nothing if the cache cannot be written.
 
     Args:
-        config: the resolved config.
+        config: the resolved config of the run.
         cache_path: folder for downloads and cached results.
-        line: the description.
+        line: the description, in one line.
     """
     with contextlib.suppress(OSError, InstructLabError):
         file = _file(config, cache_path)

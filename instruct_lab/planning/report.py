@@ -16,7 +16,7 @@ def report(found: Estimate, device: Device, remedies: Sequence[Remedy], price: f
 
     Args:
         found: the estimate.
-        device: the device that it is for.
+        device: the device for which the run was estimated.
         remedies: changes that make the run fit.
         price: price of one device for an hour; `None`: no cost is reported.
     """
@@ -92,7 +92,7 @@ def one_line(found: Estimate, device: Device) -> str:
 
 
 def memory_text(found: Estimate) -> str:
-    """Describe the peak of memory, and whether it fits."""
+    """Describe the peak of memory, and whether it fits into the memory of the device."""
     verdict = "fits into" if found.fits else "does not fit into"
     return f"{gib(found.peak_bytes)} GiB {verdict} {gib(found.usable_bytes)} GiB"
 
