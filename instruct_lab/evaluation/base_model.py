@@ -29,7 +29,7 @@ FILE = "measurement.json"
 PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")
 """Packages whose code an evaluation depends on."""
 CODE = (".py", ".yaml", ".jsonl")
-"""Endings of the files that are code, tasks of benchmarks and general texts."""
+"""Endings of the files in these packages that determine results: code, tasks of benchmarks, and evaluated texts."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "numpy")
 """Libraries whose versions an evaluation depends on."""
 
@@ -79,6 +79,9 @@ def measure_base_benchmarks(
         loaded: the base model.
         digest: hash of its weights.
         cache_path: folder of the cache.
+
+    Returns:
+        The measurements, keyed by the name of the task.
     """
     if not setup.benchmarks:
         return {}

@@ -1,4 +1,4 @@
-"""The examples that a model is evaluated on."""
+"""The examples on which a model is evaluated."""
 
 from __future__ import annotations
 

@@ -67,6 +67,9 @@ class Judging:
         Args:
             results: measurements, keyed by split and then by system.
             examples: the evaluated examples, keyed by split.
+
+        Returns:
+            The measurements with the rows, and the verdicts.
         """
         judged: Results = {split: dict(systems) for split, systems in results.items()}
         own = {split: systems for split, systems in judged.items() if split in examples}  # without benchmarks
@@ -131,7 +134,11 @@ class Judging:
         return lines
 
     def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
-        """Return a function that returns another run's answer to the example with an id, or why there is none."""
+        """Return a function that looks up an answer of the run to which a win rate compares.
+
+        The function takes the id of an example, and returns the answer (`None` if there is none) and the reason why it
+        is missing. If the opponent is the base model or the reference, the function finds nothing.
+        """
         if metric.against in (BASE, REFERENCE):
             return lambda name: (None, "")
         try:
@@ -210,13 +217,18 @@ def answers_of(record: RunRecord) -> dict[str, str]:
 
 
 def ask(judge: Judge, texts: Sequence[str], cache_path: Path, device: Any) -> dict[str, Reply]:
-    """Return the reply to each text; a reply with a verdict is kept in the cache, so that a text is asked only once.
+    """Send texts to a judge, and return its replies.
+
+    A reply with a verdict is kept in the cache, so that the same text is not sent to the same judge again.
 
     Args:
         judge: the judge.
         texts: the messages to the judge.
         cache_path: the folder of the cache.
         device: the device of a local judge.
+
+    Returns:
+        The replies, keyed by text.
     """
     if not texts:
         return {}

@@ -72,8 +72,8 @@ def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) 
 def _sampling_notes(metric: Metric[Any], predictions: Sequence[Prediction]) -> Iterator[str]:
     """Yield a note on the part of the variance that comes from sampling, if prompts have several answers.
 
-    Metrics that read all answers to a prompt, measures of all answers together, and comparisons of systems
-    have no such part.
+    There is no note for metrics that read all answers to a prompt, metrics of the whole set of answers, and comparisons
+    of systems.
     """
     count = min((len(one.samples) for one in predictions), default=0)
     if not count or isinstance(metric, CorpusMetric | ComparisonMetric) or not isinstance(metric, AnswerMetric):

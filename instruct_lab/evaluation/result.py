@@ -44,7 +44,10 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
 
 
 def _setup_of(setup: EvaluationSetup, systems: dict[str, Measurement]) -> EvaluationSetup:
-    """Return the settings with the metrics of one split, or with the scores of one benchmark instead."""
+    """Return the settings with metrics that suit the results of one split or benchmark.
+
+    For a split, the metrics are adapted to its references. For a benchmark, they are its scores.
+    """
     signatures = {name: text for one in systems.values() for name, text in one.signatures.items()}
     if signatures:
         return dataclasses.replace(setup, metrics={name: score_of(text) for name, text in signatures.items()})
@@ -78,7 +81,8 @@ def _signature(setup: EvaluationSetup, name: str, value: MetricValue) -> str:
 def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dict[str, MetricValue]:
     """Compute the tuned model's value minus the base model's on the same examples, with a paired bootstrap interval.
 
-    There is no difference if the base model was measured on other examples, as after the data of a benchmark changed.
+    The result is empty if one of the models was not measured, or if they were measured on different examples, for
+    example because the data of a benchmark has changed in between.
     """
     if BEFORE not in systems or AFTER not in systems:
         return {}
