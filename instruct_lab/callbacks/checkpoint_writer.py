@@ -73,7 +73,12 @@ class CheckpointWriter(pl.Callback):
             self._save_state(trainer, is_epoch_done=True)
 
     def save_to_stop(self, trainer: pl.Trainer, *, is_epoch_done: bool) -> None:
-        """Write the training state before the run stops, unless the state after this step is already written."""
+        """Write the training state before the run stops, unless the state after this step is already written.
+
+        Args:
+            trainer: Lightning's trainer.
+            is_epoch_done: whether the state is written at the end of an epoch.
+        """
         if self._saved_step != trainer.global_step:
             self._save_state(trainer, is_epoch_done=is_epoch_done)
 

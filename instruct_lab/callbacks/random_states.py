@@ -29,7 +29,7 @@ class RandomStates(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hold the states back until the first batch, since Lightning draws random numbers before that batch."""
+        """Keep the saved states until the first batch, since Lightning draws random numbers before that batch."""
         self._restored = state_dict
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:

@@ -18,8 +18,8 @@ Value = TypeVar("Value")
 CHECKED_STEPS = 10
 """Optimizer steps in which every trained parameter should receive a gradient."""
 FEWEST_STEPS = 3
-"""With fewer optimizer steps nothing is reported: the first factor of LoRA has its first gradient at the second step,
-and a warm-up may start with tiny rates."""
+"""Minimum number of optimizer steps of a run that is checked. The matrix A of LoRA has its first gradient at the second
+step, and the first learning rates of a warm-up may be too small to change a parameter."""
 NUM_NAMES = 3
 """Number of parameters that a message names."""
 
