@@ -14,7 +14,10 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Convert both versions of a row, before and after a stage, to text; long texts are cut to what differs."""
+    """Return the text of a row before and after a stage; `None` stays `None`.
+
+    Long texts are shortened to the part around the first difference.
+    """
     first, second = (
         None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)
     )  # UTF-8 cannot encode half a surrogate pair
@@ -29,7 +32,13 @@ def _format_samples(before: object, after: object) -> tuple[str | None, str | No
 
 
 def _excerpt(text: str | None, start: int, left_out: int) -> str | None:
-    """Shorten a long text: cut `start` characters at its beginning and `left_out` characters at its end."""
+    """Shorten a text of more than `MAX_SAMPLE_CHARACTERS` characters; return a shorter text or `None` unchanged.
+
+    Args:
+        text: the text.
+        start: number of characters to cut at the beginning.
+        left_out: minimum number of characters to cut at the end.
+    """
     if text is None or len(text) <= MAX_SAMPLE_CHARACTERS:
         return text
     part = text[start : len(text) - left_out][:MAX_SAMPLE_CHARACTERS]
@@ -45,7 +54,7 @@ def num_equal_characters(first: str, second: str) -> int:
 
 @dataclasses.dataclass
 class Tally:
-    """The number of rows that one stage handled for one reason, with up to five samples.
+    """The number of rows that one stage dropped, changed, added or reported for one reason, with up to five samples.
 
     A sample holds the row's text before and after the stage (long texts are shortened to the part around the first
     difference) and, if known, the row's `id` and the file and line that it was read from (`where`).
@@ -138,7 +147,7 @@ class Audit:
                 watched[1].append(Drop(found.id, stage, reason, found, message))
 
     def rows(self, stage: str, rows_in: int, rows_out: int) -> None:
-        """Record how many rows entered and left a stage; several calls for one stage are summed."""
+        """Record how many rows entered and left a stage; the numbers of several calls for one stage are added."""
         counts = self.stages.setdefault(stage, {"in": 0, "out": 0})
         counts["in"] += rows_in
         counts["out"] += rows_out
@@ -148,7 +157,7 @@ class Audit:
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Add named counts to the `facts` of a stage and sort them in descending order; several calls are summed."""
+        """Add named counts to the `facts` of a stage, in descending order; counts of the same name are summed."""
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():
             facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
@@ -163,7 +172,7 @@ class Audit:
         )
 
     def merge(self, content: dict[str, Any]) -> None:
-        """Add another audit, given as the result of its `to_json`; its facts replace facts with the same name."""
+        """Add another audit, given as the result of its `to_json`; its facts replace facts of the same name."""
         for stage, counts in content["stages"].items():
             self.rows(stage, counts["in"], counts["out"])
         for reason in content["reasons"]:

@@ -46,7 +46,7 @@ class Data(Component, ABC):
 
     @property
     def is_stream(self) -> bool:
-        """Whether training continues with rows of the source that are never stored."""
+        """Whether training, after the stored rows, also reads further rows of the source, which are never stored."""
         return False
 
     @property
@@ -60,9 +60,10 @@ class Data(Component, ABC):
         return False
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return the name of the cluster of related rows that contains a row, such as its document; empty without one.
+        """Return the name of the cluster of related rows that contains a row, such as its document.
 
-        Rows of one cluster are not independent of each other, so intervals of metrics resample whole clusters.
+        The name is empty if the row belongs to no cluster. Rows of one cluster are not independent of each other, so
+        intervals of metrics resample whole clusters.
 
         Raises:
             InstructLabError: the row does not have the column that names its cluster.
@@ -107,7 +108,10 @@ def split_path(folder: Path, split: str) -> Path:
 
 
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
-    """Write the rows whose flag is 1 to another file and return their number; if that is every row, link the file."""
+    """Write the rows whose flag is 1 to another file, and return their number.
+
+    If every flag is 1, the other file is a hard link to the file of the rows.
+    """
     if all(flags):
         link(rows.path, path)
         return len(rows)

@@ -59,7 +59,10 @@ class NearestExample(Baseline):
     num_characters: Annotated[int, Field(ge=1, le=10)] = 3  # number of characters in an n-gram
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """Return, for each prompt, the answer of the most similar training example; empty if none shares an n-gram."""
+        """Return, for each prompt, the answer of the most similar training example.
+
+        The answer is empty if no training question has an n-gram of the prompt's question.
+        """
         examples = [conversation for conversation in train if conversation.answers]
         if not examples:
             raise InstructLabError("No training example has an answer to use as a baseline", where="data.baselines")

@@ -68,7 +68,7 @@ class DataSet(Data):
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
     stream: bool = False  # train on the rows after max_rows too: an epoch is the next block of the source, never stored
     cluster: Annotated[str, Field(min_length=1)] | None = (
-        None  # metadata column of groups of alike rows (document, file, question template), which intervals resample
+        None  # metadata column that names groups of similar rows (document, file, template), which intervals resample
     )
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class DataSet(Data):
 
     @property
     def is_stream(self) -> bool:
-        """The setting `stream`."""
+        """Whether the setting `stream` is true, so that training reads rows that are never stored."""
         return self.stream
 
     @property
@@ -123,7 +123,7 @@ class DataSet(Data):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The configured `max_broken_share`."""
+        """The largest accepted share of broken rows: the setting `max_broken_share`."""
         return self.max_broken_share
 
     def cluster_of(self, conversation: Conversation) -> str:
@@ -236,7 +236,11 @@ class DataSet(Data):
     def _fill(
         self, split: SplitName, writers: dict[SplitName, ConversationWriter], cache_path: Path, audit: Audit
     ) -> None:
-        """Write the conversations of all of a split's sources, in the order of the config."""
+        """Write the conversations of all sources of a split, in the order of the config.
+
+        Raises:
+            InstructLabError: a source cannot be read, has no rows, or has too many broken rows.
+        """
         seen_ids: set[str] = set()
         for name, source in self._sources(split).items():
             stage = f"data/{split}/{name}"
@@ -270,7 +274,7 @@ class DataSet(Data):
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
         """Keep at most `limit` rows of a split by clearing the flags of the others.
 
-        The rows with the lowest content hashes are kept, so that adding data changes only few of the kept rows.
+        The rows with the lowest content hashes are kept, so that additional data replaces only few of the kept rows.
         """
         most, kept = self.limit.get(split), sum(flags)
         if most is None or kept <= most:
@@ -284,7 +288,14 @@ class DataSet(Data):
 
 
 def too_many_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:
-    """Return the first broken row's error, and add the number of broken rows and the setting that accepts them."""
+    """Return the error for a source with too many broken rows.
+
+    Args:
+        first: the error of the first broken row; the result extends its message.
+        broken: number of broken rows.
+        rows: number of all rows.
+        share: the largest accepted share of broken rows.
+    """
     if broken == rows == 1:
         return first
     more = f"; {broken:,} of {rows:,} rows are broken, more than data.max_broken_share ({share:.3g}) of them"

@@ -1,4 +1,7 @@
-"""Generate the code of Jinja templates with calls that count the work; the counting functions are in `jinja_limits`."""
+"""Generation of code for Jinja templates that counts its own work.
+
+The generated code calls the counting functions of `jinja_limits`.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write("}")
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:
-        """Write a loop whose iterations are counted."""
+        """Generate code for a loop that counts its iterations."""
         text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         function = nodes.EnvironmentAttribute("limited_iteration", lineno=node.lineno)
         arguments = [node.iter, nodes.Const(text, lineno=node.lineno)]

@@ -43,7 +43,7 @@ UNSIZED = ("length", "count", "first", "last", "default", "d", "map", "select", 
 
 
 class TemplateLimitExceeded(jinja2.TemplateRuntimeError):
-    """A template needs more steps or memory than allowed."""
+    """Raised if a template needs more steps or memory than allowed."""
 
 
 class Budget:
@@ -108,11 +108,12 @@ def limit(environment: SandboxedEnvironment) -> SandboxedEnvironment:
 
 
 def size_of(value: Any, largest: int | None = None) -> int:
-    """Estimate the characters of a value as text.
+    """Estimate the number of characters that a value has as text.
 
     Args:
-        value: text, number, or nested lists and dictionaries of these.
-        largest: the size above which counting stops; `None`: the limit of the rendering, where each item is a step.
+        value: a text, a number, or nested lists and dictionaries of these.
+        largest: the size above which counting stops; `None` stops at the limit of the current rendering, and counts
+            each item of the value as a step of the rendering.
     """
     if isinstance(value, str | bytes):
         return len(value)
@@ -157,7 +158,7 @@ def _value(value: Any) -> Any:
 
 
 def _operand(value: Any) -> Any:
-    """Count the parts of a value that is compared or hashed, since both are done part by part."""
+    """Count the parts of a value that is about to be compared or hashed part by part, and return the value."""
     if isinstance(value, list | tuple | Mapping):
         _charge(size_of(value))
     return value
@@ -168,7 +169,12 @@ def _getitem(getitem: Callable[[Any, Any], Any], subject: Any, key: Any) -> Any:
 
 
 def _iteration(values: Any, text: int) -> Any:
-    """Count the iterations of a loop at once if their number is known, else one by one."""
+    """Return the values of a loop, and count its iterations: at once if their number is known, else one by one.
+
+    Args:
+        values: the values.
+        text: number of characters that the template itself writes in each iteration.
+    """
     if hasattr(values, "__len__"):
         _budget.get().total -= text * len(values)
         _charge(0, steps=len(values))
@@ -225,7 +231,13 @@ def _check_widths(values: Iterable[Any]) -> None:
 
 
 def _formatted_size(pattern: str | bytes, mark: str, values: Iterable[Any]) -> int:
-    """Estimate the size of a formatted text from the number of its fields and the largest value."""
+    """Estimate the size of a formatted text from the number of its fields and the largest value.
+
+    Args:
+        pattern: the text with fields.
+        mark: the character that begins a field: `%` or `{`.
+        values: the values of the fields.
+    """
     text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
     values = list(values)
     widths = [int(number[:9]) for number in NUMBER.findall(text)] if mark in text else []
@@ -317,7 +329,10 @@ def _limit_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _materialize(values: Any) -> Any:
-    """Build a list from an iterator, whose items count as steps."""
+    """Return the items of an iterable as a list, and count each as a step.
+
+    Texts, mappings and objects that are not iterable are returned unchanged.
+    """
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         return values
     return list(_iteration(values, 1))

@@ -107,11 +107,11 @@ class Mixture(Data):
 
     @property
     def by_source(self) -> bool:
-        """Whether evaluation reports results for each source by default: always for mixtures."""
+        """Whether evaluation reports results for each source by default; always true for a mixture."""
         return True
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return the cluster that the row's part gives it, with the name of the part; empty without one."""
+        """Return the name of the row's part and of its cluster in this part; empty for a row in no cluster."""
         part = self._parts.get(conversation.source)
         cluster = "" if part is None else part.cluster_of(conversation)
         return f"{conversation.source}/{cluster}" if cluster else ""
@@ -240,7 +240,7 @@ class Mixture(Data):
         return order
 
     def _draws(self, names: list[str], sizes: numpy.ndarray, source: numpy.random.RandomState) -> numpy.ndarray:
-        """Draw the index of a part for each position of the epoch."""
+        """Draw the index of a part for each position of the epoch; return int64 `[positions]`."""
         import numpy as np
 
         weights = np.array([self.weights.get(name) or 0.0 for name in names])

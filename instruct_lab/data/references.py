@@ -38,8 +38,8 @@ class ReferencedRows:
         source_name: the name that each source has in the config.
         sources: the config of the source of each split.
         first_rows: the first rows.
-        notes: phrases about what was found.
-        unreadable: why the first rows could not be read, with what to do; empty if they could.
+        notes: phrases about the revision that is read, and about files or splits that are not read.
+        unreadable: the reason why the first rows could not be read, and the next step; empty if they were read.
     """
 
     source_name: str
@@ -104,7 +104,7 @@ def _hub(name: HubName) -> ReferencedRows:
 
 
 def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
-    """Return the sources of each split and the division of the training rows, with a sentence about them."""
+    """Return the config of the sources and of the division of the training rows, and a text that describes both."""
     config: dict[str, Any] = {name: {rows.source_name: source} for name, source in rows.sources.items()}
     missing = [name for name in SPLIT_NAMES if name not in rows.sources]
     own = [name for name in SPLIT_NAMES[1:] if name in rows.sources]
@@ -134,7 +134,7 @@ def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
 
 
 def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
-    """Return why no format was chosen, with the columns and what to type for each format that nearly fits."""
+    """Return the reason why no format was chosen, and the overrides that choose each format that nearly fits."""
     columns = list(dict.fromkeys(str(name) for row in rows for name in row.columns))
     what = "fit several formats" if found else "fit no known format"
     near = found or recognize_misspelled(rows)
@@ -148,7 +148,7 @@ def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
 
 
 def _file_with_other_columns(recognized: Recognized, rows: Sequence[Row]) -> str:
-    """Return why a file does not have the columns that others have; empty if all files have them."""
+    """Return an error message about the first file that lacks a column of the format; empty if no file lacks one."""
     by_file: dict[str, dict[str, None]] = {}
     for row in rows:
         by_file.setdefault(row.where.rpartition(", ")[0], {}).update(dict.fromkeys(map(str, row.columns)))

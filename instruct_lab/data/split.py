@@ -158,14 +158,18 @@ def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] 
 
 
 def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: bool) -> tuple[list[PromptHash], ...]:
-    """Return the hashes of the prompts, compared by `same_prompt`; with `adds_words`, also hashes of their words."""
+    """Return two lists of hashes of a conversation's prompts.
+
+    The first list is for the comparison that `same_prompt` names. If this is a comparison of characters and
+    `adds_words` is true, the second list has hashes of only the words of the prompts; otherwise, it is empty.
+    """
     if same_prompt == "words":
         return prompt_hashes(conversation, normalize_text), []
     return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text) if adds_words else []
 
 
 def held_out_hashes(rows: Iterable[Conversation], same_prompt: SamePrompt) -> Iterator[list[PromptHash]]:
-    """Yield the hashes of the prompts of each conversation, by which prompts of two splits are compared."""
+    """Yield, for each conversation, the hashes of its prompts; equal hashes mean that two splits share a prompt."""
     for conversation in rows:
         yield _hashes(conversation, same_prompt, adds_words=False)[0]
 

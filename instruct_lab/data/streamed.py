@@ -1,4 +1,4 @@
-"""Data that is read while the model trains: what it needs, and which prompts it leaves out."""
+"""Data that is read while the model trains: checks of its settings, and detection of prompts in held-out splits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
 def held_out_prompts(
     splits: Mapping[str, Sequence[Conversation]], same_prompt: SamePrompt
 ) -> Callable[[Conversation], str | None]:
-    """Return a function that finds the held-out split which has a conversation's prompt, if there is one.
+    """Return a function that returns the held-out split with a conversation's prompt, or `None` if no split has it.
 
     Args:
         splits: conversations of the held-out splits, by name.

@@ -136,7 +136,7 @@ def rewrite_batch(
 
 
 def _array(column: list[Any], kind: Any) -> pyarrow.Array:
-    """Build an Arrow array. Nested lists are built from all their elements at once, which is faster than one by one."""
+    """Build an Arrow array; nested lists are built from all their elements at once, which is faster than one by one."""
     import pyarrow as pa
 
     if not pa.types.is_list(kind):

@@ -82,7 +82,10 @@ class Format(Component, ABC):
         return optional_text(row, self.named(getattr(self, "system", None)))
 
     def required_if_named(self, *fields: str) -> dict[str, list[str]]:
-        """Return the columns named in optional fields; default names are left out, as their columns may be missing."""
+        """Return the columns that rows must have because the config names them in optional fields, keyed by field.
+
+        A field with its default name is left out, because a row may lack the column of this name.
+        """
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in fields}
         columns = {field: getattr(self, field) for field in fields}
         return {field: [name] for field, name in columns.items() if name and name != defaults[field]}
@@ -135,7 +138,7 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation; its metadata are the given ones and all columns that are not consumed, as JSON values.
+        """Build a conversation; its metadata are `metadata` and all columns that are not consumed, as JSON values.
 
         Raises:
             InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.
@@ -209,7 +212,7 @@ def content_id(
 
 
 def to_json_value(value: Any) -> Any:
-    """Convert a value to JSON: dates, bytes, numpy scalars and arrays become text, numbers or lists.
+    """Convert a value to a JSON value: dates, bytes, numpy scalars and arrays become text, numbers or lists.
 
     An unpaired surrogate becomes U+FFFD; bytes become UTF-8 text or, if that fails, base64; NaN and infinity become
     text.

@@ -1,4 +1,4 @@
-"""Find out what kind of values each column of some rows has."""
+"""Detection of the kind of values, such as text or messages, that each column of some rows holds."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _turns_in(row: Row, row_value: Any) -> list[dict[str, Any]]:
-    """Return the turns of a value, which may be a list, one turn, or the JSON of either; empty if it has none."""
+    """Return the turns of a value: a list of turns, one turn, or the JSON text of either; empty for other values."""
     value = row_value
     with contextlib.suppress(InstructLabError):
         value = decode_turns(row, value, "")
@@ -112,7 +112,7 @@ def _turns_in(row: Row, row_value: Any) -> list[dict[str, Any]]:
 
 
 def _turn_keys(turns: Sequence[dict[str, Any]]) -> tuple[str, str] | None:
-    """Return the keys of the role and of the text in some turns; `None` if the turns have no such keys."""
+    """Return the keys of the role and of the text in some turns; `None` if these keys cannot be determined."""
     shared = set.intersection(*(set(turn) for turn in turns))
     for role, content in TURN_KEYS:
         if role in shared and all(content in turn or not CALLS.isdisjoint(turn) for turn in turns):

@@ -65,7 +65,11 @@ def value_of(row: Row, name: str) -> Any:
 
 
 Steps = tuple[tuple[str | None, str, str], ...]
-"""The key or the index of each step, and the location where the step starts, for error messages."""
+"""The steps from a column to a value inside it.
+
+Each step is a key (`None` for a step by index), an index (empty for a step by key), and the location at which the step
+starts, for error messages.
+"""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -101,7 +101,11 @@ class Preference(TurnFormat):
         return self.make_conversation(row, [*prompt, *answer], (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
-        """Return the prompt and one of its answers, read from `column`; the last message is never empty."""
+        """Return the messages of the prompt, followed by the answer that `column` holds.
+
+        Raises:
+            InstructLabError: the row has none of the layouts of `Preference`, or the answer is empty.
+        """
         value = decode_turns(row, value_of(row, column), f"column {column!r}")
         tools, has_prompt = self.tool_use(row), has_column(row, self.prompt)
         if isinstance(value, list):

@@ -33,7 +33,7 @@ TEXT_PAIRS = (
     ("source", "target"),
     ("src", "tgt"),
 )
-"""Usual names of a column of texts, and of a column of texts to write from them, such as summaries."""
+"""Usual pairs of column names: the text that is given, and the text that is written from it, such as a summary."""
 PLAIN_TEXTS = ("text", "content")
 DESCRIPTIONS = frozenset(
     """id idx index url source title date timestamp time created lang language lang_score language_score meta metadata
@@ -54,7 +54,7 @@ class Recognized:
     Args:
         format: the class of the format.
         fields: the fields of the format that differ from its defaults.
-        meaning: one phrase about what is read from which columns.
+        meaning: a phrase that describes what the format reads, and from which columns.
     """
 
     format: type[Format]
@@ -97,7 +97,10 @@ class _Table:
         self._kinds = kinds
 
     def formats(self) -> list[Recognized]:
-        """Return the formats of the first family of formats that fits; see `recognize`."""
+        """Return the formats that fit; see `recognize`.
+
+        Formats of preference pairs take precedence, and plain text is used only if no other format fits.
+        """
         if found := [*self._pairs()]:
             return found
         turns, single = [*self._turns()], [*self._single_turn()]
@@ -183,13 +186,17 @@ class _Table:
         return next(filter(self._is_text, TASK_INPUTS), None)
 
     def _questions_and_answers(self, questions: Sequence[str] = ALL_QUESTIONS) -> Iterator[tuple[str, str]]:
-        """Yield each pair of a column of questions and a column of answers, by their names."""
+        """Yield the names of a column of questions and a column of answers, for each pair of such columns."""
         answers = [name for name in ANSWERS if self._is_message(name) or (self._has(name) and self._answer_path(name))]
         for question in self._messages_in(questions):
             yield from ((question, answer) for answer in answers)
 
     def _turn_columns(self) -> Iterator[str]:
-        """Yield the columns of whole conversations: those with a usual name or, if there are none, all others."""
+        """Yield the names of the columns that hold whole conversations.
+
+        These are the columns of turns with a usual name or, if there are none, all columns of turns whose name is not
+        usual for a question, an answer or one side of a preference pair.
+        """
         known = [name for name in TURN_COLUMNS if self._has(name) and self._kinds[name].kind == "turns"]
         if known:
             yield from known
@@ -205,7 +212,13 @@ class _Table:
         return label is not None and (label != LABEL or self._kinds[label].kind == "truth")
 
     def _passage_format(self, passage: str | None, question: str, answer: str) -> Recognized:
-        """Return the format of questions about a passage, and of questions with several acceptable answers."""
+        """Return the format of questions about a passage, or of questions with several acceptable answers.
+
+        Args:
+            passage: name of the column of the passage; `None` if the questions are not about a passage.
+            question: name of the column of the questions.
+            answer: name of the column of the answers.
+        """
         path = self._answer_path(answer)
         prompt = f"{{{self._real(question)}}}"
         if passage is not None:
@@ -219,7 +232,14 @@ class _Table:
     def _format(
         self, kind: type[Format], names: Mapping[str, str | None], meaning: str, plain: Mapping[str, str] | None = None
     ) -> Recognized:
-        """Return a format with the fields that differ from its defaults: columns by normalised name, and `plain`."""
+        """Return a format, with only those fields that differ from its defaults.
+
+        Args:
+            kind: the class of the format.
+            names: normalised column name of each field that names a column; `None` for a field that is set to null.
+            meaning: a phrase that describes what the format reads.
+            plain: values of the fields that name no column.
+        """
         fields: dict[str, Any] = {field: name and self._real(name) for field, name in names.items()} | dict(plain or {})
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}
         for field, usual in (("system", SYSTEM_COLUMNS), ("tools", TOOL_COLUMNS)):

@@ -135,7 +135,17 @@ def find_delimiter(header: str) -> str | None:
 def _find_fault(
     values: list[str], header: list[str], first: int, last: int, delimiter: str, is_plain: bool, quoting: Quoting
 ) -> tuple[str, str] | None:
-    """Return the fault of a row and advice on correcting it; `None` if there is no fault."""
+    """Return the fault of a row and advice on correcting it; `None` if there is no fault.
+
+    Args:
+        values: the values of the row.
+        header: the column names.
+        first: number of the row's first line.
+        last: number of the row's last line.
+        delimiter: the character between values.
+        is_plain: whether quotation marks are ordinary characters.
+        quoting: the setting from which `is_plain` follows; see `read_csv`.
+    """
     if last > first and any(_holds_rows(value, delimiter, len(header)) for value in values):
         what = f"A value in quotation marks goes on to line {last}, over lines that look like rows of their own"
         return what, "Close the quotation mark, or set the source's quoting to none"

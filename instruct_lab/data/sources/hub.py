@@ -105,7 +105,15 @@ class HubDataSet(Source):
             yield Row(columns, f"{self.repository}, split {self.split}, row {number}", has_padding=True)
 
     def _load(self, state: Any = None, opened: list[Any] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the rows, as a stream from a state of `datasets` on; the opened data set is added to `opened`."""
+        """Yield the rows of the data set.
+
+        Args:
+            state: state of a stream of the library `datasets`, after which the rows begin; `None`: at the first row.
+            opened: list to which the opened data set is appended, so that the caller can ask it for its state.
+
+        Raises:
+            InstructLabError: for the reasons given at `inputs`.
+        """
         import datasets
 
         options: dict[str, Any] = {"streaming": True} if self.streaming else {}

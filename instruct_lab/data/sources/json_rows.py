@@ -1,4 +1,4 @@
-"""Decoding the rows of JSON lists and JSON lines one by one."""
+"""Decoding of the rows of JSON lists and JSON lines, one by one."""
 
 from __future__ import annotations
 
@@ -85,7 +85,14 @@ def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterat
 
 
 def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | BrokenRow]:
-    """Yield the rows of the list at the current position; with `keys`, of the list to which they lead from there."""
+    """Yield the rows of a list.
+
+    Args:
+        buffer: the text; its current position is the beginning of the list or of an object around it.
+        name: name of the file, for errors.
+        keys: the keys that lead from the current position through nested objects to the list; empty if the list is at
+            the current position.
+    """
     opening = buffer.next_character()
     if not keys and opening != "[":
         raise _not_a_list(buffer, name)

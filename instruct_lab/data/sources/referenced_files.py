@@ -1,4 +1,4 @@
-"""Find the data files that a path names: a file, a pattern, or a folder with files for several splits."""
+"""Search for the data files that a path names: a file, a pattern, or a folder with files for several splits."""
 
 from __future__ import annotations
 

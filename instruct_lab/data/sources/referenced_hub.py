@@ -1,4 +1,4 @@
-"""Find the splits and the first rows of a data set on the Hugging Face Hub."""
+"""Search for the splits and the first rows of a data set on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class HubRows:
 
     Args:
         name: name of the data set; its revision is a commit or, if the Hub is switched off, the given revision.
-        splits: the Hub's split that gives the rows of each of our splits.
-        unused: the Hub's splits that are not read.
+        splits: the data set's own split that supplies the rows of each split of the run.
+        unused: the data set's own splits that are not read.
         first_rows: the first rows of the training split.
     """
 
@@ -141,10 +141,11 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 
 
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
-    """Choose the split of the Hub that gives the rows of each of our splits, by the words in the names.
+    """Choose which split of a data set on the Hub supplies the rows of each split of the run.
 
-    If several fit, the one that has the remaining words of the training split's name is chosen (`train_sft` and
-    `test_sft`), or else the first. A single split is for training, whatever its name.
+    The choice depends on the words in the names: `dev` stands for validation. If several splits fit, one whose other
+    words are those of the training split is preferred (`test_sft` if `train_sft` is chosen), or else the first. If the
+    data set has only one split, it is used for training, whatever its name.
     """
     if len(names) == 1:
         return {"train": names[0]}

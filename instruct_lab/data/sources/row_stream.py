@@ -19,7 +19,7 @@ class RowStream(Iterator["Row | BrokenRow"]):
     Args:
         rows: the rows from the position on.
         start: number of rows before them.
-        reached: function that returns further entries of the position that the iterator has reached.
+        reached: function that returns further entries of the current position, besides the number of rows.
     """
 
     def __init__(
