@@ -52,9 +52,9 @@ class Metric(Component, ABC, Generic[Row]):
     typical_deviation: ClassVar[float | None] = None
     """The standard deviation, over examples, of the difference between two similar configurations.
 
-    Before a run, it shows which differences a number of examples is too small to show. The values of shipped metrics
-    are medians over the pairs of the four best methods of the study `tuning_methods`, on both held-out splits. `None`
-    if it is not known, or if the unit has no typical spread.
+    Before a run, it is used to estimate the smallest difference that the number of examples can detect. The values of
+    shipped metrics are medians over the pairs of the four best methods of the study `tuning_methods`, on both held-out
+    splits. `None` if no value is known, or if the unit has no typical spread.
     """
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
@@ -94,7 +94,7 @@ class Metric(Component, ABC, Generic[Row]):
         return rows  # type: ignore[return-value]  # metrics with other rows override this
 
     def example_score(self, statistics: Statistics) -> float:
-        """Compute the score of one example; override this if the formula of `value` does not suit a single example."""
+        """Compute the score of one example; a metric overrides this if its `value` does not suit a single example."""
         return self.value(statistics)
 
 
@@ -127,7 +127,7 @@ class AnswerMetric(Metric[Row], ABC):
         """
 
     def of_prediction(self, prediction: Prediction) -> Row:
-        """Compute the row of a prediction; override this to read its further samples or its metadata."""
+        """Compute the row of a prediction; a metric overrides this to read further samples or the metadata."""
         return self.statistics(prediction.text, prediction.references)
 
     def has_empty_answer(self, row: Row) -> bool:

@@ -1,8 +1,7 @@
 """Benchmarks: tasks of another library, which bring their own examples, prompts and scores.
 
-A metric scores the run's own held-out examples. A task has examples of its own, so its results are kept under its name,
-as if it were a further split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are the same as for
-metrics.
+A metric scores the run's own held-out examples. A task has examples of its own, so its results are named like those of
+a further split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are the same as for metrics.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Benchmarks(Component, ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return everything that determines the results besides the model and the fields: versions, hashes of files."""
+        """Return what determines the results besides the model and the fields, such as versions and hashes of files."""
 
     @abstractmethod
     def measure(
@@ -109,5 +108,5 @@ CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": Benchma
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Return the score that has a recorded signature, which ends with the better direction."""
+    """Return the score that a recorded signature describes; the signature ends with the direction that is better."""
     return CLASSES.get(signature.rpartition("|better:")[2], BenchmarkFigure)(signature)

@@ -75,13 +75,13 @@ class PassAtK(RowMetric):
             raise Refusal("allow_execution", reason, "true")
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield the execution of programs, also where the sandbox is weak."""
+        """Yield the permission to execute programs and, with `weak_sandbox`, to do so without full protection."""
         yield "allow_execution", "execution"
         if self.weak_sandbox:
             yield "weak_sandbox", "weak-sandbox"
 
     def problems(self) -> Iterator[Problem]:
-        """Report if this machine cannot keep programs away from the user's files, processes and network."""
+        """Report a machine that cannot keep programs away from the user's files, processes and network."""
         from instruct_lab.metrics import sandbox
 
         if os.name == "nt":
@@ -102,7 +102,7 @@ class PassAtK(RowMetric):
         return self.k
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """Run a problem's answers; return the estimate (0 to 1), a count of 1, and whether the first answer is empty.
+        """Test all answers to a problem; return the estimate, a count of 1, and whether the first answer is empty.
 
         Raises:
             InstructLabError: there are fewer than k answers, or the row has no tests.

@@ -100,7 +100,18 @@ def _measured(
     seed: int,
     resamples: int,
 ) -> MetricValue:
-    """Add the interval to the value of one system, or to the difference of two systems' values."""
+    """Build the value of one system, or the difference of two systems' values, with its interval.
+
+    Args:
+        metric: the metric.
+        parts: for each system, the statistics of its examples.
+        signs: for each system, the factor of its value: 1 for one system, -1 and 1 for a difference.
+        value: the value or the difference.
+        signature: the signature, to which the clusters and an unusual method are added.
+        clusters: name of each example's cluster, see `summarize`.
+        seed: random seed for the resampling.
+        resamples: the number of bootstrap samples.
+    """
     units = units_of(clusters, len(parts[0]))
     low, high, method = _interval_over(units, metric, parts, signs, value, seed, resamples)
     by_example = None
@@ -112,7 +123,7 @@ def _measured(
 
 
 def differ_in_width(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether the width of an interval differs from that of another by more than `CHANGED_WIDTH` of the latter."""
+    """Whether the widths of two intervals differ by more than `CHANGED_WIDTH` times the width of the second."""
     widths = first[1] - first[0], second[1] - second[0]
     return all(map(math.isfinite, widths)) and abs(widths[0] - widths[1]) > CHANGED_WIDTH * widths[1]
 
@@ -126,7 +137,7 @@ def _interval_over(
     seed: int,
     resamples: int,
 ) -> tuple[float, float, str]:
-    """Return both ends of an interval, and the part of the signature that names an unusual method."""
+    """Return both ends of an interval, and the end of the signature: `WIDENED` if it is widened, else empty."""
     import numpy as np
 
     resampled = [_values(metric, totals(units.sums(part), seed, resamples)) for part in parts]

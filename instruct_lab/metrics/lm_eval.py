@@ -74,7 +74,7 @@ class LmEval(Benchmarks):
         return [] if self.include_path is None else [user_path(self.include_path)]
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield a folder of task files, whose templates and functions are code."""
+        """Yield the permission to use a folder of task files, whose templates and functions are code."""
         if self.include_path is not None:
             yield "include_path", "task-code"
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 DRAWS_AT_ONCE = 1 << 22
 MIN_CLUSTERS = 10
-"""Clusters are resampled if they are worth at least this many clusters of equal size."""
+"""Minimum number of clusters for clusters to be resampled; unequal clusters count as fewer, see `units_of`."""
 FEW_UNITS = 96
-"""With fewer units, percentile intervals hold the truth too rarely, and they are widened, see `widening`."""
+"""With fewer units, percentile intervals contain the true value too rarely, so they are widened; see `widening`."""
 WIDENING_SEED = 2
 MIN_FREEDOM = 2.0
-"""The smallest degrees of freedom that a high kurtosis leads to."""
+"""Minimum number of degrees of freedom, however high the kurtosis of the contributions is; see `widening`."""
 CHANGED_WIDTH = 0.1
 """Intervals over clusters and over examples are both reported if their widths differ by more than this share."""
 
@@ -135,9 +135,9 @@ def influences(metric: Metric, sums: Array) -> Array | None:
 
 
 def limits(metric: Metric, sums: Array) -> tuple[float, float]:
-    """Return the lowest and the highest value of a unit, between which the value of every set of the units lies.
+    """Return the lowest and the highest value of a single unit; the value of any set of units lies between them.
 
-    A widened interval does not go beyond them, and so not below a perplexity of 1 or above a score of 100.
+    A widened interval is cut at these limits, so it never extends below a perplexity of 1 or above a score of 100.
 
     Args:
         metric: the metric.

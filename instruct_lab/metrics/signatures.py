@@ -9,17 +9,17 @@ ENGINE = re.compile(r"\|engine:([^|]*)")
 
 
 def measured_alike(signature: str) -> str:
-    """Return the parts of a signature that two values must share to be compared: all but counts and the interval."""
+    """Return a signature without counts and the interval; values with equal results can be compared."""
     return COUNTS.sub("", signature)
 
 
 def with_engine(signature: str, engine: str) -> str:
-    """Add the engine that decoded the answers to a signature; the package's own decoding is not named."""
+    """Add the engine that decoded the answers to a signature, unless it is this package's own decoding."""
     return signature if engine == "native" else f"{signature}|engine:{engine}"
 
 
 def engine_of(signature: str) -> str:
-    """Return the engine that decoded the answers."""
+    """Return the engine that decoded the answers, according to a signature."""
     found = ENGINE.search(signature)
     return "native" if found is None else found[1]
 

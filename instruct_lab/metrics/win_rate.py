@@ -87,7 +87,7 @@ class WinRate(ComparisonMetric):
                 yield Problem(key="gold", value=self.gold, reason=f"{error.what} ({error.where})")
 
     def text(self, question: Question) -> str:
-        """Return the message to the judge."""
+        """Return the message that asks the judge the question."""
         return question_text(question, self.rubric, self.judge.explains)
 
     def value(self, total: Statistics) -> float:
@@ -118,7 +118,7 @@ class LengthControlledWinRate(ComparisonMetric):
     of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
 
     def parts(self, rows: list[Statistics]) -> list[Statistics]:
-        """Return each pair's contribution to `a`, whether it is judged, and its score; zeros without a verdict."""
+        """Return each pair's contribution to `a`, whether it is judged (1 or 0), and its score; all 0 if it is not."""
         import numpy as np
 
         votes = np.asarray(rows, dtype=np.float64)
@@ -139,7 +139,7 @@ class LengthControlledWinRate(ComparisonMetric):
         return 100 * statistics[2] if statistics[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the model of the length; the signature of the win rate describes what is judged."""
+        """Describe the model of the influence of length; the signature of the win rate describes judge and opponent."""
         return f"length_controlled_win_rate|of:{self.of}|tanh(d/std):chars|prior:{PRIOR}"
 
 

@@ -20,7 +20,7 @@ NAME = "general"
 
 @component
 class Forgetting(Benchmarks):
-    """What tuning has cost elsewhere: general texts and questions that have nothing to do with the run's data.
+    """Measures what a model forgets while it is tuned, by general texts and questions unrelated to the run's data.
 
     `general/bits_per_byte` is the cross-entropy of 48 texts of 16 kinds (English prose, dialogue, code, mathematics,
     French, German, Spanish, Chinese), per byte of UTF-8; lower is better. Unlike a perplexity, it does not depend on

@@ -21,7 +21,7 @@ from instruct_lab.template import Template
 
 
 class _Progress(CacheHook):
-    """Report each answered request as progress; the library calls this where it would store a response."""
+    """A replacement for the library's cache of responses that stores nothing and reports each response as progress."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -34,9 +34,9 @@ class _Progress(CacheHook):
 class LoadedLM(HFLM):
     """A loaded model with the template of its run.
 
-    The library's own class does the work; requests are reported as progress instead of by a bar of the library. A model
-    with virtual tokens before the text gets one request at a time, since padding would otherwise come between these
-    tokens and the text.
+    The library's own class computes the responses, but the progress is reported by this package, not by the library's
+    progress bar. A model with virtual tokens before the text gets one request at a time, because padding would
+    otherwise be inserted between these tokens and the text.
 
     Args:
         loaded: the model.
@@ -55,21 +55,21 @@ class LoadedLM(HFLM):
         self.set_cache_hook(_Progress())
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        """Score continuations, without a bar of the library."""
+        """Compute the log-likelihoods of continuations, without the library's progress bar."""
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        """Score whole texts, without a bar of the library."""
+        """Compute the log-likelihoods of whole texts, without the library's progress bar."""
         return super().loglikelihood_rolling(requests, disable_tqdm=True)
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        """Generate answers, without a bar of the library."""
+        """Generate answers, without the library's progress bar."""
         return super().generate_until(requests, disable_tqdm=True)
 
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep the library from printing a bar while it writes the prompts of a task."""
+    """Suppress the library's progress bar while it builds the prompts of a task."""
     usual, tasks.tqdm = tasks.tqdm, lambda items, **settings: items
     try:
         yield
@@ -79,10 +79,10 @@ def without_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def decoding_as_exported(loaded: LoadedModel, template: Template) -> Iterator[None]:
-    """Let `generate` decode like the exported model, but without the export's limit on the length of answers.
+    """Let `generate` decode like the exported model, but without the exported limit on the length of answers.
 
-    The limit of the task applies instead. Gradients are off, and the modes, the model's own settings of generation and
-    the random states are restored on exit.
+    The limit of the task applies instead. Inside the block, the model is in evaluation mode and no gradients are
+    computed. On exit, the modes, the model's own generation settings and the random states are restored.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     config = copy.deepcopy(model.generation_config)

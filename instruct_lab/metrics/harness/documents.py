@@ -1,6 +1,6 @@
 """The documents of the tasks that come with this package, made from the locale data of Babel (Unicode CLDR).
 
-Babel is a dependency of this package, so that these tasks need no network. Licence of the data: Unicode License V3.
+Babel is a dependency of this package, so these tasks need no network. Licence of the data: Unicode License V3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the names of tasks without importing lm-evaluation-harness, which would take seconds."""
+"""Search for the names of tasks without importing lm-evaluation-harness, which would take seconds."""
 
 from __future__ import annotations
 

@@ -85,11 +85,16 @@ SUMMED = {"bleu": BLEU(), "chrf": ChrF(), "chrfpp": ChrF(word_order=2), "ter": T
 
 
 def _without_each(items: list[Any], aggregate: Callable[[list[Any]], Any], whole: float) -> list[float | None]:
-    """Return the aggregated score without each one of the items.
+    """Return, for each item, the score that is aggregated over all other items; `None` if it is not a number.
 
-    If one of `SUMMED` gives the same score as the library, each text is scored only once, and statistics are subtracted
-    from their sum. To score all other texts again for each example would take hours for a task with thousands of
-    examples.
+    If a metric of `SUMMED` gives the same score as the library, each text is scored only once, and the statistics of
+    each item are subtracted from their sum. Otherwise, the library aggregates the other items again for each item,
+    which would take hours for these metrics and a task with thousands of examples.
+
+    Args:
+        items: the values that the library aggregates.
+        aggregate: the library's function that aggregates the items.
+        whole: the score that is aggregated over all items.
     """
     metric = SUMMED.get(getattr(aggregate, "__name__", ""))
     if metric is not None:
@@ -110,7 +115,7 @@ def _text_of(answer: Any) -> str:
 
 
 def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callable[..., str]) -> TaskScores:
-    """Return the scores of a group of tasks, which the library aggregates over its tasks.
+    """Return the scores of a group of tasks, aggregated over its tasks as by the library.
 
     Args:
         parts: scores of the tasks.
@@ -141,7 +146,7 @@ def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callab
 
 
 def _prediction(name: str, sample: Mapping[str, Any]) -> Prediction:
-    """Return an example with the model's response: the text, or the choice with the highest likelihood."""
+    """Return the prediction of an example: the generated text, or the choice with the highest likelihood."""
     arguments, responses = sample["arguments"], sample["resps"]
     target, prompt = sample["target"], str(arguments[0][0])
     first = responses[0][0]

@@ -1,4 +1,4 @@
-"""Load tasks of lm-evaluation-harness by name, and measure a model on them."""
+"""Loading of tasks of lm-evaluation-harness by name, and measurement of a model on them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def measure_tasks(
 
 
 def _units(suite: LmEval) -> dict[str, Any]:
-    """Load the tasks; return what is reported, keyed by name: groups that the library aggregates, and other tasks."""
+    """Load the chosen tasks and groups, and return those that have results of their own, keyed by name.
+
+    These are the groups that the library aggregates, unless they are part of another such group, and the tasks outside
+    these groups.
+    """
     from datasets import disable_progress_bars
     from lm_eval.tasks import TaskManager
 

@@ -22,7 +22,7 @@ from instruct_lab.template import ChatTemplate, RefusedConversation, Template
 
 @component
 class JudgeModel(Judge):
-    """A local model as judge: its verdict is the one of `[[A]]`, `[[B]]` and `[[C]]` that it finds most likely.
+    """A local model as judge: its verdict is `[[A]]`, `[[B]]` or `[[C]]`, whichever is most probable.
 
     Nothing is generated, so even a small model gives a verdict on every question, and gives the same verdict each time.
     For verdicts with an explanation, serve the model and use `JudgeServer`. The reply in the record holds the
@@ -90,7 +90,7 @@ def _answered(text: str, choice: str) -> Conversation:
 
 
 def _reply(log_probabilities: Sequence[float]) -> Reply:
-    """Write the most likely verdict with the probabilities of all; it is a tie if several are most likely."""
+    """Return a reply with the most probable verdict, or a tie if several are, and the probabilities of all verdicts."""
     if not all(map(math.isfinite, log_probabilities)):
         return Reply(fault="the judge's probabilities are not numbers")
     largest = max(log_probabilities)

@@ -25,9 +25,9 @@ from instruct_lab.metrics.judges.question import ends_with_verdict
 
 MAX_REPLY_BYTES = 4 << 20
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Statuses of HTTP after which the same request may succeed."""
+"""HTTP status codes after which the same request may succeed if it is repeated."""
 MAX_FAULTS = 5
-"""After this number of questions in a row without a reply, the server is not asked any more."""
+"""Number of consecutive questions without a reply after which no more questions are sent to the server."""
 MAX_SHOWN = 200
 
 
@@ -136,7 +136,7 @@ class _Client:
         self._lock, self._faults, self._stopped = threading.Lock(), 0, ""
 
     def stop(self, reason: str) -> None:
-        """Send no further question."""
+        """Send no further questions; the first reason that is given becomes the fault in their replies."""
         self._stopped = self._stopped or reason
 
     def ask(self, text: str) -> Reply:
@@ -151,7 +151,7 @@ class _Client:
         return reply
 
     def _try_often(self, text: str) -> tuple[Reply, bool]:
-        """Send a question, and repeat it after a temporary failure; also return whether no question can succeed."""
+        """Send a question, again after a temporary failure; return the reply, and whether every question would fail."""
         for attempt in range(self._judge.retries + 1):
             wait = min(30.0, 0.5 * 2**attempt)
             try:
@@ -186,7 +186,7 @@ class _Client:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follow no redirection, which could send the question and the key to another address."""
+    """An HTTP handler that follows no redirection, which could send the question and the key to another address."""
 
     def redirect_request(self, *arguments: Any, **settings: Any) -> None:
         return None

@@ -14,9 +14,9 @@ from instruct_lab.metrics.base import Statistics, is_empty
 from instruct_lab.metrics.judges.question import Choice
 
 SIGNIFICANT = 0.05
-"""A judge is called biased if its verdicts would have a smaller probability than this without a bias."""
+"""Significance level: a judge is called biased if the p-value of its verdicts without a bias is below this."""
 POOR_AGREEMENT = 0.2
-"""A judge is called unreliable only if the agreement between the two orders is also below this value."""
+"""A judge whose agreement is not significantly above chance is called unreliable if Scott's pi is below this."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Running of untrusted Python programs and their tests in two separate processes, with restricted rights."""
+"""Execution of untrusted Python programs and their tests in two separate processes with restricted rights."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _outcome(report: bytes, status: int) -> Outcome:
 
 @functools.cache
 def layers() -> tuple[str, ...]:
-    """Run an empty program to find the layers of the sandbox that this machine supports."""
+    """Return the layers of the sandbox that this machine supports, as found by running an empty program."""
     return run(Program(""), timeout_s=60, memory_mb=1024).layers
 
 

@@ -67,7 +67,7 @@ libc: Any = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
-    """Limit processor time, memory, file size and the number of open files."""
+    """Limit processor time, memory, file size and the number of open files; return the name of the layer."""
     for name, value in {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": memory_bytes,
@@ -80,13 +80,13 @@ def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
 
 
 def limit_one(name: str, value: int) -> None:
-    """Set one limit if the system supports it; macOS cannot limit memory in this way."""
+    """Set one limit if the operating system supports it; macOS cannot limit memory in this way."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
 def leave_network() -> str | None:
-    """Enter a new network namespace without any active network interface."""
+    """Enter a network namespace without active interfaces; return the layer's name, `None` if the system refuses."""
     for flags in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC):
         if libc.unshare(flags) == 0:
             return "netns"
@@ -94,7 +94,10 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Use Landlock to allow reading only the interpreter and the folder, writing only the folder, and no execution."""
+    """Use Landlock to allow reading only the interpreter and the folder, writing only the folder, and no execution.
+
+    Return the name of the layer with Landlock's version; `None` if the system does not support it.
+    """
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return None
@@ -119,7 +122,10 @@ def shut_files(folder: str, readable: list[str]) -> str | None:
 
 
 def refuse_calls() -> str | None:
-    """Use seccomp to refuse sockets, new processes (threads are allowed) and signals to other processes."""
+    """Use seccomp to refuse sockets, new processes (threads are allowed) and signals to other processes.
+
+    Return the name of the layer; `None` if the system does not support it.
+    """
     if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
     equal, above, bit, load, give = 0x15, 0x35, 0x45, 0x20, 0x06

@@ -1,4 +1,4 @@
-"""Run a program in one process and its tests in another; the tests call the program and get plain values back.
+"""Execution of a program in one process and of its tests in another; the tests call the program's functions.
 
 The process of the tests holds everything that decides whether a program passes: the tests, the comparisons, the
 expected values and the descriptor of the report. The process of the program gets the arguments of calls and sends
@@ -46,10 +46,10 @@ def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> 
 
 
 def _needed_names(tests: str) -> set[str]:
-    """Return the names that the tests use and that neither the tests nor Python's built-ins define.
+    """Return the names that the tests use but do not define, except names of Python's built-in functions.
 
-    If there are none, the tested function must have the name of a built-in function (such as `sum`), which the program
-    may then replace. Otherwise, the program cannot replace built-in functions in the tests.
+    If there are none, the tests can only test a function with the name of a built-in function (such as `sum`), so the
+    program may replace built-in functions. Otherwise, it cannot replace any in the tests.
     """
     nodes = list(ast.walk(ast.parse(tests)))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}

@@ -52,7 +52,7 @@ def has_conjunctions(answer: str, small_n: float) -> bool:
 
 @checks("count:person_names")
 def has_names(answer: str, N: float) -> bool:
-    """Whether the answer contains at least N names from the list."""
+    """Whether the answer contains at least N names of IFBench's list, `NAMES`."""
     return sum(name in answer for name in NAMES.split()) >= N
 
 

@@ -24,7 +24,7 @@ def _holds(relation: str, found: int, wanted: float) -> bool:
 
 
 def _expression(expression: str, *, ignore_case: bool = True) -> LimitedExpression:
-    """Compile an expression that contains arguments of an instruction, which come from the data."""
+    """Compile a regular expression with a time limit, because it contains an instruction's arguments."""
     where = "an argument of the instruction, in column kwargs"
     return LimitedExpression(expression, where=where, ignore_case=ignore_case)
 
