@@ -32,7 +32,7 @@ def train_only() -> list[SplitName]:
 
 
 def no_tokenizer() -> PreTrainedTokenizerBase:
-    """Raise an error: a step that does not list `tokenizer` in `needs` has no tokenizer."""
+    """Raise an error, because a step that does not list `tokenizer` in `needs` gets no tokenizer."""
     raise RuntimeError("This step uses the tokenizer but does not list 'tokenizer' in `needs`")
 
 
@@ -111,7 +111,7 @@ class Step(Component, ABC):
 
 
 def part_text(conversation: Conversation, part: Part) -> str:
-    """Return the text of a conversation's part: all its messages or its prompt, joined by newlines, or its answer."""
+    """Return the text of a part: all messages or those of the prompt, joined by newlines, or the final answer."""
     if part == "answer":
         return conversation.answers[0] if conversation.answers else ""
     messages = conversation.messages if part == "conversation" else conversation.prompt
@@ -121,7 +121,7 @@ def part_text(conversation: Conversation, part: Part) -> str:
 def filter_rows(
     conversations: Iterable[Conversation], context: Context, reason_to_drop: Callable[[Conversation], str | None]
 ) -> Iterator[Conversation]:
-    """Yield the conversations for which `reason_to_drop` returns `None`; count the others by reason."""
+    """Yield the conversations for which `reason_to_drop` returns `None`; count the others by reason, as dropped."""
     for conversation in conversations:
         reason = reason_to_drop(conversation)
         if reason is None:

@@ -46,8 +46,8 @@ class Preprocessing(Component):
     """A pipeline of named steps; each step processes all of its splits before the next step begins.
 
     Steps run in order of weight; steps of equal weight run in the order of the config. A step set to null does not run.
-    Parts of a split are read, preprocessed and tokenised by several processes, which give the same bytes as one
-    process.
+    Parts of a split are read, preprocessed and tokenised by several processes; the result is the same, to the byte, as
+    with one process.
     """
 
     steps: dict[str, Step | None] = Field(default_factory=dict)  # named steps; null removes a step

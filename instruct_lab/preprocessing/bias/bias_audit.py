@@ -131,13 +131,13 @@ class Counts:
     negative: Counter[Group] = dataclasses.field(default_factory=Counter)
 
     def mention(self, group: Group, near: set[bool]) -> None:
-        """Count one mention, and whether positive or negative words are near it."""
+        """Count one mention; `near` has true if a positive word is near it, and false if a negative word is."""
         self.mentions[group] += 1
         self.positive[group] += True in near
         self.negative[group] += False in near
 
     def table(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return counts and rates by category and group; `before` is the table of an earlier audit, or empty."""
+        """Return counts and rates, keyed by category and group; `before` is the table of an earlier audit, or empty."""
         categories: dict[str, dict[str, Any]] = {}
         for group in sorted(self.mentions, key=lambda known: (known[0], -self.mentions[known], known[1])):
             categories.setdefault(group[0], {})[group[1]] = self._figures(group, before)

@@ -31,7 +31,7 @@ class Phrases:
 
     @classmethod
     def of(cls, meanings: Mapping[str, object]) -> Phrases:
-        """Build phrases from a mapping of each phrase to its meaning."""
+        """Build a search from a mapping of each phrase to its meaning."""
         by_first: dict[str, list[tuple[list[str], object]]] = {}
         for phrase, meaning in meanings.items():
             tokens = compared_words(phrase)

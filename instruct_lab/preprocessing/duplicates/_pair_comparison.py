@@ -84,7 +84,7 @@ class Comparison:
         """Mark rows as similar to a protected row if they have the same words as a row that is already marked.
 
         Args:
-            whole: a hash of all shingles for every row.
+            whole: for every row, one hash of all its shingles, uint64 `[rows]`.
         """
         known = {int(whole[row]): protected for row, protected in self.like_protected.items()}
         if known:
@@ -95,12 +95,13 @@ class Comparison:
     def one_of_each(self, roots: Numbers, lengths: Sequence[int] | None) -> Flags:
         """Select the split's own rows to keep: one row per cluster, and no row that is similar to a protected row.
 
-        Returns flags `[num_rows]`.
-
         Args:
             roots: for each row of the split, the first row of its cluster, where row 0 is the split's first row.
             lengths: length of every row, to keep the longest row of a cluster (ties go to the first); `None` keeps the
                 first row.
+
+        Returns:
+            A flag for each row of the split, bool `[rows of the split]`: true for a row to keep.
         """
         own = np.ones(len(roots), dtype=bool)
         own[[row - self._num_protected for row in self.like_protected]] = False
@@ -139,7 +140,7 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare all candidate pairs (rows that share a band); of rows with equal words, only the first takes part."""
+    """Compare all candidate pairs (rows that share a band); of rows with equal words, only the first is used."""
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)
     for bucket in buckets(sketches.whole[with_words], with_words):

@@ -119,7 +119,7 @@ class Sketches:
 
 
 def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
-    """Sum the hashes of each text; a sum is never 0."""
+    """Return the sum of the mixed hashes of each text, modulo 2^64; a sum of 0 becomes 1."""
     totals = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(mix(hashes))))
     return np.maximum(totals[offsets[1:]] - totals[offsets[:-1]], np.uint64(1))
 

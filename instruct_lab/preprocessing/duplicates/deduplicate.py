@@ -23,7 +23,7 @@ from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_sp
 NORMAL_FORMS: dict[str, Callable[[str], str]] = {"characters": canonical_text, "words": normalize_text, "exact": repr}
 """Functions that return the form in which texts are compared, keyed by the value of `compare`."""
 KEPT, SHORTER = 0, 1
-"""Outcomes for a row with `keep=longest`; a greater number identifies the protected split that holds the row."""
+"""Outcomes for a row with `keep=longest`; a greater number identifies the protected split that has the same row."""
 
 
 @component

@@ -1,4 +1,4 @@
-"""The split in which a row is kept if it occurs in several: test before validation, validation before training."""
+"""Precedence of splits: a row in several splits is kept in test rather than validation, and in either than train."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def evaluation_splits() -> list[SplitName]:
 def protected_splits(
     split: str, names: Iterable[SplitName], splits: Mapping[str, Sequence[Conversation]]
 ) -> dict[str, Sequence[Conversation]]:
-    """Return the splits in `names` that take precedence over this split: rows in both are dropped from this split."""
+    """Return the splits of `names` that take precedence over `split`; rows in both are dropped from `split`."""
     later = ORDER[ORDER.index(split) + 1 :] if split in ORDER else ()
     return {name: splits[name] for name in later if name in names and name in splits}

@@ -188,7 +188,7 @@ def _evaluator() -> Any:
 
 
 def _failure(error: Exception) -> str:
-    """Describe an error by the missing column or the error's type, so that equal errors are counted together."""
+    """Describe an error only by the missing column or its type, so that equal errors are counted together."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 

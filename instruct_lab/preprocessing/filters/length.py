@@ -34,12 +34,12 @@ class Length(Step):
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     of: Part = "conversation"  # the part that is measured
-    min_characters: Fewest = 0  # fewest characters
-    max_characters: Most = None  # most characters; null: no bound
-    min_words: Fewest = 0  # fewest words
-    max_words: Most = None  # most words; null: no bound
-    min_tokens: Fewest = 0  # fewest tokens
-    max_tokens: Most = None  # most tokens; null: no bound
+    min_characters: Fewest = 0  # minimum number of characters
+    max_characters: Most = None  # maximum number of characters; null: no bound
+    min_words: Fewest = 0  # minimum number of words
+    max_words: Most = None  # maximum number of words; null: no bound
+    min_tokens: Fewest = 0  # minimum number of tokens
+    max_tokens: Most = None  # maximum number of tokens; null: no bound
 
     def __post_init__(self) -> None:
         """Refuse bounds that drop every row."""

@@ -78,13 +78,13 @@ class Quality(Step):
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     of: Part = "answer"  # the part that the rules apply to
     judged_from_words: Fewest = 20  # texts with fewer words skip rules about shares, means and stop words
-    min_words: Fewest = 0  # fewest words
-    max_words: Most = None  # most words; null: no bound, here and below
-    min_sentences: Fewest = 0  # fewest sentences, counted by their final punctuation
+    min_words: Fewest = 0  # minimum number of words
+    max_words: Most = None  # maximum number of words; null: no bound, here and below
+    min_sentences: Fewest = 0  # minimum number of sentences, counted by their final punctuation
     min_mean_word_length: Ratio = None  # smallest mean of characters per word
     max_mean_word_length: Ratio = None  # largest mean of characters per word
-    max_hashes_per_word: Ratio = None  # most number signs (#) per word
-    max_ellipses_per_word: Ratio = None  # most ellipses per word
+    max_hashes_per_word: Ratio = None  # largest number of number signs (#) per word
+    max_ellipses_per_word: Ratio = None  # largest number of ellipses per word
     min_letters: Share = None  # smallest share of letters among characters other than white space
     max_symbols: Share = None  # largest share of symbols among characters other than white space
     min_words_with_letters: Share = None  # smallest share of words with at least one letter
@@ -128,7 +128,7 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """List the rules that are set, each with its reason to drop, whether short texts are tested, and its test."""
+        """List the rules that are set, each as the reason to drop, whether it applies to short texts, and its test."""
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
@@ -159,7 +159,7 @@ class Quality(Step):
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """List the rules about prompt and answer that are set, each with its reason to drop and its test."""
+        """List the rules about prompt and answer that are set, each as the reason to drop and its test."""
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
         has_phrase = _phrase_search(self.prompt_phrases)
         fewest, most = self.min_answer_ratio, self.max_answer_ratio

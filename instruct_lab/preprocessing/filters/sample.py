@@ -43,13 +43,13 @@ class Sample(Step):
     of: Part = "conversation"  # with by=length: the part whose characters are counted
     num_quantiles: Annotated[int, Field(ge=2, le=1000)] = 4  # with by=length: number of strata of equal size
     share: Annotated[float, Field(gt=0, le=1)] | None = None  # share of each stratum to keep; null: all rows
-    max_per_stratum: Most = None  # most rows per stratum; null: no bound
-    max_rows: Most = None  # most rows in total; null: no bound
+    max_per_stratum: Most = None  # maximum number of rows per stratum; null: no bound
+    max_rows: Most = None  # maximum number of rows in total; null: no bound
     allocation: Literal["proportional", "equal"] = "proportional"  # how max_rows is divided among strata
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the selection
 
     def __post_init__(self) -> None:
-        """Refuse a sample of all rows, and fields that contradict each other."""
+        """Refuse settings that keep all rows, and fields that contradict each other."""
         if self.share is None and self.max_per_stratum is None and self.max_rows is None:
             raise Refusal("share", "every row would be kept: set share, max_per_stratum or max_rows")
         if (self.column is not None) != (self.by == "column"):

@@ -91,7 +91,10 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is an e-mail address (`git@github.com` is not); those at example.com count as examples."""
+    """Decide whether a match is an e-mail address (`git@github.com` is not); return a result as described at `Rest`.
+
+    Addresses at example.com count as examples.
+    """
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
         return None
@@ -99,7 +102,7 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is an IP address, version 4 or 6.
+    """Decide whether a match is an IP address, version 4 or 6; return a result as described at `Rest`.
 
     Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or a section, although one in four thousand
     addresses has only such numbers; so are four numbers after a word such as "version" or a sign such as ==. Addresses
@@ -120,7 +123,10 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def phone(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is a phone number: international, North American, French or Chinese (mobile, fixed)."""
+    """Decide whether a match is a phone number; return a result as described at `Rest`.
+
+    The number may be international, North American, French or Chinese (mobile or fixed).
+    """
     digits = re.sub(r"\D", "", match.group())
     if not 8 <= len(digits) <= 17 or NUMBER_LIKE.search(digits) or digits == "0123456789":
         return None
@@ -128,7 +134,10 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is a payment card number, by its issuer and check digit (ISO/IEC 7812, Luhn)."""
+    """Decide whether a match is a payment card number; return a result as described at `Rest`.
+
+    The issuer and the check digit decide (ISO/IEC 7812, Luhn).
+    """
     digits = re.sub(r"\D", "", match.group())
     if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
         return None
@@ -142,7 +151,10 @@ def has_luhn_digit(digits: str) -> bool:
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is an IBAN, by the length for its country and its check digits (ISO 13616)."""
+    """Decide whether a match is an IBAN; return a result as described at `Rest`.
+
+    The length for the country and the check digits decide (ISO 13616).
+    """
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]
     length = IBAN_LENGTHS.get(text[:2])

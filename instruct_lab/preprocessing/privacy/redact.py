@@ -25,7 +25,7 @@ class Finder:
     """The functions that find and replace one kind of personal data or secret.
 
     Args:
-        might_match: fast check whether a text may contain this kind of data.
+        might_match: function that quickly checks whether a text may contain this kind of data.
         redact: function that replaces the matches in a text and counts them.
     """
 
@@ -147,7 +147,14 @@ class Redact(Step):
         might_match: Callable[[str], object] = bool,
         rest: personal_data.Rest = lambda match, leave_examples: "",
     ) -> Finder:
-        """Build the finder of a kind of data: matches of the pattern are replaced unless `rest` returns `None`."""
+        """Build the finder of a kind of data.
+
+        Args:
+            kind: name of the kind, for the placeholder and the audit.
+            pattern: pattern of the data.
+            might_match: function that quickly checks whether a text may contain this kind of data.
+            rest: function that decides which matches are replaced; see `personal_data.Rest`.
+        """
         placeholder, leave_examples = self._placeholder(kind), self.leave_examples
 
         def redact(text: str, found: Counter[str]) -> str:

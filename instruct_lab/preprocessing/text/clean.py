@@ -145,7 +145,7 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """Add a repair of mojibake to a change that removes characters, because these characters can hide mojibake."""
+        """Return a change that also repairs mojibake, which the characters that `change` removes can hide."""
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
@@ -205,7 +205,7 @@ class Clean(Step):
     def _flaws(
         self, conversation: Conversation, kinds: dict[str, None], patterns: AnswerPatterns
     ) -> Iterator[tuple[str, str]]:
-        """Yield pairs of a policy (drop or report) and the flaw to which it applies."""
+        """Yield each flaw of a conversation, preceded by the policy that applies to it (drop or report)."""
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         elif self.mojibake != "keep" and any(map(looks_damaged, _texts(conversation))):

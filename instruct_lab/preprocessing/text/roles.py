@@ -33,7 +33,7 @@ def is_in_order(messages: Sequence[Message]) -> bool:
 
 
 def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[Message, ...] | None:
-    """Put messages in order by moving, joining and removing messages; return `None` if this is not enough.
+    """Put messages in order by moving, joining and removing messages; return `None` if the order stays wrong.
 
     System messages come first, consecutive messages of one role are joined, and everything before the first user or
     after the last assistant message is removed.

@@ -62,7 +62,7 @@ class SegmentWords(Step):
             raise Refusal("continued", "a continuation mark cannot have white space", "@@")
 
     def problems(self) -> Iterator[Problem]:
-        """Report if the package that segments is not installed."""
+        """Report a missing installation of the package that segments."""
         package = PACKAGES.get(self.method)
         if package:
             yield from missing_packages(package, subject="the step segment", key="method", value=self.method)
