@@ -1,4 +1,4 @@
-"""Read rows from memory-mapped Arrow files, and write them in record batches.
+"""Reading of rows from memory-mapped Arrow files, and writing of rows in record batches.
 
 Source of the format: Apache Arrow IPC file format.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-"""Size of the joined batches above which they are written, so that memory does not grow with the number of rows."""
+"""Size in bytes above which joined batches are written, so that memory does not grow with the number of rows."""
 
 
 class ArrowFile:

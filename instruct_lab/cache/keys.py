@@ -1,4 +1,4 @@
-"""Describe the content of cache keys: component settings, and the code and libraries that process data."""
+"""The content of cache keys: component settings, and the code and libraries that process data."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def _external_code(kind: type) -> str:
 
 @functools.cache
 def code_fingerprint() -> str:
-    """Hash the code that processes data, the versions of its libraries and the version of Python's Unicode tables."""
+    """Return a SHA-256 of the code that processes data.
+
+    It also covers the versions of the libraries of this code, and the version of Python's Unicode tables.
+    """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(unicodedata.unidata_version.encode())
     for name in CODE:

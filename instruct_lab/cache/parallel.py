@@ -1,9 +1,9 @@
-"""Process many rows in parts with several worker processes; results keep the order of the parts.
+"""Processing of many rows in parts by several worker processes; results keep the order of the parts.
 
 Each worker is a plain Python process that receives its function and parts through a pipe. It needs no importable main
 program, can be started by a worker of a sweep, and, unlike a forked process, shares no threads or locks with the main
-process. If a part fails in a worker (the worker was killed, or the function raises an error), the main process does the
-part again, so errors are the same as without workers.
+process. If a part fails in a worker (the worker was killed, or the function raises an error), the main process
+processes the part again, so errors are the same as without workers.
 
 joblib's loky was measured as an alternative. If its workers process all parts, it is 7 to 33% slower; if
 the main process also processes parts, the code is as long as this module.
@@ -89,7 +89,7 @@ class Part:
         self.is_done = self.has_failed = False
 
     def complete(self, has_failed: bool, result: Any = None) -> None:
-        """Set the result, or the reason for the failure."""
+        """Mark the part as done; `result` is its result or, if it has failed, the reason (`None` if unknown)."""
         self.is_done, self.has_failed, self.result = True, has_failed, result
 
 
@@ -128,7 +128,7 @@ class Workers:
             raise failure
 
     def _begin(self, part: Part, function: Callable[[Any], Any], pickled: bytes) -> None:
-        """Send a part to a worker or, if no worker has capacity, do it in the main process."""
+        """Send a part to a worker or, if no worker has capacity, process it in the main process."""
         for worker in self._workers:
             self._num_parts += 1
             if worker.has_capacity and worker.send_part(self._num_parts, part):
@@ -143,11 +143,11 @@ class Workers:
             self._workers = self.start(pickled)
 
     def start(self, pickled: bytes) -> list[Any]:
-        """Start the workers, and send them the function."""
+        """Start the workers, send them the pickled function, and return the workers."""
         return [_Worker(self.answers, pickled) for _ in range(num_processes() - 1)]
 
     def repeat(self, function: Callable[[Any], Any], part: Part) -> Any:
-        """Do a part that failed in a worker."""
+        """Process a part that failed in a worker again, in the main process, and return its result."""
         return function(part.value)
 
     def _receive(self, wait: bool) -> None:

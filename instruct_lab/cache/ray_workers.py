@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: each part is a task, on whichever machine is free.
 
 A task reads its rows from files of the cache, so every machine needs the folder of the cache under the same path. If a
-task fails, the main process does the part again, as with processes of this machine.
+task fails, the main process processes the part again, as with worker processes on this machine.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RayWorkers(Workers):
         return workers
 
     def repeat(self, function: Callable[[Any], Any], part: Part) -> Any:
-        """Do a part that failed on the cluster; if it succeeds here, warn once that the cluster could not do it."""
+        """Process a part that failed on the cluster in the main process; after the first success, log a warning."""
         result = function(part.value)
         if not self._has_warned:
             self._has_warned = True
@@ -99,7 +99,7 @@ class RayWorkers(Workers):
 
 
 class _RayWorker:
-    """One CPU of the cluster.
+    """One CPU of the cluster as a worker.
 
     Args:
         answers: queue that receives the results.
@@ -152,7 +152,7 @@ class _RayWorker:
 
 
 def run_part(pickled: bytes, value: Any) -> tuple[bool, Any]:
-    """Process a part in a task; return whether this failed, and the result or the reason."""
+    """Process a part in a task; return whether this failed, and the result or the reason for the failure."""
     try:
         return False, _load(pickled)(value)
     except Exception as error:  # the main process repeats the part and raises the error

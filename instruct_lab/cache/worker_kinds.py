@@ -1,4 +1,4 @@
-"""The processes that share the work of a block: of this machine, or of a Ray cluster."""
+"""Choice of the workers that share the work of a block: processes on this machine, or tasks on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WorkerKind = Literal["local", "ray"]
 
 @contextlib.contextmanager
 def worker_processes(kind: WorkerKind = "local") -> Iterator[None]:
-    """Let worker processes share the work of a `with` block; they end with it, and nested blocks use them too.
+    """Let worker processes share the work of a `with` block; they end with the block, and nested blocks use them too.
 
     Args:
         kind: where the processes are: on this machine, or on a Ray cluster.
