@@ -107,7 +107,10 @@ class Rendering:
             raise LimitExceeded(what, where=self.where, do=f"correct the template, or {self.alternatives}") from error
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """Find a role that the template refuses: without the messages of this role, it can render the conversation."""
+        """Find a role that the template refuses: without its messages, the template renders the conversation.
+
+        Return `None` if there is no such role.
+        """
         import jinja2
 
         for role in sorted({message.role for message in messages} - {"user", "assistant"}):
@@ -162,10 +165,10 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
-    """Return the text between the generation prompt and an answer's content if the model has to generate it.
+    """Return the text between the generation prompt and an answer's content that the model has to generate.
 
-    White space before an answer (`[/INST] answer`) always belongs to the answer, because it is a part of its first
-    token.
+    The result is empty if there is no such text. White space before an answer (`[/INST] answer`) always belongs to the
+    answer, because it is a part of the answer's first token.
     """
     question = Message("user", placeholder(0))
     try:
@@ -192,7 +195,7 @@ def list_roles(roles: Sequence[str]) -> str:
 
 
 def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Find each content, possibly trimmed, in the rendered text; `None` if the template changed one in another way."""
+    """Find each content, possibly trimmed, in the rendered text; `None` if the template changed a content otherwise."""
     position = len(glue[0])
     if not text.startswith(glue[0]):
         return None
@@ -220,7 +223,10 @@ def _trimmings(content: str) -> dict[str, None]:
 
 
 def changed_message(rendering: Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
-    """Find the index of the first message whose content the template changes; the others become placeholders."""
+    """Return the index of the first message whose content the template changes, or 0 if there is no such message.
+
+    Each message is tested with placeholders as the contents of all other messages.
+    """
     for index, message in enumerate(messages):
         others = [Message(other.role, placeholder(position)) for position, other in enumerate(messages)]
         others[index] = message
