@@ -37,7 +37,7 @@ CHUNK = 1000
 
 @component
 class Batching(Component, ABC):
-    """Encodes conversations as examples and joins examples into batches.
+    """Base class of batchings, which encode conversations as examples and join examples into batches.
 
     Encoding, the length limit and the order of examples are the same for every batching; a subclass defines how
     examples become one batch. Every conversation that is cut or dropped is counted in the audit. An example without a

@@ -43,7 +43,7 @@ class EncodedPart:
 
 @dataclasses.dataclass(frozen=True)
 class EncodeRows:
-    """Renders and encodes the conversations of a split.
+    """The rendering and encoding of the conversations of a split, as a whole or in parts.
 
     Args:
         batching: batching that encodes the conversations.
@@ -89,7 +89,7 @@ class EncodeRows:
             raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
 
     def __call__(self, piece: tuple[int, int, int]) -> EncodedPart:
-        """Encode a part of the rows; return its examples and its audit."""
+        """Encode a part of the rows, which `ConversationTable.pieces` yields; return its examples and its audit."""
         audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout, refused)

@@ -53,7 +53,7 @@ class Piece:
 
 
 class SegmentEncoder:
-    """Encodes the segments of many conversations; the tokenizer is called only a few times for all of them.
+    """An encoder of the segments of conversations, which calls the tokenizer only a few times for many of them.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).

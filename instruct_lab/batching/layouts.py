@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LayoutEncoder(ABC):
-    """Encodes conversations as examples in one layout.
+    """Base class of the encoders of conversations as examples, each for one layout.
 
     Args:
         template: template that renders the text and marks the trained parts.
@@ -81,7 +81,7 @@ def layout_encoder(
 
 
 class Aligned(LayoutEncoder):
-    """Encodes a conversation as one text, with one label for each token.
+    """An encoder of a conversation as one text, with one label for each token.
 
     Args:
         template: template that renders the text and marks the trained parts.
@@ -148,7 +148,7 @@ class Aligned(LayoutEncoder):
 
 
 class PromptAndAnswer(LayoutEncoder):
-    """Encodes two texts: the encoder reads everything before the final answer, and the decoder predicts the answer."""
+    """An encoder of two texts for encoder-decoders: everything before the final answer, and the answer as target."""
 
     nothing = "no final answer"
 
@@ -179,7 +179,7 @@ class PromptAndAnswer(LayoutEncoder):
 
 
 class WholeText(LayoutEncoder):
-    """Encodes the whole text for the encoder; the objective selects the part that the decoder predicts."""
+    """An encoder of whole texts for encoder-decoders; the objective selects the part that the decoder predicts."""
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
         """Encode the whole text as input and as labels."""
@@ -192,7 +192,7 @@ class WholeText(LayoutEncoder):
 
 
 class Pairs(LayoutEncoder):
-    """Encodes the chosen and the rejected answer to the same prompt; the prompt has no target tokens.
+    """An encoder of the chosen and the rejected answer to the same prompt, which has no target tokens.
 
     Args:
         single: encoder of a single conversation.
@@ -231,7 +231,7 @@ class Pairs(LayoutEncoder):
 
 
 class Labels(Pairs):
-    """Encodes answers with a label (desirable or not) and preference pairs; only final answers have target tokens.
+    """An encoder of preference pairs, and of answers with a label (desirable or not); prompts have no target tokens.
 
     Args:
         single: encoder of a single conversation.

@@ -28,7 +28,7 @@ class _BatchSampler:
 
 
 class BatchLoader:
-    """Yields the batches of one epoch each time it is iterated over.
+    """An iterable over batches; each iteration yields the batches of one epoch.
 
     Order: the order of examples depends only on the seed and the epoch, not on batch size and number of devices.
     Batches are consecutive slices of this order. A slice has `batch_size * world_size` examples, and each device takes

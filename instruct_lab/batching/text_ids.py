@@ -22,7 +22,7 @@ def is_fast(tokenizer: Any) -> bool:
 
 
 class TextIds:
-    """Encodes texts without special tokens around them, and without truncation or padding, even if these are enabled.
+    """An encoder of texts without special tokens around them, and without truncation and padding, even if enabled.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).

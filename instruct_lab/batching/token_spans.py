@@ -46,7 +46,7 @@ class Span:
 
 
 class TokenReader:
-    """Decodes the ids of one tokenizer, which may be byte-level; special tokens become text.
+    """A decoder of the ids of one tokenizer, which may be byte-level; special tokens become text.
 
     Args:
         tokenizer: a fast tokenizer.

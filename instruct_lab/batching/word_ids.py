@@ -104,7 +104,7 @@ def _every_sequence(alphabet: str, length: int) -> str:
 
 
 class WordIds:
-    """Encodes texts by joining the ids of their words.
+    """An encoder of texts that joins the ids of their words, and caches these ids.
 
     Args:
         cut: regular expression that matches words.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class WrappedTexts:
-    """Encodes whole texts with one tokenizer, fast or slow.
+    """An encoder of whole texts with one tokenizer, which may be fast or slow.
 
     Args:
         tokenizer: the tokenizer.
