@@ -20,9 +20,9 @@ ON_CPU = (0, 50)
 
 @component
 class Quantization(Component):
-    """Quantises linear layers to 8 or 4 bits; embeddings, norms and the output layer keep the model's `dtype`.
+    """Linear layers quantised to 8 or 4 bits; embeddings, norms and the output layer keep the model's `dtype`.
 
-    It saves memory when adapters are trained on a large model: `tuning=lora model.quantization=4bit` is QLoRA.
+    Quantisation saves memory if adapters are trained on a large model; `tuning=lora model.quantization=4bit` is QLoRA.
     Quantised weights cannot be trained, and merging an adapter into them rounds the result. The methods are LLM.int8()
     for 8 bits (Dettmers et al., 2022), and blocks of 64 weights with 16 levels for 4 bits (QLoRA; Dettmers et al.,
     2023). Quantisation also works on a CPU, but slowly.

@@ -14,7 +14,7 @@ UNSCALED = ("default", None)
 
 @component
 class RopeScaling(Component):
-    """Stretches rotary positions, so that a text can be `factor` times as long as in pretraining.
+    """Stretching of rotary positions, so that a text can be `factor` times as long as in pretraining.
 
     `linear` divides every position by the factor (Chen et al., 2023). `dynamic` raises the base of the frequencies when
     a text is longer than in pretraining (NTK-aware scaling). `yarn` stretches only low frequencies (Peng et al., 2023).

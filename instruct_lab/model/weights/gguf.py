@@ -97,7 +97,12 @@ class GGUF(Weights):
         return tokenizer
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """Load the model in the file, de-quantised."""
+        """Load the model in the file, de-quantised.
+
+        Raises:
+            InstructLabError: the file cannot be read, or a setting needs the converted model on the disk, which cannot
+                be written.
+        """
         file = self.file(cache_path)
         folder = _keep_folder(
             self._converted(file, cache_path) / "weights", lambda target: _convert_weights(file, self._name, target)
@@ -155,7 +160,11 @@ class GGUF(Weights):
         return config
 
     def file(self, cache_path: Path) -> Path:
-        """Return the path of the GGUF file; an asset is downloaded, verified and unpacked first."""
+        """Return the path of the GGUF file; an asset is downloaded, verified and unpacked first.
+
+        Raises:
+            InstructLabError: there is no such file, or it is not a GGUF file.
+        """
         file = self.asset.extract(cache_path) if self.asset is not None else user_path(self.path or "")
         reason = _fault(file)
         if reason:

@@ -78,7 +78,7 @@ def read_header(file: Path) -> Header | None:
 
 
 class _Reader:
-    """Reads the parts of a header, and no more bytes than the file has.
+    """A reader of the parts of a header, which never reads more bytes than the file has.
 
     Args:
         stream: the file, at its first byte.

@@ -55,6 +55,9 @@ def loading_errors(name: str, part: str = "model") -> Iterator[None]:
     Args:
         name: name of the model in error messages.
         part: the part that is read, for the message, such as `tokenizer`.
+
+    Raises:
+        InstructLabError: the block raised an exception.
     """
     try:
         yield
