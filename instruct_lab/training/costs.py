@@ -22,7 +22,7 @@ def num_positions(model: Any, batch: Batch) -> int:
 
 
 class ComputedPositions:
-    """Counts the positions of this device's micro-batches, including padding.
+    """Counter of the positions in this device's micro-batches, including padding.
 
     The attribute `computed` is the number of positions at which the model computed since training started or resumed;
     `saved` is the number of positions that shared prefixes saved.
@@ -40,7 +40,7 @@ class ComputedPositions:
 
 
 class Costs:
-    """Measures the costs of training.
+    """Measurement of the costs of training.
 
     Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the process's peak is reset when
     training starts, so that earlier runs of the process do not count.

@@ -50,7 +50,7 @@ from instruct_lab.tuning import Tuning
 
 
 class InstructionData(pl.LightningDataModule):
-    """Prepares every split in the constructor (load, preprocess, render, tokenise), or reads it from the data cache.
+    """The splits of a run; the constructor loads, preprocesses and tokenises them, or reads them from the data cache.
 
     The attributes `conversations` and `examples` hold every split as a sequence on disk; `inputs` lists all files and
     packages that were read, with their hashes; `fingerprint` is the SHA-256 of all token ids and labels, in order;
@@ -202,6 +202,9 @@ class InstructionData(pl.LightningDataModule):
 
         The number is derived from the loader's length. Lightning's `trainer.estimated_stepping_batches` would set up
         the loaders before a checkpoint is read, and lose the position that the checkpoint stores.
+
+        Raises:
+            InstructLabError: the trainer limits neither the epochs nor the steps.
         """
         per_epoch = self.steps_per_epoch(trainer)
         bounds = []

@@ -21,7 +21,7 @@ WORK = "training"
 
 
 class StepGradients:
-    """Adds up the gradients of one optimizer step, whose batches arrive one after the other.
+    """The sum of the gradients of one optimizer step, whose batches arrive one after the other.
 
     A batch is computed in parts of similar length if this saves time. If memory is exhausted, the gradients and sums of
     the step are discarded, the random states are those of the start of the step again, and all batches of the step so
@@ -129,7 +129,7 @@ class StepGradients:
 
 
 class LockstepGradients:
-    """Adds up the gradients of one optimizer step if all ranks must run the same passes, as sharded models require.
+    """The sum of the gradients of an optimizer step whose ranks must all run the same passes, as in a sharded model.
 
     Exhausted memory is an error, since a single rank cannot repeat its part of the step.
 

@@ -60,7 +60,7 @@ AnswerMetrics = Callable[[], dict[str, float]]
 
 
 class TuningModule(pl.LightningModule):
-    """Trains one model with one objective.
+    """The LightningModule that trains one model with one objective.
 
     Args:
         experiment: the run's configuration.

@@ -49,7 +49,7 @@ class NonFiniteStep:
 
 
 class NonFiniteSteps:
-    """Applies the policy for optimizer steps whose loss or gradient is not finite.
+    """The handler of optimizer steps whose loss or gradient is not finite.
 
     Args:
         policy: `stop` ends the run; `skip_step` leaves the weights and the optimizer's state unchanged and goes on with

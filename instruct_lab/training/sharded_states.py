@@ -174,7 +174,7 @@ def _shares(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 
 
 def _replaced(value: Any, keys: tuple[Any, ...], new: Any) -> Any:
-    """Replace the value at these keys in nested dictionaries and lists, in copies of the containers that lead to it."""
+    """Return nested dictionaries and lists with a new value at these keys; copy only containers that lead to it."""
     if not keys:
         return new
     copied = value.copy()

@@ -13,7 +13,7 @@ from instruct_lab.training.ending import Interrupted, StopRequest
 
 
 class StopAtStep(pl.Callback):
-    """Writes the training state and stops all ranks at the end of the step in which any rank receives a signal.
+    """A callback that writes the training state and stops all ranks after the step in which a rank receives a signal.
 
     It must be the last callback, so that the state includes the changes that other callbacks make after a step. If a
     validation follows the step, the run stops after the validation, so that a resumed run repeats neither of them.

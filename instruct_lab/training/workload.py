@@ -127,7 +127,7 @@ def _epochs(arguments: Any) -> int:
 
 
 def _complete(example: Example) -> Example:
-    """Set a pair's log-probabilities under the base model, which are not computed before a run, to zero."""
+    """Return an example; for a pair, with 0 as log-probabilities under the base model, which a plan does not know."""
     return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
 
 

@@ -46,7 +46,7 @@ class TunedModel:
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """Loads the tokenizer and the models of one experiment.
+    """Access to the tokenizer and the models of one experiment, which are loaded on demand.
 
     Args:
         experiment: the run's configuration.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ZeroGradients:
-    """Lets DDP average the gradients of a step over the ranks, and removes the zero gradients that DDP has added.
+    """Zeros by which DDP averages the gradients of a step over the ranks; the gradients that DDP adds are removed.
 
     DDP gives a gradient of zeros to a parameter that no rank has used, and an optimizer would then decay it. On one
     device, such a parameter has no gradient, and the optimizer leaves it unchanged.
