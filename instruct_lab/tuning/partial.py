@@ -105,7 +105,7 @@ class Partial(Tuning, ABC):
 
 @component
 class Freeze(Partial):
-    """Trains selected parameters: first or last layers of each stack, names that match a pattern, or the embeddings."""
+    """Training of selected parameters: first or last layers of each stack, names that match a pattern, embeddings."""
 
     first_layers: Annotated[int, Field(ge=0)] = (
         0  # number of trained layers at the input of each stack (encoder, decoder)
@@ -161,7 +161,7 @@ class Freeze(Partial):
 
 @component
 class BitFit(Partial):
-    """Trains only biases (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
+    """Training of only the biases (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
 
     learning_rate: ClassVar[float | None] = 1e-3  # within the range of Ben Zaken et al., 2022
     needs_biases: ClassVar[bool] = True
@@ -184,7 +184,7 @@ class BitFit(Partial):
 
 @component
 class HeadOnly(Partial):
-    """Trains only the output projection, or the head of a reward model (linear probing).
+    """Training of only the output projection, or of the head of a reward model (linear probing).
 
     A projection that is tied to the input embeddings gets its own copy of their weights, so that only the projection
     changes. An exported model holds both.

@@ -127,7 +127,7 @@ def _question(conversation: Conversation) -> str:
 
 
 class _Similar:
-    """Ranks prompts by BM25 (Robertson et al., 1995); ties go to the earlier prompt."""
+    """A ranking of prompts by BM25 (Robertson et al., 1995); of equal ones, the earlier prompt comes first."""
 
     def __init__(self, demonstrations: Sequence[Conversation]) -> None:
         self._words = [Counter(compared_words(_question(one))) for one in demonstrations]

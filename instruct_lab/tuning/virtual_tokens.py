@@ -136,7 +136,11 @@ class PrefixTuning(VirtualTokens):
     hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network; only with projection
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build PEFT's configuration.
+
+        Raises:
+            InstructLabError: the model has no cache of keys and values.
+        """
         import peft
 
         model = loaded.model
