@@ -48,7 +48,7 @@ class Operation(NamedTuple):
 
 
 class Meter(TorchDispatchMode):
-    """Counts live bytes by category, floating-point operations, and moved bytes while it is active.
+    """A counter of live bytes by category, of floating-point operations, and of moved bytes, while it is active.
 
     Args:
         vocabulary: size of the vocabulary; results with this last dimension are logits.

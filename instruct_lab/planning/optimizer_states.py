@@ -17,7 +17,7 @@ BLOCK = 256
 
 
 class _QuantizedStates(torch.optim.Optimizer):
-    """An optimizer with the states of `QuantizedAdamW`, whose kernels need values."""
+    """A substitute for the optimizer of `QuantizedAdamW` in a plan, with the same states but without its kernels."""
 
     def __init__(self, groups: list[dict[str, Any]], settings: QuantizedAdamW) -> None:
         super().__init__(groups, {"lr": settings.peak_lr})

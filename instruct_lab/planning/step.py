@@ -51,7 +51,7 @@ class StepCost:
 
 
 class StepSimulator:
-    """Executes steps of one run; the optimizer's states and the gradients are kept from one step to the next.
+    """A simulator of the steps of one run, which keeps gradients and optimizer states from one step to the next.
 
     A run without training has no optimizer, and only `evaluate` and `predict` can be called.
 
