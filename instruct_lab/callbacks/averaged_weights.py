@@ -14,7 +14,7 @@ from instruct_lab.errors import InstructLabError
 
 
 class AveragedWeights(EvaluatedWeights):
-    """Updates the average right after each optimizer step, before another callback can write a checkpoint.
+    """A moving average that is updated right after an optimizer step, before another callback can write a checkpoint.
 
     Args:
         decay: factor by which each update multiplies the old average.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @component
 class Checkpoint(Callback):
-    """Writes the state from which an interrupted run resumes, and the weights with the best monitored value.
+    """Checkpoints: the state from which an interrupted run resumes, and the weights with the best monitored value.
 
     `checkpoints/last.ckpt` is the whole training state: trained weights, optimizer, schedule, data position and random
     states. `checkpoints/previous.ckpt` is the state before it, from which the run resumes if `last.ckpt` is damaged.

@@ -16,7 +16,7 @@ from instruct_lab.progress import stage
 
 
 class CheckpointWriter(pl.Callback):
-    """Writes `last.ckpt` every `every_steps` optimizer steps, and `best-STEP` when the monitored value improves.
+    """A callback that writes `last.ckpt` every `every_steps` steps, and `best-STEP` when the monitored value improves.
 
     A training state is written between two batches, but never between a batch and its validation, so that a resumed run
     repeats neither the batch nor the validation. If a state is due at a step that a validation follows, it is written

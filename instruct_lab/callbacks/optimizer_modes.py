@@ -15,9 +15,10 @@ def has_modes(optimizer: Any) -> bool:
 
 
 class OptimizerModes(EvaluatedWeights):
-    """Calls the optimizer's `eval()` for validation and at the end of training, and its `train()` for training.
+    """A callback that switches optimizers to evaluation mode for validation and at the end, and back for training.
 
-    It does nothing for optimizers without these two methods, and must come after the callbacks that write weights.
+    It calls the optimizer's methods `eval()` and `train()`, and does nothing for optimizers without these two methods.
+    It must come after the callbacks that write weights.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

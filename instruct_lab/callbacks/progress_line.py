@@ -20,7 +20,7 @@ MEASURED_SECONDS = 5.0
 
 
 class ProgressLine(pl.Callback):
-    """Reports the steps and the validations of a training run as stages of the command.
+    """A callback that reports the steps and the validations of a training run as stages of the command.
 
     Args:
         module: the module that trains the model.

@@ -10,7 +10,7 @@ from instruct_lab.callbacks.base import OnValidation, Pruned
 
 
 class StopWhenPruned(pl.Callback):
-    """After each validation, reports the logged values and stops all ranks if the pruner decides to end the run.
+    """A callback that reports the logged values after each validation, and stops all ranks if the pruner ends the run.
 
     Args:
         on_validation: function that is called with the optimizer step and the logged values; it returns the reason to

@@ -10,7 +10,7 @@ import torch
 
 
 class RandomStates(pl.Callback):
-    """Saves the states of all random generators, and restores them right before the next batch."""
+    """A callback that saves the states of all random generators, and restores them before the next batch."""
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None

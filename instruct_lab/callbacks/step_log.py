@@ -10,7 +10,7 @@ from instruct_lab.callbacks.base import TrainingModule
 
 
 class StepLog(pl.Callback):
-    """Logs each optimizer step; must be the first callback."""
+    """A callback that logs each optimizer step; it must be the first callback."""
 
     def __init__(self, module: TrainingModule) -> None:
         self._module = module

@@ -1,4 +1,4 @@
-"""Check that training changes the trained parameters, only these, and on all ranks alike."""
+"""Check that training changes all trained parameters and no other ones, in the same way on all ranks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUM_NAMES = 3
 
 
 class TrainingCheck(pl.Callback):
-    """Warns of trained parameters without a gradient or without a change, and of frozen parameters that changed.
+    """A check that every trained parameter has a gradient and changes, and that no frozen parameter changes.
 
     A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps on one of
     the ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
