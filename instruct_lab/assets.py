@@ -43,7 +43,11 @@ NETWORK_SIGNS = (
 )
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SETTLED_NANOSECONDS = 2_000_000_000
-"""Digests of more recently modified files are not remembered: such a file can change again and keep its times."""
+"""Minimum time since a file's last change for its digest to be remembered.
+
+A file that changes again within the resolution of the file system's clock keeps its times, so that a change soon after
+the last one could be missed.
+"""
 _KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # keyed by device, inode, size and times
 logger = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ def apply_limits(limits: BatchLimits) -> Iterator[None]:
 
 
 def current_limits() -> BatchLimits:
-    """Return the limits of the surrounding `apply_limits` block, or else of the thread."""
+    """Return the limits of the surrounding `apply_limits` block or, outside of such a block, those of this thread."""
     limits = _active.get()
     if limits is None:
         limits = BatchLimits()

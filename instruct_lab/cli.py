@@ -36,7 +36,9 @@ from instruct_lab.progress import reporting
 from instruct_lab.streams import quiet_streams
 
 SPIN_COUNT = "10000"
-"""How often torch's CPU threads look for work before they sleep (`GOMP_SPINCOUNT`, read when torch is imported).
+"""Number of times that torch's CPU threads check for work before they sleep (`GOMP_SPINCOUNT`).
+
+libgomp reads the variable when torch is imported.
 
 libgomp's default is 300,000: on a shared machine every operation then waits for threads that another process has
 displaced. With a few thousand, threads sleep between the operations of a short training step, and waking them takes a

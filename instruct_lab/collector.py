@@ -34,7 +34,7 @@ def collect_rarely() -> None:
 
 
 def usual_collections() -> None:
-    """Run the garbage collector as often as usual again; it leaves out the objects that exist now.
+    """Run the garbage collector as often as usual again, but exempt the objects that exist now from collection.
 
     The function does nothing if the collector runs as often as usual already.
     """

@@ -95,7 +95,7 @@ def _version(name: str) -> str | None:
 
 
 def _fault(requirement: Requirement) -> str | None:
-    """Return what is wrong with the installed version of a declared package; `None` if it suits."""
+    """Return what is wrong with the installed version of a declared package; `None` if it meets the requirement."""
     version = _version(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed"

@@ -41,7 +41,10 @@ class InstructLabError(Exception):
 
 
 class LimitExceeded(InstructLabError):
-    """A template or a pattern of the config needs more time or memory than allowed; never counted as a broken row."""
+    """The error if a template or a pattern of the config needs more time or memory than allowed.
+
+    It ends the preparation of the data, whereas other errors in a row may only be counted.
+    """
 
 
 def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> InstructLabError:

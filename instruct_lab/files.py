@@ -28,7 +28,7 @@ OMIT_EMPTY = {"omit_empty": True}
 
 
 class NotARegularFile(InstructLabError):
-    """Raised if a path names a folder, a device or the like, but a regular file is expected."""
+    """The error if a path names a folder, a device or the like, but a regular file is expected."""
 
     def __init__(self, path: Path, found: str) -> None:
         self.found = found
@@ -209,7 +209,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append text without the secrets of this process to a file in one write; remove a text that is cut short.
+    """Append text without the secrets of this process to a file in one write; undo a write that is incomplete.
 
     Raises:
         InstructLabError: the disk is full, or the file is not writable.

@@ -19,7 +19,7 @@ SECONDS_TO_ANSWER = 10.0
 
 
 class HubUnreachable(InstructLabError):
-    """The Hub cannot be reached, and its cache on this machine does not hold what is asked for."""
+    """The error if the Hub cannot be reached and its cache on this machine does not hold the requested files."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,11 +39,11 @@ class _LateModule(types.ModuleType):
 class _LatePackage(types.ModuleType):
     """A package whose `__init__` runs only when a name is used that is not in `members`.
 
-    Its submodules can be imported before that.
+    Its submodules can be imported before `__init__` runs.
 
     Args:
         spec: the specification with which Python would import the package.
-        members: the submodule that defines a name of the package, keyed by name.
+        members: names of the package that do not need `__init__`, each with the submodule that defines it.
     """
 
     def __init__(self, spec: importlib.machinery.ModuleSpec, members: Mapping[str, str]) -> None:
@@ -73,13 +73,13 @@ class _LatePackage(types.ModuleType):
 
 @contextlib.contextmanager
 def import_late(name: str, **known: Any) -> Iterator[None]:
-    """While the block imports a library that imports a module, give it a module that is imported when it is used.
+    """Delay the import of a module by a library that the `with` block imports, until one of the module's names is used.
 
-    A module that has been imported already, or is not installed, is left alone.
+    Nothing is delayed if the module has been imported already or is not installed.
 
     Args:
         name: the dotted name of the module.
-        known: names of the module that need no import, with the values that the library finds.
+        known: names of the module that the library may use without an import, each with its value.
     """
     spec = None if name in sys.modules else _find_spec(name)
     if spec is None:
@@ -97,12 +97,12 @@ def import_late(name: str, **known: Any) -> Iterator[None]:
 def initialize_late(name: str, members: Mapping[str, str], **known: Any) -> None:
     """Delay a package's `__init__` until a name is used that is neither in `members` nor in `known`.
 
-    A package that has been imported already, or is not installed, is left alone.
+    Nothing is delayed if the package has been imported already or is not installed.
 
     Args:
         name: the name of the package.
-        members: the submodule that defines each name that is used before, keyed by name.
-        known: values of further names, which the package's submodules need.
+        members: names of the package that can be used without `__init__`, each with the submodule that defines it.
+        known: further names, which the package's submodules need, each with its value.
     """
     spec = None if name in sys.modules else _find_spec(name)
     if spec is not None:

@@ -20,9 +20,9 @@ MAX_TENSORS = 100_000
 MEMINFO = Path("/proc/meminfo")
 CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 CREATORS = frozenset({"empty", "eye", "full", "new_empty", "new_zeros", "ones", "rand", "randn", "zeros"})
-"""Operations of torch that create a tensor of a size that is given to them."""
+"""Operations of torch that create a tensor, and whose arguments include the tensor's size."""
 BYTES = 4
-"""Assumed size of a number in a tensor that is created."""
+"""Assumed number of bytes of each value in a tensor that is created."""
 ADVICE = (
     "choose a smaller model or smaller settings; set its dtype to bfloat16, which halves the memory; or use a machine, "
     "or a limit of the container, with more memory"
@@ -177,7 +177,7 @@ def limited_allocations(where: str) -> Iterator[None]:
     free, total = free_memory(), 0
 
     class Limit(TorchDispatchMode):
-        """Adds up the sizes of the tensors that are created."""
+        """A dispatch mode of torch that adds up the sizes of created tensors and refuses the first one too many."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal total

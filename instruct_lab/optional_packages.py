@@ -73,7 +73,7 @@ def missing_packages(*modules: str, subject: str = "", key: str = "", value: Any
 
 
 def install_command_in(text: str) -> str | None:
-    """Return the command that installs the optional package that a library's message names, or `None` without one."""
+    """Return the command that installs the optional package named in a library's message; `None` if it names none."""
     words = set(re.findall(r"[\w-]+", text.lower()))
     named = (module for module, (distribution, _) in OPTIONAL.items() if words & {module.lower(), distribution})
     return next((install_command(module) for module in named), None)

@@ -55,7 +55,7 @@ BEARER = re.compile(r"(?<=[Bb]earer )(?=\S{0,255}[0-9])[A-Za-z0-9_+/=.~-]{8,}")
 FORMS = (API_KEY, KEY_FORM, JWT, PRIVATE_KEY, BEARER)
 
 _values: dict[str, str] = {}
-"""The secrets of this process, with the environment variable that holds each of them."""
+"""The environment variable that holds each secret of this process, keyed by the secret's value."""
 _reading = threading.local()
 
 
@@ -154,7 +154,7 @@ def _is_ordinary(variable: str, value: str) -> bool:
 
 @contextlib.contextmanager
 def collect_readings() -> Iterator[dict[str, str]]:
-    """Yield a dictionary that receives the values read from the environment in the block, with their variables."""
+    """Yield a dictionary that receives, for each value read from the environment in the block, the variable's name."""
     readings: dict[str, str] = {}
     _reading.open = [*getattr(_reading, "open", []), readings]
     try:
@@ -194,7 +194,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 def _part(spelling: str) -> str:
-    """Write a regular expression that finds a secret as it is spelled; a number is not found within a longer number."""
+    """Return a regular expression that matches one spelling of a secret, but not a number within a longer number."""
     escaped = re.escape(spelling)
     return rf"(?<![\d.]){escaped}(?![\d.]*\d)" if NUMBER.fullmatch(spelling) else escaped
 

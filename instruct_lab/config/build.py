@@ -20,7 +20,7 @@ from instruct_lab.errors import InstructLabError, Problem, one_line
 
 
 class _Failed:
-    """Stands for a value that could not be built, so that its problem is not reported again for enclosing values."""
+    """A substitute for a value that could not be built; values that contain it report no further problem."""
 
     def __repr__(self) -> str:
         return "<failed>"
@@ -49,7 +49,7 @@ def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
 
     Args:
         config: the composed config.
-        unused: top-level keys of components that will not be used, so that missing files, for example, do not matter.
+        unused: top-level keys of components that will not be used; problems such as their missing files are ignored.
     """
     result = Build()
     with bounded():

@@ -138,7 +138,7 @@ def _import_component(module: str, name: str, target: str, key: str, problems: l
 
 
 def _build_validator(kind: Any) -> None:
-    """Resolve the types of a component's fields, which `component` leaves until the class is used."""
+    """Resolve the types of a component's fields; the decorator `component` defers this until the class is used."""
     pydantic.dataclasses.rebuild_dataclass(kind)
 
 

@@ -35,8 +35,9 @@ class Component:
     """Fields with paths that a run writes to; see `instruct_lab.config.outside_writes`."""
 
     fields_about: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Fields that describe the value of other fields, such as a revision of a repository. If one of the others is
-    changed later, the field becomes null if that is its default, and must be set again otherwise."""
+    """Fields that describe the values of other fields, as `revision` describes `repository`, each with these others. If
+    a described value is changed later, the describing field becomes null if null is its default; otherwise, the user
+    must set it again."""
 
     null_values: ClassVar[tuple[str, ...]] = ()
     """Fields that are mappings in which null is a value. In other mappings, null removes an entry; see

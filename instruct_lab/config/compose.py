@@ -29,7 +29,7 @@ SWEEP = "sweep"
 Load = Callable[[list[Override]], DictConfig]
 _BY_WRONG_FILES = (RecursionError, ValueError, TypeError, AttributeError, KeyError, AssertionError, OSError)
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, *_BY_WRONG_FILES)
-"""Exceptions of Hydra, OmegaConf and PyYAML while composing; malformed files also cause built-in exceptions."""
+"""Exceptions that composing raises; malformed files also make the libraries raise built-in exceptions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
 
 
 def _tree(nodes: dict[Any, Any]) -> DictConfig:
-    """Return a config that holds these nodes themselves; `OmegaConf.create` would copy them, which takes longer."""
+    """Create a config from these nodes without copying them; `OmegaConf.create` would copy them, which takes longer."""
     tree = OmegaConf.create({})
     with flag_override(tree, "no_deepcopy_set_nodes", True):
         for key, node in nodes.items():
@@ -136,7 +136,7 @@ def compose_option_tree(group: str, option: str) -> dict[str, Any]:
 
 
 def _tree_of_file(group: str, option: str) -> Any:
-    """Read the values of an option without Hydra if its file needs no composition; this takes a tenth of the time.
+    """Read the values of an option without Hydra, in a tenth of the time, if its file needs no composition.
 
     Returns:
         The tree that Hydra would compose; `None` if the file names other options, has Hydra's own keys, or has errors.

@@ -1,4 +1,4 @@
-"""Keep values from the environment, and secrets, out of recorded configs: they hold `${oc.env:NAME}` instead."""
+"""Keep secrets and values from the environment out of recorded configs, which hold `${oc.env:NAME}` instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instruct_lab.errors import InstructLabError, Problem
 EXPOSED = ("name", "runs_path", "cache_path", "tracker")
 """Top-level keys whose values name folders, or are sent to the servers of trackers."""
 ADDRESS = re.compile(r"(?:ur[il]|host|address|endpoint)$", re.IGNORECASE)
-"""Names of settings of a tracker that may hold a password because they say where its server is."""
+"""Matches names of tracker settings that give the address of a server, which may contain a password."""
 
 
 def to_plain_config(config: DictConfig) -> dict[str, Any]:
@@ -72,7 +72,12 @@ def _written_secrets(value: str, key: str) -> dict[str, str]:
 
 
 def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
-    """Replace the values of variables in a text by interpolations; escape what already looks like an interpolation."""
+    """Replace the values of variables in a text by interpolations; escape parts that already look like interpolations.
+
+    Args:
+        value: the text.
+        variables: names of the variables, keyed by their values.
+    """
     present = sorted((text for text in variables if text and text in value), key=len, reverse=True)
     if not present:
         return value

@@ -105,7 +105,7 @@ def _name(kind: type) -> str:
 
 
 def _common_path(details: list[Any]) -> list[str]:
-    """Return the path, within the field, of the value to which all details refer; each allowed type has one detail."""
+    """Return the path, within the field, of the value that all of pydantic's details refer to (one for each type)."""
     paths = [
         [str(part) for part in detail["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
         for detail in details
@@ -115,7 +115,7 @@ def _common_path(details: list[Any]) -> list[str]:
 
 
 def _reasons(details: list[Any]) -> list[str]:
-    """Return the different reasons; one of them lists all classes that are allowed."""
+    """Return the distinct reasons in pydantic's details of one field; a single reason lists all allowed classes."""
     classes = [detail for detail in details if detail["type"] in CLASS_TYPES]
     wanted = " or ".join(
         dict.fromkeys(detail["ctx"].get("class") or detail["ctx"].get("class_name") for detail in classes)

@@ -22,9 +22,9 @@ from omegaconf.resolvers import oc
 from instruct_lab import secrets
 
 MAX_DEPTH = 25
-"""Maximum number of interpolations that are resolved within each other."""
+"""Maximum depth to which interpolations can be nested: each one's value is needed to resolve the one around it."""
 MAX_CHARACTERS = 100_000
-"""Maximum length of a text that interpolations are put into."""
+"""Maximum number of characters of a text after its interpolations are replaced by their values."""
 INTERPOLATION_COST = 20
 """Cost of resolving an interpolation; each value in its result costs 1 in addition."""
 MAX_COST = 20_000
@@ -89,7 +89,7 @@ def _spend(cost: int) -> None:
 
 
 def _spend_values(found: Any) -> None:
-    """Count the values of a mapping or list that an interpolation stands for."""
+    """Add the number of values in a mapping or list that an interpolation stands for to the cost, at all levels."""
     waiting = [found]
     while waiting:
         node = waiting.pop()

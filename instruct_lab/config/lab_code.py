@@ -27,7 +27,7 @@ from instruct_lab.errors import InstructLabError, Problem
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
 VARIABLE = "INSTRUCT_LAB_MODULES"
-"""Environment variable for started processes: the modules of the lab that configs name, and the lab's folder."""
+"""Environment variable that passes on, to started processes, the lab's folder and the modules that configs name."""
 HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `instruct-lab allow .` once for this lab"
 
 
@@ -100,14 +100,14 @@ def make_importable(module: str) -> None:
 
 
 def restore() -> None:
-    """Make the same modules importable that `make_importable` has made importable in the parent process."""
+    """Make the lab's modules importable in a started process, as `make_importable` did in its parent process."""
     names, _, lab = os.environ.get(VARIABLE, "").partition(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
         sys.meta_path.append(LabFinder(Path(lab), frozenset(names.split(","))))
 
 
 class LabFinder:
-    """Finds a lab's modules: those that configs name, and those that other modules of the lab import.
+    """An import finder for a lab's modules: those that configs name, and those that other modules of the lab import.
 
     A library that looks for an optional package (`import torch_xla`) does not find a file of the lab with that name.
     Installed packages come first, since this finder is the last of `sys.meta_path`.

@@ -137,7 +137,7 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return the chosen options of each group for which several are chosen; Hydra's own choices leave them out."""
+    """Return the chosen options of each group in which several are chosen; Hydra's record of choices lacks these."""
     found = {}
     for override in overrides:
         value = None if override.is_delete() else override.value()

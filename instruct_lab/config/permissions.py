@@ -1,4 +1,5 @@
 """The permissions that a user can give, and without which a config may not do certain things.
+
 A config, a run record and a lab are data that a stranger may have written, so they cannot give themselves a permission.
 The user gives a permission for one command with `--allow NAME`, or for every command in the user's settings file. The
 environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas) also gives permissions, and is inherited by the
@@ -61,7 +62,7 @@ LIBRARY_CLASSES = (
 
 VARIABLE = "INSTRUCT_LAB_ALLOW"
 KEY = "key:"
-"""The beginning of an entry that permits the value of one key, which the user typed on the command line."""
+"""The beginning of an entry that permits the value of one config key, because the user typed it as an override."""
 WITHIN = "within:"
 """The beginning of an entry that permits a config to write below one folder, which the user named in another way.
 

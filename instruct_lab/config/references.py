@@ -60,7 +60,7 @@ class Reference:
 
     @property
     def label(self) -> str:
-        """A short name: that of the repository, of the file, or of the folder that contains a pattern's files."""
+        """A short name: the repository's or the file's name or, for a pattern, the name of the folder of its files."""
         name = self.name.partition("@")[0] if self.scheme == "hub" else self.name
         parts = [part for part in re.split(r"[/\\]", name) if part.strip(".") and not glob.has_magic(part)]
         last = parts[-1] if parts else self.scheme
@@ -76,8 +76,8 @@ class ReferencedOption:
     Args:
         config: the config of the option, as a file in `conf/` would set it.
         notes: sentences on what was recognised and how to choose otherwise.
-        unset: the reason why a value could not be recognised, with what to set; keyed by the key that is therefore
-            `???`, relative to the option.
+        unset: for each value that could not be recognised, and is therefore `???` in `config`, the reason and what to
+            set; keyed by the value's key relative to the option.
     """
 
     config: dict[str, Any]

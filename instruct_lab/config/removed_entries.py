@@ -1,7 +1,7 @@
-"""Find entries that a config removes by null although nothing has set them, as with a misspelled name.
+"""Find entries that a config sets to null, and so removes, although nothing has set them: a name may be misspelled.
 
-A component's mapping of named entries, such as the metrics or the preprocessing steps of a run, takes null for an entry
-that does not apply.
+In a component's mapping of named entries, such as the metrics or the preprocessing steps of a run, null removes an
+entry.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _Files = tuple[tuple[str, object], ...]
 
 
 class SharedFiles:
-    """Composes `conf/train.yaml` with overrides, and reads each set of option files only once.
+    """A composer of `conf/train.yaml` with overrides, which reads each set of option files only once.
 
     Overrides of single values are applied to the composed files, in the given order, as Hydra does. Use an instance
     only for a short time, since it does not notice changes of the files.
@@ -60,7 +60,10 @@ class SharedFiles:
 
 
 def _is_option(override: Override) -> bool:
-    """Return whether an override chooses an option of a group; Hydra needs milliseconds to list a group's options."""
+    """Whether an override chooses an option of a group.
+
+    The options are listed only for keys without a dot, because Hydra needs milliseconds for a list.
+    """
     loader: Any = GlobalHydra.instance().config_loader()
     key = override.key_or_group
     return "." not in key and bool(loader.get_group_options(key))

@@ -38,12 +38,12 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-    """An entry for one time that a run was continued with other settings, inputs, code or limits.
+    """The record of one continuation of a run with other settings, inputs, code or limits on its length.
 
     Args:
         time: time in UTC, in ISO 8601.
         step: optimizer step from which the run continued.
-        changes: what differs from the run before.
+        changes: differences from the part of the run before this continuation.
         note: effect on the results, such as a jump of the learning rate.
     """
 

@@ -16,7 +16,7 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Raise the errors of parsing a file with unexpected content as `InstructLabError` with the file's path."""
+    """Turn errors that the block raises because of a file's content into `InstructLabError` with the file's path."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))

@@ -27,7 +27,7 @@ from instruct_lab.records.schema import AFTER, PredictionLine, Stage, Summary
 
 FOLDER = "evaluations"
 OWN = "own"
-"""The name of an evaluation on the data and by the metrics of the run itself."""
+"""The name of an evaluation that uses the run's own data and metrics."""
 UNFINISHED = "unfinished"
 MAX_NAME = 80
 
@@ -38,7 +38,7 @@ class Origin:
 
     Args:
         overrides: the overrides of the evaluation, as typed.
-        weights: description of the evaluated weights for readers.
+        weights: human-readable description of the evaluated weights.
         step: optimizer step of the evaluated weights; `None` in records of earlier versions.
         fingerprint: SHA-256 of the choices of the evaluation: the settings, the data and the weights. Code and versions
             are left out, so that an evaluation counts as the same after an update.
@@ -198,7 +198,7 @@ def evaluation_names(record: RunRecord) -> list[str]:
 
 
 def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Return the runs that have an evaluation, with its results instead of their own, and the other runs.
+    """Divide runs into those that have the evaluation `name`, with its results instead of their own, and the others.
 
     Raises:
         InstructLabError: several runs are given, and fewer than two of them have an evaluation of this name.
@@ -221,7 +221,7 @@ def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRec
 
 
 def check_evaluation_name(name: str) -> str:
-    """Return the name of an evaluation if it is a valid name of a file.
+    """Return the name of an evaluation unchanged if it is a valid file name.
 
     Raises:
         InstructLabError: the name is not valid.

@@ -30,7 +30,7 @@ DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash the config without settings of paths, trackers, progress, devices, and the way to compute batches.
+    """Hash the config without the settings of paths, trackers, progress and devices, and of how batches are computed.
 
     Runs that compute the same results have the same hash.
     """
@@ -57,7 +57,7 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_digests(value: Any) -> Any:
-    """Add to each text that names environment variables a short digest of the text with their values."""
+    """Append to each text that names environment variables a short digest of the text with the variables' values."""
     if isinstance(value, Mapping):
         return {key: _with_digests(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -66,7 +66,10 @@ def _with_digests(value: Any) -> Any:
 
 
 def _digest_of(text: Interpolated) -> str:
-    """Return a digest that changes with the variables; it is too short and too slow for finding a secret by trial."""
+    """Return a digest of a text with the values of its variables, or `not set` if a variable is not set.
+
+    The digest is so short, and so slow to compute, that a secret cannot be found by trying values.
+    """
     from omegaconf.errors import OmegaConfBaseException
 
     from instruct_lab.config.environment_values import to_omegaconf

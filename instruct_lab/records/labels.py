@@ -63,11 +63,13 @@ class Label:
     common: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
-        """The whole label."""
+        """Return the whole label."""
         return " ".join(self.parts)
 
     def fit(self, width: int) -> str:
-        """Shorten the label to a width: leave out parts that most runs share, and count others, as in `r=8 +2`.
+        """Shorten the label to a width: omit parts that most runs share, then replace the last parts by their number.
+
+        An example is `r=8 +2`, in which two parts are left out.
 
         Args:
             width: maximum number of characters.
@@ -186,7 +188,10 @@ def _comparable(value: Any) -> str:
 
 
 def _pattern(one: Difference) -> tuple[int, ...]:
-    """Number the different values and return each run's number; settings that vary together have equal patterns."""
+    """Number the distinct values, and return the number of each run's value.
+
+    Settings that vary together have equal patterns.
+    """
     texts = [_comparable(value) for value in one.values]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return tuple(numbers[text] for text in texts)

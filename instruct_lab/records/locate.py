@@ -107,7 +107,7 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
 
 def short_ids(runs: Sequence[ListedRun]) -> dict[str, str]:
-    """Return a short reference for the id of each run, which `find_run` finds: if unique, the part after the time.
+    """Return a reference, keyed by id, with which `find_run` finds each run: the id without its time if that is unique.
 
     Args:
         runs: all runs.

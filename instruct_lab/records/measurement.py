@@ -24,8 +24,8 @@ class Measurement:
         predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
         rows: statistics of each example, keyed by metric.
         sources: data source of each example.
-        clusters: the cluster of related examples that each example belongs to, as an empty text for an example without
-            one; an empty list if no example has one.
+        clusters: name of the cluster of related examples to which each example belongs, empty for an example without a
+            cluster; an empty list if no example has one.
         remarks: facts about a metric's value that do not follow from its rows, keyed by metric.
         signatures: how each score of a benchmark is computed, keyed by its name in `rows`; empty for metrics, which the
             config describes.

@@ -40,7 +40,10 @@ def note_lines(
 def _example_intervals(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield one line with intervals that clearly differ if single examples are resampled instead of clusters."""
+    """Yield one line with the intervals from resampling single examples, where they clearly differ from those shown.
+
+    The intervals that are shown resample whole clusters of examples.
+    """
     listed = []
     for full_name, values in metrics.items():
         for system in (AFTER, DIFFERENCE):

@@ -22,7 +22,7 @@ from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 
 STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
 LABEL_WIDTH = 24
-"""Width that the label gets before less important columns get any."""
+"""Number of characters that are reserved for the label before less important columns get any."""
 CHANGE = "change"
 OWN_COLUMNS = ("id", "status", "started")
 
@@ -74,9 +74,9 @@ def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
 
 
 def primary_metric(runs: Sequence[ListedRun]) -> str | None:
-    """Return the metric that most runs have; of equally frequent ones, the first.
+    """Return the metric that most runs have; of equally frequent ones, the first. Return `None` if no run has any.
 
-    A run of a sweep counts only for the first of the sweep's metrics that it was measured by, if there is one.
+    A run of a sweep counts only for the first of the sweep's metrics for which it has a value, if there is one.
     """
     counts: Counter[str] = Counter()
     for run in runs:
@@ -173,7 +173,7 @@ def format_value(key: str, one: FoundRun) -> str:
 
 
 def _change_column(primary: str, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
-    """Build the column of the metric's change against the base model; no column if no run has it."""
+    """Build the column of the metric's change against the base model; the list is empty if no run has this change."""
     changes = [run.summary and run.summary.value(primary, DIFFERENCE) for run in runs]
     cells = [
         format_interval(one.value, one.low, one.high, signed=True).partition(" ")[0] if one else "-" for one in changes

@@ -212,8 +212,8 @@ class Summary:
         training_seconds: duration of the training loop.
         peak_memory_bytes: peak memory of the GPU or, without a GPU, of the process.
         weights_bytes: size of the last weights on disk.
-        positions: positions of the first device's training batches, including padding, at which the model computed.
-        saved_positions: positions that were not computed, because rows share prefixes.
+        positions: number of token positions, including padding, that the first device computed in training.
+        saved_positions: number of token positions that it did not compute, because rows share prefixes.
         metrics: values, keyed by `split/metric` and then system (`before`, a baseline's name, `after`, `difference`).
     """
 
