@@ -18,7 +18,7 @@ class Decoding:
     Args:
         max_new_tokens: maximum number of tokens in an answer.
         temperature: temperature of sampling; 0 always takes the most likely token.
-        top_p: smallest total probability of the most likely tokens from which one is sampled.
+        top_p: total probability that the most likely tokens must reach; one of these is sampled (nucleus sampling).
         seed: random seed of sampled answers.
     """
 

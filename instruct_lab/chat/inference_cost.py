@@ -27,7 +27,7 @@ FILE = "inference.json"
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is measured.
+    """The work whose speed and memory are measured.
 
     Args:
         prompt_tokens: number of tokens of each prompt.

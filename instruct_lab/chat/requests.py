@@ -14,7 +14,7 @@ NUMBERS = {"max_new_tokens": int, "temperature": float, "top_p": float, "seed": 
 
 
 class RefusedRequest(Exception):
-    """Raised for a request that is not answered.
+    """The error for a request that is refused.
 
     Args:
         status: the HTTP status of the response.

@@ -110,7 +110,7 @@ def _page(answerers: Sequence[Answerer], system: str | None) -> bytes:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one request of the page."""
+    """The handler of one request from the page."""
 
     protocol_version = "HTTP/1.1"
     timeout = SECONDS_TO_SEND

@@ -9,7 +9,7 @@ from typing import Any
 Command = Callable[[argparse.Namespace], int]
 """A function that runs a command and returns its exit code."""
 AddCommand = Callable[..., argparse.ArgumentParser]
-"""`add_command` without its first argument."""
+"""The function `add_command` whose first argument is already set."""
 
 
 def format_examples(*commands: str) -> str:

@@ -1,4 +1,4 @@
-"""Write warnings to standard error."""
+"""Print what a user should know before a run: warnings, recognised references and used permissions."""
 
 from __future__ import annotations
 

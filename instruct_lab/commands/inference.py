@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 LEAST = {"prompt_tokens": 1, "new_tokens": 2, "batch": 1, "repeats": 1}
-"""The smallest number of each kind that can be measured."""
+"""The smallest valid value of each option that is a number."""
 
 
 @json_results

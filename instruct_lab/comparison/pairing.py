@@ -153,7 +153,7 @@ class Measured:
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def signature(self, name: str) -> str | None:
-        """Return the description of how a benchmark's score is computed; `None` for a metric, see the config."""
+        """Return the description of how a benchmark's score is computed; `None` for a metric, which the config sets."""
         return self._part(name.rpartition("/")[0]).signatures.get(name.rpartition("/")[2])
 
     def clusters(self, name: str) -> list[str]:

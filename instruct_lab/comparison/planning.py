@@ -16,9 +16,9 @@ from instruct_lab.records.schema import AFTER
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
 """Numbers of runs of each configuration to plan with."""
 MIN_EXAMPLES = 20
-"""With fewer examples, an interval is too narrow, so no fewer are planned."""
+"""Minimum number of examples that is planned, because intervals from fewer examples are too narrow."""
 FEW_FREEDOM = 10
-"""With fewer degrees of freedom, the deviation between seeds is known to a quarter at best."""
+"""Number of degrees of freedom below which the deviation between seeds has a relative error of about 25% or more."""
 ONE_RUN_EACH = (
     "One run each: training noise is unknown, so these numbers are lower bounds. Runs with several seeds "
     "(sweep.seeds=3) measure it."

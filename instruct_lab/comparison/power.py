@@ -108,7 +108,10 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 
 @functools.cache
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
-    """Return critical values of a sum of two deviations, weighted by the cosine and the sine of several angles."""
+    """Return, for each of several angles, the critical value of a weighted sum of two deviations.
+
+    The weights are the cosine of the angle for the deviation due to examples, and its sine for that due to seeds.
+    """
     import numpy as np
 
     normal, student = _deviates(num_seeds)

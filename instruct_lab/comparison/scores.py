@@ -137,7 +137,7 @@ class RunScores:
         return found
 
     def better(self, a: float, b: float) -> bool:
-        """Whether one value is better than another; any number is better than NaN."""
+        """Whether the value `a` is better than the value `b`; any number is better than NaN."""
         if math.isnan(a) or math.isnan(b):
             return math.isnan(b) and not math.isnan(a)
         return a < b if self.metric.higher_is_better is False else a > b
@@ -169,7 +169,10 @@ class RunScores:
         return widened
 
     def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
-        """Return the contribution of each unit to each run's value, `[runs, units]`; `None` if one is unknown."""
+        """Return the contribution of each unit (an example or a cluster) to each run's value, `[runs, units]`.
+
+        The result is `None` if a contribution is unknown or a value is not finite.
+        """
         import numpy as np
 
         found = [influences(self.metric, of_run) for of_run in sums]

@@ -28,7 +28,7 @@ from instruct_lab.pages.format import (
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Maximum number of runs that get a column each; with more runs, each value of a key is listed with its count."""
+"""Maximum number of runs that get a column each; with more runs, each value is listed with its number of runs."""
 MAX_NAMED = 4
 """Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300

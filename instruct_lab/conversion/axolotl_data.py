@@ -21,7 +21,7 @@ INSTRUCTIONS: Mapping[str, Format] = {
     "summarizetldr": ("Columns", {"prompt": "{article}", "completion": "{summary}"}),
     "metharme": ("PromptCompletion", {"prompt": "prompt", "completion": "generation"}),
 }
-"""Types of single instructions, by the part of the name before a dot, a colon or `_chat`."""
+"""Formats of the types with single instructions, keyed by the type's name up to a dot, a colon or `_chat`."""
 PAIRS: Mapping[str, Mapping[str, str]] = {
     "intel": {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
     "argilla": {"prompt": "instruction", "chosen": "chosen_response", "rejected": "rejected_response"},

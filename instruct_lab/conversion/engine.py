@@ -13,7 +13,7 @@ from instruct_lab.experiment.matrix import component_of
 from instruct_lab.experiment.other_tools import with_value
 
 COMPONENTS = ("objective", "tuning", "optimizer", "lr_scheduler")
-"""The groups whose options have different fields."""
+"""The groups whose options have different fields, so that the chosen option may lack the field of a value."""
 OFF = (False, 0, "none", "no", "off", "None")
 
 

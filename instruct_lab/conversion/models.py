@@ -96,14 +96,14 @@ def set_quantization(state: Conversion, value: Any) -> Result:
 
 
 def train_new_modules(state: Conversion, value: Any) -> Result:
-    """Report modules that are trained in full beside the adapters."""
+    """Report that modules which the other tool trains in full, beside the adapters, stay frozen here."""
     if not is_adapter(state):
         return NOT_ADAPTED
     return Different(f"{value} stay frozen; the embeddings of new tokens are trained with the adapter")
 
 
 def adapt_for_kto(state: Conversion) -> None:
-    """Choose adapters where the objective needs them: KTO compares with the model whose adapters are off."""
+    """Choose adapters if the objective is KTO, which compares the model with its copy without adapters."""
     if state.choices.get("objective") == "kto" and state.choices.get("tuning") not in (None, "lora"):
         state.choose("tuning", "lora")
         note = "KTO compares with the model whose adapters are switched off, so LoRA trains here, not all weights"

@@ -52,7 +52,7 @@ def choose_loss(state: Conversion, name: str) -> Result:
 
 
 def set_beta(state: Conversion, value: Any) -> Result:
-    """Set how strongly a preference objective keeps to the base model; for ORPO, set its weight of the pairs."""
+    """Set `beta`, which keeps a preference objective close to the base model; ORPO calls it `weight`."""
     objective = state.choices.get("objective", "supervised")
     if objective in NO_BETA:
         return Different("the objective has no beta")

@@ -152,7 +152,7 @@ def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _to_value(key: str, value: Any) -> Any:
-    """Turn the text of a number (`2e-4` is text in YAML 1.1), of true, false or nothing into what it stands for."""
+    """Convert a text that stands for a number (`2e-4` is text in YAML 1.1), a boolean or null to that value."""
     if not isinstance(value, str) or key in TEXTS:
         return value
     text = value.strip()

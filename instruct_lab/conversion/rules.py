@@ -40,7 +40,7 @@ class Different:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What became of one setting.
+    """The result of converting one setting.
 
     Args:
         key: the key in the other tool.
@@ -119,11 +119,11 @@ class Conversion:
 
 
 Result = Same | Different | str | None
-"""What a rule returns: a note or `None` if it has set something."""
+"""The result of a rule: a note or `None` if the rule has set something, else the reason why it has not."""
 RuleFunction = Callable[[Conversion, Any], Result]
-"""A rule that reads the value of the setting and sets what it becomes."""
+"""A rule as a function, which is called with the study and the setting's value and adds values to the study."""
 Rule = Same | Different | str | RuleFunction
-"""What a setting becomes: overrides with `{value}`, nothing, or whatever a function sets."""
+"""The rule of a setting: overrides, in which `{value}` stands for its value; a reason to set none; or a function."""
 Themes = Mapping[str, Rule]
 """Rules by patterns such as `galore_* apollo_*`, for settings that have no rule of their own."""
 

@@ -81,7 +81,7 @@ def _set(config: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes floats so that every YAML parser reads them as numbers."""
+    """A YAML dumper that writes floats so that every YAML parser reads them as numbers."""
 
 
 def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:

@@ -13,7 +13,7 @@ Format = tuple[str, dict[str, Any]]
 SEVERAL = ("datasets", "dataset_mixture", "dataset_mixer")
 """Settings that list several data sets; `dataset_name` is not read beside them."""
 ENTRY_KEYS = ("path", "id", "name", "config", "split", "data_files")
-"""Keys of an entry that become fields of a data source; TRL and the scripts built on it use different ones of them."""
+"""Keys of an entry that become fields of a data source; TRL and the scripts built on it each use some of these keys."""
 
 
 def read_one(state: Conversion, value: Any) -> Result:

@@ -75,7 +75,10 @@ def _has_own_config(kind: Any) -> bool:
 
 
 def _replace(node: Any, definitions: dict[str, Any], reference: Callable[[type], dict[str, Any]]) -> Any:
-    """Replace marks and definitions by what they stand for, and allow an interpolation instead of any value."""
+    """Return a schema for YAML, in which interpolations are also valid values.
+
+    A mark is replaced by the schema of its class, and a reference to a definition by the definition itself.
+    """
     if isinstance(node, list):
         return [_replace(inner, definitions, reference) for inner in node]
     if not isinstance(node, dict):

@@ -87,7 +87,7 @@ def make_listing() -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads the keys that options give.
+    """A reader of the keys that option files set, and of the fields of the classes that they name.
 
     Args:
         paths: the file of each option, by group and name.
@@ -178,7 +178,7 @@ def _fields(target: str, group: str) -> list[tuple[str, list[str]]]:
 
 
 def _values(kind: str) -> list[str]:
-    """Return the values of a type whose values can be listed, such as `bool` and `cut | keep | null`."""
+    """Return all values of a type such as `bool` or `cut | keep | null`; empty if they cannot be listed."""
     parts = kind.split(" | ")
     if "bool" in parts:
         parts = ["true", "false", *(part for part in parts if part != "bool")]

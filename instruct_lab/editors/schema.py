@@ -37,7 +37,7 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 WHOLE = "config"
 """Name of the schema of the whole config and of the studies."""
 DELTAS = ("debug", STUDIES)
-"""Groups whose options are changes of the whole config."""
+"""Groups whose options change keys of the whole config."""
 CLASSES: dict[str, type[Component]] = {
     "preprocessing/step": Step,
     "pruner": Pruner,
@@ -50,7 +50,7 @@ PART = " (changes)"
 
 
 def group_schema(group: str) -> dict[str, Any]:
-    """Return the schema of the option files of a group, except for those that change the whole config."""
+    """Return the schema of the option files of a group, except for files to which `is_change_of_all` applies."""
     if group in DELTAS:
         return config_schema()
     writer, in_part = _Writer(), {"required": ["defaults"]}
@@ -107,7 +107,7 @@ def _type_of(group: str) -> Any:
 
 
 class _Writer:
-    """Writes the definitions that one schema refers to.
+    """The writer of one schema and of the definitions to which the schema refers.
 
     Each class has two definitions: one in which required fields must be set, and one for files that only change fields
     of a component that another file chooses.

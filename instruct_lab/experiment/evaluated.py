@@ -46,9 +46,9 @@ class Evaluated:
 
     Args:
         experiment: the run's configuration with the choices of the evaluation.
-        config: the same as plain containers.
+        config: the same configuration as dictionaries and lists.
         labels: the choices of the evaluation, from which its name is composed.
-        changes_data: whether the evaluated rows are prepared in another way than the rows of the run.
+        changes_data: whether the evaluated rows, or their preparation, differ from those of the run.
     """
 
     experiment: Experiment

@@ -79,7 +79,7 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("num_beams",): "generation.num_beams={value}",
     ("repetition_penalty",): "generation.repetition_penalty={value}",
 }
-"""Keys of other tools, and the overrides that set the same; without `{value}`, the overrides are those for `true`."""
+"""Overrides that correspond to keys of other tools; overrides without `{value}` correspond to the value `true`."""
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "objective": {"sft": "supervised", "clm": "causal", "pt": "causal", "pretrain": "causal", "mlm": "masked"}
@@ -100,7 +100,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "pruner": {"asha": "successive_halving", "sha": "successive_halving"},
     "hydra/sweeper": {"optuna": "tpe", "bayes": "tpe", "cma": "cmaes", "basic": "grid"},
 }
-"""The option of this framework for each name that other tools or users give it, by group."""
+"""Options of this framework, keyed by group and then by the name that other tools or users give the option."""
 
 NOT_THERE: Mapping[tuple[str, ...], str] = {
     ("packing", "sample_packing", "pack_dataset"): (
@@ -147,7 +147,7 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
 
 
 def overrides_of(key: str) -> str:
-    """Return the overrides that correspond to a key of another tool, with `{value}` where its value stands."""
+    """Return the overrides that correspond to a key of another tool, in which `{value}` stands for the key's value."""
     return _KEYS[key]
 
 

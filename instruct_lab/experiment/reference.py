@@ -30,9 +30,9 @@ COMBINED = ("objective", "tuning")
 """The groups whose options are tried in combination with the described option."""
 
 LONG_LINE = 90
-"""Number of characters from which on a line of prose is taken to continue on the next line."""
+"""Minimum number of characters of a line of prose that is taken to continue on the next line."""
 Combinable = Mapping[str, Mapping[str, Any]]
-"""For each of the groups `COMBINED`, the options' components by name."""
+"""The components of the options in the groups `COMBINED`, keyed by group and then by the option's name."""
 
 
 def combinable() -> Combinable:

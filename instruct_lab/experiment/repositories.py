@@ -9,7 +9,7 @@ from instruct_lab.config.quoting import to_hydra
 from instruct_lab.files import user_path
 
 REPOSITORIES = {"model": re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?"), "data": re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")}
-"""Names of repositories, by group; for data, only those with an owner."""
+"""Expressions that match the names of repositories, keyed by group; for data, the name must include an owner."""
 
 
 def reference_override(group: str, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether PEFT's `generate` answers with virtual tokens as the run did when it was measured.
+"""Find out whether PEFT's `generate`, for adapters of virtual tokens, gives the same answers as the run gave.
 
 PEFT 0.21 passes the key-value cache as `past_key_values`, which transformers calls `cache` since 5.24. `generate` then
 loses the cache or prepends the virtual tokens again at every step. The run translates the name

@@ -1,4 +1,4 @@
-"""What a user can do with an export: commands to copy."""
+"""Commands for the use of an export, which the user can copy."""
 
 from __future__ import annotations
 

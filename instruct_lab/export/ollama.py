@@ -118,7 +118,7 @@ def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _cut_common(between: str, end: str) -> tuple[str, str]:
-    """Split the text between a question and its answer after the longest beginning that it shares with `end`."""
+    """Split the text between a question and its answer after the longest prefix that it has in common with `end`."""
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(between, end, strict=False))
     length = sum(1 for _ in equal)
     return between[:length], between[length:]

@@ -1,4 +1,4 @@
-"""How to run an exported model with llama.cpp, Ollama or vLLM: for the model card and for the terminal."""
+"""Commands that run an exported model with llama.cpp, Ollama or vLLM, for the model card and for the terminal."""
 
 from __future__ import annotations
 

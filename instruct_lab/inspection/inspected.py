@@ -11,7 +11,7 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""If more tokens than this differ, they are reported as one cut, without aligning single tokens."""
+"""Maximum number of tokens that are aligned one by one to find cuts; more tokens count as one cut."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The inspection of data in the form that the model reads: examples, or rows that were dropped.
 
-This loads the tokenizer, but no weights.
+An inspection loads the tokenizer, but no weights.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def inspect(
         experiment: the checked configuration.
         split: the split to show; `None` means train for examples, and every split for dropped rows.
         num: number of examples from the beginning of the split, or of dropped rows for each reason.
-        row: index of a single example to show, counted from 0 within its split.
-        dropped: show dropped rows instead of examples, if their reason contains this text.
-        row_id: show only the examples and the dropped rows with this id, which may be shortened to its beginning.
+        row: index of a single example to show, counted from 0 within its split; `None`: the first `num` examples.
+        dropped: text in the reasons of the dropped rows that are shown instead of examples; `None`: show examples.
+        row_id: id of the examples and dropped rows to show, or the beginning of this id; `None`: rows of any id.
         ids: whether to show token ids.
         html: path of an HTML page to write; only this path is printed then.
         as_json: whether to print JSON.

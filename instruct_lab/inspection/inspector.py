@@ -33,7 +33,7 @@ MAX_EQUAL_IDS = 50
 
 
 class Inspector:
-    """Reads the prepared data of one experiment.
+    """A reader of the prepared data of one experiment.
 
     Args:
         experiment: the checked configuration.

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One span on the page. A line break at the end of its text (`ends_line`) comes after the span's border and ids."""
+    """One span of tokens on the page, or a cut after the last span.
+
+    Args:
+        text: the text, in which signs make tabs and line breaks visible.
+        kind: CSS classes, such as `token trained`; empty for a cut without a span.
+        ids: token ids, separated by commas.
+        ends_line: whether the text ends with a line break, which then comes after the span's border and ids.
+        num_cut: number of tokens that were cut out before the span.
+    """
 
     text: str
     kind: str

@@ -87,7 +87,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Writes the spans of one text, with styles or brackets."""
+    """A writer of the spans of one text, which marks them by styles or by brackets."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text

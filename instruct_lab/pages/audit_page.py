@@ -120,7 +120,7 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Render, for each reason to act on rows, a summary and the samples that fit; count the samples left out."""
+    """Render each reason for an action on rows: its summary, the samples that fit, and the number of the other ones."""
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
     rendered = []

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_STAGES = 12
-"""With more stages, sources are merged, and the stages with the fewest rows are summed in one row."""
+"""Maximum number of stages in the table; above it, sources are merged, and the smallest stages are summed."""
 MAX_REASONS = 3
 MAX_LINES = 18
-"""With more lines in the table of stages, each stage shows only its first reason."""
+"""Maximum number of lines in the table of stages; above it, each stage shows only its first reason."""
 LAYOUT: dict[str, Any] = {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False, "header_style": "dim"}
 STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 

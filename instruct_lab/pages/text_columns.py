@@ -50,7 +50,7 @@ class TextColumn:
 
     @property
     def least_width(self) -> int:
-        """Width that the column needs if it is shown."""
+        """Minimum width with which the column can be shown."""
         natural = self.natural_width
         return natural if self.fit is None else min(natural, max(self.min_width, cell_len(self.heading)))
 

@@ -9,7 +9,7 @@ import re
 WORDS = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s|[^\w\s]+")
 """Matches a word, white space or punctuation; in scripts without spaces, a single character."""
 MAX_WORDS = 600
-"""Longer texts are marked as a whole, because the comparison takes quadratic time."""
+"""Maximum number of words that are compared one by one, since this takes quadratic time; longer texts differ whole."""
 SPACES = {" ": "·", "\u00a0": "⍽", "\t": "⇥\t", "\n": "↵\n", "\r": "␍"}
 """Signs for white space that differs."""
 

@@ -14,7 +14,7 @@ MIN_WIDTH_WITH_BAR = 60
 
 
 class LiveLine:
-    """Draws the open stages in the terminal's last line.
+    """The terminal's last line, in which the open stages are drawn.
 
     Args:
         stream: the terminal.

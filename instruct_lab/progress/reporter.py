@@ -19,13 +19,13 @@ REDRAW_SECONDS = 0.25
 FIRST_LINE_SECONDS = 2.0
 """Shortest time between two plain lines, and the time that a stage takes before it gets one."""
 LINE_SECONDS = 10.0
-"""Time after which a stage that goes on gets another plain line, in its first minutes."""
+"""Minimum time between two plain lines about the same stage."""
 LINES_SHARE = 0.05
-"""Later, another plain line comes after this share of the stage's time so far, but at the latest after a minute."""
+"""Share of a stage's time so far after which it gets another plain line: at least `LINE_SECONDS`, at most a minute."""
 
 
 class Reporter:
-    """Writes the innermost open stage and those around it.
+    """The writer of reports on the innermost open stage and on the stages around it.
 
     Args:
         stream: the stream to write to.

@@ -10,9 +10,9 @@ from instruct_lab.terminal import visible
 MAX_TICKS = 50
 """Number of recent updates from which the speed is estimated."""
 TICK_SECONDS = 0.2
-"""Updates that follow each other faster count as one."""
+"""Time within which successive updates count as one when the speed is estimated."""
 SLOW_SECONDS = 1.0
-"""A unit of work that takes longer than this is reported in seconds each."""
+"""Minimum time of one unit of work for which the report includes the seconds for each unit."""
 
 
 class Stage:

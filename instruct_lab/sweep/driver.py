@@ -106,7 +106,7 @@ def _resume(sweep: SweepRecord, console: Any, force: bool) -> int:
 
 
 class Driver:
-    """Starts the runs of one sweep and records their results."""
+    """The loop that starts the runs of one sweep and records their results."""
 
     def __init__(self, planned: Plan, sweep: SweepRecord, console: Any, force: bool = False) -> None:
         self.plan = planned

@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 
 
 class FixedSampler(BaseSampler):
-    """Proposes the values of one point."""
+    """An Optuna sampler that proposes the values of one given point."""
 
     def __init__(self, point: Mapping[str, Any]) -> None:
         self._point = point

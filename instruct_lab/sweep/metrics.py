@@ -16,7 +16,7 @@ from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
 
 STEP_VALUES = ("train/lr", "train/gradient_norm", "train/target_tokens", "train/target_tokens_per_second")
-"""The values that every optimizer step logs beside those of the objective."""
+"""The values that every optimizer step logs in addition to the objective's values."""
 
 
 def setting_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
@@ -48,7 +48,10 @@ def metric_problems(settings: Sweep, experiment: Experiment) -> Iterator[Problem
 
 
 def _is_of_benchmark(metric: str, experiment: Experiment) -> bool:
-    """Whether a metric's name begins like a score of a benchmark; the scores are known only once it is loaded."""
+    """Whether a metric's name is a benchmark's name followed by a score.
+
+    The scores are not checked, because they are known only once the benchmark is loaded.
+    """
     return any(metric.rpartition("/")[0] in suite.names for suite in experiment.benchmarks.values())
 
 

@@ -20,8 +20,8 @@ WIDTH = 1.96
 def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]:
     """Yield a sentence for each number of held-out examples: the differences that they cannot distinguish.
 
-    A difference is not distinguishable if it is smaller than half of its interval, whose width follows from the number
-    of examples and the deviation that the metric declares as typical. Splits without a known maximum number of
+    A difference is not distinguishable if it is smaller than half the width of its 95% interval, which follows from the
+    number of examples and the deviation that the metric declares as typical. Splits without a known maximum number of
     examples, and metrics without a typical deviation, are left out.
 
     Args:

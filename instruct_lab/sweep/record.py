@@ -111,7 +111,7 @@ class SweepRecord:
         return "interrupted" if status == "running" and not is_locked(self.path) else status
 
     def run_id(self, point: int, seed: int | None) -> str:
-        """Return the id of a run's record."""
+        """Return the id of the record of a point's run; `seed` is `None` if each point has only one run."""
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
     def run_ids(self) -> list[str]:
@@ -122,7 +122,7 @@ class SweepRecord:
         """Return the records of the runs that have started; leave out damaged ones with a warning.
 
         Args:
-            ids: the ids of the runs, in the order of their records; `None`: all, ordered by id.
+            ids: ids of the runs, in the order in which their records are returned; `None`: all runs, ordered by id.
         """
         found = []
         for run_id in self.run_ids() if ids is None else ids:

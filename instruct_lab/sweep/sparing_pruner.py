@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 
 
 class SparingPruner(BasePruner):
-    """Follows the decisions of another pruner, but never stops a trial whose number is below `first_trials`.
+    """A pruner that follows another one's decisions, but never stops a trial whose number is below `first_trials`.
 
     Optuna's `SuccessiveHalvingPruner(bootstrap_count=n)` does the opposite: it stops the first n trials at each rung.
 

@@ -30,13 +30,13 @@ from instruct_lab.terminal import open_console
 REFRESH_SECONDS = 1.0
 MAX_ROWS = 40
 NUM_OTHER_LINES = 8
-"""Lines of a terminal that the rows of trials leave free."""
+"""Number of lines of the terminal that are not used for trials."""
 LABEL_WIDTH = 14
 BEST_MARK = "*"
 
 
 class SweepTable:
-    """Builds a table from the records of a sweep's runs; the record of an ended run is read only once."""
+    """The table of a sweep, built from the records of its runs; the record of an ended run is read only once."""
 
     def __init__(self, sweep: SweepRecord) -> None:
         self.sweep = sweep
@@ -198,7 +198,7 @@ def _format_number(value: float | None, digits: int) -> str:
 
 
 class LiveTable:
-    """Shows the table while trials run; without a terminal, reports the sweep and the end of each trial in lines.
+    """A display of a sweep's table while trials run; without a terminal, lines report the sweep and each trial's end.
 
     The table is written to a copy of standard error that stays open while the output of trials is redirected.
     """

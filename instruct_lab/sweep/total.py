@@ -19,7 +19,7 @@ from instruct_lab.sweep.plan import Plan
 from instruct_lab.training.plan import plan_checked
 
 MAX_PLANNED = 12
-"""Number of different runs that are planned; the others are assumed to take the mean time."""
+"""Maximum number of different runs that are planned; the others are assumed to take the mean time."""
 
 MIN_PARAMETERS = 5_000_000
 """Sweeps of smaller models are not planned before they start."""

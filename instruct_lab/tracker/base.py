@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
 
 CALL_SECONDS = 10.0
-"""Time that the run waits for a tracker to connect, or to receive values or a table, before it goes on."""
+"""Maximum time that the run waits for a tracker to connect, or to receive values or a table."""
 WEIGHTS_SECONDS = 3600.0
 """Maximum time in which a tracker must receive weights, which may be many gigabytes."""
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class TrackerSession(ABC):
     """The connection of one run to a tracker."""
 
     finish_seconds: ClassVar[float] = CALL_SECONDS
-    """Maximum time in which the run must be closed."""
+    """Maximum time that the tracker may take to close the run."""
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:

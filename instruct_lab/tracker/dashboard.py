@@ -123,7 +123,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
     Args:
         runs_path: the folder of all records.
-        seen: state, keyed by path, in which each record was last imported; updated in place.
+        seen: the state (see `_state`) in which each record was last imported, keyed by path; updated in place.
     """
     seen = {} if seen is None else seen
     count = 0
@@ -145,7 +145,10 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Return the time at which a run ended, or, if it was killed, the size of its metrics; `None` if it is running."""
+    """Return a text that differs whenever a run's record has to be imported again; `None` if the run is running.
+
+    The text is the time at which the run ended or, if it was killed, the size of its metrics.
+    """
     manifest = record.manifest
     if manifest.status != "running":
         return str(manifest.ended)

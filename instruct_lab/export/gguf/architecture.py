@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 """Architecture in the package `gguf` for each `model_type` of transformers that can be written."""
 INTERLEAVED = ("llama", "mistral")
-"""Model types whose queries and keys have other orders of rotary dimensions in GGUF files than in transformers."""
+"""Model types whose rotary dimensions of queries and keys alternate in GGUF files, unlike in transformers."""
 ELSEWHERE = "export with --format hf, and convert the folder with llama.cpp's convert_hf_to_gguf.py"
 
 

@@ -18,7 +18,7 @@ class Session(ABC):
 
     @abstractmethod
     def submit(self, task: Task) -> Future[Outcome]:
-        """Start a trial."""
+        """Start a trial, and return the future of its outcome."""
 
     @abstractmethod
     def close(self) -> None:

@@ -43,7 +43,7 @@ class Ray(Launcher):
 
 
 class RaySession(Session):
-    """Runs trials as tasks of a Ray cluster."""
+    """A session that runs each trial as a task of a Ray cluster."""
 
     def __init__(self, launcher: Ray) -> None:
         import ray

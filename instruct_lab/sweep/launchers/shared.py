@@ -25,7 +25,7 @@ class Shared(Launcher):
 
 
 class SharedSession(Session):
-    """Runs each task immediately, in the caller's thread."""
+    """A session that runs each task immediately, in the caller's thread."""
 
     slots = 1
 

@@ -55,7 +55,7 @@ class Slurm(Launcher):
 
 
 class SlurmSession(Session):
-    """Submits jobs through submitit; a thread polls them."""
+    """A session that submits each trial as a job through submitit; a thread asks Slurm for the jobs' states."""
 
     def __init__(self, launcher: Slurm, folder: Path) -> None:
         import submitit
