@@ -76,7 +76,10 @@ def might_have_api_key(text: str) -> bool:
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is a real key; keys that contain words such as EXAMPLE or XXXX count as examples."""
+    """Return an empty text for a key, or `None` for an example of a key if `leave_examples` is set.
+
+    Keys that contain words such as EXAMPLE or XXXX count as examples.
+    """
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
 

@@ -139,7 +139,7 @@ class Run:
 
         Args:
             prompts: user messages, one conversation each.
-            system: a system message before each prompt.
+            system: a system message before each prompt; `None`: no system message.
             checkpoint: which weights to use; `None`: those that the run was evaluated with.
             base: whether to use the model before training instead.
             seed: random seed of sampled answers; `None`: the seed of the run.

@@ -32,7 +32,7 @@ class AnswerRequest:
 
     Args:
         column: index of the model that answers.
-        system: the system message.
+        system: the system message; `None` if there is none.
         messages: the messages of the user and the model in turn, which begin and end with the user's.
         decoding: settings of decoding.
     """

@@ -62,7 +62,7 @@ def compare(parsed: argparse.Namespace) -> int:
 
 
 def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | None) -> int:
-    """Print how many examples and seeds a difference needs.
+    """Print how many examples and seeds are needed to find a difference.
 
     Raises:
         InstructLabError: the difference is not positive, or an option is given that has an effect only on a comparison.

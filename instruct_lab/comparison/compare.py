@@ -83,7 +83,7 @@ class Comparison:
         arms: the configurations.
         choices: each run's option, keyed by group; only groups whose options differ.
         config: each run's value, keyed by full key; only keys whose values differ.
-        costs: each run's cost, keyed by the cost's name.
+        costs: each run's cost, keyed by the cost's name; `None` if it was not recorded.
         metrics: each run's value with its interval, keyed by `split/metric`; `None` if it was not measured.
         notes: warnings about misleading values, keyed by `split/metric`.
         baselines: the model before training and the data set's baselines.

@@ -54,7 +54,7 @@ class ComparisonPlan:
         seeds: number of recorded runs of each configuration; the smallest if configurations differ.
         detectable: the difference that a comparison of these numbers of examples and seeds finds with this power.
         run_seconds: seconds of a run without its evaluation; `None` if they were not recorded.
-        example_seconds: seconds of the evaluation for each example.
+        example_seconds: seconds of the evaluation for each example; `None` if they were not recorded.
         sizes: the number of examples that is enough, for each of several numbers of seeds.
         cheapest: the size with the lowest cost; `None` if costs are unknown, or if no number of examples is enough.
     """
@@ -160,9 +160,10 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 
 
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
-    """Return the mean seconds that training takes for a run, and that evaluation takes for an example on all splits.
+    """Return the mean seconds of a run's training, and of its evaluation for each example of its largest split.
 
-    The time that a run spends outside training is mostly evaluation, so all of it counts as evaluation.
+    The time that a run spends outside training is mostly evaluation, so all of it counts as evaluation. Both results
+    are `None` if a run did not record its costs or has no results.
     """
     of_runs, of_examples = [], []
     for record in records:

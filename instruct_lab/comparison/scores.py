@@ -220,7 +220,8 @@ def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
     """Pool the standard deviations of the configurations that have several runs.
 
-    Returns `None` if no configuration has several runs, or one of their values is not finite.
+    Returns:
+        The noise; `None` if no configuration has several runs, or if one of their values is not finite.
     """
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):

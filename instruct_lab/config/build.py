@@ -35,7 +35,8 @@ class Build:
 
     Args:
         root: the object built from the whole config, or `FAILED`.
-        built: every built component, keyed by full key (`""` for the whole config), and the top-level strings.
+        built: every built component, keyed by full key (`""` for the whole config), and the top-level values that are
+            strings.
         problems: every problem found.
     """
 

@@ -116,7 +116,7 @@ def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
 
 
 def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
-    """Import a component from a lab or another library; an exception that its module raises becomes a problem."""
+    """Import a component from a lab or another library; if that fails, add a problem and return `None`."""
     try:
         kind = getattr(importlib.import_module(module), name)
     except Exception as error:

@@ -65,7 +65,7 @@ class ExternalClass:
         """Import the class from the module that defines it, and call it.
 
         Args:
-            run: the text that replaces each placeholder, keyed by the name inside its braces.
+            run: the text that replaces each placeholder, keyed by the name inside its braces; `None`: no replacement.
             values: further arguments, which take precedence over those in the config.
 
         Raises:
@@ -128,7 +128,7 @@ def _parse_version(path: Path, modified: int) -> ast.Module:
 
 
 def _module_file(module: str) -> Path | None:
-    """Find the source file of a module without importing its parent packages."""
+    """Find the source file of a module without importing its parent packages; return `None` if there is none."""
     top, *rest = module.split(".")
     source = lab_source(module) or _installed_source(top)
     if source is None:
@@ -154,7 +154,11 @@ def _installed_source(top: str) -> Path | None:
 def _definition(
     module: str, name: str, hops: int = 0, skips_standard_library: bool = False
 ) -> tuple[str, ast.stmt] | None:
-    """Follow re-exports to the statement that defines a name, and return it with the module that contains it."""
+    """Follow re-exports to the statement that defines a name.
+
+    Returns:
+        The name of the module that contains the statement, and the statement; `None` if it is not found.
+    """
     if skips_standard_library and module.partition(".")[0] in sys.stdlib_module_names:
         return None
     file = _module_file(module)
@@ -211,7 +215,11 @@ def _evaluate(annotation: ast.expr | None, module: str) -> Any:
 
 
 def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
-    """Find a class by its dotted name, without an import; return the module that defines it, and its definition."""
+    """Find a class by its dotted name, without an import.
+
+    Returns:
+        The name of the module that defines the class, and the definition; `None` if there is no such class.
+    """
     module, _, name = target.rpartition(".")
     found = _definition(module, name) if module else None
     if found is None or not isinstance(found[1], ast.ClassDef):

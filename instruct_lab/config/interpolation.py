@@ -105,7 +105,7 @@ if not hasattr(Container.resolve_parse_tree, "__wrapped__"):
 
 
 def _read_environment(variable: str, *default: Any) -> str | None:
-    """Resolve `${oc.env:NAME}` and `${oc.env:NAME,default}`."""
+    """Resolve `${oc.env:NAME}` and `${oc.env:NAME,default}`; the result is `None` only if the default is null."""
     if variable not in os.environ and not default:
         raise InterpolationResolutionError(f"set the environment variable {variable}, from which the value is read")
     if variable in os.environ:

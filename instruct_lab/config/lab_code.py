@@ -121,7 +121,7 @@ class LabFinder:
         self.lab, self.names = lab, names
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find a module or package beside the lab's `conf/`; see `importlib.abc.MetaPathFinder`."""
+        """Find a module or package beside the lab's `conf/`; return `None` for any module that is not the lab's."""
         if path is not None or not (name in self.names or self._is_imported_by_lab()):
             return None
         return PathFinder.find_spec(name, [str(self.lab)])

@@ -109,7 +109,7 @@ def is_allowed(permission: str, key: str | None = None) -> bool:
 
 
 def within(folder: Path) -> str:
-    """Return the entry that permits a config to write below a folder."""
+    """Return the entry, for `allow`, that permits a config to write below a folder."""
     return WITHIN + quote(os.fsencode(folder.absolute()))
 
 

@@ -143,6 +143,8 @@ def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Probl
 def known_option(group: str, repository: str, revision: str) -> ReferencedOption | None:
     """Return the config of the option whose file names a repository of the Hub, for use while the Hub is unreachable.
 
+    The result is `None` if there is no such option, or if its file includes other option files.
+
     Args:
         group: the group.
         repository: the name of the repository.
@@ -170,7 +172,7 @@ def _set_revision(node: Any, repository: str, revision: str) -> None:
 
 
 def suggest_reference(group: str, name: str) -> str | None:
-    """Return the reference that is probably meant by a name with another scheme, such as `hf:` or `file:`."""
+    """Return the reference that is probably meant by a name with another scheme, such as `hf:`; `None` for others."""
     if group not in FORMS:
         return None
     scheme, separator, rest = name.partition(":")

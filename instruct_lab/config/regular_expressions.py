@@ -66,11 +66,11 @@ class LimitedExpression:
             raise InstructLabError(one_line(error), where=where, do="correct the expression") from error
 
     def search(self, text: str) -> regex.Match[str] | None:
-        """Return the first match anywhere in a text."""
+        """Return the first match anywhere in a text; `None` if there is no match."""
         return self._limited(self._compiled.search, text)
 
     def fullmatch(self, text: str) -> regex.Match[str] | None:
-        """Return the match of the whole text."""
+        """Return the match of the whole text; `None` if the expression does not match it."""
         return self._limited(self._compiled.fullmatch, text)
 
     def findall(self, text: str) -> list[Any]:

@@ -88,7 +88,10 @@ def choose_schedule(state: Conversion, value: Any) -> Result:
 
 
 def _set_warmup(state: Conversion, name: str) -> str | None:
-    """Set the warm-up; as in Transformers, steps take precedence over a ratio, and a number below 1 is a ratio."""
+    """Set the warm-up, and return a note about it, or `None`.
+
+    As in Transformers, steps take precedence over a ratio, and a number of steps below 1 is a ratio.
+    """
     steps, ratio = state.get("warmup_steps", 0), state.get("warmup_ratio", 0)
     if name == "constant":
         state.set("lr_scheduler.warmup_ratio", 0.0)

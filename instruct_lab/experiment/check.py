@@ -130,7 +130,8 @@ def check_config(config: DictConfig, runs_path: Path | None = None, unused: Coll
 
     Args:
         config: the config.
-        runs_path: a folder below which the config may write, because the user has named a record in it.
+        runs_path: a folder below which the config may write, because the user has named a record in it; `None`: no
+            further folder.
         unused: top-level keys of components that will not be used; see `instruct_lab.config.build.build`.
 
     Raises:

@@ -45,7 +45,7 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
 
     Args:
         option: the option.
-        others: result of `combinable`, which callers that describe several options build once.
+        others: result of `combinable`, which callers that describe several options build once; `None` to build it here.
 
     Returns:
         `group`, `option`, `file`, `lab` and `comment` (lines); `components`: each with `key`, `class`, `docstring` and

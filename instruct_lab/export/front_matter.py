@@ -78,7 +78,7 @@ def _languages(data: Data, sources: list[Source]) -> Iterator[str]:
 
 
 def _licence(experiment: Experiment) -> str | None:
-    """Return the licence that the base model's own card declares, if this card is on this machine."""
+    """Return the licence that the base model's card declares; `None` without it, or if the card is not available."""
     import huggingface_hub
 
     weights = experiment.model.weights

@@ -98,7 +98,7 @@ def _sources_of(data: Data | None, split: str, part: str) -> tuple[list[Source],
     """Return the sources of a split's examples, and whether the examples are a share of the training rows.
 
     Args:
-        data: the data.
+        data: the data; `None` if this version cannot build it.
         split: the split.
         part: name of one source or one part of a mixture; empty: all of them.
     """

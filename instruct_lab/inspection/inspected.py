@@ -40,7 +40,7 @@ class InspectedRow:
         where: file and line (or row number) of the row; empty if unknown.
         cuts: the sequences of tokens that were cut out of the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
-        stage: the stage that dropped the row.
+        stage: the stage that dropped the row; `None` for an example.
         sample: the row's text from the audit, for rows without tokens.
         further: other texts that the model sees, by name: `decoder writes` (the target of an encoder-decoder) and
             `rejected` (the rejected answer of a pair).

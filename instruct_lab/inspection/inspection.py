@@ -46,7 +46,7 @@ def inspect(
         dropped: text in the reasons of the dropped rows that are shown instead of examples; `None`: show examples.
         row_id: id of the examples and dropped rows to show, or the beginning of this id; `None`: rows of any id.
         ids: whether to show token ids.
-        html: path of an HTML page to write; only this path is printed then.
+        html: path of an HTML page to write, in which case only this path is printed; `None`: print the rows.
         as_json: whether to print JSON.
         console: the console to print to.
 

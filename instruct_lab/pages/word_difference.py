@@ -21,8 +21,8 @@ class Words:
     Args:
         text: the text; if it differs, white space is replaced by the signs in `SPACES`.
         differs: whether the other version differs here.
-        code_points: code points of the text, if it differs, is short and is not ASCII; different characters may look
-            alike.
+        code_points: code points of the text, since different characters may look alike; `None` if the text does not
+            differ, is long or is ASCII.
     """
 
     text: str

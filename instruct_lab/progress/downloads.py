@@ -29,7 +29,7 @@ def download_bar(report: Stage) -> Any:
             self._counts_bytes = settings.get("unit") == "B" and settings.get("desc") != TRANSFER
 
         def update(self, n: float | None = 1) -> bool | None:
-            """Report the bytes that have arrived."""
+            """Report the bytes that have arrived; the result is that of `tqdm.update`."""
             result: bool | None = super().update(n)
             if self._counts_bytes:
                 report.total = int(self.total / MEGABYTE) if self.total else None

@@ -179,12 +179,12 @@ class EvaluatedRecord(RunRecord):
 
     @property
     def summary(self) -> Summary | None:
-        """The costs of the run, with the values of the evaluation."""
+        """The costs of the run, with the values of the evaluation; `None` if the evaluation has not ended."""
         measured, own = self._files.summary, RunRecord(self.path).summary or Summary()
         return None if measured is None else dataclasses.replace(own, metrics=measured.metrics)
 
     def read_results(self, stage: Stage) -> Results | None:
-        """Read the measurements of the evaluation."""
+        """Read the measurements of the evaluation, whatever the stage is."""
         return self._files.read_results()
 
     def read_predictions(self) -> list[PredictionLine]:

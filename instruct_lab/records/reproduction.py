@@ -50,8 +50,8 @@ class Reproduction:
         recorded_status: status of the recorded run; if it is unfinished, only the values that it logged are compared.
         num_values: number of compared values.
         num_different: number of compared values that differ.
-        first: the first value that differs.
-        largest: the value with the largest relative difference.
+        first: the first value that differs; `None` if all values are equal.
+        largest: the value with the largest relative difference; `None` if all values are equal.
         num_predictions: number of compared answers.
         num_different_predictions: number of compared answers that differ.
         weights_equal: whether the last weights are equal to the last bit; `None` if the recorded run kept no weights.

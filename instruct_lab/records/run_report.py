@@ -201,7 +201,10 @@ def _differing(
 
 
 def result_rows(results: MetricTable) -> list[tuple[str, MetricValue | None, MetricValue | None, MetricValue | None]]:
-    """Return the base model's value, the tuned model's value and their difference, for each metric."""
+    """Return, for each metric, its name, the base model's value, the tuned model's value and their difference.
+
+    A value that was not measured is `None`.
+    """
     return [
         (name, systems.get(BEFORE), systems.get(AFTER), systems.get(DIFFERENCE)) for name, systems in results.items()
     ]

@@ -103,10 +103,11 @@ class Manifest:
         id: id of the run.
         name: name of the run, the folder above its record.
         status: status of the run; `None` if its record was never completely created.
-        started: time in UTC, in ISO 8601.
+        started: time in UTC, in ISO 8601; `None` if the record was never completely created.
         ended: time in UTC, in ISO 8601; `None` while the run is running.
-        seconds: duration of the run, without the time between an interruption and its resumption.
-        exception: the exception that ended a failed run.
+        seconds: duration of the run, without the time between an interruption and its resumption; `None` until the run
+            has ended for the first time.
+        exception: the exception that ended a failed run; `None` for any other run.
         code: commit of the package's git checkout and SHA-256 of changes since then; `None` without a checkout.
         source_sha256: SHA-256 of the Python files of this package.
         packages: versions of this package and of its declared dependencies.
@@ -120,7 +121,7 @@ class Manifest:
         derived: the origin of each config value that neither a file nor an override sets, keyed by full key.
         runs_remote_code: whether Python files that come with the model may run.
         permissions: what the run did with the user's permission, one line for each permission.
-        data_fingerprint: SHA-256 of the prepared data.
+        data_fingerprint: SHA-256 of the prepared data; `None` before the data is prepared.
         inputs: every file and package from which the data and the model were read.
         parameters: numbers of parameters, `total` and `trained`.
         num_steps: optimizer steps of the whole run; `None` before training.
@@ -133,7 +134,7 @@ class Manifest:
         num_devices: number of devices over which each step's examples are divided; `None` before training, and in
             records of earlier versions.
         plan: predicted and measured memory and time, in bytes and seconds; empty for a run of less than a minute.
-        evaluated_step: optimizer step of the weights that were evaluated after training.
+        evaluated_step: optimizer step of the weights that were evaluated after training; `None` before that.
         trackers: id of the run in each tracker that chooses its own ids.
         sweep: the trial that the run belongs to; `None` if the run is not part of a sweep.
     """

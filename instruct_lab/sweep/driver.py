@@ -190,7 +190,7 @@ class Driver:
             self._waiting.append((point, seed))
 
     def _next_run(self) -> tuple[Point, int] | None:
-        """Return the next run to start; `None` if no run is left."""
+        """Return the point and the number of the next run to start; `None` if no run is left."""
         if not self._waiting and not self._stopped_by_time():
             number = len(self.study.get_trials(deepcopy=False))
             if number < self.plan.num_points:

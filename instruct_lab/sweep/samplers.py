@@ -56,7 +56,7 @@ class Grid(Sampler):
     """Tries every combination of the listed values, in the order in which they are listed."""
 
     def num_points(self, space: Space) -> int | None:
-        """Return the size of the grid."""
+        """Return the number of points of the grid."""
         return len(space.grid())
 
     def build(self, space: Space, number: int) -> Any:

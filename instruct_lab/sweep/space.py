@@ -78,7 +78,7 @@ class Dimension:
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
 
     def from_trial(self, trial: Any) -> Any:
-        """Ask an Optuna trial for a value."""
+        """Ask an Optuna trial for a value of this dimension."""
         if not self.is_interval:
             return trial.suggest_categorical(self.key, list(self.choices))
         if self.is_integer:

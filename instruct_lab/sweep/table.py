@@ -123,7 +123,7 @@ class BestPoint:
 
 
 def best_point(rows: Sequence[TrialRow], info: SweepInfo) -> BestPoint | None:
-    """Return the best point by the sweep's first metric, over the means of each point's finished runs."""
+    """Return the point with the best mean of the sweep's first metric over its finished runs; `None` without any."""
     found: dict[int, list[float]] = {}
     for row in rows:
         value = row.values[0] if row.values else None

@@ -49,7 +49,8 @@ class Task:
         report: the storage to which validation values are reported; `None` if the trial cannot be pruned.
         resumes: whether to continue the run of an existing record; `None`: continue it if the record exists.
         force: whether to continue the run even if a change since its start can change its results.
-        checked: the run's config, if this process has already checked it; it is not sent to other processes.
+        checked: the run's config if this process has already checked it, otherwise `None`; it is not sent to other
+            processes.
     """
 
     runs_path: str

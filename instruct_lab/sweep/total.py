@@ -47,7 +47,7 @@ class SweepTotal:
         return max(self.estimates.values(), key=lambda found: found.peak_bytes)
 
     def cost(self, price_per_hour: float) -> float | None:
-        """Return the cost of all runs, from the price of one device for an hour."""
+        """Return the cost of all runs, from the price of one device for an hour; `None` if their time is unknown."""
         return None if self.seconds is None else self.seconds / 3600 * self.largest.devices * price_per_hour
 
     def to_json(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _cost_key(checked: Checked) -> str:
 def describe_total(planned: Plan) -> str | None:
     """Describe the time and memory of a sweep on this machine, before it starts.
 
-    Nothing is described for runs on other machines, for tiny models, whose runs take less time than a plan, and for
+    The result is `None` for runs on other machines, for tiny models, whose runs take less time than a plan, and for
     runs that cannot be planned.
     """
     from instruct_lab.model.facts import least_parameters

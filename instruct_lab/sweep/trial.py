@@ -38,7 +38,7 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
 
     Args:
         task: the task to run.
-        shared: models that earlier trials of this process loaded.
+        shared: models that earlier trials of this process loaded; `None`: no model is kept for later trials.
 
     Raises:
         Interrupted: a signal arrived; the record has the status `interrupted`, and the trial can be resumed.

@@ -27,7 +27,7 @@ class TrialRow:
         activity: what the run does now, or why it ended.
         settings: the run's settings.
         step: the last optimizer step; `None` before the first.
-        loss: the last training loss.
+        loss: the last training loss; `None` before the first.
         values: the run's value of each metric of the sweep; `None` if there is none.
         seconds: duration of the run so far.
     """

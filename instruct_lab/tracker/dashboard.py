@@ -123,7 +123,8 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
     Args:
         runs_path: the folder of all records.
-        seen: the state (see `_state`) in which each record was last imported, keyed by path; updated in place.
+        seen: the state (see `_state`) in which each record was last imported, keyed by path; updated in place. `None`:
+            no record was imported before.
     """
     seen = {} if seen is None else seen
     count = 0

@@ -190,7 +190,7 @@ class KnownLogger:
 
     Args:
         session: class of the logger's sessions.
-        package: package that the logger needs in addition to Lightning.
+        package: package that the logger needs in addition to Lightning; `None` if it needs none.
     """
 
     session: type[LightningSession] = LightningSession

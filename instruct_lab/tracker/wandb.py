@@ -173,7 +173,7 @@ class WandbSession(TrackerSession):
         self.run.finish(exit_code=exit_code)
 
     def where(self) -> str | None:
-        """Return the address of the run's page, or the commands that show and upload an offline run."""
+        """Return the address of the run's page, or the commands for an offline run; `None` if wandb is disabled."""
         if self.mode == "online":
             return str(self.run.url)
         if self.mode == "disabled":

@@ -44,8 +44,8 @@ class Column:
         label: heading of the column.
         kind: `choice`, `config`, `metric`, `logged`, `cost` or `status`.
         values: each run's value; `None` if the run has none.
-        low: for metrics, the lower ends of the values' intervals.
-        high: for metrics, the upper ends of the values' intervals.
+        low: for metrics, the lower ends of the values' intervals; `None` for other columns.
+        high: for metrics, the upper ends of the values' intervals; `None` for other columns.
         best: indices of the runs of the best configuration.
         shown: whether the page shows the column initially.
     """

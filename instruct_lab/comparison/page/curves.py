@@ -63,9 +63,10 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[st
 def thin(values: Sequence[float], most: int) -> list[int]:
     """Choose about `most` points of a curve: the first, the last, and the lowest and highest in each section.
 
-    Returns the sorted indices of the chosen points.
-
     A value that is not finite counts as the highest, so that it remains visible.
+
+    Returns:
+        The sorted indices of the chosen points.
     """
     if len(values) <= most:
         return list(range(len(values)))

@@ -36,7 +36,7 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
 
 
 def measured(value: Any) -> float | int | None:
-    """Round a metric's value to two decimals, or as `finite` does if it is below 1.
+    """Round a metric's value to two decimals, or as `finite` does if it is below 1 or not a finite number.
 
     The page shows two decimals, too. Rounded to more of them here, a value would be rounded twice, and its last digit
     could differ from that in text.
@@ -46,7 +46,7 @@ def measured(value: Any) -> float | int | None:
 
 
 def short(value: Any) -> float | int | None:
-    """Round a number to five significant digits, for curves and scores; leave integers unchanged."""
+    """Round a finite number, unless it is whole, to five significant digits; return `None` for any other value."""
     number = finite(value)
     return number if number is None or isinstance(number, int) else float(f"{number:.5g}")
 

@@ -28,7 +28,7 @@ def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
 
 
 def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
-    """Return the same as `monitored_direction`, from the run's metrics, keyed by name, instead of the experiment."""
+    """Return `min`, `max` or `None` as `monitored_direction` does, given the run's metrics, keyed by name."""
     name = key.rpartition("/")[2]
     if name in LOWER_IS_BETTER:
         return "min"
