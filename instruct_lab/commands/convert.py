@@ -26,7 +26,11 @@ TITLES = {
 
 @json_results
 def convert(parsed: argparse.Namespace) -> Outcome:
-    """Convert a config, report what became of each setting, and write the study into the working directory."""
+    """Convert a config, report what became of each setting, and write the study into the working directory.
+
+    Raises:
+        InstructLabError: the config cannot be read, the name of the study is not valid, or a file cannot be written.
+    """
     from instruct_lab.conversion import convert as convert_source
     from instruct_lab.conversion import read_source, write_study
     from instruct_lab.conversion.study import study_files

@@ -47,7 +47,11 @@ def train(parsed: argparse.Namespace) -> Outcome:
 
 @json_results
 def resume(parsed: argparse.Namespace) -> Outcome:
-    """Continue a run or a sweep that was interrupted, or make a run longer."""
+    """Continue a run or a sweep that was interrupted, or make a run longer.
+
+    Raises:
+        InstructLabError: there is no such run, it cannot be continued, or an override is not allowed.
+    """
     from instruct_lab.sweep.record import sweep_to_resume
 
     limits, devices = _changes(parsed.overrides)
@@ -148,7 +152,11 @@ def _positive(text: str) -> int:
 
 @json_results
 def watch(parsed: argparse.Namespace) -> Outcome:
-    """Show the table of a sweep's trials while the sweep runs, or its present state as JSON."""
+    """Show the table of a sweep's trials while the sweep runs, or its present state as JSON.
+
+    Raises:
+        InstructLabError: there is no such sweep.
+    """
     from instruct_lab.sweep.record import find_sweep
     from instruct_lab.sweep.table import watch
 

@@ -20,7 +20,11 @@ from instruct_lab.terminal import write_content, write_line
 
 @json_results
 def generate(parsed: argparse.Namespace) -> Outcome:
-    """Print the tuned model's answer to each prompt."""
+    """Print the tuned model's answer to each prompt.
+
+    Raises:
+        InstructLabError: options contradict each other, or the model cannot be loaded or cannot answer.
+    """
     if parsed.base and parsed.checkpoint:
         raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
     record, experiment, _ = load_recorded(parsed, uses_trackers=False, uses_data=False)
@@ -39,7 +43,11 @@ def generate(parsed: argparse.Namespace) -> Outcome:
 
 @json_results
 def export(parsed: argparse.Namespace) -> Outcome:
-    """Write the tuned model to a folder, in one of several formats."""
+    """Write the tuned model to a folder, in one of several formats.
+
+    Raises:
+        InstructLabError: an option has no effect or a wrong value, or the model cannot be exported.
+    """
     if parsed.max_examples is not None and not parsed.measure:
         what = "--max-examples limits what --measure answers, and nothing is measured"
         raise InstructLabError(what, where="the command line", do="add --measure")

@@ -181,7 +181,7 @@ def _compose_usable(
             if not rest:
                 raise ConfigError([*problems, _composition_problem("", error)]) from error
             failure = error
-        good, bad = 0, len(rest)  # the first `good` of the rest can be applied, the first `bad` cannot
+        good, bad = 0, len(rest)  # the first `good` of the rest can be applied together, the first `bad` cannot
         while bad - good > 1:
             middle = (good + bad) // 2
             try:

@@ -60,7 +60,7 @@ def _plain_value(parent: Any, name: Any, key: str) -> Any:
         value = parent[name]
     if not isinstance(value, str):
         return _plain(value, key)
-    if key.partition(".")[0] in EXPOSED:  # what is no secret is sent and named anyway
+    if key.partition(".")[0] in EXPOSED:  # values that are no secrets appear in names and in trackers anyway
         readings = {}
     return _without_secrets(value, {**_written_secrets(value, key), **readings})
 

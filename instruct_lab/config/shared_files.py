@@ -82,7 +82,7 @@ def load_config(overrides: list[Override]) -> DictConfig:
     shared = shared or SharedFiles()
     config = shared.load(overrides)
     has_references = any(":" in str(choice) for choice in config.hydra.runtime.choices.values())
-    if files is not None and not has_references:  # what a reference names may have changed
+    if files is not None and not has_references:  # a model or data that a reference names may change
         while len(_recent) >= MAX_LABS:
             del _recent[next(iter(_recent))]
         _recent[files] = shared

@@ -60,7 +60,11 @@ class StudySource(LabSource):
         super().__init__(provider=provider, path=path if "://" in path else f"studies://{path}")
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read `experiments/NAME`."""
+        """Read the study `experiments/NAME`.
+
+        Raises:
+            ConfigLoadError: there is no such study, or its file is refused.
+        """
         inside = self._inside(config_path)
         if inside is None:
             raise ConfigLoadError(f"Config not found: {config_path}")

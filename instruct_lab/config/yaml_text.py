@@ -44,9 +44,9 @@ def read_yaml_text(path: Path) -> str:
 
 def _check_size(text: str, path: Path) -> None:
     """Refuse YAML that has too many values or is nested too deeply."""
-    open_sizes: list[int] = []  # of each open collection: the number of values in it so far
+    open_sizes: list[int] = []  # number of values so far in each open collection
     open_anchors: list[str | None] = []
-    sizes: dict[str, int] = {}  # of each anchor
+    sizes: dict[str, int] = {}  # number of values of each anchor
     total = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.events.CollectionStartEvent):

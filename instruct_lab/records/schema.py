@@ -177,7 +177,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
-        """Parse the entries of the file."""
+        """Parse the entries of the file.
+
+        Raises:
+            TypeError: an entry does not have the expected type.
+        """
         known = known_entries(cls, entries)
         mappings = (
             "packages",

@@ -30,7 +30,7 @@ def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]
     """
     names = [f"{SHORT_NAMES[split]}/{name}" for split in _splits(experiment) for name in experiment.active_metrics]
     chosen = [name for name in names if name in settings.metrics and _deviation(experiment, name)] or names
-    limits: dict[int, dict[str, dict[str, str]]] = {}  # by number of examples, then limit: each metric with its splits
+    limits: dict[int, dict[str, dict[str, str]]] = {}  # splits of each metric, by number of examples, then limit
     for full_name in chosen:
         short, _, name = full_name.partition("/")
         deviation, count = _deviation(experiment, full_name), _max_examples(experiment, split_of(full_name))

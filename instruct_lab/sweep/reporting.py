@@ -12,10 +12,14 @@ from instruct_lab.sweep.task import Report
 
 
 def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | None]:
-    """Create a function that reports validation values and returns the reason to stop the run, or `None`.
+    """Create a function that reports validation values to Optuna.
 
     Args:
         report: the trial and the metric to report.
+
+    Returns:
+        A function of the optimizer step and the validation values, which returns the reason to stop the run, or `None`
+        if the run goes on. It raises `InstructLabError` if the metric is not among the values.
     """
     open_trial = functools.cache(lambda: _trial(report))
 

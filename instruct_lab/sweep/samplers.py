@@ -25,7 +25,7 @@ class Sampler(Component, ABC):
     same points as an uninterrupted one.
     """
 
-    seed: Seed = 0  # random seed for the choice of points; runs have their own
+    seed: Seed = 0  # random seed for the choice of points; runs have seeds of their own
 
     takes_several_metrics: ClassVar[bool] = True
     """Whether the sampler can optimise several metrics (a Pareto front)."""

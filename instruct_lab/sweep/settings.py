@@ -26,10 +26,10 @@ class Sweep(Component):
     seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds counting up from the config's seed
     num_points: Annotated[int, Field(ge=1)] | None = None  # points to try; null: all points of a grid
     metric: str | list[str] = "val/loss"  # metric to optimise: a result, a cost, or the best logged value
-    direction: Direction | list[Direction] | None = None  # null: as the metric declares
+    direction: Direction | list[Direction] | None = None  # direction of optimisation; null: as the metric declares
     refused_points: Literal["refuse", "fail"] = "refuse"  # points with problems refuse the sweep, or only fail
-    max_hours: Annotated[float, Field(gt=0)] | None = None  # no further trial starts after this time
-    pruner: Pruner  # stops trials early
+    max_hours: Annotated[float, Field(gt=0)] | None = None  # no further trial starts after this time; null: no limit
+    pruner: Pruner  # rule by which trials are stopped early
 
     def __post_init__(self) -> None:
         try:

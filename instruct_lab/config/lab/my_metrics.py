@@ -14,7 +14,7 @@ class StartsAlike(AnswerMetric):
 
     higher_is_better: ClassVar[bool] = True
 
-    ignore_case: bool = True  # Yes and yes are alike
+    ignore_case: bool = True  # whether Yes and yes count as equal
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
         """Return three numbers for one answer, which are then summed over all answers.

@@ -31,7 +31,7 @@ class Processes(Launcher):
     fails.
     """
 
-    num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one per GPU, or two without a GPU
+    num_processes: Annotated[int, Field(ge=1)] | None = None  # worker processes; null: one per GPU, or two without GPUs
 
     def open(self, sweep_path: Path) -> Session:
         """Prepare the workers; each process is started when it gets its first trial."""

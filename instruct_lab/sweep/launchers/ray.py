@@ -23,7 +23,7 @@ from instruct_lab.sweep.task import Outcome, Task
 class Ray(Launcher):
     """Runs trials as tasks of a Ray cluster: a new local one, or the existing one at `address`."""
 
-    address: str | None = None  # null: a local cluster, which ends with the sweep
+    address: str | None = None  # address of the cluster; null: a new local cluster, which ends with the sweep
     num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as the CPUs and GPUs allow
     cpus: Annotated[float, Field(gt=0)] = 1  # CPUs for each trial
     gpus: Annotated[float, Field(ge=0)] = 0  # GPUs for each trial

@@ -28,9 +28,9 @@ Count = Annotated[int, Field(ge=1)]
 class Slurm(Launcher):
     """Runs each trial as a Slurm job, through submitit."""
 
-    cluster: Literal["slurm", "local"] = "slurm"  # local: jobs run as processes on this machine, without Slurm
+    cluster: Literal["slurm", "local"] = "slurm"  # where jobs run; local: as processes on this machine, without Slurm
     num_trials: Count = 8  # jobs at a time
-    partition: str | None = None  # null: the cluster's default
+    partition: str | None = None  # partition of the jobs; null: the cluster's default
     minutes: Count = 240  # time limit of a job
     cpus: Count = 4  # CPUs for each trial
     gpus: Annotated[int, Field(ge=0)] = 0  # GPUs for each trial
