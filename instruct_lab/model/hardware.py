@@ -84,7 +84,7 @@ def cpu_instructions() -> list[str]:
 
 
 def emulates_bfloat16() -> bool:
-    """Whether the CPU is known to have no bfloat16 arithmetic, which then takes eight times as long as float32."""
+    """Whether the CPU is known to lack bfloat16 arithmetic; bfloat16 then takes eight times as long as float32."""
     instructions = cpu_instructions()
     return bool(instructions) and not {"bf16", "amx"} & set(instructions)
 
@@ -93,7 +93,7 @@ def emulates_bfloat16() -> bool:
 def nvidia_capabilities() -> tuple[int, ...]:
     """Return the major compute capability of each NVIDIA GPU, as the driver reports it; empty without a driver.
 
-    CUDA is not initialised: a process that has done so cannot use it in processes that it forks.
+    CUDA is not initialised, because a process that has initialised CUDA cannot use it in processes that it forks.
     """
     library = _nvidia_library()
     if library is None or library.nvmlInit_v2() != 0:

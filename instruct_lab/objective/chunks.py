@@ -21,9 +21,9 @@ MOST_LOGITS = 2**26
 MOST_LOGITS_OF_TRAINED = 2**28
 """Number of logits up to which they are all computed at once, in training with a trained projection.
 
-Chunks are then computed twice, which makes loss and projection 1.4 times slower on a CPU. With a frozen projection they
-cost nothing (`tests/benchmarks/chunked_logits.py`). The limits are constants, not shares of the free memory, so that a
-run gives the same bits again.
+With a trained projection, the logits of a chunk are computed twice, which makes loss and projection 1.4 times slower on
+a CPU. With a frozen projection, chunks cost nothing (`tests/benchmarks/chunked_logits.py`). The limits are constants,
+not shares of the free memory, so that a run gives the same bits again.
 """
 SETTINGS_OF_PROCESSING = (
     "final_logit_softcapping",

@@ -159,7 +159,7 @@ def _obstacles_in_training(model: Any, base: Any) -> Iterator[str]:
 
 
 def _random_setting(module: nn.Module) -> str | None:
-    """Name the setting by which a module's forward pass is random in training; return `None` if it is not random."""
+    """Return the name of the setting that makes a module's forward pass random in training; `None` if there is none."""
     kind = type(module).__name__
     if "Dropout" in kind and getattr(module, "p", 0) > 0:
         return f"{kind} with p={module.p}"
@@ -174,7 +174,10 @@ def _random_setting(module: nn.Module) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _random_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Choose the names of settings that may make training random; modules of one class have the same names."""
+    """Return those names that are names of settings which may make training random.
+
+    The results are cached, because all modules of one class have the same names.
+    """
     return tuple(name for name in names if any(part in name for part in RANDOM_SETTINGS))
 
 

@@ -98,7 +98,9 @@ def estimate(
     tokenizer: Any = None,
     cache_path: Path,
 ) -> Estimate:
-    """Estimate a run. The states of the random number generators are restored afterwards.
+    """Estimate the memory, the computation and the time of a run on a device.
+
+    The states of the random number generators are restored afterwards.
 
     Args:
         experiment: the run's configuration.

@@ -51,12 +51,12 @@ class QuantizedLinear(nn.Linear):
 
 
 def quantize(model: Any, quantization: Quantization, kept: tuple[str, ...]) -> None:
-    """Replace the linear layers of a model on the device `meta`, except the output layer and new modules.
+    """Replace the linear layers of a model on the device `meta` by layers of the size of quantised ones.
 
     Args:
         model: the model, which is changed in place.
         quantization: the settings of the run.
-        kept: names of modules that are not quantised.
+        kept: names of modules that are not quantised; neither is the output layer.
     """
     model.requires_grad_(False)
     output = model.get_output_embeddings()

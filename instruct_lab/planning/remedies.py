@@ -16,8 +16,8 @@ class Remedy:
     """A change that makes a run fit.
 
     Args:
-        overrides: what to add to the command line.
-        effect: what the change does besides saving memory.
+        overrides: overrides to add to the command line.
+        effect: description of the effects of the change, besides saving memory.
         estimate: the estimate of the changed run.
     """
 

@@ -29,7 +29,7 @@ PLAIN_ATTENTION = {"flash_attention_2": "sdpa", "flex_attention": "sdpa"}
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
-    """A run's models without values.
+    """A run's models, whose parameters have shapes but no values.
 
     Args:
         loaded: the model with its tuning method applied.

@@ -5,9 +5,9 @@ examples, from the rows that follow in the source. These rows are converted, pre
 row by row. Rows that belong to a held-out split, or whose prompt is in one, are left out. After the end of the source,
 reading starts again at its beginning.
 
-A position is the source's own position at the beginning of a part of rows, the number of further rows, and the number
-of examples of the following row that were already used. A block that is read again from its position holds the same
-examples.
+A position consists of the source's own position at the beginning of a part of rows, the number of rows after it, and
+the number of examples of the next row that were already used. A block that is read again from its position holds the
+same examples.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class ExampleStream(ExampleBlocks):
         return {1: StreamPosition(rows=self._source.max_rows or 0)}
 
     def block(self, number: int) -> Sequence[Example]:
-        """Return a block; read it, and all blocks between the last known position and it, if it is not in memory.
+        """Return a block; if it is not in memory, read it, and all blocks after the nearest known position before it.
 
         Raises:
             InstructLabError: the source cannot be read, has too many broken rows, or gives no example.

@@ -39,7 +39,7 @@ class RunPlan:
 
 
 def plan_checked(checked: Checked, device: Device, devices: int | None = None, *, remedies: bool = True) -> RunPlan:
-    """Plan one run.
+    """Estimate the memory, the time and the cost of a run on a device, and find changes that make it fit.
 
     Args:
         checked: the checked config, which has no problems.
