@@ -1,4 +1,4 @@
-"""Detect GPUs, and what they can compute, without loading torch."""
+"""Detect GPUs and CPU features, and the arithmetic that they support, without loading torch."""
 
 from __future__ import annotations
 

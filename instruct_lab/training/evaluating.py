@@ -1,4 +1,4 @@
-"""Evaluate the model of a recorded run again, on its own or on other data, and write the results into its record."""
+"""Evaluate the model of a recorded run again, on the same or on other data, and write the results into its record."""
 
 from __future__ import annotations
 

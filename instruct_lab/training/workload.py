@@ -1,4 +1,4 @@
-"""Measure what a run will compute, from its prepared data."""
+"""Measure the work of a run (its batches, steps and evaluations) from its prepared data."""
 
 from __future__ import annotations
 
