@@ -213,7 +213,13 @@ class _Worker:
         return False
 
     def handle(self, number: int, has_failed: bool, result: Any) -> None:
-        """Handle an answer: a part is done, the worker is ready, or the worker is gone."""
+        """Handle an answer of the worker.
+
+        Args:
+            number: the number of a part that is done, `READY` if the worker has loaded its function, or `GONE`.
+            has_failed: whether the part, or the loading of the function, has failed.
+            result: the result of the part.
+        """
         if number == READY:
             self._is_ready = not has_failed
         elif number == GONE:

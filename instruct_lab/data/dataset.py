@@ -66,7 +66,7 @@ class DataSet(Data):
     )  # maximum number of rows of a split, selected by content hash
     language: Annotated[str, Field(min_length=2)] | None = None  # locale code of the answers, used by metrics and steps
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
-    stream: bool = False  # train on the rows after max_rows too: an epoch is the next block of the source, never stored
+    stream: bool = False  # also train on rows after max_rows: each epoch reads the next block, which is not stored
     cluster: Annotated[str, Field(min_length=1)] | None = (
         None  # metadata column that names groups of similar rows (document, file, template), which intervals resample
     )

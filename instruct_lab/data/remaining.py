@@ -61,7 +61,9 @@ def warn_of_empty_splits(
 
 
 def warn_of_division(audit: Audit, division: HashSplit, drawn: Mapping[SplitName, int]) -> None:
-    """Add a warning for each split that got no rows, and one if many rows stay together because they begin alike.
+    """Add a warning for each of validation and test that should get a share of the rows but got no rows.
+
+    If there is no such split, but many rows have to stay in one split because they begin alike, add a warning about it.
 
     Args:
         audit: audit that receives the warnings. Its counts of rows with the same beginning are used and then removed.

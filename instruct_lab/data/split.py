@@ -109,7 +109,7 @@ def _is_question(message: Message) -> bool:
 
 
 def _opening(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages up to the first question; all messages if there is no question."""
+    """Return the messages up to and including the first question; all messages if there is no question."""
     messages = conversation.messages
     first = next((index for index, message in enumerate(messages) if _is_question(message)), len(messages))
     return messages[: first + 1]

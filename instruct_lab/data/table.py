@@ -112,7 +112,10 @@ class ConversationTable(Sequence[Conversation]):
         return np.concatenate(parts) if parts else np.zeros(0, dtype=object)
 
     def lowest_ids(self, count: int, flags: bytearray | None = None) -> set[int]:
-        """Return the indices of the `count` rows with the lowest ids (content hashes) among the rows with flag 1."""
+        """Return the indices of the `count` rows with the lowest ids, which are content hashes.
+
+        Only rows with flag 1 are considered; with `flags=None`, all rows.
+        """
         ids = ((id_, index) for index, id_ in enumerate(self.ids()) if flags is None or flags[index])
         return {index for _, index in heapq.nsmallest(count, ids)}
 

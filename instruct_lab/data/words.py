@@ -67,7 +67,7 @@ def _is_unspaced_or_mark(character: str) -> bool:
 
 @functools.cache
 def _word(marks: bool) -> re.Pattern[str]:
-    """Return a pattern of words in any script; `\\w` does not match combining marks, such as Devanagari vowels."""
+    """Return a pattern of words in any script; with `marks`, words may contain combining marks (Devanagari vowels)."""
     unspaced = HAN + KANA + SOUTHEAST_ASIAN
     letter = rf"[^\W{unspaced}]"
     letters = rf"(?:{letter}|[{_combining_marks()}])+" if marks else f"{letter}+"

@@ -136,7 +136,15 @@ class SelfBLEU(CorpusMetric):
     def _against_others(
         self, index: int, counts: Counter[NGram], length: int, most: dict[NGram, _Most], lengths: Counter[int]
     ) -> float:
-        """Compute the BLEU of one answer from sacrebleu's statistics: lengths, matching n-grams and all n-grams."""
+        """Compute the BLEU of one answer with all other answers as references.
+
+        Args:
+            index: index of the answer.
+            counts: number of occurrences of each n-gram of the answer.
+            length: number of words of the answer.
+            most: for each n-gram, the largest numbers of occurrences in an answer; see `_Most`.
+            lengths: number of answers of each length, in words.
+        """
         correct, total = [0] * self.max_ngram_order, [0] * self.max_ngram_order
         for ngram, count in counts.items():
             owner, first, second = most[ngram]

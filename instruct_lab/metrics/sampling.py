@@ -29,7 +29,7 @@ class SamplingVariance:
 
 
 def sampling_variance(metric: Metric, answers: Sequence[Sequence[Statistics]]) -> SamplingVariance | None:
-    """Separate the two parts by an analysis of variance of each answer's influence on the value.
+    """Separate a value's variance into two parts, by an analysis of variance of each answer's influence on the value.
 
     Args:
         metric: a metric whose value is a function of summed statistics.

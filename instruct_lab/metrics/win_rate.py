@@ -144,7 +144,15 @@ class LengthControlledWinRate(ComparisonMetric):
 
 
 def _influences(scores: np.ndarray[Any, Any], differences: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Fit the logistic regression by Newton's method; return `a` plus the influence of each pair on `a`, `[pairs]`."""
+    """Fit the logistic regression of `LengthControlledWinRate` by Newton's method.
+
+    Args:
+        scores: the verdict on each pair (1, 0.5 or 0), `[pairs]`.
+        differences: the difference of each pair's lengths in characters, `[pairs]`.
+
+    Returns:
+        `a` plus the influence of each pair on `a`, `[pairs]`; the mean is `a`.
+    """
     import numpy as np
 
     spread = differences.std()

@@ -107,7 +107,10 @@ _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"),
 
 @functools.lru_cache(maxsize=64)
 def _markup(jinja: str) -> re.Pattern[str]:
-    """Return a pattern for the markup that a template looks for: constants in calls, filters and `in` operations."""
+    """Return a pattern for the markup that a template looks for in contents; it never matches if there is no markup.
+
+    Markup is every constant with a symbol (not only letters, digits and spaces) in calls, filters and `in` operations.
+    """
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
     }

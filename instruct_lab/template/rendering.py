@@ -140,7 +140,11 @@ def _compiled(jinja: str) -> Template:
 
 @lru_cache(maxsize=1024)
 def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the template's own text before, between and after the contents of messages with these roles."""
+    """Return the template's own text before, between and after the contents of messages with these roles.
+
+    Raises:
+        InstructLabError: the template refuses these roles, or drops, repeats or moves the content of a message.
+    """
     text = rendering.text([Message(role, placeholder(index)) for index, role in enumerate(roles)])
     glue, start = [], 0
     found = Counter(match[0] for match in PLACEHOLDER.finditer(text))

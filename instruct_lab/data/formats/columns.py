@@ -87,7 +87,7 @@ def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
 
 
 def parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[str, Steps] | None:
-    """Return the column that a name refers to, and the keys and indices inside it; `None` without such a column."""
+    """Return the column that a name refers to, and the keys and indices inside it; `None` if no column fits."""
     return next((parsed for parsed in _interpretations(name) if parsed[0] in columns), None)
 
 

@@ -176,7 +176,17 @@ def _suggest_prompt(row: Row, prompt: str | None) -> str:
 
 
 def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
-    """Check that a transcript (here without its answer) ends with the prompt that is given in another column."""
+    """Check that a transcript ends, before its answer, with the prompt that another column holds.
+
+    Args:
+        row: the row, for the error message.
+        prompt: the messages in the column of the prompt.
+        repeated: the messages of the transcript before its answer.
+        column: column of the transcript.
+
+    Raises:
+        InstructLabError: the transcript has another prompt.
+    """
     texts = [[message.content.strip() for message in messages] for messages in (prompt, repeated)]
     if texts[0] != texts[1][-len(texts[0]) :]:
         what = "The transcript does not begin with the prompt of its own column"

@@ -120,7 +120,11 @@ class Templates(Format):
         yield from sorted(self._fitting(row), key=lambda conversation: order[conversation.metadata["template"]])
 
     def _fitting(self, row: Row) -> Iterator[Conversation]:
-        """Yield the row rendered with every template that fits, in the order drawn for the row."""
+        """Yield the row rendered with every template that fits, in the order drawn for the row.
+
+        Raises:
+            InstructLabError: no template fits.
+        """
         identity = _row_hash(row)
         fits = False
         for name in sorted(self._texts(), key=lambda name: _draw_key(self.seed, identity, name), reverse=True):

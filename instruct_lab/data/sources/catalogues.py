@@ -138,10 +138,10 @@ def _source_text(message: Message) -> str:
 def nearest_locale(language: str, folders: Iterable[str]) -> str | None:
     """Find the locale folder that fits a language best.
 
-    The best folder is that of the same locale, then that of the language without a region, then any with a region.
-    Among folders with a region, the usual region of the language is preferred. A folder for another script, such as
-    `zh_Hant` for `zh_Hans`, is never used. A folder for another region, such as `pt_BR` for `pt_PT`, is not used if the
-    language names a region.
+    The folder of the same locale is best. If there is no such folder, a folder of the language without a region is
+    used, or else a folder with a region. Among folders with a region, the usual region of the language is preferred. A
+    folder for another script, such as `zh_Hant` for `zh_Hans`, is never used. A folder for another region, such as
+    `pt_BR` for `pt_PT`, is not used if the language names a region. `None` is returned if no folder fits.
     """
     wanted = _locale(language)
     candidates = []

@@ -118,7 +118,7 @@ def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
 
 
 def _is_cached(repository: str, cache: Path) -> bool:
-    """Whether the cache of `datasets` has a folder for a repository; without one, loading fails after a long time."""
+    """Whether the cache of `datasets` has a folder for a repository; if not, loading fails only after a long time."""
     from datasets.naming import camelcase_to_snakecase
 
     *owner, name = repository.split("/")
@@ -126,7 +126,9 @@ def _is_cached(repository: str, cache: Path) -> bool:
 
 
 def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
-    """Return the name with the commit of the downloaded tables, which offline may not be the requested revision.
+    """Return the name with the commit from which the tables were downloaded.
+
+    Without a connection to the Hub, `datasets` loads what its cache holds, which may be another commit than requested.
 
     Raises:
         HubUnreachable: the name asks for another commit.

@@ -58,7 +58,7 @@ def log_probabilities(
 
 
 def _encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], int]:
-    """Return the token ids of the whole text after a first token, and how many of them belong to the context."""
+    """Return the ids of a first token (BOS or EOS) and of the whole text, and how many ids precede the continuation."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     before, whole = (
         tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

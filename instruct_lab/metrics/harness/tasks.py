@@ -126,7 +126,16 @@ def _measure(suite: LmEval, lm: LoadedLM, name: str, unit: Any) -> TaskScores:
 
 
 def _describe(suite: LmEval, name: str, unit: Any, score: str, aggregated: str, is_better: bool | None) -> str:
-    """Describe how a score of a task or a group is computed; values with the same description can be compared."""
+    """Describe how a score of a task or a group is computed; values with the same description can be compared.
+
+    Args:
+        suite: the settings of the benchmark.
+        name: name of the task or group.
+        unit: the library's task or group.
+        score: name of the score.
+        aggregated: name of the function that aggregates the score over examples or tasks.
+        is_better: whether a higher score is better; `None` if neither direction is better.
+    """
     parts = ["lm_eval", f"version:{metadata.version('lm-eval')}", f"task:{name}"]
     if not hasattr(unit, "get_all_tasks"):
         parts += [f"task_version:{unit.VERSION}", f"fewshot:{unit.get_config('num_fewshot')}"]

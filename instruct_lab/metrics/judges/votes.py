@@ -50,7 +50,8 @@ class Votes:
         Args:
             answer: the answer.
             opponent: the opponent's answer; `None` if there is none, so that the pair is not judged.
-            choices: the verdicts with the answer shown first, and with the answer shown second; `None` without both.
+            choices: the verdicts with the answer shown first, and with the answer shown second; `None` if one is
+                missing.
         """
         difference, empty = float(len(answer) - len(opponent or "")), is_empty(answer)
         if answer == opponent:

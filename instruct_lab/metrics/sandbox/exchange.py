@@ -126,7 +126,7 @@ class Peer:
             self.answer(kind, *message)
 
     def answer(self, operation: str, values: list[Any], named: dict[str, Any]) -> None:
-        """Do an operation for the other process, and send its result or its exception."""
+        """Perform an operation that the other process requested, and send the result or the exception."""
         try:
             decoded = [self.decode(value) for value in values]
             changes: list[Any] = []

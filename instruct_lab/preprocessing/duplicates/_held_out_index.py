@@ -101,7 +101,7 @@ class Postings:
         self._sieve[self.hashes >> self._shift] = True
 
     def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
-        """Look up hashes; for those in the index, return the positions in `hashes` and the indices in the index."""
+        """Look up hashes; return the positions in `hashes` and the indices in this index of the hashes that it has."""
         positions = np.flatnonzero(self._sieve[hashes >> self._shift])
         indices = np.searchsorted(self.hashes, hashes[positions])
         indices[indices == len(self.hashes)] = 0
@@ -109,7 +109,11 @@ class Postings:
         return positions[known], indices[known]
 
     def texts_of(self, indices: Integers) -> tuple[Numbers, Integers]:
-        """Return the texts that contain the n-grams and, for each text, the position of its n-gram in `indices`."""
+        """Return the texts that contain n-grams and, for each text, the position of its n-gram in `indices`.
+
+        Args:
+            indices: indices of n-grams in this index, as `find` returns them.
+        """
         starts = self._starts[indices]
         counts = self._starts[indices + 1] - starts
         ngrams = np.repeat(np.arange(len(indices)), counts)

@@ -169,7 +169,14 @@ class DeduplicateExact(Step):
 def _hash(
     conversation: Conversation, turns: list[tuple[str, str]], normal_form: Callable[[str], str], counts_training: bool
 ) -> bytes | None:
-    """Hash the turns by which a conversation is compared; return `None` if there are no turns."""
+    """Hash the turns by which a conversation is compared; return `None` if there are no turns.
+
+    Args:
+        conversation: the conversation.
+        turns: roles and texts that are compared.
+        normal_form: function that returns the form in which a text is compared.
+        counts_training: whether the training flags and the weights of the messages are hashed too.
+    """
     if not turns:
         return None
     pieces = [f"{role} {normal_form(text)}" for role, text in turns]

@@ -94,7 +94,14 @@ class Language(Step):
         detect: Callable[[str], dict[str, float]],
         found: dict[str, Counter[str]],
     ) -> tuple[Verdict, str]:
-        """Decide whether to keep, drop or report a row, and why; count the detected languages in `found`."""
+        """Decide whether to keep, drop or report a row; return the decision and its reason.
+
+        Args:
+            conversation: the row.
+            allowed: codes of the languages that each part may have.
+            detect: function that maps a text to the probabilities of languages.
+            found: counts of the detected languages of each part, to which this row is added.
+        """
         known: dict[Part, str] = {}
         short = ""
         parts: tuple[Part, ...] = ("prompt", "answer") if self.answer_like_prompt else ()

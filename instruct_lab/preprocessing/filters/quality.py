@@ -245,7 +245,10 @@ def _repeated(text: Text) -> float | None:
 
 
 def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
-    """Return a case-insensitive search for whole phrases, which do not match inside longer words."""
+    """Return a function that finds whether a text contains one of the phrases; `None` if there are no phrases.
+
+    Case is ignored, and a phrase does not match inside a longer word.
+    """
     if not phrases:
         return None
     lowered = [phrase.lower() for phrase in phrases]

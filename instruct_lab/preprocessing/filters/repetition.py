@@ -144,7 +144,17 @@ def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> di
 
 
 def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Count the characters in the most frequent n-gram; ties go to the n-gram that covers the most characters."""
+    """Count the characters in all occurrences of the most frequent n-gram.
+
+    If several n-grams are most frequent, the one that covers the most characters is used.
+
+    Args:
+        starts: index of the first word of each repeated n-gram.
+        keys: id of each of these n-grams; equal n-grams have equal ids.
+        counts: number of occurrences of each id.
+        ends: number of characters before each word.
+        n: number of words in an n-gram.
+    """
     most = max(counts.values())
     top: dict[int, list[int]] = {key: [] for key, count in counts.items() if count == most}
     for start, key in zip(starts, keys, strict=True):
@@ -154,7 +164,7 @@ def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list
 
 
 def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Count the characters in n-grams that occurred before."""
+    """Count the characters in n-grams that occurred before in the text; see `_in_top` for the arguments."""
     seen: set[int] = set()
     repeats = [start for start, key in zip(starts, keys, strict=True) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
     return _covered(repeats, ends, n)

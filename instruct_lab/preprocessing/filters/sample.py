@@ -78,7 +78,7 @@ class Sample(Step):
                 context.count_dropped("not sampled", conversation)
 
     def _read(self, conversations: Sequence[Conversation]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return the names of the strata, and every row's stratum index and hash."""
+        """Return the names of the strata, and each row's stratum index (uint32) and hash (uint64), both `[rows]`."""
         import numpy as np
 
         hashes = array("Q")
@@ -110,7 +110,7 @@ class Sample(Step):
         return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
     def _quotas(self, sizes: np.ndarray) -> np.ndarray:
-        """Return the number of rows to keep in each stratum."""
+        """Return the number of rows to keep in each stratum, given the number of its rows; both `[strata]`."""
         import numpy as np
 
         quotas = sizes if self.share is None else np.floor(sizes * self.share + 0.5).astype(sizes.dtype)
@@ -147,7 +147,15 @@ def _hash(id_: str, seed: int) -> int:
 
 
 def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.ndarray]:
-    """Divide rows by length into strata of about equal size, or into fewer if many rows have the same length."""
+    """Divide rows by length into strata of about equal size, or into fewer strata if many rows have the same length.
+
+    Args:
+        lengths: number of characters of each row, `[rows]`.
+        num_quantiles: number of strata.
+
+    Returns:
+        The names of the strata, and the stratum index of each row, uint32 `[rows]`.
+    """
     import numpy as np
 
     inner = np.arange(1, num_quantiles) / num_quantiles
@@ -160,7 +168,17 @@ def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.n
 
 
 def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Flag the rows with the lowest hashes in each stratum; ties (duplicate rows) go to the first."""
+    """Select the rows with the lowest hashes in each stratum; ties (duplicate rows) go to the first.
+
+    Args:
+        strata: stratum index of each row, `[rows]`.
+        hashes: hash of each row, `[rows]`.
+        sizes: number of rows of each stratum, `[strata]`.
+        quotas: number of rows to select in each stratum, `[strata]`.
+
+    Returns:
+        Whether each row is selected, bool `[rows]`.
+    """
     import numpy as np
 
     order = np.lexsort((hashes, strata))  # stable
@@ -172,7 +190,7 @@ def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: n
 
 
 def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide the total among strata in proportion to their quotas, by the largest remainder method."""
+    """Divide a total number of rows among strata in proportion to their quotas, by the largest remainder method."""
     import numpy as np
 
     exact = quotas * (total / quotas.sum())
@@ -183,7 +201,7 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide the total equally among strata; the rows that a small stratum lacks are taken from the others."""
+    """Divide a total number of rows equally among strata; the rows that small strata lack are taken from the others."""
     import numpy as np
 
     shares = np.zeros_like(quotas)
