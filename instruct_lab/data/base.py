@@ -90,7 +90,7 @@ class Data(Component, ABC):
         """
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Return the stage that follows preprocessing, if there is one.
+        """Return the stage that follows preprocessing, or `None` if the data set has no such stage.
 
         Preprocessing may make prompts equal, so this stage removes prompts that now occur in two splits.
         """

@@ -116,7 +116,10 @@ class DataSet(Data):
         )
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Return a stage that applies the setting `overlap` again, to prompts that preprocessing made equal."""
+        """Return a stage that applies the setting `overlap` again, to prompts that preprocessing made equal.
+
+        Return `None` if `overlap` is `allow`.
+        """
         if self.overlap == "allow":
             return None
         return audited_stage("overlap", [self.overlap, self.same_prompt], self._build_without_overlap, COMPARING)

@@ -222,7 +222,11 @@ class Mixture(Data):
         return {"splits": sizes}
 
     def _order(self, by_part: dict[str, numpy.ndarray]) -> numpy.ndarray:
-        """Return the indices of the rows in the order of one mixed epoch; the rows of each part keep their order."""
+        """Return the indices of the rows in the order of one mixed epoch, int64 `[positions]`.
+
+        Args:
+            by_part: for each part, the indices of its rows; these rows keep their order.
+        """
         import numpy as np
 
         source = np.random.RandomState(self.seed % 2**32)  # numpy guarantees that its numbers never change

@@ -143,7 +143,13 @@ class PassAtK(RowMetric):
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
-    """Compute which share of all possible selections of k answers contains a passing answer (Chen et al., 2021)."""
+    """Compute which share of all possible selections of k answers contains a passing answer (Chen et al., 2021).
+
+    Args:
+        answers: number of answers.
+        passed: number of answers that pass.
+        k: number of answers in a selection.
+    """
     return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
 
 

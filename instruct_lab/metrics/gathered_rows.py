@@ -55,7 +55,7 @@ class GatheredRows(torchmetrics.Metric):
         self.pickled.append(tensor.to(self.device))  # [bytes]
 
     def compute(self) -> Tensor:
-        """Concatenate the bytes of all ranks."""
+        """Concatenate the pickled examples of all ranks, uint8 `[bytes]`."""
         return self.pickled if isinstance(self.pickled, Tensor) else torch.cat(self.pickled)
 
     def rows(self) -> dict[int, Any]:

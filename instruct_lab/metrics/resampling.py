@@ -95,6 +95,11 @@ def draw_weights(num_units: int, seed: int, resamples: int) -> Iterator[Array]:
     """Yield how often each unit is drawn, `[resamples, units]`, in parts of limited size.
 
     The draws depend only on the seed and the number of units.
+
+    Args:
+        num_units: number of units.
+        seed: random seed.
+        resamples: number of resamples.
     """
     import numpy as np
 
@@ -180,6 +185,6 @@ def widening(contributions: Array, resamples: int) -> Array:
 
 
 def totals(sums: Array, seed: int, resamples: int) -> Iterator[Statistics]:
-    """Yield the summed statistics of each resample."""
+    """Yield the summed statistics of each resample, given the statistics of each unit, `[units, statistics]`."""
     for weights in draw_weights(len(sums), seed, resamples):
         yield from (weights @ sums).tolist()

@@ -56,7 +56,7 @@ class WinRate(ComparisonMetric):
     tie. So a judge's preference for a position does not change the value. Notes beside the value report how often the
     judge contradicted itself and in favour of which position, whether it agrees with itself no more than by chance, and
     whether the longer answer won. Two equal answers are a tie, and the judge is not asked. A pair without two verdicts
-    (the judge does not answer, or answers something else) is left out and counted.
+    (the judge does not reply, or a reply has no verdict) is left out and counted.
 
     Every verdict is recorded in `verdicts.jsonl` with the question and the reply, and is kept in the cache, so that a
     pair is asked once. With `against: base`, only the tuned model is measured; baselines are not judged. Source: Zheng

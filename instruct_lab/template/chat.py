@@ -121,7 +121,7 @@ class ChatTemplate(Template):
             raise self.refuse_reasoning("The chat template writes reasoning_content in another form than <think> tags")
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return the template from the config, if there is one."""
+        """Return the template from the config; `None` if the tokenizer's own template is used."""
         return self.jinja
 
     def _prepare(self, tokenizer: PreTrainedTokenizerBase) -> _Prepared:

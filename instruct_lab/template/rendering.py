@@ -199,7 +199,16 @@ def list_roles(roles: Sequence[str]) -> str:
 
 
 def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Find each content, possibly trimmed, in the rendered text; `None` if the template changed a content otherwise."""
+    """Find each content, possibly trimmed, in the rendered text.
+
+    Args:
+        text: the rendered conversation.
+        messages: the messages of the conversation.
+        glue: the template's own text before, between and after the contents.
+
+    Returns:
+        The content of each message as it is in the text; `None` if the template changed a content in another way.
+    """
     position = len(glue[0])
     if not text.startswith(glue[0]):
         return None

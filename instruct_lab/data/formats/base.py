@@ -67,10 +67,16 @@ class Format(Component, ABC):
 
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns whose whole value goes into messages or references; the metadata omits these columns."""
+        """Return the columns whose whole value goes into messages or references; the metadata omits these columns.
+
+        The set may contain `None`, which stands for a field that names no column and is ignored.
+        """
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that the format reads, completely or in part; other columns are only kept as metadata."""
+        """Return the columns that the format reads, completely or in part; other columns are only kept as metadata.
+
+        The set may contain `None`, as in `consumed_columns`.
+        """
         return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
 
     def named(self, column: str | None) -> str | None:
@@ -138,7 +144,15 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation; its metadata are `metadata` and all columns that are not consumed, as JSON values.
+        """Build a conversation, with its id and the columns that are not consumed as metadata.
+
+        Args:
+            row: the row.
+            messages: the messages; in a preference pair, they end with the chosen answer.
+            references: the acceptable final answers.
+            rejected: the messages of the rejected answer.
+            metadata: further entries of the metadata; all metadata are converted to JSON values.
+            desirable: the label of the final answer; `None` if the row has no label.
 
         Raises:
             InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.

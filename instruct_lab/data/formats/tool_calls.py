@@ -111,6 +111,11 @@ class ToolUse:
     def add_result(self, identity: Any, name: Any, location: str) -> None:
         """Match a tool's result with a call: by id, else by name, else with the first call without a result.
 
+        Args:
+            identity: the id of the call; `None` if the result has no id.
+            name: the name of the tool; `None` if the result does not name it.
+            location: location in the row, for error messages.
+
         Raises:
             InstructLabError: there is no such call.
         """

@@ -128,6 +128,14 @@ def add_reasoning(
 ) -> str:
     """Return a turn's text, preceded by the reasoning that other keys of the turn hold, unless `choice` is `drop`.
 
+    Args:
+        turn: the turn.
+        role: the role of the turn.
+        text: the text of the turn.
+        choice: the setting `reasoning` of the format.
+        row: the row that contains the turn.
+        location: the turn's location in the row.
+
     Raises:
         InstructLabError: the turn has reasoning and `choice` is `None`, its role is not assistant, or its text contains
             reasoning too.

@@ -252,7 +252,15 @@ def _value(turn: dict[str, Any], key: str, row: Row, location: str) -> Any:
 
 
 def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, location: str) -> tuple[str, Role]:
-    """Return the role name that the turn uses, in lower case, and the role that the name stands for."""
+    """Return the role name that the turn uses, in lower case, and the role that the name stands for.
+
+    Args:
+        turn: the turn.
+        key: the key of the role.
+        names: the roles that names stand for, keyed by name in lower case.
+        row: the row that contains the turn.
+        location: the turn's location in the row.
+    """
     spelled = row.check_text(_value(turn, key, row, location), location)
     name = spelled.strip().casefold()
     role = names.get(name)

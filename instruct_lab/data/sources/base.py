@@ -70,7 +70,13 @@ class Row:
         return value
 
     def error(self, what: str, location: str = "", do: str = "") -> InstructLabError:
-        """Return an error that names the file and line of this row, and a location inside the row."""
+        """Return an error that names the file and line of this row.
+
+        Args:
+            what: the fault.
+            location: location of the fault inside the row; empty if the whole row is meant.
+            do: the next step for the user.
+        """
         return InstructLabError(what, where=f"{self.where}, {location}" if location else self.where, do=do)
 
 

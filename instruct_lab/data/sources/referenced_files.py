@@ -134,7 +134,7 @@ def _refuse_other_folders(name: str, folder: Path) -> None:
 
 
 def _split_of(file: Path) -> SplitName | None:
-    """Return the split that is named by a file's name or, if it names none, by a folder above the file."""
+    """Return the split that a file's name or, failing that, a folder above the file names; `None` if no name does."""
     parts = (file.name.partition(".")[0], *reversed(file.parts[:-1]))
     return next((split for part in parts if (split := split_of_words(part)) is not None), None)
 

@@ -114,7 +114,7 @@ def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def program() -> Path | None:
-    """Return the `ruff` program in the scripts folder of this Python, if it is installed."""
+    """Return the path of `ruff` in the scripts folder of this Python; `None` if it is not installed."""
     for name in ("ruff", "ruff.exe"):
         path = Path(sysconfig.get_path("scripts")) / name
         if path.is_file():

@@ -132,7 +132,15 @@ def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: i
 
 
 def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_characters: int, is_last: bool) -> int:
-    """Find the end position of the part that begins at `start`."""
+    """Find the end position of the part that begins at `start`.
+
+    Args:
+        text: the text that has been read.
+        start: position at which the part begins.
+        ends: pattern that matches the end of a part; `None` splits only at the maximum length.
+        max_characters: maximum length of a part.
+        is_last: whether no more text follows.
+    """
     limit = start + max_characters
     match = ends.search(text, start, limit + CHUNK_CHARACTERS // 64) if ends is not None else None
     if match is not None and match.start() <= limit:
@@ -146,7 +154,7 @@ def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_character
 
 
 def _find_last(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
-    """Find the end position of a pattern's last match, with a search that begins near the end of the text."""
+    """Find the end of a pattern's last match between two positions, from the end on; `None` if there is no match."""
     if pattern.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
         return None
     width = 256

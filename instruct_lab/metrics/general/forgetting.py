@@ -24,7 +24,7 @@ class Forgetting(Benchmarks):
 
     `general/bits_per_byte` is the cross-entropy of 48 texts of 16 kinds (English prose, dialogue, code, mathematics,
     French, German, Spanish, Chinese), per byte of UTF-8; lower is better. Unlike a perplexity, it does not depend on
-    the tokenizer. `general/knowledge` is the percentage of 48 easy questions with four choices of which the right one
+    the tokenizer. `general/knowledge` is the percentage of 48 easy questions for which the right one of four choices
     has the highest log-probability per byte, as in the length-normalised accuracy of lm-evaluation-harness; guessing
     gives 25. The difference between the tuned and the untuned model is what was forgotten.
 

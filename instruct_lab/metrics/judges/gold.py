@@ -87,7 +87,13 @@ def agreement_note(found: Sequence[tuple[Choice, Choice]], num_pairs: int) -> st
 
 
 def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's interval for a share (Wilson, 1927)."""
+    """Return both ends of Wilson's interval for a share (Wilson, 1927).
+
+    Args:
+        share: the observed share, 0 to 1.
+        count: number of observations.
+        z: quantile of the normal distribution; the default gives a 95% interval.
+    """
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -14,7 +14,7 @@ from instruct_lab.metrics.base import Statistics, is_empty
 from instruct_lab.metrics.judges.question import Choice
 
 SIGNIFICANT = 0.05
-"""Significance level: a judge is called biased if the p-value of its verdicts without a bias is below this."""
+"""Significance level: a judge is called biased if the p-value of its verdicts is below this."""
 POOR_AGREEMENT = 0.2
 """A judge whose agreement is not significantly above chance is called unreliable if Scott's pi is below this."""
 

@@ -173,6 +173,12 @@ def log_odds_ratio(positive: int, negative: int, other_positive: int, other_nega
     """Return the logarithm of a group's odds ratio (see `BiasAudit`), and this logarithm divided by its standard error.
 
     0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
+
+    Args:
+        positive: number of the group's mentions near positive words.
+        negative: number of the group's mentions near negative words.
+        other_positive: number of the other groups' mentions near positive words.
+        other_negative: number of the other groups' mentions near negative words.
     """
     counts = [count + 0.5 for count in (positive, negative, other_positive, other_negative)]
     ratio = math.log(counts[0] * counts[3] / (counts[1] * counts[2]))

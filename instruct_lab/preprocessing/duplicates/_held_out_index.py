@@ -248,7 +248,13 @@ class HeldOutIndex:
         return best
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
-        """Whether the actual words match, which excludes hash collisions."""
+        """Whether a row overlaps with a text by their actual words, which excludes hash collisions.
+
+        Args:
+            ngrams: the row's n-grams that are in the index.
+            text: index of the text.
+            rule: the rule that decides which number or share of the text's n-grams is enough.
+        """
         whole = f" {' '.join(compared_tokens(self._text(text)))} "
         total, count = int(self.totals[text]), 0
         for ngram in ngrams:

@@ -78,7 +78,7 @@ class Hasher:
 
 
 def _roll(words: Hashes, n: int) -> Hashes:
-    """Compute the polynomial hash of every window of n words, modulo 2^64."""
+    """Compute the polynomial hash of every window of n words, modulo 2^64: `[num_words - n + 1]`."""
     size = len(words) - n + 1
     grams = words[:size].copy()
     for shift in range(1, n):

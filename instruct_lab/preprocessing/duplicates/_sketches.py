@@ -29,7 +29,7 @@ class Shingles:
         self._n, self._hasher = n, Hasher()
 
     def hash_texts(self, texts: list[list[str]]) -> tuple[Hashes, Integers]:
-        """Return the hashes of the n-grams of all texts, and the offset of each text's first hash."""
+        """Return the hashes of the n-grams of all texts, with offsets, as `HashedTexts.ngrams` does."""
         return self._hasher.texts(texts, least=self._n).ngrams(self._n)
 
 
@@ -107,7 +107,7 @@ class Sketches:
         self.whole[start + has_any] = _sums(hashes, offsets)[has_any]
 
     def band(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """Return one band of every row, as 32-bit keys."""
+        """Return one band of every row as a 32-bit key, uint32 `[rows]`."""
         self._file.seek(4 * index * self.num_rows)
         return np.frombuffer(self._file.read(4 * self.num_rows), dtype=np.uint32)
 
@@ -127,7 +127,7 @@ def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
 def sketch_rows(
     rows: Rows, shingles: Shingles, num_bands: int, band_rows: int, seed: int, folder: Path | None
 ) -> Sketches:
-    """Compute the sketches of all rows in one pass."""
+    """Compute the sketches of all rows in one pass; for the other arguments, see `Sketches`."""
     sketches = Sketches(rows.starts[-1], num_bands, band_rows, seed, folder)
     for batch in in_batches(rows.words()):
         sketches.add(*shingles.hash_texts(batch))

@@ -17,7 +17,13 @@ class LargestClusters:
         self._clusters: dict[int, tuple[int, str]] = {}
 
     def update(self, key: int, size: int, sample: object) -> None:
-        """Record the new size of a cluster; `sample` is converted to text only if the cluster is among the largest."""
+        """Record the new size of a cluster.
+
+        Args:
+            key: a number that identifies the cluster.
+            size: its number of rows.
+            sample: one of its rows, which is converted to text only if the cluster is among the largest.
+        """
         if key not in self._clusters and len(self._clusters) == self._most:
             smallest = min(self._clusters, key=lambda known: self._clusters[known][0])
             if self._clusters[smallest][0] >= size:

@@ -88,7 +88,12 @@ class NearDuplicates(Step):
     def _compare(
         self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Return flags of the rows to keep, and a phrase such as `a test row` for rows similar to a protected row."""
+        """Compare the rows of a split with each other and with the rows of protected splits.
+
+        Returns:
+            A flag for each row of the split, true for a row to keep; and, keyed by row index, a phrase such as `a test
+            row` for each row that is similar to a row of a protected split.
+        """
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows
 

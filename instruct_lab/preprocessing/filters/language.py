@@ -150,7 +150,10 @@ def load_detector() -> Callable[[str], dict[str, float]]:
 
 
 def _nearest(language: str) -> str | None:
-    """Suggest a valid code for a language given with a region or by its English name; otherwise, a similar code."""
+    """Suggest a valid code for a language that is given with a region or by its English name, or else a similar code.
+
+    Return `None` if no code is similar.
+    """
     from babel import Locale
 
     code = language.replace("_", "-").split("-")[0].lower()

@@ -190,7 +190,7 @@ def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: n
 
 
 def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide a total number of rows among strata in proportion to their quotas, by the largest remainder method."""
+    """Divide a total number of rows among strata in proportion to their quotas (largest remainders): `[strata]`."""
     import numpy as np
 
     exact = quotas * (total / quotas.sum())
@@ -201,7 +201,7 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide a total number of rows equally among strata; the rows that small strata lack are taken from the others."""
+    """Divide a total number of rows equally among strata; the others supply what small strata lack: `[strata]`."""
     import numpy as np
 
     shares = np.zeros_like(quotas)

@@ -43,11 +43,11 @@ class Redact(Step):
     """Replaces e-mail and IP addresses, phone, card and account numbers, keys and passwords with placeholders.
 
     The rules find only data with a fixed form, not names of people or postal addresses. In fenced blocks and inline
-    code, only secrets are redacted, unless `code` is set otherwise. Similar text is kept: `git@github.com`, `@pytest`,
-    `logo@2x.png`, versions such as 1.2.3.4 (four numbers below 32, or after a word such as "version"), numbers with
-    wrong check digits, and well-known examples if `leave_examples` is true. The audit counts rows and matches by kind
-    and shows the text around a placeholder, never the replaced text. Metadata is not redacted, so leave out columns
-    with personal data.
+    code, only secrets are redacted, unless `code` is set otherwise. Text that only resembles such data is kept:
+    `git@github.com`, `@pytest`, `logo@2x.png`, versions such as 1.2.3.4 (four numbers below 32, or after a word such as
+    "version"), numbers with wrong check digits, and well-known examples if `leave_examples` is true. The audit counts
+    rows and matches by kind and shows the text around a placeholder, never the replaced text. Metadata is not redacted,
+    so leave out columns with personal data.
     """
 
     row_by_row: ClassVar[bool] = True

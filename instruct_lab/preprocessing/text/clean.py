@@ -151,7 +151,13 @@ class Clean(Step):
     def _clean_turns(
         self, conversation: Conversation, kinds: dict[str, None], empty_words: frozenset[str]
     ) -> Conversation | str:
-        """Return the conversation with repaired messages and roles, or the reason to drop it."""
+        """Return the conversation with repaired messages and roles, or the reason to drop it.
+
+        Args:
+            conversation: the conversation.
+            kinds: kinds of changes so far, as the keys of a dictionary, to which the repairs are added.
+            empty_words: texts that count as empty.
+        """
         messages = conversation.messages
         if self.repeated_messages != "keep":
             messages = roles.remove_repeats(messages)

@@ -72,7 +72,7 @@ def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def _training(message: Message) -> tuple[bool | None, float]:
-    """Return whether a message is trained on, and the weight of its tokens."""
+    """Return whether a message is trained on (`None`: the template decides), and the weight of its tokens."""
     return message.trained, message.weight
 
 
