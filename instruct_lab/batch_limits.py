@@ -65,7 +65,14 @@ class BatchLimits:
         )
 
     def reduce(self, work: str, before: int, now: int, error: str) -> None:
-        """Lower the limit of this kind of work from the current step on, and report it."""
+        """Lower the limit of this kind of work from the current step on, and report it.
+
+        Args:
+            work: the kind of work.
+            before: size of the batch that did not fit into memory.
+            now: the largest size that is computed at once from now on.
+            error: the message of the exception.
+        """
         reduction = Reduction(work, self.step, before, now, error)
         self._reductions.append(reduction)
         self._report(reduction)

@@ -81,7 +81,15 @@ ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unav
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One problem with a config: its full key, the value found there, the reason and the closest valid value."""
+    """One problem with a config.
+
+    Args:
+        key: full key of the value.
+        value: the value found there; `None` if there is none to show.
+        reason: what is wrong with the value.
+        suggestion: the closest valid value, or what to type; `None` without a suggestion.
+        kind: the kind of the problem.
+    """
 
     key: str
     value: Any = None
@@ -107,7 +115,11 @@ class Problem:
 
 
 class ConfigError(InstructLabError):
-    """Raised for a config that cannot run; the error holds every problem found in the config."""
+    """The error for a config that cannot run, with every problem that was found in the config.
+
+    Args:
+        problems: the problems.
+    """
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -122,7 +134,7 @@ class ConfigError(InstructLabError):
 
 
 class Refusal(ValueError):
-    """Raised in a component's `__post_init__` to refuse the value of one of its fields.
+    """The error that a component's `__post_init__` raises to refuse the value of one of its fields.
 
     Args:
         field: the field's name, or the dotted key of a value inside the field.

@@ -29,7 +29,13 @@ class Front:
 
 
 def fronts(scores: RunScores, arms: Sequence[Arm], costs: Mapping[str, Sequence[float | None]]) -> list[Front]:
-    """Compute the front for each cost in which configurations differ."""
+    """Compute the front for each cost in which configurations differ.
+
+    Args:
+        scores: the runs' scores by the primary metric.
+        arms: the configurations.
+        costs: each run's cost, keyed by the cost's name; `None` if it was not recorded.
+    """
     found = []
     for name in OF_COSTS:
         means = [_mean([costs[name][run] for run in arm.runs]) for arm in arms]

@@ -85,7 +85,7 @@ def _paired(
     metrics: Mapping[str, list[MetricValue | None]],
     across_engines: bool,
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Return the scores by each metric for which the runs can be paired, and a reason for each other metric."""
+    """Return all runs' scores, keyed by metric, if they can be paired by it; for other metrics, return the reason."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}

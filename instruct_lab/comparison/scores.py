@@ -236,7 +236,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
-    """Return the mean of some runs' rows, minus the mean of the rows in `base` if there are any."""
+    """Return the mean of some runs' rows, minus the mean of the rows in `base` if there are any.
+
+    Args:
+        of_runs: a row for each run, `[runs, resamples]` or `[runs, units]`.
+        runs: indices of the runs.
+        base: indices of the runs whose mean is subtracted.
+    """
     mean: Resampled = of_runs[list(runs)].mean(axis=0)
     return mean - of_runs[list(base)].mean(axis=0) if base else mean
 
@@ -245,6 +251,12 @@ def _probability(difference: float, resampled: Resampled, largest: Resampled, pa
     """Compute a p-value for `RunScores.differences`.
 
     Without a standard error, the signs of the resampled differences are counted instead, with Bonferroni's correction.
+
+    Args:
+        difference: the observed difference.
+        resampled: the difference in each resample, `[resamples]`.
+        largest: the largest deviation of all pairs in each resample, in standard errors, `[resamples]`.
+        pairs: number of pairs of groups.
     """
     import numpy as np
 

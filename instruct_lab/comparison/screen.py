@@ -194,7 +194,10 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 
 
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
-    """Yield a line for each metric by which another configuration is significantly better; then name the others."""
+    """Yield a line for each metric by which the configuration that is best by the metric `name` is significantly worse.
+
+    A last line lists the other metrics.
+    """
     labels = {arm.id: arm.label for arm in compared.arms}
     others, chosen = [], compared.best.get(name or "")
     for other, best in compared.best.items():

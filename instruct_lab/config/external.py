@@ -242,7 +242,7 @@ def name_needing_permission(module: str, definition: ast.ClassDef, group: str | 
 
 
 def _ancestors(module: str, definition: ast.ClassDef, hops: int = 0) -> set[str]:
-    """Return the dotted names of all base classes of a class that can be found in source files."""
+    """Return the dotted names of all base classes of a class (from `module`) that can be found in source files."""
     names: set[str] = set()
     for base in definition.bases:
         found = _definition(module, ast.unparse(base))
@@ -282,7 +282,7 @@ def is_component(definition: ast.ClassDef) -> bool:
 
 
 def signature_of(module: str, definition: ast.ClassDef, hops: int = 0) -> Signature:
-    """Return the arguments of a class's own or inherited `__init__`."""
+    """Return the arguments of the own or inherited `__init__` of a class that `module` defines."""
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _arguments(statement.args, module)

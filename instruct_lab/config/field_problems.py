@@ -159,7 +159,15 @@ def _to_plain(value: Any) -> Any:
 def external_problems(
     signature: Signature, arguments: dict[str, Any], failed: set[str], target: str, key: str
 ) -> Iterator[Problem]:
-    """Yield problems with the arguments of another library's class: missing, unknown, or of the wrong type."""
+    """Yield problems with the arguments of another library's class: missing, unknown, or of the wrong type.
+
+    Args:
+        signature: the arguments that the class accepts.
+        arguments: the arguments in the config.
+        failed: arguments whose values could not be built; they are skipped, since their problems are already reported.
+        target: dotted name of the class.
+        key: full key of the class in the config.
+    """
     name = target.rpartition(".")[2]
     for argument in sorted(signature.required - arguments.keys()):
         full = join_key(key, argument)

@@ -65,7 +65,14 @@ def roots() -> list[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option of a group: its name, the file that defines it, and that file's opening comment."""
+    """One option of a group: its name, the file that defines it, and that file's opening comment.
+
+    Args:
+        group: the group, such as `tuning`.
+        name: name of the option.
+        path: path of the file.
+        from_lab: whether the file belongs to the user's lab and not to the package.
+    """
 
     group: str
     name: str

@@ -107,7 +107,13 @@ def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -
 
 
 def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]:
-    """Yield the permission that a class outside this package needs."""
+    """Yield the permission that a class outside this package needs.
+
+    Args:
+        module: the module that the config names.
+        name: dotted name of the class if it needs a permission by this name, else `None`.
+        key: full key of the component.
+    """
     if (source := lab_source(module)) is not None:
         yield Permitted(LAB_CODE, key, f"run {source} of this lab")
     elif name is not None:

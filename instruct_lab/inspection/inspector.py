@@ -152,7 +152,7 @@ class Inspector:
     # ---- dropped rows
 
     def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
-        """Yield samples of the dropped rows whose reason contains a text; upper and lower case are not distinguished.
+        """Yield up to `num` dropped rows of a split (`None`: every split) for each reason that contains a text.
 
         Raises:
             InstructLabError: no reason contains the text; the error lists the reasons.

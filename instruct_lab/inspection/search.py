@@ -49,7 +49,13 @@ def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> li
 
 
 def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> Iterator[Drop]:
-    """Yield the lost rows without a recorded reason, such as rows that a mixture does not draw."""
+    """Yield the lost rows without a recorded reason, such as rows that a mixture does not draw.
+
+    Args:
+        stage: the stage that lost the rows.
+        before: the result of the stage before it; `None` if it is the first.
+        lost: how often each id was lost; the counts are lowered to 0.
+    """
     for rows in tables(before).values() if before is not None and lost else ():
         for index, id_ in enumerate(rows.ids()):
             if lost[id_] > 0:

@@ -33,7 +33,14 @@ class Sample:
 
 @dataclasses.dataclass
 class Reason:
-    """One kind of action (such as dropping) taken at a stage for one reason, with the number of rows in each split."""
+    """One kind of action that a stage took on rows for one reason.
+
+    Args:
+        action: one of `ACTIONS`.
+        reason: the reason.
+        counts: number of rows, keyed by split.
+        samples: samples of these rows.
+    """
 
     action: str
     reason: str

@@ -86,7 +86,15 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial of a sweep that a run belongs to: the sweep's id and metrics, the trial's number, values and seed."""
+    """The trial of a sweep that a run belongs to.
+
+    Args:
+        id: id of the sweep.
+        point: index of the point in the search space, counted from 0.
+        values: value of each dimension of the search space.
+        seed: random seed of the run.
+        metrics: the metrics that the sweep optimises.
+    """
 
     id: str = ""
     point: int = 0

@@ -106,7 +106,14 @@ def _resume(sweep: SweepRecord, console: Any, force: bool) -> int:
 
 
 class Driver:
-    """The loop that starts the runs of one sweep and records their results."""
+    """The loop that starts the runs of one sweep and records their results.
+
+    Args:
+        planned: the plan of the sweep.
+        sweep: the record of the sweep.
+        console: where to print.
+        force: whether to continue runs even if a change since their start can change their results.
+    """
 
     def __init__(self, planned: Plan, sweep: SweepRecord, console: Any, force: bool = False) -> None:
         self.plan = planned

@@ -138,7 +138,16 @@ def best_point(rows: Sequence[TrialRow], info: SweepInfo) -> BestPoint | None:
 
 
 def seconds_left(rows: Sequence[TrialRow], total: int, slots: int | None) -> float | None:
-    """Estimate the remaining time from the mean duration of the runs that have ended; `None` if none has."""
+    """Estimate the remaining seconds from the mean duration of the runs that have ended.
+
+    Args:
+        rows: the runs that have started.
+        total: number of runs of the sweep.
+        slots: number of simultaneous runs; `None`: as many as run now.
+
+    Returns:
+        The seconds; `None` if no run has ended, or if `slots` is `None` and no run is running.
+    """
     ended = [row.seconds for row in rows if row.status in ENDED]
     running = [row.seconds for row in rows if row.status == "running"]
     if not ended or (slots is None and not running):
@@ -201,6 +210,11 @@ class LiveTable:
     """A display of a sweep's table while trials run; without a terminal, lines report the sweep and each trial's end.
 
     The table is written to a copy of standard error that stays open while the output of trials is redirected.
+
+    Args:
+        sweep: the record of the sweep.
+        console: console on which the final table is printed.
+        slots: number of simultaneous trials.
     """
 
     def __init__(self, sweep: SweepRecord, console: Any, slots: int) -> None:

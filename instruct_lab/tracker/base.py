@@ -38,7 +38,7 @@ class TrackerSession(ABC):
 
     @abstractmethod
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table."""
+        """Log a table with the given column names; each row has one cell for each column."""
 
     @abstractmethod
     def summarize(self, values: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Tracker(Component, ABC):
 
     @abstractmethod
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Open a session for a run; exceptions of the tracker's library are not caught."""
+        """Open a session for a run, given the arguments of `start`; exceptions of the library are not caught."""
 
     def start(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Open a session for a run; if the tracker fails now or later, the run continues without it.

@@ -96,7 +96,12 @@ class Trackio(Tracker):
 
 
 class TrackioSession(TrackerSession):
-    """The connection of a run to trackio."""
+    """The connection of a run to trackio.
+
+    Args:
+        run: the run in trackio's storage.
+        hint: the line that says how to view the run.
+    """
 
     def __init__(self, run: StoredRun, hint: str) -> None:
         self.run, self.hint = run, hint

@@ -124,7 +124,15 @@ class Wandb(Tracker):
 
 
 class WandbSession(TrackerSession):
-    """The connection of a run to wandb."""
+    """The connection of a run to wandb.
+
+    Args:
+        run: wandb's run.
+        mode: the mode of the run.
+        folder: the folder in which wandb stores its files.
+        record: the run's record.
+        uploads: what is uploaded as artifacts.
+    """
 
     finish_seconds = FINISH_SECONDS + 30.0  # for the last upload
 

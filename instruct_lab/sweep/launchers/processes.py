@@ -39,7 +39,11 @@ class Processes(Launcher):
 
 
 class ProcessSession(Session):
-    """Worker processes, each with a share of the cores or its own GPU."""
+    """Worker processes, each with a share of the cores or its own GPU.
+
+    Args:
+        num_processes: number of worker processes; `None`: one for each GPU, or two without a GPU.
+    """
 
     def __init__(self, num_processes: int | None) -> None:
         gpus, cores = _visible_gpus(), _usable_cores()
@@ -88,6 +92,11 @@ class _Worker:
     """A worker process (`instruct_lab.sweep.worker`) that runs tasks one after another and is restarted if it dies.
 
     The process reads tasks from its standard input and writes outcomes to its standard output, one JSON line each.
+
+    Args:
+        cores: the CPU cores that the process may use.
+        gpu: the GPU that the process may use, by its name in `CUDA_VISIBLE_DEVICES`; `None`: the same GPUs as this
+            process.
     """
 
     def __init__(self, cores: list[int], gpu: str | None) -> None:
