@@ -33,7 +33,7 @@ class InstructLabError(Exception):
         super().__init__(secrets.hide(" ".join(parts)))
 
     def at(self, where: str) -> Self:
-        """Return a copy of this error with another location, such as the row being processed, before its own."""
+        """Return a copy of this error whose location begins with `where`, such as the row that was being processed."""
         return type(self)(self.what, where=", ".join(filter(None, [where, self.where])), do=self.do)
 
     def __reduce__(self) -> tuple[Any, ...]:

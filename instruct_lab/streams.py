@@ -48,7 +48,7 @@ class QuietStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Write the buffered text to the stream."""
         if self.error is None:
             try:
                 self._stream.flush()

@@ -2,8 +2,8 @@
 
 The test compares the observed difference with resampled deviations: a normal deviate for the examples, plus one for the
 seeds, which is wider because their variance is itself uncertain (see `instruct_lab.comparison.scores`, whose draws are
-used here). Its critical value therefore depends on the deviation between seeds that happens to be observed, over which
-the power is averaged.
+used here). Its critical value therefore depends on the observed deviation between seeds, so the power is averaged over
+the distribution of this deviation.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def bounded() -> Iterator[None]:
 
 
 def is_limit_reached() -> bool:
-    """Whether the interpolations inside the current `bounded` block stand for too many values already."""
+    """Whether the interpolations inside the current `bounded` block have reached the limit `MAX_COST`."""
     return _spending.in_block and _spending.cost > MAX_COST
 
 
@@ -89,7 +89,7 @@ def _spend(cost: int) -> None:
 
 
 def _spend_values(found: Any) -> None:
-    """Add the number of values in a mapping or list that an interpolation stands for to the cost, at all levels."""
+    """Add to the cost the number of values, at all levels, of a mapping or list that is an interpolation's result."""
     waiting = [found]
     while waiting:
         node = waiting.pop()

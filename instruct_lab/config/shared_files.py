@@ -92,8 +92,8 @@ def load_config(overrides: list[Override]) -> DictConfig:
 def _option_files() -> _Files | None:
     """Return an identifier of all option files; `None` if they may change without notice or depend on variables.
 
-    Packaged files are identified by their sizes and times, and those of a lab by their contents. Files that Hydra does
-    not read are left out, since folders of these names can hold anything else.
+    Packaged files are identified by their sizes and times, and those of a lab by their contents. Only files whose names
+    end with `.yaml` count, since Hydra reads no others.
     """
     packaged, *labs = roots()
     files: list[tuple[str, object]] = []

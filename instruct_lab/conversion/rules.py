@@ -109,7 +109,7 @@ class Conversion:
         self._overrides.append(text)
 
     def take_overrides(self) -> tuple[str, ...]:
-        """Return what was set since the last call."""
+        """Return the overrides that were set since the last call."""
         overrides, self._overrides = tuple(self._overrides), []
         return overrides
 

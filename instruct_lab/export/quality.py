@@ -54,7 +54,7 @@ class Loss:
 
 
 def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
-    """Load what was written, measure it beside the tuned model, and add the result to the model card.
+    """Load the written export, measure it beside the tuned model, and add the result to the model card.
 
     The tuned model is the merged model or, if an adapter was exported, the model with the adapter. Every example is
     answered by both.

@@ -152,7 +152,7 @@ class Inspector:
     # ---- dropped rows
 
     def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
-        """Yield up to `num` dropped rows of a split (`None`: every split) for each reason that contains a text.
+        """Yield up to `num` dropped rows of a split (`None`: any) for each reason that contains a text, ignoring case.
 
         Raises:
             InstructLabError: no reason contains the text; the error lists the reasons.

@@ -12,7 +12,7 @@ from instruct_lab.records.entries import known_entries
 
 MAX_CHARACTERS = 80
 Kind = Literal["setting", "input", "code", "package", "machine", "limit"]
-"""What differs between two runs."""
+"""The kind of a difference between two runs."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,15 +86,7 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial of a sweep that a run belongs to.
-
-    Args:
-        id: id of the sweep.
-        point: index of the point in the search space, counted from 0.
-        values: value of each dimension of the search space.
-        seed: random seed of the run.
-        metrics: the metrics that the sweep optimises.
-    """
+    """The trial that a run is: the id and metrics of its sweep, the index and values of its point, and its seed."""
 
     id: str = ""
     point: int = 0
