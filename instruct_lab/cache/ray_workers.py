@@ -61,7 +61,7 @@ class RayWorkers(Workers):
         self._owns_connection = self._has_warned = False
 
     def start(self, pickled: bytes) -> list[Any]:
-        """Connect to the cluster; return a worker for each of its CPUs, and at least one."""
+        """Connect to the cluster, and send the pickled function to a worker for each of its CPUs, at least one."""
         import ray
 
         if not ray.is_initialized():

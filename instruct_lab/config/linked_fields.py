@@ -92,7 +92,7 @@ def _default(kind: type[Component], name: str) -> Any:
 
 
 class _Layers:
-    """A lookup of the layer that set a value, without composing the config again.
+    """A lookup of which layer (option file, study or override) set a value, without composing the config again.
 
     Args:
         composition: the composed config.

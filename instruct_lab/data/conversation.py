@@ -120,5 +120,5 @@ def normalize_text(text: str) -> str:
 
 
 def canonical_text(text: str) -> str:
-    """Normalise a text to Unicode form NFC and collapse white space, so that only visible characters count."""
+    """Normalise a text to Unicode form NFC and collapse white space; texts that differ only in these become equal."""
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())

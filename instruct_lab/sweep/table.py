@@ -158,7 +158,10 @@ def seconds_left(rows: Sequence[TrialRow], total: int, slots: int | None) -> flo
 
 
 def _visible_rows(rows: Sequence[TrialRow], best: BestPoint | None, limit: int | None) -> list[int]:
-    """Return the indices of the rows to show, in order."""
+    """Return the indices of at most `limit` rows: the best trial, trials that have not ended, then the latest others.
+
+    The indices ascend. With `limit=None`, all rows are shown.
+    """
     indices = range(len(rows))
     if limit is None or len(rows) <= limit:
         return list(indices)

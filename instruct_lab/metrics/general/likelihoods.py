@@ -58,7 +58,7 @@ def log_probabilities(
 
 
 def _encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], int]:
-    """Return the ids of a first token (BOS or EOS) and of the whole text, and how many ids precede the continuation."""
+    """Return the ids of BOS (EOS, if there is none), context and continuation, and how many ids precede the last."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     before, whole = (
         tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -101,10 +101,10 @@ class JudgeServer(Judge):
             yield Problem(key="key_variable", value=self.key_variable, reason=reason, kind="unavailable_here")
 
     def replies(self, texts: Sequence[str], cache_path: Path, device: Any) -> Iterator[tuple[int, Reply]]:
-        """Ask the server each question, several at the same time, and yield the replies in the order of arrival.
+        """Ask the server the questions, several at the same time; yield each question's index and reply on arrival.
 
-        After `MAX_FAULTS` questions in a row without a reply, or a reply that refuses the key or the model, the other
-        questions are not asked.
+        No further questions are sent once `MAX_FAULTS` questions in a row got no reply, or once the server refuses the
+        requests as such, for example the key or the model. Their replies then state this as their fault.
         """
         from concurrent.futures import ThreadPoolExecutor, as_completed
 

@@ -96,9 +96,10 @@ class Comparison:
         """Select the split's own rows to keep: one row per cluster, and no row that is similar to a protected row.
 
         Args:
-            roots: for each row of the split, the first row of its cluster, where row 0 is the split's first row.
-            lengths: length of every row, to keep the longest row of a cluster (ties go to the first); `None` keeps the
-                first row.
+            roots: for each row of the split, the index of the first row of its cluster. Indices count from the split's
+                first row, so protected rows are not included.
+            lengths: the length of each row, the protected rows first and then the split's rows. The longest row of a
+                cluster is kept, and of equally long rows the first. `None`: the first row of a cluster is kept.
 
         Returns:
             A flag for each row of the split, bool `[rows of the split]`: true for a row to keep.
