@@ -14,6 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in started processes alike: some sums depend on it
 os.environ.pop("WANDB_API_KEY", None)
+os.environ.pop("COLUMNS", None)  # xdist sets it; printed lines would be wrapped
 os.environ["INSTRUCT_LAB_ALLOW"] = "support"  # classes of the tests' own package
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # no settings of the user
 os.fsync = lambda descriptor: None  # no record of a test must outlast a power failure; a run waits 0.1 s for its disk

@@ -67,7 +67,7 @@ def test_a_run_of_a_gpu_is_evaluated_on_a_machine_without_one(tmp_path, monkeypa
     listed = {**config.trainer.arguments, "devices": [1]}
     for one in (config, dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, arguments=listed))):
         assert build_trainer(on_one_device(one), tmp_path).strategy.root_device.type == "cpu"
-        assert "trainer.accelerator is gpu, there is no GPU here" in " ".join(capsys.readouterr().err.split())
+        assert "trainer.accelerator=gpu: there is no GPU here" in " ".join(capsys.readouterr().err.split())
 
 
 def test_every_strategy_of_lightning_is_known_or_refused_with_a_reason():
