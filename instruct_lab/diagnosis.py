@@ -26,12 +26,10 @@ from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.experiment import rules
 from instruct_lab.files import user_path
 from instruct_lab.model.hardware import computes_bfloat16, cpu_instructions, no_gpu
-from instruct_lab.records.environment import DISTRIBUTION, hardware
+from instruct_lab.records.environment import DISTRIBUTION, declared_requirements, hardware
 
 SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
 """The packages whose versions are printed; `--json` has all that are declared."""
-DEVELOPMENT = {"test", "docs", "throughput"}
-"""The extras that only developers of this package need."""
 VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
 SETTINGS = ("HF_HUB_OFFLINE", "HF_HOME", "WANDB_MODE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "INSTRUCT_LAB_CACHE")
 """Environment variables that change what a run does and hold no secret."""
@@ -49,7 +47,7 @@ def diagnose() -> dict[str, Any]:
         cannot run here, each with the reason); `slow` (reasons why training is slow here).
     """
     capability = _cpu_capability()  # imports torch, so that its GPUs and threads are known
-    required, extras = _declared()
+    required, extras = declared_requirements()
     found: dict[str, Any] = {
         "versions": {DISTRIBUTION: _version(DISTRIBUTION), "python": platform.python_version()},
         "platform": platform.platform(),
@@ -69,22 +67,6 @@ def diagnose() -> dict[str, Any]:
 
 
 # ---- packages
-
-
-def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """Return the packages that this package requires, and those of each extra for users."""
-    try:
-        texts = importlib.metadata.requires(DISTRIBUTION) or []
-    except importlib.metadata.PackageNotFoundError:
-        return [], {}
-    declared = [Requirement(text) for text in texts]
-    required = [one for one in declared if one.marker is None or one.marker.evaluate({"extra": ""})]
-    names = sorted({name for text in texts for name in re.findall(r"extra == ['\"]([\w-]+)['\"]", text)} - DEVELOPMENT)
-    extras = {
-        name: [one for one in declared if one not in required and one.marker and one.marker.evaluate({"extra": name})]
-        for name in names
-    }
-    return required, extras
 
 
 def _version(name: str) -> str | None:
@@ -200,14 +182,12 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
             yield one_line(problem.reason)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> Any:
     """Return the values of an option file, and those of other options of its group that it lists in its defaults."""
-    content: dict[str, Any] = yaml.safe_load(read_yaml_text(path)) or {}
-    for name in content.pop("defaults", None) or []:
-        file = path.with_name(f"{name}.yaml")
-        if isinstance(name, str) and file.is_file():
-            content = {**_content(file), **content}
-    return content
+    content = yaml.safe_load(read_yaml_text(path)) or {}
+    names = [name for name in content.pop("defaults", None) or [] if isinstance(name, str)]
+    files = [file for name in names if (file := path.with_name(f"{name}.yaml")).is_file()]
+    return OmegaConf.merge(*map(_content, files), content)
 
 
 def _slow(found: Mapping[str, Any]) -> Iterator[str]:

@@ -78,7 +78,7 @@ def might_have_api_key(text: str) -> bool:
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
     """Return the text to keep after a key that is replaced, which is empty; return `None` if the key is not replaced.
 
-    With `leave_examples`, keys that contain words such as EXAMPLE or XXXX are not replaced.
+    With `leave_examples`, keys that contain a word of a placeholder, such as EXAMPLE, are not replaced.
     """
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 

@@ -87,4 +87,4 @@ def _work(batch: Batch) -> int:
     if batch.prefixes is not None:
         return batch.prefixes.num_positions + PASS_POSITIONS * len(batch.prefixes.levels)
     targets = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0
-    return batch.input_ids.numel() + targets + PASS_POSITIONS
+    return batch.num_positions + targets + PASS_POSITIONS

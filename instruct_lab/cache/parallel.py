@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
 from instruct_lab.collector import collect_rarely
+from instruct_lab.cores import usable_cores
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -68,8 +69,7 @@ def num_processes() -> int:
     """Return the maximum number of processes that share the work: one for each usable CPU core, but at most 4."""
     if os.name != "posix" or not sys.executable:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_PROCESSES)
+    return min(len(usable_cores()), MAX_PROCESSES)
 
 
 def _pickle(function: object) -> bytes | None:

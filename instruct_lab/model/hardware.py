@@ -57,11 +57,6 @@ def num_gpus() -> int | None:
     return min(len(nvidia_capabilities()), len(named) or len(nvidia_capabilities())) or None
 
 
-def num_usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def computes_bfloat16() -> bool:
     """Whether torch can use a GPU on this machine, and every GPU has bfloat16 arithmetic."""
     if not has_gpu():

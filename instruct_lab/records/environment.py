@@ -5,13 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.cores import usable_cores
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 PACKAGE_PATH = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "instruct-lab"
@@ -107,24 +113,30 @@ def package_versions() -> dict[str, str]:
 
 @functools.cache
 def run_dependencies() -> frozenset[str] | None:
-    """Return the names of this package and of the dependencies that a run can use; `None` if it is not installed.
+    """Return the names of this package and of the dependencies that a run can use; `None` if it is not installed."""
+    required, extras = declared_requirements()
+    declared = [*required, *itertools.chain.from_iterable(extras.values())]
+    return frozenset({DISTRIBUTION, *(_normalize(one.name) for one in declared)}) if declared else None
+
+
+def declared_requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
+    """Return the packages that this package requires, and those of each extra for users; none if it is not installed.
 
     The extras that only tests, the documentation and benchmarks need are left out.
     """
+    from packaging.requirements import Requirement
+
     try:
         metadata = importlib.metadata.metadata(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return None
-    from packaging.requirements import Requirement
-
-    extras = {"", *(metadata.get_all("Provides-Extra") or [])} - TOOLS
-    requirements = map(Requirement, metadata.get_all("Requires-Dist") or [])
-    used = (
-        one.name
-        for one in requirements
-        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
-    )
-    return frozenset({DISTRIBUTION, *map(_normalize, used)})
+        return [], {}
+    declared = [Requirement(text) for text in metadata.get_all("Requires-Dist") or []]
+    required = [one for one in declared if one.marker is None or one.marker.evaluate({"extra": ""})]
+    optional = [one for one in declared if one not in required]
+    extras = sorted({*(metadata.get_all("Provides-Extra") or [])} - TOOLS)
+    return required, {
+        name: [one for one in optional if one.marker and one.marker.evaluate({"extra": name})] for name in extras
+    }
 
 
 def _normalize(name: str) -> str:
@@ -136,7 +148,7 @@ def hardware() -> dict[str, Any]:
     return {
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),
-        "cpu_count_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_count_usable": len(usable_cores()),
         "memory_bytes": _memory_bytes(),
         "threads": sys.modules["torch"].get_num_threads() if sys.modules.get("torch") is not None else None,
         "gpus": _gpus(),

@@ -24,7 +24,7 @@ def machine(monkeypatch):
     def have(gpu=False, apple=False, cores=4, emulates=False, capability=8):
         monkeypatch.setattr(hardware, "no_gpu", lambda: None if gpu else "there is no GPU here")
         monkeypatch.setattr(hardware, "has_apple_gpu", lambda: apple)
-        monkeypatch.setattr(hardware, "num_usable_cores", lambda: cores)
+        monkeypatch.setattr(rules, "usable_cores", lambda: list(range(cores)))
         monkeypatch.setattr(hardware, "emulates_bfloat16", lambda: emulates)
         monkeypatch.setattr(hardware, "nvidia_capabilities", lambda: (capability, 9) if gpu else ())
         monkeypatch.setattr(rules, "external_launch", lambda: None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from instruct_lab.config import ExternalClass
 from instruct_lab.config.spelling import nearest
+from instruct_lab.cores import usable_cores
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.launch import external_launch, launch_fault
 from instruct_lab.model import Model, hardware
@@ -115,8 +116,8 @@ def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
     if devices != "auto" and not (isinstance(devices, int | str) and str(devices).isdigit()):
         reason = "a run on the CPU takes a number of processes from 1, since its cores have no indices"
         yield _here("trainer.devices", devices, reason, "1")
-    count, cores = num_devices(trainer), hardware.num_usable_cores()
-    if count is not None and count > max(cores, 1) and trainer.arguments.get("num_nodes", 1) == 1:
+    count, cores = num_devices(trainer), len(usable_cores())
+    if count is not None and count > cores and trainer.arguments.get("num_nodes", 1) == 1:
         reason = f"starts {count:,} processes, which share {cores} CPU core{'' if cores == 1 else 's'}"
         yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion=str(cores), kind="warning")
 

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from instruct_lab.config import component
+from instruct_lab.cores import usable_cores
 from instruct_lab.sweep.launchers.base import Launcher, Session
 from instruct_lab.sweep.task import CORES_VARIABLE, Outcome, Task, child_environment
 
@@ -46,7 +47,7 @@ class ProcessSession(Session):
     """
 
     def __init__(self, num_processes: int | None) -> None:
-        gpus, cores = _visible_gpus(), _usable_cores()
+        gpus, cores = _visible_gpus(), usable_cores()
         self.slots = num_processes or len(gpus) or min(DEFAULT_PROCESSES, len(cores))
         self._free: queue.Queue[_Worker] = queue.Queue()
         self._workers = []
@@ -73,10 +74,6 @@ class ProcessSession(Session):
         for worker in self._workers:
             worker.terminate()
         self._threads.shutdown(wait=True, cancel_futures=True)
-
-
-def _usable_cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _visible_gpus() -> list[str]:
