@@ -44,18 +44,13 @@ def run(capsys, *arguments):
     return code, printed
 
 
-COMMANDS = ("show", "inspect", "train")
-"""Commands that compose a config as `check` does; each hostile file is tried with `check` and with one of them."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_in_an_option_file_is_refused_with_its_name(lab, capsys, name):
-    content = BOMBS[name]
+@pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_in_an_option_file_is_refused_with_its_name(lab, capsys, content):
     bomb = content if isinstance(content, bytes) else content.encode()
     (lab / "conf" / "data" / "bomb.yaml").write_bytes(bomb)
-    for command in ("check", COMMANDS[[*BOMBS].index(name) % len(COMMANDS)]):
-        code, printed = run(capsys, command, "data=bomb")
+    for command in (["check"], ["show"], ["inspect"], ["train"]):
+        code, printed = run(capsys, *command, "data=bomb")
         assert code == 2
         assert "bomb.yaml" in printed.err
     code, printed = run(capsys, "list", "data")
@@ -85,12 +80,12 @@ CHAINS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHAINS)
-def test_interpolations_that_multiply_are_refused(lab, capsys, name):
-    text = "# @package _global_\n# bomb: a study\ndata:\n" + CHAINS[name]
+@pytest.mark.parametrize("lines", CHAINS.values(), ids=CHAINS)
+def test_interpolations_that_multiply_are_refused(lab, capsys, lines):
+    text = "# @package _global_\n# bomb: a study\ndata:\n" + lines
     (lab / "experiments").mkdir()
     (lab / "experiments" / "bomb.yaml").write_text(text, encoding="utf-8")
-    for command in ("check", COMMANDS[[*CHAINS].index(name) % len(COMMANDS)]):
+    for command in ("check", "show", "train"):
         code, printed = run(capsys, command, "data=mine", "model=tiny_random", "experiments=bomb")
         assert code == 2
         assert "data.x" in printed.err
@@ -114,12 +109,12 @@ def test_thousands_of_unknown_keys_are_summed_up(lab, capsys, place):
     for part in place.split(".") if place else []:
         lines.append(f"{indent}{part}:")
         indent += "  "
-    lines += [f"{indent}unknown_key_{index}: {index}" for index in range(3000)]
+    lines += [f"{indent}unknown_key_{index}: {index}" for index in range(9000)]
     (lab / "experiments").mkdir()
     (lab / "experiments" / "many.yaml").write_text("# many: a study\n" + "\n".join(lines), encoding="utf-8")
     code, printed = run(capsys, "check", "data=mine", "tracker=none", "experiments=many")
     assert code == 2
-    assert "2,980 more keys here are unknown" in printed.err
+    assert "8,980 more keys here are unknown" in printed.err
     assert "unknown_key_0 = 0" in printed.err
 
 

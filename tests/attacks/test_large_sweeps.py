@@ -6,7 +6,7 @@ import pytest
 
 from instruct_lab import cli
 
-SECONDS = 20
+SECONDS = 30
 FIRST = ["model=tiny_random", "tracker=none"]
 
 
@@ -14,10 +14,10 @@ FIRST = ["model=tiny_random", "tracker=none"]
 @pytest.mark.parametrize(
     ("overrides", "code", "printed"),
     [
-        (["tuning.r=range(1,3001)"], 0, "3000 runs"),
+        (["tuning.r=range(1,10001)"], 0, "10000 runs"),
         (["seed=range(0,300)", "tuning.r=range(1,301)"], 0, "90000 runs"),
-        (["tuning.r=range(-5,2000)"], 2, "tuning.r = -5"),
-        (["tuning.r=" + ",".join(["eight" if index == 1210 else str(index) for index in range(1, 2000)])], 2, "eight"),
+        (["tuning.r=range(-5,10000)"], 2, "tuning.r = -5"),
+        (["tuning.r=" + ",".join(["eight" if index == 3210 else str(index) for index in range(1, 5000)])], 2, "eight"),
         (["tuning.r=range(1,1000000000)"], 2, "more than 100,000 values"),
         (["seed=range(0,1001)", "tuning.r=range(1,1001)"], 2, "1,001,000 points"),
         (["seed=range(0,1001)", "tuning.r=range(1,1001)", "hydra/sweeper=random", "sweep.num_points=3"], 0, "3 runs"),

@@ -1,6 +1,7 @@
 """A stranger's option file, record or lab cannot run code or use a library without the user's permission."""
 
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -247,8 +248,8 @@ def test_files_of_the_working_directory_hide_no_library(lab):
         path.write_text(f"from pathlib import Path\nPath({str(lab / 'owned')!r}).touch()\n")
     found = Path(instruct_lab.__file__).parent.parent
     environment = {**os.environ, "PYTHONPATH": str(found)}
-    check, train = ["check", *CHOSEN], ["train", *CHOSEN, "debug=fast", "tracker=csv"]
-    for start, command in (("instruct_lab", check), ("instruct_lab.cli", check), ("instruct_lab", train)):
+    commands = (["check", *CHOSEN], ["train", *CHOSEN, "debug=fast", "tracker=csv"])
+    for start, command in itertools.product(("instruct_lab", "instruct_lab.cli"), commands):
         arguments = [sys.executable, "-m", start, *command]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=lab, env=environment)
         assert done.returncode == 0, done.stderr

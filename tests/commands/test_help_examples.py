@@ -87,9 +87,10 @@ def stage(tmp_path_factory):
         patch.chdir(path)
         patch.setenv("INSTRUCT_LAB_CACHE", str(path / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(path / "settings"))
-        few = {"experiment.check": ("batching", "lr_scheduler"), "editors.schema": ("batching", "tuning")}
-        for module, groups in few.items():  # the others are tested elsewhere
-            patch.setattr(importlib.import_module(f"instruct_lab.{module}"), "GROUPS", groups)
+        for module in ("instruct_lab.experiment.check", "instruct_lab.editors.schema"):
+            patch.setattr(
+                importlib.import_module(module), "GROUPS", ("batching", "tuning")
+            )  # others are tested elsewhere
         stage = Stage(path)
         first, *others = EXAMPLES["train"]
         stage.run(first)

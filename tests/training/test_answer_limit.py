@@ -68,9 +68,9 @@ def test_reproducing_resuming_generating_and_exporting_use_the_recorded_length(l
 
 @pytest.mark.slow
 def test_runs_of_a_sweep_over_the_same_data_have_one_length(lab, tiny):
-    assert cli.main(["train", "-m", *tiny, FROM_ANSWERS[0], "tuning.r=2,4"]) == 0
+    assert cli.main(["train", "-m", *tiny, FROM_ANSWERS[0], "tuning.r=2,4", "optimizer.lr=1e-3,1e-2"]) == 0
     records = [path.parent for path in lab.glob("runs/*/*/summary.json")]
-    assert len(records) == 2
+    assert len(records) == 4
     assert len({limit_of(record) for record in records}) == 1
     assert all("99%" in manifest_of(record)["derived"]["generation.max_new_tokens"] for record in records)
 

@@ -102,7 +102,7 @@ def test_every_run_of_a_sweep_is_measured_once_on_one_base(runs, monkeypatch, ca
     import instruct_lab.evaluation.base_model as base_model
     import instruct_lab.training.evaluating as evaluating
 
-    assert cli.main(["train", "-m", *TINY, *SHORT, "sweep.metric=test/chrf", "tuning.r=1,2"]) == 0
+    assert cli.main(["train", "-m", *TINY, *SHORT, "sweep.metric=test/chrf", "tuning.r=1,2,3,5"]) == 0
     counts = {}
 
     def count(module):
@@ -120,11 +120,11 @@ def test_every_run_of_a_sweep_is_measured_once_on_one_base(runs, monkeypatch, ca
     for _ in range(2):
         assert evaluate(sweep, *OTHER, "--name", "again") == 0
     assert counts.pop(base_model.__name__) <= 2  # once for each split that no earlier evaluation has cached
-    assert counts == {evaluating.__name__: 4}
+    assert counts == {evaluating.__name__: 8}
     capsys.readouterr()
     assert cli.main(["compare", str(sweep), "--on", "again", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
-    assert len(compared["runs"]) == 2
+    assert len(compared["runs"]) == 4
     assert "test/chrf" in compared["differences"]
 
 
