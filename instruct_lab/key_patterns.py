@@ -36,8 +36,9 @@ API_KEYS: dict[str, str] = {
 API_KEY = re.compile(rf"{_START}(?:{'|'.join(dict.fromkeys(API_KEYS.values()))}){_END}")
 
 PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?:(?!-----)[\s\S])*+-----END [A-Z0-9 ]{0,30}PRIVATE KEY"
-    r"(?: BLOCK)?-----|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/=]{16,}+)++)"
+    r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:[^-]*+(?:-(?!----)[^-]*+)*-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+    r"|(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,}+)+)"
 )
 """Matches a block in PEM or OpenPGP armour; if the end of the block is missing, its header and the lines of its key."""
 

@@ -48,7 +48,7 @@ KEY_FORM = re.compile(
     r"[A-Za-z0-9]{12,255}|(?:github_pat_|glpat-|xox[abeoprs]-|AIza|pypi-)(?=[A-Za-z_-]{0,255}[0-9])[A-Za-z0-9_-]{12,255})"
 )
 """Matches keys by their first characters, more broadly than in training data, where a mistake would remove text."""
-JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+JSON_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"')
 NUMBER = re.compile(r"[+-]?[0-9.]+(e-?\d+)?")
 PATH_START = re.compile(r"~?/|\.{1,2}/|[A-Za-z]:[\\/]")
 BEARER = re.compile(r"(?<=[Bb]earer )(?=\S{0,255}[0-9])[A-Za-z0-9_+/=.~-]{8,}")

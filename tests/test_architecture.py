@@ -225,6 +225,26 @@ def test_types_hold():
     assert result.returncode == 0, result.stdout[-3000:]
 
 
+POSSESSIVE_GROUP = re.compile(r"(?<!\\)\)(?:[*+?]|\{\d*,?\d*\})\+")
+"""Matches a possessive quantifier after a group in a regular expression; an f-string's value counts as the digit 1."""
+
+
+def texts_of(tree):
+    """The texts in a syntax tree: constants, and f-strings with 1 in place of each value."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "1" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_no_pattern_has_a_possessive_group():
+    """Python before 3.11.5 matches `(...)*+` wrongly (gh-106052); after a single character or class it is right."""
+    assert POSSESSIVE_GROUP.search(next(texts_of(ast.parse('rf"(a){{{n},}}+"'))))
+    found = [(name, text) for name, path in MODULES.items() for text in texts_of(ast.parse(path.read_text()))]
+    assert [(name, text) for name, text in found if POSSESSIVE_GROUP.search(text)] == []
+
+
 def test_modules_stay_small_enough_to_read():
     lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > 350} == {}

@@ -72,7 +72,7 @@ def test_the_wheel_holds_exactly_the_files_of_the_tree(wheel):
 @pytest.mark.slow
 def test_a_wheel_of_the_source_distribution_is_the_same(wheel, tmp_path):
     with tarfile.open(build("sdist", tmp_path / "sdist")) as packed:
-        packed.extractall(tmp_path, filter="data")
+        packed.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (source,) = tmp_path.glob("instruct_lab-*")
     assert contents(build("wheel", tmp_path / "wheel", source)) == contents(wheel)
     assert {path.name for path in source.iterdir()} >= {"LICENSE", "README.md", "CHANGELOG.md", "tests", "docs"}

@@ -160,6 +160,17 @@ def test_what_standard_has_cleaned_it_leaves_unchanged(pairs) -> None:
     assert [tally for tally in audits[1].tallies.values() if tally.count and tally.action != "reported"] == []
 
 
+@pytest.mark.parametrize(("damaged", "expected"), [("U\u00cc\x80", "\u00d9"), ("e\x00\u0301", "\u00e9")])
+def test_a_repaired_text_stays_in_its_unicode_form(damaged, expected) -> None:
+    """The repair of a combining accent (Ì and a control character), or what stood between it and its letter."""
+    from instruct_lab.preprocessing.base import Context
+
+    row = Conversation((Message("user", "q"), Message("assistant", damaged)))
+    for name, step in standard_steps().items():
+        (row,) = step.apply([row], Context(name, Audit()))
+    assert row.messages[1].content == expected
+
+
 def test_steps_reach_the_rejected_answer_too() -> None:
     from instruct_lab.preprocessing.base import Context
 

@@ -17,7 +17,7 @@ OTHER_CONTROL = re.compile("([\xc2-\xf4][\x80-\xbf]+)|(\r\n?|[\x85\u2028\u2029])
 LOST = "\ufffd"
 
 TRAILING_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n)")
-INDENTATION = re.compile(r"(?:[^\S\n]*+\n)*+((?: {4}|\t)[ \t]*+)(?=\S)")
+INDENTATION = re.compile(r"(?:[^\S\n]*+\n)*((?: {4}|\t)[ \t]*+)(?=\S)")
 
 
 def remove_ascii_control(text: str) -> str:
@@ -60,7 +60,7 @@ def limit_blank_lines(text: str, maximum: int) -> str:
     """Keep at most `maximum` consecutive blank lines, except in code."""
     if "\n" not in text:
         return text
-    blank_lines = re.compile(rf"\n(?:[^\S\n]*+\n){{{maximum + 1},}}+")
+    blank_lines = re.compile(rf"\n(?:[^\S\n]*+\n){{{maximum + 1},}}")
     if not blank_lines.search(text):
         return text
     return change_outside_code(text, lambda piece: blank_lines.sub("\n" * (maximum + 1), piece))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+from unicodedata import is_normalized, normalize
 
 from pydantic import Field
 
@@ -225,12 +226,26 @@ class Clean(Step):
 
 
 def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: dict[str, None]) -> Conversation:
-    def clean(role: str, text: str) -> str:
+    """Apply changes to every text; a text in Unicode form NFC stays in it, whatever is removed or repaired.
+
+    Args:
+        conversation: the conversation.
+        changes: the changes, each with its kind.
+        kinds: the kinds that changed something, as the keys of a dictionary; updated in place.
+    """
+
+    def change_all(text: str) -> str:
         for kind, change in changes:
             before, text = text, change(text)
             if text != before:
                 kinds[kind] = None
         return text
+
+    def clean(role: str, text: str) -> str:
+        changed = change_all(text)
+        while changed != text and not is_normalized("NFC", changed) and is_normalized("NFC", text):
+            changed = change_all(normalize("NFC", changed))
+        return changed
 
     return conversation.map_text(clean)
 

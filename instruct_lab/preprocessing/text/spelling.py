@@ -18,7 +18,7 @@ LETTER_FORMS = {form: plain for form, plain in ASCII_FORMS.items() if chr(plain)
 
 PLACEHOLDER = "<[A-Z][A-Z0-9_]{0,40}>"
 """Pattern of a typed placeholder, such as the step `redact` inserts; a placeholder is one word and never changes."""
-NUMBER = re.compile(r"\d(?<![A-Za-z_\u00c0-\u024f\u0370-\u052f\d].)(?<!\d[.,].)\d*+(?:[.,]\d++)*+")
+NUMBER = re.compile(r"\d(?<![A-Za-z_\u00c0-\u024f\u0370-\u052f\d].)(?<!\d[.,].)\d*+(?:[.,]\d++)*")
 """Matches digits with separators between them, except after a letter, as in a name (B2B, gpt4, v1.5)."""
 DIGIT = re.compile(r"\d")
 INNER_PUNCTUATION = re.compile(r"(['’-](?<=[^\W_].)(?=[^\W_])|[.,](?<=\d.)(?=\d))")
