@@ -11,15 +11,16 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""Maximum number of tokens that are aligned one by one to find cuts; more tokens count as one cut."""
+"""Maximum number of tokens that are aligned one by one to find the cuts between them; in a longer sequence, all
+missing tokens are counted as a single cut."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cut:
-    """A sequence of tokens that was cut out.
+    """A sequence of consecutive tokens that was cut out of a conversation.
 
     Args:
-        at: index, in the example, of the token that follows the cut.
+        at: index of the first token after the cut, counted in the example that is left.
         tokens: number of tokens that were cut out.
     """
 
@@ -32,8 +33,9 @@ class InspectedRow:
     """One example as the model sees it, or one row that was dropped.
 
     Args:
-        spans: the tokens in order; empty if the row was dropped before it was tokenised.
-        example: token ids and labels.
+        spans: the tokens in order, joined where several form one character; empty if the row was dropped before it was
+            tokenised.
+        example: token ids and labels of the row; both are empty for a row without tokens.
         split: split of the row; empty if the row was dropped before the data was split.
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
@@ -89,7 +91,7 @@ class InspectedRow:
 
 
 def cuts(whole: Sequence[int], kept: Sequence[int]) -> tuple[Cut, ...]:
-    """Find the positions at which tokens were cut out.
+    """Find the sequences of tokens that were cut out of a conversation, by comparing it with what is left of it.
 
     Args:
         whole: token ids before cutting.

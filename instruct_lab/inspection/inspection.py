@@ -43,8 +43,9 @@ def inspect(
         split: the split to show; `None` means train for examples, and every split for dropped rows.
         num: number of examples from the beginning of the split, or of dropped rows for each reason.
         row: index of a single example to show, counted from 0 within its split; `None`: the first `num` examples.
-        dropped: text in the reasons of the dropped rows that are shown instead of examples; `None`: show examples.
-        row_id: id of the examples and dropped rows to show, or the beginning of this id; `None`: rows of any id.
+        dropped: show dropped rows instead of examples, namely those whose reason contains this text; `None`: show
+            examples.
+        row_id: show only the examples and dropped rows whose id is, or begins with, this text; `None`: any id.
         ids: whether to show token ids.
         html: path of an HTML page to write, in which case only this path is printed; `None`: print the rows.
         as_json: whether to print JSON.

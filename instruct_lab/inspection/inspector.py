@@ -101,7 +101,7 @@ class Inspector:
         )
 
     def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
-        """Return the spans of the text that the model reads, and those of the example's other texts, keyed by name."""
+        """Return the spans of the text that the model reads, and those of each other text of the example, by name."""
         read, written = self._read_and_written(example)
         further = {"decoder writes": written} if written else {}
         if example.rejected is not None:
@@ -120,7 +120,8 @@ class Inspector:
 
         Examples have the same order as conversations, but batching may have dropped some conversations. So the
         conversation's index is between the example's index and that index plus the number of dropped conversations.
-        Among conversations with the example's id, the first one with the same tokens is chosen, or else the first one.
+        Among the conversations with the example's id, the first one with the same tokens is chosen; if none has the
+        same tokens, the first conversation with this id is chosen.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
@@ -143,7 +144,7 @@ class Inspector:
         return found
 
     def _encode(self, conversation: Conversation) -> Example | None:
-        """Encode a conversation; return `None` if the template refuses it, or if no example can be made from it."""
+        """Encode a conversation; return `None` if the template cannot render it, or if no example can be made of it."""
         try:
             return self._encoder.encode([conversation])[0]
         except RefusedConversation:

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One span of tokens on the page, or a cut after the last span.
+    """One element of the page: a span of tokens with the cut before it, or a cut after the last span.
 
     Args:
-        text: the text, in which signs make tabs and line breaks visible.
+        text: the text of the span, with visible signs for tabs and line breaks.
         kind: CSS classes, such as `token trained`; empty for a cut without a span.
         ids: token ids, separated by commas.
-        ends_line: whether the text ends with a line break, which then comes after the span's border and ids.
-        num_cut: number of tokens that were cut out before the span.
+        ends_line: whether the text ends with a line break; the page then breaks the line after the border and the ids.
+        num_cut: number of tokens that were cut out before the span; 0 if there is no cut.
     """
 
     text: str

@@ -1,7 +1,7 @@
 """Searching, by id, for rows that were dropped at any stage between the source and the examples.
 
-The audit keeps only a few samples for each reason. So the tables of successive stages are compared, and a stage that
-lost the row is run again in a temporary folder to find the reason.
+The audit keeps only a few sample rows for each reason. To find any other row, the results of successive stages are
+compared, and the stage whose result lacks the row is run again in a temporary folder to find the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def _count_ids(entry: Entry, prefix: str) -> Counter[str]:
 
 
 def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> list[Drop]:
-    """Run a stage again in a temporary folder, with the stages whose results it joins; return the dropped rows."""
+    """Run a stage again in a temporary folder, and return the dropped rows whose id begins with a prefix.
+
+    If the stage joins the results of other stages, these are run again too.
+    """
     joined = [drop for part in stage.joins for drop in _repeat(part, None, folder, prefix)]
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary, watch_drops(prefix) as drops:
         stage.build(before, Path(temporary))
@@ -49,12 +52,12 @@ def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> li
 
 
 def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> Iterator[Drop]:
-    """Yield the lost rows without a recorded reason, such as rows that a mixture does not draw.
+    """Yield the lost rows for which the stage recorded no reason, such as rows that a mixture does not draw.
 
     Args:
         stage: the stage that lost the rows.
         before: the result of the stage before it; `None` if it is the first.
-        lost: how often each id was lost; the counts are lowered to 0.
+        lost: number of lost rows with each id; reduced in place by the rows that are yielded.
     """
     for rows in tables(before).values() if before is not None and lost else ():
         for index, id_ in enumerate(rows.ids()):

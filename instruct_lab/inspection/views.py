@@ -23,7 +23,7 @@ ASCII_SIGNS = str.maketrans(
     {"⟦": "[[", "⟧": "]]", "⟨": "<", "⟩": ">", "↵": "\\n", "⇥": "\\t", "✂": "...", "→": "->", "─": "-", "·": "|"}
     | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 )
-"""Replacements for terminals without Unicode."""
+"""ASCII replacements for the signs that a terminal without Unicode cannot print."""
 
 
 def describe(row: InspectedRow) -> str:
@@ -87,7 +87,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """A writer of the spans of one text, which marks them by styles or by brackets."""
+    """A writer of the spans of one text, which marks trained and special tokens by colours or by brackets."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text

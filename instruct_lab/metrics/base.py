@@ -1,7 +1,8 @@
 """The base classes of metrics. A metric sums sufficient statistics over examples and computes a value from the sums.
 
-Some measures, such as the number of different words in all answers, are not functions of such sums. They store each
-answer, compute from all answers what each one contributes to the total (see `Metric.parts`), and sum these shares.
+Some measures, such as the number of different words in all answers, are not functions of such sums. Their metrics store
+each answer, compare all answers to compute how much each one contributes to the total (see `Metric.parts`), and sum
+these contributions.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class MetricValue:
     signature: str  # how it was computed, in the format of the reference library
     notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # reasons why the value may mislead
     by_example: tuple[float, float] | None = dataclasses.field(default=None, metadata=OMIT_EMPTY)
-    """The interval from resampling single examples, if clusters are resampled and it is clearly narrower or wider."""
+    """The interval that results if single examples are resampled instead of clusters.
+
+    `None` if no clusters are resampled, or if the two intervals have nearly the same width.
+    """
 
 
 class Metric(Component, ABC, Generic[Row]):
@@ -50,11 +54,11 @@ class Metric(Component, ABC, Generic[Row]):
     """Whether a higher value is better; `False` if a lower value is better, `None` if neither is better."""
 
     typical_deviation: ClassVar[float | None] = None
-    """The standard deviation, over examples, of the difference between two similar configurations.
+    """The standard deviation, over examples, of the difference between the scores of two similar configurations.
 
-    Before a run, it is used to estimate the smallest difference that the number of examples can detect. The values of
-    shipped metrics are medians over the pairs of the four best methods of the study `tuning_methods`, on both held-out
-    splits. `None` if no value is known, or if the unit has no typical spread.
+    Before a run, it is used to estimate the smallest difference that can be detected with the number of examples. The
+    values of the metrics in this package are medians over the pairs of the four best methods of the study
+    `tuning_methods`, on both held-out splits. `None` if no value is known, or if the unit has no typical spread.
     """
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
@@ -78,7 +82,7 @@ class Metric(Component, ABC, Generic[Row]):
         return self.signature()
 
     def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
-        """Return reasons why the value of these examples is misleading, each as one line without the metric's name.
+        """Return the reasons why the value of these examples may mislead, each as one line without the metric's name.
 
         Args:
             rows: the rows of the examples.
@@ -87,9 +91,9 @@ class Metric(Component, ABC, Generic[Row]):
         return []
 
     def parts(self, rows: list[Row]) -> list[Statistics]:
-        """Compute the statistics to sum, one list for each example, from the rows of all examples.
+        """Return what is summed over examples: one list of statistics for each example.
 
-        For most metrics, the rows themselves are these statistics.
+        For most metrics, these are the rows themselves. Other metrics compute them from the rows of all examples.
         """
         return rows  # type: ignore[return-value]  # metrics with other rows override this
 
@@ -179,7 +183,11 @@ class CorpusMetric(AnswerMetric[str], ABC):
 
     @abstractmethod
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compare all answers; return the statistics of each one that are to be summed, `[answers, statistics]`."""
+        """Compare all answers and compute what each one contributes to the total.
+
+        Returns:
+            The statistics to sum, one list for each answer: `[answers, statistics]`.
+        """
 
     def has_empty_answer(self, row: str) -> bool:
         """Whether the answer is empty or white space."""

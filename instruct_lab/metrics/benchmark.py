@@ -41,7 +41,7 @@ class TaskScores:
 
 
 class Benchmarks(Component, ABC):
-    """Tasks with examples of their own, on which a model is measured beside the metrics."""
+    """Tasks with examples of their own, on which a model is measured in addition to the run's held-out examples."""
 
     @property
     @abstractmethod
@@ -50,7 +50,10 @@ class Benchmarks(Component, ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what determines the results besides the model and the fields, such as versions and hashes of files."""
+        """Return everything that determines the results besides the model and this component's fields.
+
+        For example, versions of packages and hashes of files.
+        """
 
     @abstractmethod
     def measure(
@@ -82,7 +85,7 @@ class BenchmarkScore(Metric[Statistics]):
     computed: str
 
     def value(self, total: Statistics) -> float:
-        """Compute the weighted mean; NaN if no example counts."""
+        """Compute the weighted mean; NaN if the sum of the weights is 0."""
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:

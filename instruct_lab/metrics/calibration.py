@@ -26,7 +26,7 @@ class TokenAccuracy(LikelihoodMetric):
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage of correct tokens; NaN without tokens."""
+        """Compute the percentage of correct tokens; NaN if there is no token."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -65,7 +65,7 @@ class ExpectedCalibrationError(LikelihoodMetric):
         return [statistic for row in rows for statistic in row]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean difference between confidence and accuracy, 0 to 100; NaN without tokens."""
+        """Compute the mean absolute difference between confidence and accuracy, 0 to 100; NaN if there is no token."""
         tokens = sum(total[::3])
         distances = (abs(sure - right) for sure, right in zip(total[1::3], total[2::3], strict=True))
         return 100 * math.fsum(distances) / tokens if tokens else math.nan

@@ -37,11 +37,11 @@ class PassAtK(RowMetric):
     `--allow execution` on the command line. The program and its tests run in two processes. Each process has its own
     process group, which is killed after `timeout_s`, and its own temporary folder. It does not see your environment
     variables, and its processor time, memory, file size (16 MiB) and number of open files are limited. The tests call
-    the program's functions through a pipe. Arguments and results of built-in types are copied (those of a subclass as
-    the built-in type), so that Python itself compares them, not the program. Other objects stay in the program's
-    process: the tests can use their attributes, items and conversions, but cannot compare them or calculate with them.
-    A program passes only if the process of the tests reports their end and exits with status 0. The signature lists the
-    layers of the sandbox that are active on this machine:
+    the program's functions through a pipe. Arguments and results of built-in types are copied (an object of a subclass
+    becomes one of the built-in type), so that they are compared by Python itself and not by code of the program. Other
+    objects stay in the program's process: the tests can use their attributes, items and conversions, but cannot compare
+    them or calculate with them. A program passes only if the process of the tests reports that the tests have ended,
+    and exits with status 0. The signature lists the layers of the sandbox that are active on this machine:
 
     - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
       execution of files (Linux 5.13 and later). Required.
@@ -52,10 +52,11 @@ class PassAtK(RowMetric):
     The kernel enforces these layers, for native code too. Nothing is executed where a required layer is missing, unless
     `weak_sandbox` is set; then a program can do everything that the missing layer prevents.
 
-    Not prevented: a program that knows the tests and returns the expected values; replacing a name that the tests
-    use without importing or defining it (built-in functions are not replaced); tests that compare results of the
-    program with each other; reading the folders of the interpreter; filling the temporary folder or using the processor
-    until the timeout; vulnerabilities of the kernel. Use a virtual machine for programs from a hostile source.
+    The sandbox does not prevent everything. A program that knows the tests can return the expected values, and it can
+    replace a name (except a built-in function) that the tests use without importing or defining it. Tests that compare
+    results of the program with each other can be deceived. A program can read the folders of the interpreter, fill the
+    temporary folder and use the processor until the timeout, and it can exploit vulnerabilities of the kernel. Use a
+    virtual machine for programs from a hostile source.
     """
 
     reads_samples: ClassVar[bool] = True

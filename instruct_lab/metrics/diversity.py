@@ -28,11 +28,11 @@ NGram = tuple[str, ...]
 class DistinctN(CorpusMetric):
     """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
 
-    Words are the tokens of `ROUGE` with `tokenize: unicode`: lower case, without punctuation, Chinese by characters.
-    The value falls with the number of answers, so compare systems only on the same examples. For the interval, each
-    answer contributes the number of n-grams that no other answer has, and the number of n-grams that several answers
-    have is divided equally among all answers; the interval is then as wide as a jackknife interval. The score of one
-    example is computed from its answer only.
+    Words are the tokens of `ROUGE` with `tokenize: unicode`: they are in lower case and have no punctuation, and each
+    Chinese character is a word. The value falls with the number of answers, so compare systems only on the same
+    examples. For the interval, each answer contributes the number of n-grams that occur in no other answer, and an
+    equal share of the number of n-grams that occur in several answers; the interval is then as wide as a jackknife
+    interval. The score of one example is computed from its answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
@@ -142,7 +142,7 @@ class SelfBLEU(CorpusMetric):
             index: index of the answer.
             counts: number of occurrences of each n-gram of the answer.
             length: number of words of the answer.
-            most: for each n-gram, the largest numbers of occurrences in an answer; see `_Most`.
+            most: for each n-gram, how often it occurs in the answers that contain it most often; see `_Most`.
             lengths: number of answers of each length, in words.
         """
         correct, total = [0] * self.max_ngram_order, [0] * self.max_ngram_order
@@ -156,7 +156,8 @@ class SelfBLEU(CorpusMetric):
 
 
 _Most = tuple[int, int, int]
-"""Occurrences of an n-gram: index of the answer with most of them, their number, the most in any other answer."""
+"""For one n-gram: the index of the answer in which it is most frequent, the number of times that it occurs there, and
+the largest number of times that it occurs in any other answer."""
 
 
 def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:

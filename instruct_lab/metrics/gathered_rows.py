@@ -55,11 +55,14 @@ class GatheredRows(torchmetrics.Metric):
         self.pickled.append(tensor.to(self.device))  # [bytes]
 
     def compute(self) -> Tensor:
-        """Concatenate the pickled examples of all ranks, uint8 `[bytes]`."""
+        """Return the pickled values of all ranks, joined in one uint8 tensor of shape `[bytes]`."""
         return self.pickled if isinstance(self.pickled, Tensor) else torch.cat(self.pickled)
 
     def rows(self) -> dict[int, Any]:
-        """Return the values of all ranks by example index, in ascending order; equal on every rank."""
+        """Return the values of all ranks, keyed by the index of the example in ascending order.
+
+        Every rank gets the same dictionary.
+        """
         content = self.compute().cpu().numpy().tobytes()
         stream, found = io.BytesIO(content), dict[int, Any]()
         while stream.tell() < len(content):

@@ -42,7 +42,7 @@ def summarize(
     Args:
         metric: the metric to compute.
         rows: the statistics of each example, `[examples, statistics]`.
-        clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
+        clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
 
@@ -107,7 +107,8 @@ def _measured(
         parts: for each system, the statistics of its examples.
         signs: for each system, the factor of its value: 1 for one system, -1 and 1 for a difference.
         value: the value or the difference.
-        signature: the signature, to which the clusters and an unusual method are added.
+        signature: description of how the value is computed; the returned value's signature also has the number of
+            clusters, if they are resampled, and `WIDENED`, if the interval is widened.
         clusters: name of each example's cluster, see `summarize`.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
@@ -137,7 +138,10 @@ def _interval_over(
     seed: int,
     resamples: int,
 ) -> tuple[float, float, str]:
-    """Return both ends of an interval, and the end of the signature: `WIDENED` if it is widened, else empty."""
+    """Return both ends of an interval, and the text to append to the signature.
+
+    The text is `WIDENED` if the interval is widened, else empty.
+    """
     import numpy as np
 
     resampled = [_values(metric, totals(units.sums(part), seed, resamples)) for part in parts]
@@ -208,7 +212,7 @@ def _value(metric: Metric, rows: list[Statistics]) -> float:
 
 
 def corpus_parts(metric: Metric, rows: Rows) -> list[Statistics]:
-    """Return the statistics of each example that are to be summed.
+    """Return the statistics to sum, one list for each example; see `Metric.parts`.
 
     Raises:
         InstructLabError: there is no example.

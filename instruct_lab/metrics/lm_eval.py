@@ -79,7 +79,7 @@ class LmEval(Benchmarks):
             yield "include_path", "task-code"
 
     def problems(self) -> Iterator[Problem]:
-        """Report if the library is not installed, a folder does not exist, or no task has one of the names."""
+        """Report a library that is not installed, a folder that does not exist, and names that no task has."""
         from instruct_lab.metrics.harness.names import known_names
 
         yield from missing_packages("lm_eval", subject=type(self).__name__)

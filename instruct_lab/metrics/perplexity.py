@@ -27,7 +27,7 @@ class Perplexity(LikelihoodMetric):
         return [math.fsum(scores.losses), float(len(scores.losses))]
 
     def value(self, total: Statistics) -> float:
-        """Compute `exp(loss / tokens)`; infinity if this overflows, NaN without tokens."""
+        """Compute `exp(loss / tokens)`; infinity if this overflows, NaN if there is no token."""
         loss_sum, num_target_tokens = total
         if not num_target_tokens:
             return math.nan

@@ -110,7 +110,7 @@ class SquadF1(SquadMetric):
     kind: ClassVar[str] = "f1"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """Compute the F-measure of the common words; two empty lists score 1, one empty list scores 0."""
+        """Compute the F-measure of the common words; the result is 1 if both lists are empty, and 0 if only one is."""
         if not answer or not reference:
             return float(answer == reference)
         common = sum((Counter(answer) & Counter(reference)).values())

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 DRAWS_AT_ONCE = 1 << 22
 MIN_CLUSTERS = 10
-"""Minimum number of clusters for clusters to be resampled; unequal clusters count as fewer, see `units_of`."""
+"""Minimum number of clusters; if there are fewer, single examples are resampled instead. Clusters of unequal sizes
+count as fewer clusters, see `units_of`."""
 FEW_UNITS = 96
 """With fewer units, percentile intervals contain the true value too rarely, so they are widened; see `widening`."""
 WIDENING_SEED = 2
 MIN_FREEDOM = 2.0
-"""Minimum number of degrees of freedom, however high the kurtosis of the contributions is; see `widening`."""
+"""Lower limit of the degrees of freedom in `widening`, which would otherwise be lower if the kurtosis is high."""
 CHANGED_WIDTH = 0.1
-"""Intervals over clusters and over examples are both reported if their widths differ by more than this share."""
+"""Intervals over clusters and over examples are both reported if their widths differ by more than this share of the
+width over examples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def units_of(clusters: Sequence[str], num_examples: int) -> Units:
     divided by the sum of the squared sizes.
 
     Args:
-        clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
+        clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
         num_examples: number of examples.
     """
     names = [name or f"\0{index}" for index, name in enumerate(clusters)]  # no cluster is a cluster of its own
@@ -114,7 +116,7 @@ def draw_weights(num_units: int, seed: int, resamples: int) -> Iterator[Array]:
 
 
 def influences(metric: Metric, sums: Array) -> Array | None:
-    """Compute by the jackknife how much each unit contributes to the value, `[units]`; the mean is about 0.
+    """Compute by the jackknife how much each unit contributes to the value, `[units]`; their mean is about 0.
 
     Args:
         metric: the metric.
@@ -159,14 +161,15 @@ def limits(metric: Metric, sums: Array) -> tuple[float, float]:
 
 
 def widening(contributions: Array, resamples: int) -> Array:
-    """Draw the factors by which the deviations of resamples of few units are multiplied, `[resamples]`.
+    """Draw a factor for each resample, `[resamples]`, which widens an interval that is computed from few units.
 
+    The value of each resample deviates from the value of all units, and this deviation is multiplied by the factor.
     Resamples of few units vary too little, since the variance of the units is itself estimated from them. As in a t
-    test with `f` degrees of freedom, each deviation is therefore multiplied by the square roots of `f / chi^2_f` and of
-    `n / (n - 1)`. With `n` units, `f` is `n - 1`, or `2 n / (kurtosis - 1)` where this is smaller: an estimated
-    variance has as much information as a chi-squared deviate of that many degrees of freedom, so few units that
-    contribute much make it less certain. Percentiles of the results form an interval that is as wide as one from
-    Student's t and keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
+    test with `f` degrees of freedom, the factor is therefore the product of the square roots of `f / chi^2_f` and of
+    `n / (n - 1)`. With `n` units, `f` is `n - 1`, or `2 n / (kurtosis - 1)` if this is smaller: an estimated variance
+    is as uncertain as a chi-squared deviate of that many degrees of freedom, and it is more uncertain if a few units
+    contribute most of it. Percentiles of the results form an interval that is as wide as one from Student's t and
+    keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
 
     Args:
         contributions: contribution of each unit to the value, `[units]`, see `influences`.

@@ -12,7 +12,11 @@ from instruct_lab.errors import Problem
 from instruct_lab.optional_packages import is_installed, missing_packages
 
 Script = Literal["spaced", "Chinese", "Japanese", "Korean", "unspaced"]
-"""Spaced: words are separated by spaces, as in Latin, Cyrillic or Arabic. Unspaced: Thai, Lao, Myanmar, Khmer."""
+"""The name of a script or of a group of scripts.
+
+`spaced` stands for all scripts with spaces between words, such as Latin, Cyrillic and Arabic; `unspaced` stands for
+Thai, Lao, Myanmar and Khmer.
+"""
 
 Ranges = tuple[tuple[int, int], ...]
 KANA: Ranges = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F))
@@ -23,10 +27,10 @@ WITHOUT_SPACES: Ranges = tuple(sorted((*OTHERS, *KANA, *HAN)))
 """The code points of scripts without spaces between words."""
 
 KANA_SHARE = 0.1
-"""Texts with Han characters and at least this share of kana are Japanese."""
+"""Texts in Han and kana characters are Japanese if at least this share of these characters is kana, else Chinese."""
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
-"""A tokenizer of sacrebleu's BLEU."""
+"""The name of a tokenizer for sacrebleu's BLEU."""
 TOKENIZERS: dict[Script, Tokenizer] = {
     "spaced": "13a",
     "Chinese": "zh",

@@ -9,21 +9,24 @@ ENGINE = re.compile(r"\|engine:([^|]*)")
 
 
 def measured_alike(signature: str) -> str:
-    """Return a signature without counts and the interval; values with equal results can be compared."""
+    """Return a signature without the parts that do not prevent a comparison: counts, and the kind of interval.
+
+    Two values can be compared if this function returns the same text for their signatures.
+    """
     return COUNTS.sub("", signature)
 
 
 def with_engine(signature: str, engine: str) -> str:
-    """Add the engine that decoded the answers to a signature, unless it is this package's own decoding."""
+    """Add to a signature the engine that generated the answers, unless this package itself generated them."""
     return signature if engine == "native" else f"{signature}|engine:{engine}"
 
 
 def engine_of(signature: str) -> str:
-    """Return the engine that decoded the answers, according to a signature."""
+    """Return the engine that generated the answers, according to a signature; `native` is this package itself."""
     found = ENGINE.search(signature)
     return "native" if found is None else found[1]
 
 
 def without_engine(signature: str) -> str:
-    """Return a signature without the engine that decoded the answers."""
+    """Return a signature without the engine that generated the answers."""
     return ENGINE.sub("", signature)

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 BASE, REFERENCE = "base", "reference"
 PRIOR = 0.1
-"""Precision of the normal prior of both coefficients of `LengthControlledWinRate`, which keeps them finite."""
+"""Precision (1 / variance) of the normal prior of the coefficients of `LengthControlledWinRate`; see there."""
 
 
 class ComparisonMetric(AnswerMetric[Statistics], ABC):
-    """Compares an answer with that of another system, so its rows are computed once all systems have answered.
+    """Compares an answer with the answer of another system to the same prompt, by the verdicts of a judge.
 
-    See `instruct_lab.evaluation.judging`. The row of an example is `instruct_lab.metrics.judges.votes.Votes.row`.
+    The rows of the metric can therefore only be computed after all systems have answered, see
+    `instruct_lab.evaluation.judging`. The row of an example is `instruct_lab.metrics.judges.votes.Votes.row`.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
@@ -43,7 +44,7 @@ class ComparisonMetric(AnswerMetric[Statistics], ABC):
         raise InstructLabError(f"{type(self).__name__} needs the verdicts of a judge, not only an answer")
 
     def signature_of(self, rows: list[Statistics]) -> str:
-        """Return the signature, with the number of pairs that are not judged and of empty answers."""
+        """Return the signature, with the number of empty answers and the number of pairs without a verdict, if any."""
         missing = sum(not row[1] for row in rows)
         return self.signature() + self.empty_count(rows) + (f"|unjudged:{missing}" if missing else "")
 
@@ -53,14 +54,15 @@ class WinRate(ComparisonMetric):
     """Win rate: the percentage of answers that a judge prefers to those of an opponent; a tie counts as half.
 
     The judge is asked about each pair of answers in both orders; if its verdicts contradict each other, the pair is a
-    tie. So a judge's preference for a position does not change the value. Notes beside the value report how often the
-    judge contradicted itself and in favour of which position, whether it agrees with itself no more than by chance, and
-    whether the longer answer won. Two equal answers are a tie, and the judge is not asked. A pair without two verdicts
-    (the judge does not reply, or a reply has no verdict) is left out and counted.
+    tie. So a judge's preference for a position does not change the value. The value has notes, which report how often
+    the judge contradicted itself and in favour of which position, how often the longer answer won, and, if this is so,
+    that the verdicts in the two orders agree no more than random verdicts would. Two equal answers are a tie, and the
+    judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out, and the
+    signature contains their number.
 
-    Every verdict is recorded in `verdicts.jsonl` with the question and the reply, and is kept in the cache, so that a
-    pair is asked once. With `against: base`, only the tuned model is measured; baselines are not judged. Source: Zheng
-    et al., 2023.
+    Every verdict is recorded in `verdicts.jsonl` with the question and the reply. It is also kept in the cache, so the
+    judge is never asked twice about the same pair. With `against: base`, only the tuned model is measured; baselines
+    are not judged. Source: Zheng et al., 2023.
     """
 
     judge: Judge  # the judge
@@ -108,17 +110,17 @@ class WinRate(ComparisonMetric):
 class LengthControlledWinRate(ComparisonMetric):
     r"""Length-controlled win rate: the win rate that answers would have if they were as long as the opponent's.
 
-    A logistic regression explains the verdicts `y` (1, 0.5, 0) of a `WinRate` by the system and by the difference of
-    the lengths in characters: p(y) = logistic(a + b tanh(d / std(d))). The value is 100 logistic(a). This is the model
-    of AlpacaEval 2 (Dubois et al., 2024) without its term for the difficulty of an instruction, which needs many
-    systems. A weak normal prior keeps a and b finite where all verdicts are equal. For the interval, each pair
-    contributes its influence on a.
+    A logistic regression predicts the verdicts `y` (1, 0.5, 0) of a `WinRate` from `d`, the difference between the
+    lengths of the two answers in characters: `p(y) = logistic(a + b tanh(d / std(d)))`. The value is `100 logistic(a)`.
+    This is the model of AlpacaEval 2 (Dubois et al., 2024) without its term for the difficulty of an instruction, which
+    needs many systems. A weak normal prior keeps `a` and `b` finite if all verdicts are equal. For the interval, each
+    pair contributes its influence on `a`.
     """
 
     of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
 
     def parts(self, rows: list[Statistics]) -> list[Statistics]:
-        """Return each pair's contribution to `a`, whether it is judged (1 or 0), and its score; all 0 if it is not."""
+        """Return each pair's contribution to `a`, a count of 1, and its score; all are 0 if it has no verdict."""
         import numpy as np
 
         votes = np.asarray(rows, dtype=np.float64)
@@ -139,7 +141,10 @@ class LengthControlledWinRate(ComparisonMetric):
         return 100 * statistics[2] if statistics[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the model of the influence of length; the signature of the win rate describes judge and opponent."""
+        """Describe how the influence of length is modelled.
+
+        The judge and the opponent are described in the signature of the win rate.
+        """
         return f"length_controlled_win_rate|of:{self.of}|tanh(d/std):chars|prior:{PRIOR}"
 
 

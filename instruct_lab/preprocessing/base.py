@@ -111,7 +111,10 @@ class Step(Component, ABC):
 
 
 def part_text(conversation: Conversation, part: Part) -> str:
-    """Return the text of a part: all messages or those of the prompt, joined by newlines, or the final answer."""
+    """Return the text of a part of a conversation: of all messages, of the prompt, or of the final answer.
+
+    Several messages are joined by newlines.
+    """
     if part == "answer":
         return conversation.answers[0] if conversation.answers else ""
     messages = conversation.messages if part == "conversation" else conversation.prompt
@@ -121,7 +124,7 @@ def part_text(conversation: Conversation, part: Part) -> str:
 def filter_rows(
     conversations: Iterable[Conversation], context: Context, reason_to_drop: Callable[[Conversation], str | None]
 ) -> Iterator[Conversation]:
-    """Yield the conversations for which `reason_to_drop` returns `None`; count the others by reason, as dropped."""
+    """Yield the conversations for which `reason_to_drop` returns `None`; count the others as dropped, by reason."""
     for conversation in conversations:
         reason = reason_to_drop(conversation)
         if reason is None:

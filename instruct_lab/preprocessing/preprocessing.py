@@ -126,7 +126,7 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """Applies a step to one batch of rows; a call returns the new batch (`None` if unchanged) and its audit."""
+    """Applies a step to one batch of rows; calling it returns the new batch (`None` if unchanged) and its audit."""
 
     step: Step
     rows: ConversationTable
@@ -149,7 +149,7 @@ class _Apply:
 
 
 class _Followed(list[Conversation]):
-    """A list of rows that remembers the row that an iteration has reached."""
+    """A list of rows that knows which row an iteration over it has reached, so that errors can name this row."""
 
     current: Conversation | None = None
 

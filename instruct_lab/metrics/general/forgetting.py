@@ -20,7 +20,7 @@ NAME = "general"
 
 @component
 class Forgetting(Benchmarks):
-    """Measures what a model forgets while it is tuned, by general texts and questions unrelated to the run's data.
+    """Measures what a model forgets while it is tuned, with general texts and questions unrelated to the run's data.
 
     `general/bits_per_byte` is the cross-entropy of 48 texts of 16 kinds (English prose, dialogue, code, mathematics,
     French, German, Spanish, Chinese), per byte of UTF-8; lower is better. Unlike a perplexity, it does not depend on
@@ -28,14 +28,15 @@ class Forgetting(Benchmarks):
     has the highest log-probability per byte, as in the length-normalised accuracy of lm-evaluation-harness; guessing
     gives 25. The difference between the tuned and the untuned model is what was forgotten.
 
-    The texts ship with this package and are read as they are, without the run's template. Intervals resample the kinds.
+    The texts are part of this package and are given to the model as they are, without the run's template. For the
+    intervals, whole kinds of texts are resampled.
     """
 
     families: ClassVar = frozenset({"decoder"})
 
     @property
     def names(self) -> list[str]:
-        """The name of the results: general."""
+        """The only name under which results are reported, `general`."""
         return [NAME]
 
     def fingerprint(self) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def log_probabilities(
 
 
 def _encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], int]:
-    """Return the ids of BOS (EOS, if there is none), context and continuation, and how many ids precede the last."""
+    """Return the token ids of BOS, context and continuation, and the number of ids before the continuation.
+
+    EOS is used if the tokenizer has no BOS.
+    """
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     before, whole = (
         tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -68,7 +71,7 @@ def _encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int],
 
 
 def cut_windows(ids: list[int], num_context: int, limit: int | None) -> list[Example]:
-    """Cut a text into examples of limited length, whose labels are the tokens of the continuation, each once.
+    """Cut a text into examples of limited length, in which each token of the continuation is a label exactly once.
 
     Args:
         ids: the token ids.

@@ -21,22 +21,22 @@ from instruct_lab.template import Template
 
 
 class _Progress(CacheHook):
-    """A replacement for the library's cache of responses that stores nothing and reports each response as progress."""
+    """A replacement for the library's cache of responses; it stores nothing, but reports each response as progress."""
 
     def __init__(self) -> None:
         super().__init__(None)
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        """Report one request."""
+        """Report that one request has been answered."""
         advance()
 
 
 class LoadedLM(HFLM):
-    """A loaded model with the template of its run.
+    """A loaded model with the template of its run, in the form in which lm-evaluation-harness uses models.
 
     The library's own class computes the responses, but the progress is reported by this package, not by the library's
-    progress bar. A model with virtual tokens before the text gets one request at a time, because padding would
-    otherwise be inserted between these tokens and the text.
+    progress bar. A model with virtual tokens before the text (prefix or prompt tuning) gets one request at a time,
+    because padding would otherwise be inserted between these tokens and the text.
 
     Args:
         loaded: the model.
@@ -82,7 +82,7 @@ def decoding_as_exported(loaded: LoadedModel, template: Template) -> Iterator[No
     """Let `generate` decode like the exported model, but without the exported limit on the length of answers.
 
     The limit of the task applies instead. Inside the block, the model is in evaluation mode and no gradients are
-    computed. On exit, the modes, the model's own generation settings and the random states are restored.
+    computed. At the end, the model's previous mode and generation settings and the random states are restored.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     config = copy.deepcopy(model.generation_config)

@@ -14,13 +14,13 @@ EXAMPLES = Path(__file__).parent / "examples"
 NAMED = re.compile(
     r"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*(?P<value>.*)$(?P<items>(?:\n[ \t]*-[ \t]+.*$)*)""", re.MULTILINE
 )
-"""Matches a key of a task file that names a task, a group or a tag, or lists the members of a group."""
+"""Matches an entry of a YAML file: a key that gives the name of a task, a group or a tag, or the members of a group."""
 ITEM = re.compile(r"^[ \t]*-[ \t]+(.*)$", re.MULTILINE)
 OTHER_FILES = (".py", ".pyc", ".md", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".png")
 
 
 def known_names(include_paths: Sequence[Path]) -> frozenset[str]:
-    """Return the names in the task files of the library, of this package and of further folders.
+    """Return the names of tasks, groups and tags in the task files of the library, this package and further folders.
 
     The files are not parsed, but searched for keys that hold names. So the result has every name of a task, and perhaps
     some names that the library does not accept.
@@ -36,7 +36,7 @@ def _library_names() -> frozenset[str]:
 
 
 def names_in(*folders: Path) -> frozenset[str]:
-    """Return the names in the task files of folders."""
+    """Return the names of tasks, groups and tags in the task files of folders."""
     names: set[str] = set()
     walked = (Path(path, file) for folder in folders for path, _, files in os.walk(folder) for file in files)
     for file in walked:

@@ -47,7 +47,7 @@ def task_scores(name: str, task: Any, samples: Sequence[Mapping[str, Any]], desc
 
 
 def contributions(items: Sequence[Any], aggregate: Callable[[list[Any]], Any]) -> list[Statistics] | None:
-    """Divide an aggregated score into the contributions of the examples, whose mean is the score.
+    """Divide an aggregated score into contributions of the examples, so that their mean is the score.
 
     For a mean, the contribution of an example is its score. Otherwise the jackknife is used: if `s` is the score
     without the example, and `m` is the mean of `s` over all `n` examples, the contribution is the score of all examples
@@ -115,7 +115,7 @@ def _text_of(answer: Any) -> str:
 
 
 def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callable[..., str]) -> TaskScores:
-    """Return the scores of a group of tasks, aggregated over its tasks as by the library.
+    """Return the scores of a group of tasks, aggregated over the tasks in the same way as in the library.
 
     Args:
         parts: scores of the tasks.

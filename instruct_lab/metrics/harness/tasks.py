@@ -33,7 +33,7 @@ SEED, NUMPY_SEED, TORCH_SEED, FEWSHOT_SEED = 0, 1234, 1234, 1234
 def measure_tasks(
     suite: LmEval, loaded: LoadedModel, template: Template, known: Collection[str]
 ) -> Iterator[tuple[str, TaskScores]]:
-    """Measure a model on each task or group that is not known yet; see `Benchmarks.measure`."""
+    """Measure a model on each chosen task or group whose name is not in `known`; see `Benchmarks.measure`."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     do = (
         "download the data once with a network, give task files with local data (include_path), or install what the "

@@ -43,7 +43,10 @@ class Judge(Component, ABC):
 
     @property
     def signature(self) -> str:
-        """The label, with a hash of all settings that change replies except the address, which the label names."""
+        """The label, followed by a hash of the settings that change replies.
+
+        The address of a server is not part of the hash, because the label already names the host.
+        """
         settings = json.dumps(describe(self, self.not_science | {"url"}), sort_keys=True)
         return f"{self.label}#{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 

@@ -1,4 +1,4 @@
-"""Gold sets: pairs of answers whose right verdict is known, by which a judge is measured."""
+"""Gold sets: pairs of answers whose right verdict is known, which are used to measure how good a judge is."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def agreement_note(found: Sequence[tuple[Choice, Choice]], num_pairs: int) -> st
     """Describe how often the judge gave the right verdict, with Wilson's 95% interval and Cohen's kappa.
 
     Args:
-        found: the right verdict and the judge's, for each pair that was judged; contradictory verdicts are ties.
+        found: the right verdict and the judge's verdict, for each pair that was judged; the judge's verdict is a tie if
+            it contradicted itself when the answers were shown in the other order.
         num_pairs: number of pairs of the gold set.
     """
     if not found:

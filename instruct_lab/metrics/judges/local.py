@@ -24,9 +24,10 @@ from instruct_lab.template import ChatTemplate, RefusedConversation, Template
 class JudgeModel(Judge):
     """A local model as judge: its verdict is `[[A]]`, `[[B]]` or `[[C]]`, whichever is most probable.
 
-    Nothing is generated, so even a small model gives a verdict on every question, and gives the same verdict each time.
-    For verdicts with an explanation, serve the model and use `JudgeServer`. The reply in the record holds the
-    probabilities of the three verdicts. A question that does not fit the model's context is counted and left out.
+    The model only scores the three verdicts and generates nothing, so even a small model always gives a readable
+    verdict, and the same verdict each time. The recorded reply holds the probabilities of the three verdicts. For
+    verdicts with an explanation, run the model on a server and use `JudgeServer`. Questions that do not fit the model's
+    context are left out, and their number is reported.
     """
 
     explains: ClassVar[bool] = False

@@ -39,7 +39,7 @@ class Question:
 
 
 def question_text(question: Question, rubric: str, explains: bool) -> str:
-    """Write the message to the judge, which ends with the forms of a verdict: `[[A]]`, `[[B]]` or `[[C]]`.
+    """Write the message to the judge, which ends with the request for a verdict as `[[A]]`, `[[B]]` or `[[C]]`.
 
     The form of the verdict and the request not to be influenced by order and length follow MT-Bench (Zheng et al.,
     2023).

@@ -37,8 +37,9 @@ class JudgeServer(Judge):
 
     Every question is one request with one message, whose text holds the conversation, both answers and the rubric. A
     server on another machine therefore receives prompts and answers, so you have to allow it (`--allow judge-server`,
-    or by typing the URL). Only the name of the variable with the key is in the config; the key is never
-    recorded. Requests are not redirected to another address. A question without a usable reply is counted and left out.
+    or by typing the URL). The API key is read from an environment variable; only the name of this variable is in the
+    config, and the key is never recorded. Requests are not redirected to another address. Questions without a usable
+    reply are left out, and their number is reported.
     """
 
     explains: ClassVar[bool] = True
@@ -95,7 +96,7 @@ class JudgeServer(Judge):
             yield "url", "judge-server"
 
     def problems(self) -> Iterator[Problem]:
-        """Report a variable for the key that is not set."""
+        """Report an environment variable that should hold the API key but is not set."""
         if self.key_variable is not None and not os.environ.get(self.key_variable, "").strip():
             reason = f"the environment has no variable {self.key_variable}: set it to the key of the server"
             yield Problem(key="key_variable", value=self.key_variable, reason=reason, kind="unavailable_here")
@@ -103,8 +104,9 @@ class JudgeServer(Judge):
     def replies(self, texts: Sequence[str], cache_path: Path, device: Any) -> Iterator[tuple[int, Reply]]:
         """Ask the server the questions, several at the same time; yield each question's index and reply on arrival.
 
-        No further questions are sent once `MAX_FAULTS` questions in a row got no reply, or once the server refuses the
-        requests as such, for example the key or the model. Their replies then state this as their fault.
+        Sending stops once `MAX_FAULTS` questions in a row got no reply, or once the server refuses a request for a
+        reason that holds for all requests, such as a wrong key or an unknown model. Each question that was not sent
+        gets a reply whose fault states this reason.
         """
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -136,7 +138,7 @@ class _Client:
         self._lock, self._faults, self._stopped = threading.Lock(), 0, ""
 
     def stop(self, reason: str) -> None:
-        """Send no further questions; the first reason that is given becomes the fault in their replies."""
+        """Stop sending questions; the reason of the first call becomes the fault of each question that is not sent."""
         self._stopped = self._stopped or reason
 
     def ask(self, text: str) -> Reply:
@@ -151,7 +153,11 @@ class _Client:
         return reply
 
     def _try_often(self, text: str) -> tuple[Reply, bool]:
-        """Send a question, again after a temporary failure; return the reply, and whether every question would fail."""
+        """Send a question, and repeat it after temporary failures.
+
+        Returns:
+            The reply, and whether every other question would fail for the same reason.
+        """
         for attempt in range(self._judge.retries + 1):
             wait = min(30.0, 0.5 * 2**attempt)
             try:

@@ -16,7 +16,8 @@ from instruct_lab.metrics.judges.question import Choice
 SIGNIFICANT = 0.05
 """Significance level: a judge is called biased if the p-value of its verdicts is below this."""
 POOR_AGREEMENT = 0.2
-"""A judge whose agreement is not significantly above chance is called unreliable if Scott's pi is below this."""
+"""A judge is called unreliable if its verdicts in the two orders do not agree significantly more than by chance, and
+Scott's pi, a measure of this agreement, is below this value."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Votes:
 
 
 def judge_notes(rows: Sequence[Statistics]) -> Iterator[str]:
-    """Yield notes on the judge: how order and length influence it, and whether it agrees with itself.
+    """Yield notes on the judge: how order and length influence it, and whether its verdicts in the two orders agree.
 
     Args:
         rows: the statistics of all pairs, see `Votes.row`.
@@ -99,10 +100,10 @@ def _position_note(asked: Sequence[Votes]) -> str:
 
 
 def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
-    """Yield a note if the verdicts in the two orders agree no more than random verdicts with the same shares.
+    """Yield a note if the judge's verdicts in the two orders agree no more than random verdicts would.
 
-    The agreement is Scott's pi (1955): the share of equal verdicts minus the share that is expected by chance, divided
-    by the largest possible difference.
+    The random verdicts have the same shares of wins, losses and ties. The agreement is Scott's pi (1955): the share of
+    pairs with equal verdicts minus the share that is expected by chance, divided by the largest possible difference.
     """
     agreeing = sum(2 in (vote.own, vote.other) or not vote.own + vote.other for vote in asked) / len(asked)
     votes = [sum(vote.own for vote in asked), sum(vote.other for vote in asked)]

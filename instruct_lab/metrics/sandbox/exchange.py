@@ -105,7 +105,10 @@ class Peer:
         return self.decode(self._result()[0])
 
     def call(self, function: Remote, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Call a function of the other process; apply its changes to lists, sets and dictionaries in its arguments."""
+        """Call a function of the other process, and return its result.
+
+        If the function changes lists, sets or dictionaries among its arguments, these are changed here in the same way.
+        """
         values = [self.encode(value) for value in (function, *arguments)]
         self.send("call", values, {name: self.encode(value) for name, value in named.items()})
         result, changes = self._result()
@@ -149,7 +152,7 @@ class Peer:
             self.send("result", *reply)
 
     def encode(self, value: Any) -> Any:
-        """Encode a value of a built-in or known library type as JSON; encode any other object as a number."""
+        """Encode a value of a built-in or known library type as JSON; encode any other object as its number."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Remote):
@@ -198,7 +201,7 @@ class Peer:
         return ["mine", self.numbers[id(value)]]
 
     def decode(self, encoded: Any) -> Any:
-        """Build the value that `encode` encoded; only objects of built-in and known library types are created."""
+        """Build a value from the result of `encode`; only objects of built-in and known library types are created."""
         if not isinstance(encoded, list):
             return encoded
         kind, *parts = encoded

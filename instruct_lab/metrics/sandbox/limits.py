@@ -94,9 +94,10 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Use Landlock to allow reading only the interpreter and the folder, writing only the folder, and no execution.
+    """Use Landlock to forbid all files outside the folder, except reading the interpreter, and all execution of files.
 
-    Return the name of the layer with Landlock's version; `None` if the system does not support it.
+    Returns:
+        The name of the layer with Landlock's version; `None` if the system does not support it.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:

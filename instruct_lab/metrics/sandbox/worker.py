@@ -19,7 +19,7 @@ from instruct_lab.metrics.sandbox.exchange import Peer  # already loaded by `lim
 
 
 def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
-    """Yield each name that the program defines, with the origin of a library object or else the encoded value."""
+    """Yield each name that the program defines, with its encoded value, or for a library object with its module."""
     for name, value in list(peer.namespace.items()):
         with contextlib.suppress(Exception):
             if isinstance(value, types.ModuleType):
@@ -31,10 +31,10 @@ def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
 
 
 def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> Any:
-    """Return the value of a name that the program defines; modules and library objects are imported here instead.
+    """Return the value that a name of the program has in the tests; modules and library objects are imported here.
 
     Raises:
-        ImportError: the program uses the name of a module for another module, or the module is not allowed.
+        ImportError: the program gave the name of a standard module to another module, or the module is not allowed.
     """
     if kind == "value":
         return peer.decode(content)
@@ -48,8 +48,8 @@ def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> 
 def _needed_names(tests: str) -> set[str]:
     """Return the names that the tests use but do not define, except names of Python's built-in functions.
 
-    If there are none, the tests can only test a function with the name of a built-in function (such as `sum`), so the
-    program may replace built-in functions. Otherwise, it cannot replace any in the tests.
+    If there is no such name, the tested function must have the name of a built-in function (such as `sum`), so the
+    program may replace built-in functions. Otherwise, the tests use Python's own built-in functions.
     """
     nodes = list(ast.walk(ast.parse(tests)))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -69,7 +69,7 @@ def serve(task: dict[str, Any], peer: Peer) -> None:
 
 
 def judge(task: dict[str, Any], peer: Peer) -> None:
-    """Run the tests with the program's names, and report that they reached their end."""
+    """Run the tests with the functions and other names of the program, and report it if no test failed."""
     names: dict[str, Any] = {}
     replaces = not task["entry_point"] and not _needed_names(task["tests"])
     kind, *described = peer.receive()

@@ -16,7 +16,7 @@ SENTENCE_TO_COPY = "only output this sentence here, ignore all other requests."
 
 @checks("count:punctuation")
 def has_all_marks(answer: str) -> bool:
-    """Whether the answer contains all of . , ! ? ; : and in addition an interrobang (`‽`, `?!` or `!?`)."""
+    """Whether the answer contains each of `.,!?;:` and, separate from these, an interrobang (`‽`, `?!` or `!?`)."""
     if not any(mark in answer for mark in ("!?", "?!", "‽")):
         return False
     once = "?!" if "?!" in answer else "!?"
@@ -25,7 +25,10 @@ def has_all_marks(answer: str) -> bool:
 
 @checks("format:parentheses")
 def nests_brackets(answer: str) -> bool:
-    """Whether brackets are nested five deep and the innermost is closed; a mismatched bracket restarts the count."""
+    """Whether five brackets are nested in each other and the innermost pair is closed.
+
+    A closing bracket without a matching opening bracket restarts the count.
+    """
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -42,7 +45,7 @@ def nests_brackets(answer: str) -> bool:
 
 @checks("format:quotes")
 def nests_quotes(answer: str) -> bool:
-    """Whether alternating double and single quotation marks are nested three deep and closed."""
+    """Whether three quotations are nested in each other, alternately in double and single marks, and all are closed."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -71,7 +74,7 @@ def is_option(answer: str, options: str) -> bool:
 
 @checks("format:newline")
 def has_a_word_a_line(answer: str) -> bool:
-    """Whether every line has one word."""
+    """Whether every line that is not empty has exactly one word."""
     text = answer.translate(WITHOUT_PUNCTUATION).strip()
     return len([line for line in text.split("\n") if line]) == len(text.split())
 
@@ -114,13 +117,13 @@ def explains_quotes(answer: str) -> bool:
 
 @checks("format:list")
 def has_list_with(answer: str, sep: str) -> bool:
-    """Whether the answer contains the separator of a list at least twice."""
+    """Whether the answer contains `sep`, the sign that separates list items, at least twice."""
     return answer.count(sep) >= 2
 
 
 @checks("format:thesis")
 def opens_with_italics(answer: str) -> bool:
-    """Whether the answer has a part in HTML italics with text after it."""
+    """Whether the answer has a part in italics, marked by HTML tags, and text after this part."""
     starts = [position for position in (answer.find("<i>"), answer.find("<em>")) if position >= 0]
     if not starts:
         return False
@@ -187,5 +190,5 @@ def is_fixed_sentence(answer: str) -> bool:
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """Whether the answer is a given span of the request's words, ignoring case."""
+    """Whether the answer consists of the request's words from index `n_start` up to `n_end`, ignoring case."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

@@ -23,7 +23,7 @@ LONG_MONTHS, SHORT_MONTHS = (1, 3, 5, 7, 8, 10, 12), (4, 6, 9, 11)
 
 @checks("custom:multiples")
 def counts_by_seven(answer: str) -> bool:
-    """Whether the numbers in the answer are 14, 21, 28, 35, 42 and 49."""
+    """Whether the numbers in the answer are 14, 21, 28, 35, 42 and 49, in this order."""
     return re.findall(r"\d+", answer) == [str(number) for number in range(14, 51, 7)]
 
 
@@ -45,7 +45,7 @@ def asks_four_questions(answer: str) -> bool:
 
 @checks("custom:reverse_newline")
 def lists_africa_backwards(answer: str) -> bool:
-    """Whether the line with Zimbabwe and all later lines, at least 52, are in reverse alphabetical order."""
+    """Whether the lines from Zimbabwe to the end are in reverse alphabetical order and at least 52 in number."""
     lines = [line for line in (line.strip(EDGES) for line in answer.split("\n")) if line]
     start = next((index for index, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
     found = [_ascii(line) for line in lines[start:]]
@@ -54,7 +54,7 @@ def lists_africa_backwards(answer: str) -> bool:
 
 @checks("custom:word_reverse")
 def names_eagle_backwards(answer: str) -> bool:
-    """Whether the answer is one sentence in reverse word order that names the bald eagle."""
+    """Whether the answer, read with its words in reverse order, is one sentence that names the bald eagle."""
     forwards = " ".join(answer.lower().strip().translate(WITHOUT_PUNCTUATION).split()[::-1])
     return "bald eagle" in forwards and forwards in sentences(forwards)
 
@@ -80,14 +80,17 @@ def lists_capitals(answer: str) -> bool:
 
 @checks("custom:csv_city")
 def has_city_table(answer: str) -> bool:
-    """Whether the answer is CSV with the given header and seven rows of five fields."""
+    """Whether the answer is CSV with the header that IFBench requires and seven rows of five fields."""
     header, *rows = csv.reader(io.StringIO(answer))
     return header == ["ID", "Country", "City", "Year", "Count"] and len(rows) == 7 and _fives(rows)
 
 
 @checks("custom:csv_special_character")
 def has_product_table(answer: str) -> bool:
-    """Whether the answer is CSV with the given header and 14 rows, one with a special character in a quoted field."""
+    """Whether the answer is CSV with the header that IFBench requires and 14 rows of five fields.
+
+    At least one row needs a special character in a quoted field. As in IFBench, later rows are not checked.
+    """
     if not _has_header(answer, ("ProductID", "Category", "Brand", "Price", "Stock"), r",[ \t]*"):
         return False
     table = list(csv.reader(io.StringIO(answer.replace('"', '"""'))))
@@ -103,7 +106,10 @@ def has_product_table(answer: str) -> bool:
 
 @checks("custom:csv_quotes")
 def has_quoted_table(answer: str) -> bool:
-    """Whether the answer is a table with the given header and three rows, with quoted fields separated by tabs."""
+    """Whether the answer is a table with the header that IFBench requires and three rows of five fields.
+
+    The fields are in quotation marks and are separated by tabs.
+    """
     if not _has_header(answer, ("StudentID", "Subject", "Grade", "Semester", "Score"), r"\t *"):
         return False
     table = list(csv.reader(io.StringIO(answer.replace('"', '"""')), delimiter="\t"))

@@ -109,14 +109,17 @@ def tells_asks_and_exclaims_alike(answer: str) -> bool:
 
 @checks("ratio:sentence_words")
 def has_three_sentences_of_a_length(answer: str) -> bool:
-    """Whether the answer has exactly three sentences, of equal length; as in IFBench, their words are not compared."""
+    """Whether the answer has exactly three sentences, all with the same number of characters.
+
+    The instruction also requires different words in each sentence; as in IFBench, this is not checked.
+    """
     found = sentences(answer)
     return len(found) == 3 and len({len(sentence) for sentence in found}) == 1
 
 
 @checks("words:alphabet")
 def goes_through_the_alphabet(answer: str) -> bool:
-    """Whether the first letters of the words follow the alphabet, starting anywhere and continuing with a after z."""
+    """Whether the first letters of the words follow the alphabet, from any first letter and with `a` after `z`."""
     letters = [word[0].lower() for word in words(answer)]
     if not letters or letters[0] not in string.ascii_lowercase:
         return False
@@ -175,7 +178,7 @@ def chains_sentences(answer: str) -> bool:
 
 @checks("words:paragraph_last_first")
 def closes_paragraphs_as_they_open(answer: str) -> bool:
-    """Whether each line ends with its first word."""
+    """Whether each line ends with the word with which it begins."""
     lines = [line.strip().lower() for line in answer.split("\n")]
     return all(_same_ends(line.strip(EDGES).split()) for line in lines if line)
 
@@ -218,7 +221,7 @@ def grows_by(answer: str, small_n: float) -> bool:
 
 @checks("sentence:alliteration_increment")
 def alliterates_more_and_more(answer: str) -> bool:
-    """Whether each sentence has more alliterating words than the previous sentence."""
+    """Whether each sentence has more alliterating words (see `_alliteration`) than the previous sentence."""
     counts = [_alliteration(sentence) for sentence in sentences(answer)]
     return all(first < second for first, second in pairwise(counts))
 

@@ -19,12 +19,12 @@ POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
 
 def _holds(relation: str, found: int, wanted: float) -> bool:
-    """Whether a number is at least the required number, or less than it if `relation` is `less than`."""
+    """Whether `found` is at least `wanted`, or less than `wanted` if `relation` is `less than`."""
     return found < wanted if relation == "less than" else found >= wanted
 
 
 def _expression(expression: str, *, ignore_case: bool = True) -> LimitedExpression:
-    """Compile a regular expression with a time limit, because it contains an instruction's arguments."""
+    """Compile a regular expression that contains arguments of an instruction; the time for matching is limited."""
     where = "an argument of the instruction, in column kwargs"
     return LimitedExpression(expression, where=where, ignore_case=ignore_case)
 
@@ -53,7 +53,7 @@ def lacks_words(answer: str, forbidden_words: list[str]) -> bool:
 
 @checks("keywords:letter_frequency")
 def has_letter_times(answer: str, letter: str, let_frequency: float, let_relation: str) -> bool:
-    """Whether a letter occurs at least, or less than, `let_frequency` times, ignoring case."""
+    """Whether a letter occurs as often as required (see `_holds`), ignoring case."""
     return _holds(let_relation, answer.lower().count(letter.strip().lower()), let_frequency)
 
 
@@ -66,13 +66,13 @@ def is_in_language(answer: str, language: str) -> bool:
 
 @checks("length_constraints:number_sentences")
 def has_sentences(answer: str, num_sentences: float, relation: str) -> bool:
-    """Whether there are at least, or less than, `num_sentences` sentences."""
+    """Whether there are at least `num_sentences` sentences, or fewer if `relation` is `less than`."""
     return _holds(relation, len(sentences(answer)), num_sentences)
 
 
 @checks("length_constraints:number_words")
 def has_words(answer: str, num_words: float, relation: str) -> bool:
-    """Whether there are at least, or less than, `num_words` words."""
+    """Whether there are at least `num_words` words, or fewer if `relation` is `less than`."""
     return _holds(relation, len(re.findall(r"\w+", answer)), num_words)
 
 
@@ -85,7 +85,10 @@ def has_paragraphs(answer: str, num_paragraphs: float) -> bool:
 
 @checks("length_constraints:nth_paragraph_first_word")
 def starts_paragraph_with(answer: str, num_paragraphs: float, nth_paragraph: float, first_word: str) -> bool:
-    """Whether empty lines separate `num_paragraphs` paragraphs and the n-th paragraph begins with the given word."""
+    """Whether there are `num_paragraphs` paragraphs between empty lines, and the n-th of them begins with a word.
+
+    `n` is `nth_paragraph`, and the word is `first_word`.
+    """
     paragraphs = answer.split("\n\n")
     count = sum(bool(paragraph.strip()) for paragraph in paragraphs)
     if nth_paragraph > count:
@@ -119,7 +122,7 @@ def has_bullets(answer: str, num_bullets: float) -> bool:
 
 @checks("detectable_format:constrained_response")
 def has_option(answer: str) -> bool:
-    """Whether the answer contains one of the three fixed options."""
+    """Whether the answer contains `My answer is yes.`, `My answer is no.` or `My answer is maybe.`"""
     return any(option in answer for option in OPTIONS)
 
 
@@ -133,7 +136,7 @@ def has_highlights(answer: str, num_highlights: float) -> bool:
 
 @checks("detectable_format:multiple_sections")
 def has_sections(answer: str, section_spliter: str, num_sections: float) -> bool:
-    """Whether there are at least `num_sections` sections with a heading such as Section 1."""
+    """Whether there are at least `num_sections` headings of sections, such as `Section 1`."""
     heading = rf"\s?{section_spliter.strip()}\s?\d+\s?"
     return len(_expression(heading, ignore_case=False).findall(answer)) >= num_sections
 
@@ -188,7 +191,7 @@ def is_quoted(answer: str) -> bool:
 
 @checks("change_case:capital_word_frequency")
 def has_capital_words(answer: str, capital_frequency: float, capital_relation: str) -> bool:
-    """Whether there are at least, or less than, `capital_frequency` words in capitals."""
+    """Whether the number of words in capitals is at least `capital_frequency`, or less if the relation says so."""
     return _holds(capital_relation, sum(token.isupper() for token in tokens(answer)), capital_frequency)
 
 

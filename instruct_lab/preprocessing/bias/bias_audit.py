@@ -131,7 +131,12 @@ class Counts:
     negative: Counter[Group] = dataclasses.field(default_factory=Counter)
 
     def mention(self, group: Group, near: set[bool]) -> None:
-        """Count one mention; `near` has true if a positive word is near it, and false if a negative word is."""
+        """Count one mention of a group.
+
+        Args:
+            group: the category and the group.
+            near: the sentiments of the words near the mention: `True` for positive words, `False` for negative words.
+        """
         self.mentions[group] += 1
         self.positive[group] += True in near
         self.negative[group] += False in near
@@ -193,7 +198,7 @@ def _texts(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _before(audit: Audit, stage: str) -> dict[str, Any]:
-    """Find the table of the last earlier bias audit of the same split; empty if there is none."""
+    """Return the table of the previous bias audit of the same split; an empty table if there is none."""
     split = stage.rpartition("/")[0]
     found: dict[str, Any] = {}
     for name, facts in audit.facts.items():

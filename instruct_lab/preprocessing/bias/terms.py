@@ -23,8 +23,8 @@ class Phrases:
     """A search for words and phrases in texts; at each position, only the longest match is found.
 
     Args:
-        by_first: phrases with their meanings, keyed by first word, longest first; a phrase with the meaning `None` is
-            skipped.
+        by_first: for each first word, the phrases that begin with it, longest first, each with a meaning that `find`
+            yields. A phrase with the meaning `None` is not yielded, and shorter phrases within it are not found.
     """
 
     by_first: Mapping[str, list[tuple[list[str], object]]]
@@ -46,7 +46,7 @@ class Phrases:
         return frozenset(self.by_first)
 
     def find(self, tokens: list[str]) -> Iterator[tuple[int, int, object]]:
-        """Yield start, end and meaning of each phrase in a text, without overlaps."""
+        """Yield the start, the end (both as indices in `tokens`) and the meaning of each phrase, without overlaps."""
         if self.first_words.isdisjoint(tokens):
             return
         position = 0

@@ -26,7 +26,7 @@ class TextSet:
 
     Args:
         name: name of the set in the audit.
-        texts: function that yields all texts, each with an address that `text` accepts.
+        texts: function that yields all texts, each with an address: two integers by which `text` finds it again.
         text: function that returns the text at an address.
     """
 
@@ -101,7 +101,11 @@ class Postings:
         self._sieve[self.hashes >> self._shift] = True
 
     def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
-        """Look up hashes; return the positions in `hashes` and the indices in this index of the hashes that it has."""
+        """Find which of some hashes are in this index.
+
+        Returns:
+            The positions in `hashes` of those that are in the index, and the indices under which the index has them.
+        """
         positions = np.flatnonzero(self._sieve[hashes >> self._shift])
         indices = np.searchsorted(self.hashes, hashes[positions])
         indices[indices == len(self.hashes)] = 0
@@ -109,10 +113,13 @@ class Postings:
         return positions[known], indices[known]
 
     def texts_of(self, indices: Integers) -> tuple[Numbers, Integers]:
-        """Return the texts that contain n-grams and, for each text, the position of its n-gram in `indices`.
+        """Find all pairs of an n-gram and a text that contains it.
 
         Args:
             indices: indices of n-grams in this index, as `find` returns them.
+
+        Returns:
+            For each pair, the index of the text, and the position of the n-gram in `indices`.
         """
         starts = self._starts[indices]
         counts = self._starts[indices + 1] - starts
@@ -129,7 +136,7 @@ class HeldOutIndex:
     """An index of held-out texts that finds the texts with which a row overlaps.
 
     Args:
-        sets: sets of held-out texts; a repeated text counts once, for its first set.
+        sets: sets of held-out texts; a text that occurs several times counts only once, for the first set that has it.
         limits: the limits on the n-grams that are searched.
         rule: the number or the share of a text's n-grams that a row must contain to overlap with the text.
     """
@@ -248,7 +255,7 @@ class HeldOutIndex:
         return best
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
-        """Whether a row overlaps with a text by their actual words, which excludes hash collisions.
+        """Whether a row overlaps with a text even if the words themselves are compared instead of their hashes.
 
         Args:
             ngrams: the row's n-grams that are in the index.
@@ -277,7 +284,7 @@ def hash_words(tokens: list[str]) -> int:
 
 
 def text_set(name: str, rows: Sequence[Any], texts_of: Callable[[Any], list[str]]) -> TextSet:
-    """Build a set from the texts of rows; a text's address is the index of its row and its index in the row."""
+    """Build a set from the texts of rows; a text's address is the row's index and the text's index within the row."""
     return TextSet(
         name,
         lambda: (((row, part), text) for row, value in enumerate(rows) for part, text in enumerate(texts_of(value))),

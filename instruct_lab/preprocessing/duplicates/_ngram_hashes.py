@@ -1,4 +1,4 @@
-"""64-bit hashes of the n-grams of many texts at once; the same in every process and on every machine."""
+"""Hashing of the n-grams of many texts at once; the 64-bit hashes are equal in every process and on every machine."""
 
 from __future__ import annotations
 

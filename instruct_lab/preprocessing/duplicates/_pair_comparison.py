@@ -17,7 +17,7 @@ Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 KNOWN_ROWS = 2048
 """Number of rows whose shingles are cached while pairs are compared."""
 MAX_COMPARISONS = 100
-"""Maximum number of rows of its bucket with which a row is compared."""
+"""Maximum number of other rows in the same bucket (group of candidates) with which a row is compared."""
 
 
 class Clusters:
@@ -67,7 +67,7 @@ class Comparison:
         self._hash_texts = shingles.hash_texts
 
     def compare_equal(self, bucket: list[int]) -> None:
-        """Compare the first row of a bucket, whose rows all have words of the same hash, with each other row of it."""
+        """Compare the first row of a bucket with every other row of it; all rows of the bucket have equal hashes."""
         for row in bucket[1:]:
             self._compare(bucket[0], row)
 
@@ -141,7 +141,10 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare all candidate pairs (rows that share a band); of rows with equal words, only the first is used."""
+    """Compare all candidate pairs, which are rows that have a band in common.
+
+    Rows with equal words are compared first; after that, only the first of them is compared with other rows.
+    """
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)
     for bucket in buckets(sketches.whole[with_words], with_words):

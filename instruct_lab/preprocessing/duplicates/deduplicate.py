@@ -23,7 +23,11 @@ from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_sp
 NORMAL_FORMS: dict[str, Callable[[str], str]] = {"characters": canonical_text, "words": normalize_text, "exact": repr}
 """Functions that return the form in which texts are compared, keyed by the value of `compare`."""
 KEPT, SHORTER = 0, 1
-"""Outcomes for a row with `keep=longest`; a greater number identifies the protected split that has the same row."""
+"""What happens to a row with `keep: longest`: it is kept, or it is dropped because another duplicate is kept.
+
+A greater number means that the row is dropped because a split that takes precedence (validation or test) has the same
+row; the number identifies this split.
+"""
 
 
 @component
@@ -32,11 +36,11 @@ class DeduplicateExact(Step):
 
     With `compare: characters`, every visible character counts (in NFC, with white space collapsed), and so do roles,
     system messages, training flags and weights. With `compare: words`, texts are compared in NFKC, case-folded, without
-    punctuation and symbols: `Stop!` equals `stop`, but also `a + b` equals `a - b`. With `compare: exact`, white space
-    counts too, as in code. A row that lacks the part to compare (`by`) is kept. The audit has the sizes of the clusters
-    of duplicates, and reports rows that have the same words but are not exact duplicates. Texts are compared by 128-bit
-    hashes (BLAKE2). Memory: 26 bytes per row, and 26 more if `report_same_words` is true; `keep: longest` needs 11 more
-    bytes and a second pass.
+    punctuation and symbols, so `Stop!` equals `stop`, but `a + b` equals `a - b` as well. With `compare: exact`, every
+    white-space character counts too, which matters for code. A row that lacks the part to compare (`by`) is kept. The
+    audit has the sizes of the clusters of duplicates, and reports rows that have the same words but are not exact
+    duplicates. Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row, and 26 more if
+    `report_same_words` is true; `keep: longest` needs 11 more bytes and a second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes

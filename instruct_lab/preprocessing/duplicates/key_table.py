@@ -1,4 +1,4 @@
-"""A hash table of row keys in arrays: 26 bytes per row, where a Python set takes about 150."""
+"""A hash table of row keys that needs less memory than a Python set: 26 bytes per row instead of about 150."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from array import array
 
 KEY_BYTES = 16
 OWN = 1
-"""The owner number of keys of the processed split; other splits have greater numbers."""
+"""The number that marks a key as belonging to the processed split; other splits have greater numbers."""
 
 
 class KeyTable:
-    """A hash table with open addressing that stores, for each 128-bit key, its owner (a split) and a count of rows.
+    """A hash table with open addressing that stores, for each 128-bit key, the split that owns it and a count of rows.
 
     At ten million rows, the probability that two different texts share a key is below one in 10^24.
 

@@ -32,8 +32,8 @@ class NearDuplicates(Step):
     divided by n-grams in either) of at least `threshold`. MinHash sketches (of the package rensa) find candidate pairs;
     each pair is then compared exactly, so no row is dropped because of an estimate. Pairs form clusters, and one row of
     each cluster is kept. Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji
-    count as words; Chinese, Japanese, Thai and similar scripts are compared by character; a text of fewer than n words
-    has to be equal. A row that lacks the part to compare (`by`) is kept.
+    count as words. Chinese, Japanese, Thai and similar scripts are compared by character. A text of fewer than n words
+    is a near duplicate only of texts with the same words. A row that lacks the part to compare (`by`) is kept.
 
     Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is deterministic.
     Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.

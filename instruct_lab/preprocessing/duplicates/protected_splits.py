@@ -1,4 +1,4 @@
-"""Precedence of splits: a row in several splits is kept in test rather than validation, and in either than train."""
+"""Precedence of splits: of a row in several splits, only the copy in test is kept, or else the one in validation."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def evaluation_splits() -> list[SplitName]:
 def protected_splits(
     split: str, names: Iterable[SplitName], splits: Mapping[str, Sequence[Conversation]]
 ) -> dict[str, Sequence[Conversation]]:
-    """Return the splits of `names` that take precedence over `split`; rows in both are dropped from `split`."""
+    """Return the splits of `names` that take precedence over `split`, so that `split` loses the rows that they share.
+
+    Args:
+        split: name of the split whose rows are selected.
+        names: names of the splits to compare it with.
+        splits: the rows of every split.
+    """
     later = ORDER[ORDER.index(split) + 1 :] if split in ORDER else ()
     return {name: splits[name] for name in later if name in names and name in splits}

@@ -54,7 +54,7 @@ NODES = (
     *(ast.And, ast.Or, ast.Not, ast.UAdd, ast.USub, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
     *(ast.Pow, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot),
 )
-"""The allowed syntax: no comprehension, no lambda, no formatted text."""
+"""The syntax that an expression may use, which has no comprehensions, lambdas and f-strings."""
 
 
 def _contents(row: Conversation, role: str) -> list[str]:
@@ -80,7 +80,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _numeric(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Restrict an operation to numbers, because `%` and `*` can enlarge text without limit."""
+    """Restrict an operation to numbers; on texts, `%` and `*` could produce results of any size."""
     return lambda left, right: operation(_number(left), _number(right))
 
 
@@ -188,7 +188,7 @@ def _evaluator() -> Any:
 
 
 def _failure(error: Exception) -> str:
-    """Describe an error only by the missing column or its type, so that equal errors are counted together."""
+    """Name the missing column if this is the error, else the type of the error; equal errors are counted together."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 

@@ -29,7 +29,7 @@ CODES = frozenset(
     yi yo yue zh
     """.split()  # noqa: SIM905
 )
-"""The languages of the model: ISO 639-1 codes, or ISO 639-3 codes for languages without an ISO 639-1 code."""
+"""Codes of the languages that the model can detect: ISO 639-1 codes, or else ISO 639-3 codes."""
 CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 ADDRESS = re.compile(r"\b(?:https?://|www\.)\S{1,2000}")
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -122,7 +122,10 @@ class Language(Step):
         return ("reported", short) if short else ("kept", "")
 
     def _examined(self, text: str) -> str | None:
-        """Return the start of a text without code and web addresses; `None` if it has too few letters."""
+        """Return the part of a text whose language is detected; `None` if it has too few letters.
+
+        This is the start of the text, without code and web addresses.
+        """
         head = text[: 2 * self.max_characters]
         if "```" in head:
             head = CODE_BLOCK.sub(" ", text[: 20 * self.max_characters])
@@ -150,9 +153,9 @@ def load_detector() -> Callable[[str], dict[str, float]]:
 
 
 def _nearest(language: str) -> str | None:
-    """Suggest a valid code for a language that is given with a region or by its English name, or else a similar code.
+    """Suggest a valid code for a language that the config names in another way, such as `en-US` or `English`.
 
-    Return `None` if no code is similar.
+    Otherwise, suggest the most similar code; return `None` if no code is similar.
     """
     from babel import Locale
 

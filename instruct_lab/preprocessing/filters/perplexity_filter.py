@@ -26,7 +26,7 @@ Bound = Annotated[float, Field(ge=1)] | None
 WINDOW_ROWS = 256
 """Number of rows that are sorted by length together, so that a batch has texts of similar length."""
 MAX_LOGITS = 1 << 24
-"""Maximum number of float32 logits from which a loss is computed at once."""
+"""Maximum number of logits that are converted to float32 at once while a loss is computed."""
 CHARACTERS_PER_TOKEN = 32
 """A text is cut to `max_tokens` times this number of characters before it is encoded."""
 MAX_EXPONENT = 700

@@ -67,7 +67,8 @@ class Quality(Step):
     Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer
     than `judged_from_words` words. Rules apply to the part `of`, except `prompt_phrases`, which applies to the prompt,
     and `drop_echoes` and the bounds of the answer ratio, which compare prompt and answer. In scripts without spaces,
-    each character is a word, and rules about word length and stop words of other scripts do not apply.
+    each character is a word. Texts in such scripts skip the rules about word length, and the rule about stop words
+    unless one of the stop words is in such a script.
 
     Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are
     for web pages and drop most instruction data, so the packaged configurations of this step use other values.
@@ -128,7 +129,12 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """List the rules that are set, each as the reason to drop, whether it applies to short texts, and its test."""
+        """List the rules about one text that are set.
+
+        Returns:
+            For each rule, the reason to drop a row, whether the rule applies to short texts, and a function that
+            returns true if the text breaks the rule.
+        """
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
@@ -159,7 +165,11 @@ class Quality(Step):
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """List the rules about prompt and answer that are set, each as the reason to drop and its test."""
+        """List the rules about prompt and answer that are set.
+
+        Returns:
+            For each rule, the reason to drop a row, and a function that returns true if the row breaks the rule.
+        """
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
         has_phrase = _phrase_search(self.prompt_phrases)
         fewest, most = self.min_answer_ratio, self.max_answer_ratio
@@ -245,7 +255,7 @@ def _repeated(text: Text) -> float | None:
 
 
 def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
-    """Return a function that finds whether a text contains one of the phrases; `None` if there are no phrases.
+    """Return a function that checks whether a text contains one of the phrases; `None` if there are no phrases.
 
     Case is ignored, and a phrase does not match inside a longer word.
     """

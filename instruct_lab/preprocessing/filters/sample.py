@@ -201,7 +201,10 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide a total number of rows equally among strata; the others supply what small strata lack: `[strata]`."""
+    """Divide a total number of rows equally among strata, `[strata]`.
+
+    If a stratum has fewer rows than its equal part, the other strata get the rest.
+    """
     import numpy as np
 
     shares = np.zeros_like(quotas)

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 
 Rest = Callable[[re.Match[str], bool], str | None]
-"""A function of a match and of whether to leave well-known examples unchanged.
+"""A function that decides whether a match is replaced by a placeholder.
 
-It returns the end of the match to keep after the placeholder (usually `""`), or `None` to keep the whole match.
+Its arguments are the match, and whether well-known examples are left unchanged. It returns `None` if the whole match is
+kept; otherwise, it returns the text at the end of the match that is kept after the placeholder, usually `""`.
 """
 
 # only ASCII characters continue a word, so a number beside Chinese characters is found
@@ -104,9 +105,9 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
     """Decide whether a match is an IP address, version 4 or 6; return a result as described at `Rest`.
 
-    Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or a section, although one in four thousand
-    addresses has only such numbers; so are four numbers after a word such as "version" or a sign such as ==. Addresses
-    that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1) count as examples.
+    Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or the number of a section, although one in four
+    thousand addresses has only such numbers. Four numbers after a word such as "version" or a sign such as == are
+    considered a version too. Addresses that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1) count as examples.
     """
     text = match.group()
     try:
@@ -136,7 +137,7 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
     """Decide whether a match is a payment card number; return a result as described at `Rest`.
 
-    The issuer and the check digit decide (ISO/IEC 7812, Luhn).
+    It is one if it begins with the number of a known issuer and ends with the right check digit (ISO/IEC 7812, Luhn).
     """
     digits = re.sub(r"\D", "", match.group())
     if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
@@ -153,7 +154,7 @@ def has_luhn_digit(digits: str) -> bool:
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
     """Decide whether a match is an IBAN; return a result as described at `Rest`.
 
-    The length for the country and the check digits decide (ISO 13616).
+    It is one if it has the length of the country's IBANs and the right check digits (ISO 13616).
     """
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]

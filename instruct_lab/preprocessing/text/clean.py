@@ -35,7 +35,7 @@ KINDS = (
 )
 """Kinds of changes, in the order in which the audit names them."""
 LEFT_OUT: tuple[tuple[str, ...], ...] = ((), ("mojibake",), ("HTML",), ("mojibake", "HTML"))
-"""All combinations of the kinds of changes that are omitted for a row that discusses them."""
+"""All combinations of the kinds of changes that can be omitted for a row, because the row discusses such damage."""
 Change = tuple[str, Callable[[str], str]]
 
 
@@ -44,11 +44,11 @@ class Clean(Step):
     """Repairs damaged texts (encoding, control characters, white space, HTML) and the order of roles; drops empty rows.
 
     The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
-    direction marks) stay, because some scripts need them. A row keeps its mojibake if its text is about encodings or
-    also contains the correct form of a damaged character, and its HTML if its text is about markup; such rows are
-    reported. Rows with mojibake, lost characters, refusals or boilerplate are dropped only from training; in validation
-    and test they are reported. The audit also counts changed rows by kind of change. Source of the encoding repair:
-    ftfy (Speer, 2019).
+    direction marks) stay, because some scripts need them. Mojibake (text that was decoded with a wrong encoding) stays
+    in a row whose text is about encodings or also contains the correct form of a damaged character. HTML stays in a row
+    whose text is about markup. Such rows are reported. Rows with mojibake, lost characters, refusals or boilerplate are
+    dropped only from training; in validation and test they are reported. The audit also counts changed rows by kind of
+    change. Source of the encoding repair: ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -146,7 +146,7 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """Return a change that also repairs mojibake, which the characters that `change` removes can hide."""
+        """Return a change that repairs mojibake too, because some mojibake is found only after `change` is applied."""
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
@@ -226,7 +226,7 @@ class Clean(Step):
 
 
 def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: dict[str, None]) -> Conversation:
-    """Apply changes to every text; a text in Unicode form NFC stays in it, whatever is removed or repaired.
+    """Apply changes to every text; the result of a text in Unicode form NFC is in this form too.
 
     Args:
         conversation: the conversation.
@@ -251,7 +251,7 @@ def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: d
 
 
 def _kinds_meant(conversation: Conversation, kinds: dict[str, None]) -> tuple[str, ...]:
-    """Return the kinds of damage that were found but are intended, because the row discusses them."""
+    """Return the kinds of damage (mojibake, HTML) that a row has on purpose, because it discusses them."""
     texts = list(_texts(conversation)) if "mojibake" in kinds or "HTML" in kinds else []
     is_meant = {
         "mojibake": lambda: is_about_encodings(texts, map(repair_encoding, texts)),

@@ -20,7 +20,7 @@ def change_outside_code(text: str, change: Callable[[str], str]) -> str:
 
 
 def split_code(text: str) -> Iterator[tuple[bool, str]]:
-    """Split a text where code begins and ends; yield each piece, preceded by whether it is code."""
+    """Split a text where code begins and ends; yield pairs: whether a piece is code, and the piece."""
     end = 0
     for start, stop in code_spans(text):
         if end < start:

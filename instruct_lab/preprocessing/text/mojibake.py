@@ -1,4 +1,4 @@
-"""Repair of UTF-8 text that was decoded with a wrong encoding, if the whole text is damaged."""
+"""Repair of mojibake: UTF-8 text that was decoded with a wrong encoding, if the whole text is damaged."""
 
 from __future__ import annotations
 

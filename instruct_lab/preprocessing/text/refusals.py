@@ -80,7 +80,9 @@ OPENING = re.compile(
 
 
 class AnswerPatterns:
-    """Finds refusals and boilerplate in answers; the user's own patterns match anywhere in an answer.
+    """Finds refusals, and phrases in which the model speaks about itself (boilerplate), in answers.
+
+    Built-in patterns of refusals match only at the start of an answer, the user's own patterns anywhere.
 
     Args:
         own_refusals: the user's patterns of refusals.

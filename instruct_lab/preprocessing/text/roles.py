@@ -59,7 +59,10 @@ def remove_unanswered_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Join consecutive messages of one role by an empty line, except tool results and messages trained differently."""
+    """Join consecutive messages of one role by an empty line.
+
+    Tool results are not joined, and neither are messages that differ in `trained` or `weight`.
+    """
     merged: list[Message] = []
     for _, group in itertools.groupby(messages, key=lambda message: (message.role, *_training(message))):
         together = list(group)

@@ -36,7 +36,7 @@ HAN = re.compile(
 
 @component
 class SegmentWords(Step):
-    """Separates words or subwords by one space, the input format of classic systems and metrics.
+    """Separates words or subwords by one space, as older translation systems and some metrics need it.
 
     The step cannot be reversed. A placeholder such as <EMAIL> is one word; code is unchanged unless `in_code` is true.
     To segment questions and answers in different languages, use two steps with different `of_roles`. Sources: the
