@@ -1,4 +1,4 @@
-"""The data cache: results stored under a hash of everything they depend on, computed by worker processes.
+"""The data cache: worker processes compute results, which are stored under a hash of everything that they depend on.
 
 In: a chain of stages, each with everything that its result depends on. Out: a folder for each result, built once.
 """

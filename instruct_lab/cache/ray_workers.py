@@ -27,9 +27,10 @@ def connect(address: str | None, where: str, do: str) -> None:
     """Connect this process to a Ray cluster.
 
     Args:
-        address: address of the cluster; `None`: the one in `RAY_ADDRESS`, one that runs on this machine, or a new one.
+        address: address of the cluster; `None`: the cluster that `RAY_ADDRESS` names, or else one that runs on this
+            machine, or else a new one.
         where: the setting that asks for the cluster, for the error message.
-        do: the next step if the cluster cannot be reached.
+        do: the advice to the user in the error message if the cluster cannot be reached.
     """
     import ray
 
@@ -54,14 +55,14 @@ def is_inside_task() -> bool:
 
 
 class RayWorkers(Workers):
-    """The CPUs of a Ray cluster; the main process connects to it after it has worked for `PATIENCE_SECONDS`."""
+    """The CPUs of a Ray cluster as workers; the main process connects to them after `PATIENCE_SECONDS` of work."""
 
     def __init__(self) -> None:
         super().__init__()
         self._owns_connection = self._has_warned = False
 
     def start(self, pickled: bytes) -> list[Any]:
-        """Connect to the cluster, and send the pickled function to a worker for each of its CPUs, at least one."""
+        """Connect to the cluster, send it the pickled function, and return a worker for each CPU, at least one."""
         import ray
 
         if not ray.is_initialized():
@@ -78,7 +79,7 @@ class RayWorkers(Workers):
         return workers
 
     def repeat(self, function: Callable[[Any], Any], part: Part) -> Any:
-        """Process a part that failed on the cluster in the main process; after the first success, log a warning."""
+        """Process a part again, in the main process, after it failed on the cluster; warn after the first success."""
         result = function(part.value)
         if not self._has_warned:
             self._has_warned = True
@@ -90,7 +91,7 @@ class RayWorkers(Workers):
         return result
 
     def stop(self) -> None:
-        """Cancel the unfinished tasks, and end the connection if it was made here."""
+        """Cancel the unfinished tasks, and end the connection to the cluster if this object made it."""
         super().stop()
         if self._owns_connection:
             import ray

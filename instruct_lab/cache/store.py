@@ -57,13 +57,13 @@ class Entry:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The facts that the stage's `build` returned."""
+        """The facts about the result, such as its number of rows, which the stage's `build` returned."""
         facts: dict[str, Any] = self.manifest["facts"]
         return facts
 
     @property
     def bytes(self) -> float:
-        """The total size of the result's files; a file that several results share counts as an equal part for each."""
+        """The total size of the result's files; the size of a file that results share is divided equally among them."""
         return sum(file.lstat().st_size / file.lstat().st_nlink for file in self.stored_files())
 
     def stored_files(self) -> list[Path]:
@@ -140,7 +140,7 @@ class Store:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Return every result, newest first, without comparing checksums; other folders are left out."""
+        """Return every result, newest first, without comparing checksums; folders that hold no result are left out."""
         found = []
         for folder in self.path.glob("*"):
             if (manifest := _read_manifest(folder)) is not None:

@@ -1,4 +1,4 @@
-"""Choice of the workers that share the work of a block: processes on this machine, or tasks on a Ray cluster."""
+"""Choice of the workers that share the work of a `with` block: processes on this machine, or tasks on a Ray cluster."""
 
 from __future__ import annotations
 

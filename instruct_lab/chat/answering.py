@@ -1,4 +1,4 @@
-"""Answer conversations with a recorded run's model."""
+"""Answers to conversations, generated with the model of a recorded run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Answerer:
         """Return a copy that decodes with other settings.
 
         Raises:
-            InstructLabError: a value is refused, or would have no effect.
+            InstructLabError: a value is not allowed, or would have no effect.
         """
         return dataclasses.replace(self, experiment=with_decoding(self.experiment, decoding))
 
@@ -72,7 +72,7 @@ class Answerer:
         return stream_answer(setup, self.loaded, prompt, self._seed(messages), on_text)
 
     def note_of_cut(self, messages: Sequence[Message]) -> str | None:
-        """Return a note if the run's `batching.max_tokens` cuts the conversation before it is answered, else `None`."""
+        """Return a note to the user if the run's `batching.max_tokens` shortens this conversation, else `None`."""
         batching, setup = self.experiment.batching, self.experiment.evaluation_setup
         if batching.max_tokens is None or batching.overlong in ("error", "drop"):
             return None

@@ -29,10 +29,10 @@ class Decoding:
 
 
 def with_decoding(experiment: Experiment, decoding: Decoding) -> Experiment:
-    """Replace the run's decoding settings and seed by the given ones.
+    """Return a copy of a run's configuration with the given decoding settings and seed.
 
     Raises:
-        InstructLabError: a value is refused, or would have no effect.
+        InstructLabError: a value is not allowed, or would have no effect.
     """
     import pydantic
 
@@ -65,7 +65,7 @@ def with_decoding(experiment: Experiment, decoding: Decoding) -> Experiment:
 
 
 def _refused(name: str, value: Any, reason: str) -> InstructLabError:
-    """Return the error for a refused value; `name` is the field of `Decoding`."""
+    """Return the error for a value that is not allowed; `name` is its field in `Decoding`."""
     option = f"--{name.replace('_', '-')}"
     return InstructLabError(
         f"{option} {value}: {reason}",

@@ -1,4 +1,4 @@
-"""Measure how fast a recorded run's model answers and how much memory it needs, with its adapter merged and not."""
+"""Measurement of the speed and memory of a recorded run's model when it answers, with and without a merged adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.workspace import Workspace
 
 FILE = "inference.json"
-"""File of the record with the newest measurement."""
+"""Name of the file in a run's record that holds the newest measurement."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Workload:
         prompt_tokens: number of tokens of each prompt.
         new_tokens: number of tokens of each answer, at least 2.
         batch: number of prompts that are answered at the same time.
-        repeats: number of measurements, after one that does not count.
+        repeats: number of measurements, after one that only warms up.
     """
 
     prompt_tokens: int = 128
@@ -48,12 +48,12 @@ class InferenceCost:
 
     Args:
         form: `base`, `tuned`, `adapter` (the tuned model with its adapter beside the weights) or `merged`.
-        prompt_tokens_per_second: tokens of prompts that are read in a second, the median of the repeats.
-        new_tokens_per_second: tokens of answers that are written in a second, the median of the repeats.
-        slowest: the smallest number of new tokens per second.
-        fastest: the largest number of new tokens per second.
-        weights_bytes: size of the weights in memory.
-        peak_bytes: peak memory while the model answers, of the GPU or else of this process.
+        prompt_tokens_per_second: number of prompt tokens that are read in a second, the median of the repeats.
+        new_tokens_per_second: number of answer tokens that are generated in a second, the median of the repeats.
+        slowest: the new tokens per second of the slowest repeat.
+        fastest: the new tokens per second of the fastest repeat.
+        weights_bytes: size of the weights in memory, in bytes.
+        peak_bytes: peak memory while the model answers, in bytes: that of the GPU or, without one, of this process.
     """
 
     form: str
@@ -70,9 +70,10 @@ def measure_inference(
 ) -> list[InferenceCost]:
     """Measure the base model and each form of the tuned model, one after the other, and write `inference.json`.
 
-    Every answer has exactly `new_tokens` tokens, because no token ends it; decoding is otherwise as in the run, by
-    this package's own engine. The prompts are parts of the general texts. The peak memory is measured after loading and
-    merging, which may need more memory than answering does.
+    Every answer has exactly `new_tokens` tokens, because generation does not stop at any token. Otherwise the answers
+    are decoded with the run's settings, by this package's own engine. The prompts are cut from the texts in
+    `metrics/general/items.jsonl`. The peak memory leaves out loading and merging, which may need more memory than
+    answering does.
 
     Args:
         experiment: the configuration of the run.
@@ -139,7 +140,7 @@ def _measure(form: str, loaded: LoadedModel, generation: Generation, workload: W
 
 
 def _prompts(tokenizer: Any, workload: Workload) -> list[list[int]]:
-    """Cut prompts of equal length from the general texts, each from another text."""
+    """Return token ids of prompts of equal length, each starting at another text of `metrics/general/items.jsonl`."""
     texts = [item.text for item in read_items()]
     prompts = []
     for index in range(workload.batch):

@@ -1,4 +1,4 @@
-"""Read and check a request for an answer, which the page of `chat --web` sends as JSON."""
+"""Reading and checking of a request for an answer, which the page of `chat --web` sends as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serve the page of `chat --web` to this machine only; one or two models answer the same messages."""
+"""The server of the page of `chat --web`: only this machine can reach it, and one or two models answer on the page."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> AnswerRequest:
         """Read and check the request.
 
-        The content type must be `application/json`: a browser lets a page of another site send it only if the server
-        permits that, and this server never does.
+        The content type must be `application/json`, which protects against other sites: a browser lets a page of
+        another site send this content type only if the server permits it, and this server never does.
         """
         if self.path != "/answer":
             raise RefusedRequest(404, "answers are at /answer")

@@ -14,9 +14,9 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Return the text of a row before and after a stage; `None` stays `None`.
+    """Return a sample of a row as two texts: the row before and after a stage; `None` stays `None`.
 
-    Long texts are shortened to the part around the first difference.
+    Long texts are shortened to the part around the first difference between the two.
     """
     first, second = (
         None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)

@@ -22,7 +22,7 @@ class Data(Component, ABC):
         return frozenset({"answers"})
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every row gives at least one of these kinds of supervision."""
+        """Whether every row contains at least one of the needed kinds of supervision."""
         return not self.gives.isdisjoint(needed)
 
     @property
@@ -63,7 +63,7 @@ class Data(Component, ABC):
         """Return the name of the cluster of related rows that contains a row, such as its document.
 
         The name is empty if the row belongs to no cluster. Rows of one cluster are not independent of each other, so
-        intervals of metrics resample whole clusters.
+        the confidence intervals of metrics are computed by resampling whole clusters.
 
         Raises:
             InstructLabError: the row does not have the column that names its cluster.
@@ -92,7 +92,8 @@ class Data(Component, ABC):
     def stage_after_preprocessing(self) -> Stage | None:
         """Return the stage that follows preprocessing, or `None` if the data set has no such stage.
 
-        Preprocessing may make prompts equal, so this stage removes prompts that now occur in two splits.
+        Preprocessing may make prompts of different splits equal, so this stage compares the splits again and keeps
+        each prompt in only one of them.
         """
         return None
 
@@ -108,9 +109,9 @@ def split_path(folder: Path, split: str) -> Path:
 
 
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
-    """Write the rows whose flag is 1 to another file, and return their number.
+    """Write the rows whose flag is 1 to a new file, and return their number.
 
-    If every flag is 1, the other file is a hard link to the file of the rows.
+    If every flag is 1, the new file is a hard link to the existing file of the rows.
     """
     if all(flags):
         link(rows.path, path)

@@ -37,7 +37,7 @@ class Baseline(Component, ABC):
 
 @component
 class Copy(Baseline):
-    """Answers with the question itself, or with one column of its row."""
+    """Answers with the question itself, or with the value of one column of the question's row."""
 
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; null: the last user message
 

@@ -47,8 +47,8 @@ class DataSet(Data):
     If a prompt occurs in two splits, only the rows of one split are kept: test has priority over validation, and
     validation over train. Prompts, including system messages, are compared by all their visible characters;
     `same_prompt: words` ignores case, punctuation and symbols. Equal rows within a split are kept (preprocessing can
-    remove them), except in sources that repeat their texts, such as catalogues. Broken rows (not JSON, numbers instead
-    of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
+    remove them), except in sources whose files repeat many texts, such as catalogues of translations. Broken rows (not
+    JSON, numbers instead of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
     """
 
     train: dict[str, Source | None] = Field(
@@ -99,7 +99,7 @@ class DataSet(Data):
         return list(dict.fromkeys(found))
 
     def stage(self, cache_path: Path) -> Stage:
-        """Return the stage that reads the rows, see `Data.stage`.
+        """Return the stage that reads the rows; see `Data.stage`.
 
         Building the stage raises an error if a source cannot be read or is empty, if more than `max_broken_share` of a
         source's rows are broken, or if no row is left to train on.
@@ -154,7 +154,7 @@ class DataSet(Data):
         return self.format.gives
 
     def source_names(self, split: SplitName) -> list[str]:
-        """Return the names of a split's sources: the training sources if the split is a share of their rows."""
+        """Return the names of a split's sources: the training sources, if the split is taken from the training rows."""
         if split != "train" and self.split is not None and getattr(self.split, split) > 0:
             return list(self._sources("train"))
         return list(self._sources(split))
@@ -162,7 +162,8 @@ class DataSet(Data):
     def problems(self) -> Iterator[Problem]:
         """Report columns that the format needs but a source lacks, and columns whose content the format does not read.
 
-        Only the known columns and the first rows of a source are checked, so that no source is read completely.
+        No source is read completely: only its first rows are checked, and its column names if they are known without
+        reading it.
         """
         seen = set()
         if self.cluster is not None and self.cluster in self.format.consumed_columns():
@@ -277,7 +278,7 @@ class DataSet(Data):
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
         """Keep at most `limit` rows of a split by clearing the flags of the others.
 
-        The rows with the lowest content hashes are kept, so that additional data replaces only few of the kept rows.
+        The rows with the lowest content hashes are kept, so that additional data replaces only a few of the kept rows.
         """
         most, kept = self.limit.get(split), sum(flags)
         if most is None or kept <= most:

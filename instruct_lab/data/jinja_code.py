@@ -1,6 +1,6 @@
-"""Generation of code for Jinja templates that counts its own work.
+"""Compilation of Jinja templates to Python code that counts the work it does.
 
-The generated code calls the counting functions of `jinja_limits`.
+The compiled code calls the counting functions of `jinja_limits`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class LimitedCodeGenerator(CodeGenerator):
     """Generates code that counts the iterations of loops, and the sizes of joined texts, slices and compared values."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        """Generate code for a concatenation that checks the size of its result before it builds it."""
+        """Generate code that checks the size of a concatenated text before the text is built."""
         self.write("environment.limited_text((")
         for part in node.nodes:
             self.visit(part, frame)
@@ -21,7 +21,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write("))")
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        """Generate code for a slice that checks the size of the result."""
+        """Generate code that checks the size of a slice."""
         is_slice = isinstance(node.arg, nodes.Slice)
         self.write("environment.limited_value(" if is_slice else "")
         super().visit_Getitem(node, frame)
@@ -52,7 +52,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write("}")
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:
-        """Generate code for a loop that counts its iterations."""
+        """Generate code that counts the iterations of a loop."""
         text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         function = nodes.EnvironmentAttribute("limited_iteration", lineno=node.lineno)
         arguments = [node.iter, nodes.Const(text, lineno=node.lineno)]

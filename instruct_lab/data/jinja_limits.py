@@ -1,8 +1,8 @@
-"""Limits of steps and sizes for Jinja templates, which may come from a stranger.
+"""Limits on the computing time and the memory of Jinja templates, which may come from an untrusted source.
 
-Jinja's own sandbox keeps a template from Python's internals, but not from the machine's memory and time. Here, each
-operation whose result can be much larger than its operands is estimated before it is done, each loop and call counts
-as steps, and nothing is computed when a template is compiled.
+Jinja's own sandbox denies a template access to Python's internals, but lets it use any amount of memory and time.
+Here, the size of a result that can be much larger than its operands is estimated before it is computed, loops and
+calls are counted as steps, and no part of a template is computed while it is compiled, when no steps are counted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MAX_STEPS = 4_000_000
 """Maximum number of steps of one rendering: an iteration of a loop is one step, a call ten and a filter five."""
 CALL_STEPS, FILTER_STEPS = 10, 5
 MAX_CHARACTERS = 4 << 20
-"""Maximum number of characters or items of one value, in addition to four times the input."""
+"""Maximum number of characters or items of one value, plus four times the size of the template's variables."""
 MAX_TOTAL = 1 << 30
-"""Maximum number of characters and items of all values of one rendering."""
+"""Maximum number of characters and items of all values of one rendering, plus 100 times the size of its variables."""
 MAX_WIDTH = 10_000
 MAX_BITS = 10_000
 COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge, test_in)
@@ -35,11 +35,11 @@ NESTED_FIELD = re.compile(r"[:!][^{}]*\{")
 
 PADDING = ("ljust", "rjust", "center", "zfill")
 WIDTHS = (*PADDING, "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "round", "pprint")
-"""Methods and filters in which a number is a width, a count or a precision."""
+"""Methods and filters that take a number as a width, a count or a precision."""
 REPEATING = ("indent", "wordwrap", "expandtabs", "translate")
 """Methods and filters that may write an argument once for each character or line."""
 UNSIZED = ("length", "count", "first", "last", "default", "d", "map", "select", "reject", "selectattr", "rejectattr")
-"""Filters that do not convert their operand to text or copy it."""
+"""Filters whose results need no size estimate, because they neither convert their operand to text nor copy it."""
 
 
 class TemplateLimitExceeded(jinja2.TemplateRuntimeError):
@@ -75,7 +75,7 @@ _budget: ContextVar[Budget] = ContextVar("budget")
 
 
 def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    """Render a template of a limited environment.
+    """Render a template that was compiled by an environment with limits; see `limit`.
 
     Raises:
         TemplateLimitExceeded: the template needs more steps or memory than allowed.
@@ -112,8 +112,8 @@ def size_of(value: Any, largest: int | None = None) -> int:
 
     Args:
         value: a text, a number, or nested lists and dictionaries of these.
-        largest: the size above which counting stops; `None` stops at the limit of the current rendering, and counts
-            each item of the value as a step of the rendering.
+        largest: the size above which counting stops; `None`: the maximum size of a value in the current rendering, in
+            which case each item of the value also counts as a step of the rendering.
     """
     if isinstance(value, str | bytes):
         return len(value)
@@ -290,7 +290,7 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
 
 
 def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a test that compares its operands so that their parts are counted; return any other test unchanged."""
+    """Wrap a Jinja test so that the parts of the values that it compares are counted; return other tests unchanged."""
     if function not in COMPARISONS:
         return function
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 ALL_BROKEN = 100
-"""Reading stops if this number of rows at the beginning are all broken, because the format must be wrong."""
+"""Number of rows at the beginning of a source: if all are broken, the format must be wrong, so reading stops."""
 FREQUENT = 0.1
 FREQUENT_KEYS = "rows_by_frequent_key"
-"""Name of the audit fact that counts rows by `HashSplit` key, for keys of at least `FREQUENT` of a part's rows."""
+"""Name of the audit fact that counts the rows with each frequent `HashSplit` key, which many rows of a part share."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
@@ -41,7 +41,7 @@ class Mapped:
         num_rows: number of rows in the part.
         num_kept: number of conversations.
         num_broken: number of rows that were dropped because they are broken.
-        first_error: the error of the first broken row.
+        first_error: the error of the first broken row; `None` if no row is broken.
         audit: audit of the dropped rows.
     """
 
@@ -55,7 +55,7 @@ class Mapped:
 
 @dataclasses.dataclass(frozen=True)
 class MapRows:
-    """Converts the rows of one source.
+    """Converts the rows of one source to conversations.
 
     Args:
         format: format that converts a row to conversations.

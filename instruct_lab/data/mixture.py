@@ -94,11 +94,11 @@ class Mixture(Data):
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that all parts give."""
+        """The kinds of supervision that every part gives."""
         return frozenset.intersection(*(part.gives for part in self._parts.values()))
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every part gives at least one of these kinds of supervision; the kinds may differ between parts."""
+        """Whether every part gives at least one of the needed kinds of supervision, which may differ between parts."""
         return all(part.gives_any(needed) for part in self._parts.values())
 
     def source_names(self, split: SplitName) -> list[str]:

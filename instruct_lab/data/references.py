@@ -1,7 +1,7 @@
-"""Options for data that a reference names: `data=path:FILE` and `data=hub:OWNER/NAME`.
+"""Options for data that the user names by a reference: `data=path:FILE` or `data=hub:OWNER/NAME`.
 
-The format is recognised by the columns of the first rows. Validation and test rows come from files or splits with these
-names if there are any; otherwise a hash of the prompt selects them.
+The format is recognised by the columns of the first rows. Validation and test rows come from files or splits that are
+named after them; if there are none, these rows are taken from the training rows, selected by a hash of the prompt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from instruct_lab.hub import HubUnreachable
 
 PACKAGE = "instruct_lab.data"
 HELD_OUT_SHARE = 0.1
-"""The share of the training rows for each of validation and test that has no rows of its own."""
+"""The share of the training rows that validation gets if it has no rows of its own, and likewise test."""
 FORMATS = (
     "messages; conversations; prompt and completion; instruction, input and output; question and answer; prompt, "
     "completion and label; prompt, chosen and rejected; text"
@@ -50,7 +50,7 @@ class ReferencedRows:
 
 
 def describe_option(reference: Reference) -> ReferencedOption:
-    """Examine what a reference names, and return the option that stands for it.
+    """Examine the data that a reference names, and return the config option for it.
 
     Raises:
         InstructLabError: there is no such file or data set, or the Hub cannot be reached.

@@ -13,7 +13,7 @@ from instruct_lab.errors import InstructLabError
 WARNINGS = "warnings"
 """Name of the audit fact that lists warnings."""
 LARGE_GROUP = 0.2
-"""A warning is given if at least this share of the rows begin alike."""
+"""Minimum share of the rows with the same beginning for which a warning is given."""
 MAX_REASONS = 4
 SEE_DROPPED = "See dropped rows with instruct-lab inspect --dropped REASON, where REASON is a part of a reason"
 
@@ -61,9 +61,9 @@ def warn_of_empty_splits(
 
 
 def warn_of_division(audit: Audit, division: HashSplit, drawn: Mapping[SplitName, int]) -> None:
-    """Add a warning for each of validation and test that should get a share of the rows but got no rows.
+    """Add a warning for each held-out split that should get a share of the training rows but got no rows.
 
-    If there is no such split, but many rows have to stay in one split because they begin alike, add a warning about it.
+    If no split is empty, but many rows had to stay in one split because they begin alike, add a warning about these.
 
     Args:
         audit: audit that receives the warnings. Its counts of rows with the same beginning are used and then removed.

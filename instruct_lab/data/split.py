@@ -1,6 +1,7 @@
 """Splitting by hash, and removal of prompts that occur in several splits.
 
-Prompts are compared by `canonical_text`: every visible character counts, and so do system messages.
+Prompts include system messages and are compared by all their visible characters or, with `same_prompt: words`, only by
+their words.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @component
 class HashSplit(Component):
-    """Splits the training pool by a seeded hash of each row's prompt.
+    """Splits the training rows by a seeded hash of each row's prompt.
 
-    The split of a row depends only on its own prompt: adding rows moves no other row, and rows with equal prompts are
-    in the same split. With `by: opening`, the messages up to and including the first question are hashed, so that
-    conversations with the same beginning stay together and no row has to be dropped because another row continues it.
-    With `by: prompt`, all messages before the final answer are hashed. A row without a question, such as a plain text,
-    is hashed as a whole. With `column`, the value of this metadata column is hashed instead of the prompt.
+    The split of a row depends only on its own prompt: if rows are added, every other row stays in its split, and rows
+    with equal prompts are in the same split. With `by: opening`, the messages up to and including the first question
+    are hashed, so that conversations with the same beginning stay together and no row has to be dropped because another
+    row continues it. With `by: prompt`, all messages before the final answer are hashed. A row without a question, such
+    as a plain text, is hashed as a whole. With `column`, the value of this metadata column is hashed instead of the
+    prompt.
     """
 
     validation: Share = 0.1  # expected share of rows
@@ -56,7 +58,7 @@ class HashSplit(Component):
         return self.split_of_key(self.key(conversation))
 
     def split_of_key(self, key: str) -> SplitName:
-        """Return the split of all conversations with this key."""
+        """Return the split of all conversations for which the method `key` returns the given text."""
         digest = hashlib.sha256(f"{self.seed}\n{key}".encode("utf-8", "surrogatepass")).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < self.test:
@@ -160,8 +162,9 @@ def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] 
 def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: bool) -> tuple[list[PromptHash], ...]:
     """Return two lists of hashes of a conversation's prompts.
 
-    The first list is for the comparison that `same_prompt` names. If this is a comparison of characters and
-    `adds_words` is true, the second list has hashes of only the words of the prompts; otherwise, it is empty.
+    The first list is used to compare prompts as `same_prompt` says: by their characters or by their words. The second
+    list is empty, unless prompts are compared by characters and `adds_words` is true; it then holds hashes of only the
+    words of each prompt.
     """
     if same_prompt == "words":
         return prompt_hashes(conversation, normalize_text), []
@@ -169,7 +172,7 @@ def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: boo
 
 
 def held_out_hashes(rows: Iterable[Conversation], same_prompt: SamePrompt) -> Iterator[list[PromptHash]]:
-    """Yield, for each conversation, the hashes of its prompts; equal hashes mean that two splits share a prompt."""
+    """Yield, for each conversation, the hashes of its prompts, with which the prompts of two splits can be compared."""
     for conversation in rows:
         yield _hashes(conversation, same_prompt, adds_words=False)[0]
 

@@ -1,4 +1,4 @@
-"""Data that is read while the model trains: checks of its settings, and detection of prompts in held-out splits."""
+"""Data that is read while a model trains: checks of its settings, and detection of rows with a held-out prompt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
 def held_out_prompts(
     splits: Mapping[str, Sequence[Conversation]], same_prompt: SamePrompt
 ) -> Callable[[Conversation], str | None]:
-    """Return a function that returns the held-out split with a conversation's prompt, or `None` if no split has it.
+    """Return a function that names the held-out split in which a conversation's prompt occurs (`None` if in none).
 
     Args:
         splits: conversations of the held-out splits, by name.

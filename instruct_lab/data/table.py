@@ -82,7 +82,7 @@ class ConversationTable(Sequence[Conversation]):
         return self._file.batches
 
     def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
-        """Yield pieces of at most `num_rows` rows of one batch, each as batch index, first row and number of rows."""
+        """Divide the batches into pieces of at most `num_rows` rows; yield each as (batch, first row, rows in it)."""
         for index, batch in enumerate(self.batches):
             for start in range(0, batch.num_rows, num_rows):
                 yield index, start, min(num_rows, batch.num_rows - start)
@@ -120,7 +120,7 @@ class ConversationTable(Sequence[Conversation]):
         return {index for _, index in heapq.nsmallest(count, ids)}
 
     def write_rows(self, path: Path, indices: numpy.ndarray) -> int:
-        """Write the rows at these indices, which may repeat, to another file in this order; return their number."""
+        """Write the rows at the given indices, which may repeat, to a new file in this order; return their number."""
         import pyarrow as pa
 
         table = pa.Table.from_batches(self.batches, schema())
@@ -131,7 +131,7 @@ class ConversationTable(Sequence[Conversation]):
         return len(indices)
 
     def write_selected(self, path: Path, flags: bytearray) -> int:
-        """Write the rows whose flag is 1 to another file, without decoding them, and return their number."""
+        """Write the rows whose flag is 1 to a new file, without decoding them, and return their number."""
         import numpy as np
         import pyarrow as pa
 

@@ -27,7 +27,10 @@ SYMBOLS = re.compile(
     r"|(?<!\w)[-\u2212](?=\d))"  # a negative number
 )
 ASCII_WORDS = "".join(chr(code).lower() if re.match(r"\w", chr(code)) else " " for code in range(128))
-"""Translation table of ASCII characters; translating and splitting is three times as fast as a regular expression."""
+"""Translation table that converts ASCII letters to lower case, and all but letters, digits and underscores to spaces.
+
+Translating and splitting a text is three times as fast as matching a regular expression.
+"""
 
 
 def compared_words(text: str) -> list[str]:
@@ -67,7 +70,7 @@ def _is_unspaced_or_mark(character: str) -> bool:
 
 @functools.cache
 def _word(marks: bool) -> re.Pattern[str]:
-    """Return a pattern of words in any script; with `marks`, words may contain combining marks (Devanagari vowels)."""
+    """Return a pattern that matches words in any script; with `marks`, also words with combining marks (Devanagari)."""
     unspaced = HAN + KANA + SOUTHEAST_ASIAN
     letter = rf"[^\W{unspaced}]"
     letters = rf"(?:{letter}|[{_combining_marks()}])+" if marks else f"{letter}+"

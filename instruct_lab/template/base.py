@@ -24,12 +24,11 @@ class Segment:
     Args:
         text: the text of the piece.
         trained: whether its tokens are targets.
-        role: the role of the message whose content this is; `None` for the template's own text. If a special token is
-            written out in a content, it is ordinary text; in the template's own text, it is the special token.
+        role: the role of the message whose content this is; `None` for the template's own text. Only in the template's
+            own text, the characters of a special token stand for this token; in a content, they are ordinary text.
         starts_answer: whether the piece starts an assistant's content. No token crosses this start, so the ids of the
             prompt are the same as at inference.
-        has_tokens: whether a special token that is written out in this content is encoded as this token, not as
-            ordinary text.
+        has_tokens: whether, as an exception, the characters of a special token stand for this token in this content.
     """
 
     text: str
@@ -82,7 +81,7 @@ class Template(Component, ABC):
         raise self.refuse_reasoning(f"{type(self).__name__} takes no reasoning_content")
 
     def refuse_reasoning(self, what: str) -> InstructLabError:
-        """Return the error for a template that does not write reasoning in `<think>` tags."""
+        """Return the error for a template that does not write reasoning in `<think>` tags; `what` is its message."""
         do = "set it to think_tags to train it as <think>…</think>, or to drop; or choose another template"
         return InstructLabError(what, where="data.format.reasoning=template", do=do)
 

@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template; its own text is separated from the contents of the messages."""
+"""The tokenizer's own chat template, with separation of the template's text from the contents of the messages."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ChatTemplate(Template):
         return rendered
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the segments before the final answer."""
+        """Render everything that precedes the final answer as segments, including the header that opens the answer."""
         answer = conversation.messages[len(conversation.prompt) :] or (Message("assistant", placeholder(0)),)
         prepared = self._prepare(tokenizer)
         return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.where))
@@ -107,7 +107,7 @@ class ChatTemplate(Template):
         return list(dict.fromkeys([end_of_turn, *eos]))
 
     def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Check that reasoning is rendered the same from `reasoning_content` as from `<think>` tags, in every turn.
+        """Check that every turn's reasoning is rendered alike, whether it is in `reasoning_content` or `<think>` tags.
 
         Raises:
             InstructLabError: the results differ, or the template does not use `reasoning_content`.

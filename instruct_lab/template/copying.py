@@ -1,7 +1,7 @@
-"""A proof that a Jinja chat template copies every content unchanged.
+"""A proof that a Jinja chat template copies the content of every message unchanged.
 
-If the proof succeeds, placeholders are rendered once for all conversations with the same order of roles, and the
-contents are inserted afterwards.
+If the proof succeeds, one rendering with placeholders instead of contents serves all conversations with the same order
+of roles: the contents of each conversation are then inserted for the placeholders.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Proof:
         return isinstance(node, nodes.Name) and node.name in self._elements and node.ctx == "load"
 
     def _key(self, node: nodes.Node) -> str | None:
-        """Return the key that this node reads from a message if it is a constant; `None` for any other node."""
+        """Return the constant key that a node reads from a message; `None` if it reads none."""
         if isinstance(node, nodes.Getattr) and self._is_message(node.node):
             return node.attr
         if isinstance(node, nodes.Getitem) and self._is_message(node.node) and isinstance(node.arg, nodes.Const):

@@ -1,4 +1,4 @@
-"""Location of contents in a rendered conversation whose chat template re-wraps or shortens them.
+"""Search for the contents of messages in a rendered conversation, if the chat template re-wraps or shortens them.
 
 Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the parts
 around it. So a conversation is rendered a second time. In this rendering, each content is divided at such markup, and a

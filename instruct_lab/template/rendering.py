@@ -92,7 +92,7 @@ class Rendering:
         return self._apply([{"role": one.role, "content": one.content} for one in messages], generation_prompt)
 
     def _apply(self, plain: list[dict[str, str]], generation_prompt: bool) -> str:
-        """Render messages as `apply_chat_template` does, but with limits, because a template may come from a stranger.
+        """Render messages as `apply_chat_template` does, but with limits, because templates may be untrusted.
 
         Raises:
             LimitExceeded: the template needs more time or memory than allowed.
@@ -107,9 +107,9 @@ class Rendering:
             raise LimitExceeded(what, where=self.where, do=f"correct the template, or {self.alternatives}") from error
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """Find a role that the template refuses: without its messages, the template renders the conversation.
+        """Find the role because of which the template refuses a conversation; `None` if there is no such role.
 
-        Return `None` if there is no such role.
+        It is a role without whose messages the template renders the conversation.
         """
         import jinja2
 
@@ -169,7 +169,7 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
-    """Return the text between the generation prompt and an answer's content that the model has to generate.
+    """Return the text of the template, after the generation prompt, that the model has to generate before an answer.
 
     The result is empty if there is no such text. White space before an answer (`[/INST] answer`) always belongs to the
     answer, because it is a part of the answer's first token.

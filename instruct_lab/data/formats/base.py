@@ -40,9 +40,9 @@ class Format(Component, ABC):
     """
 
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
-    """The kinds of supervision that the conversations contain; compared with the needs of the objective."""
+    """The kinds of supervision that the conversations contain, to be compared with what the objective needs."""
     content_columns: ClassVar[dict[str, str]] = CONTENT_COLUMNS
-    """Columns that by convention hold content or training flags, each with the field that can read it.
+    """Names of columns that usually hold content or training flags, each with the format's field that can read it.
 
     A value in such a column is an error if the format does not read the column.
     """
@@ -90,7 +90,7 @@ class Format(Component, ABC):
     def required_if_named(self, *fields: str) -> dict[str, list[str]]:
         """Return the columns that rows must have because the config names them in optional fields, keyed by field.
 
-        A field with its default name is left out, because a row may lack the column of this name.
+        A field that still has its default value is left out, because rows may lack the column of that name.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in fields}
         columns = {field: getattr(self, field) for field in fields}
@@ -144,7 +144,7 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation, with its id and the columns that are not consumed as metadata.
+        """Build a conversation with its id; its metadata are the columns that `consumed_columns` does not name.
 
         Args:
             row: the row.

@@ -42,11 +42,10 @@ class ShareGPT(TurnFormat):
 class Messages(TurnFormat):
     """OpenAI messages with `role` and `content`, and optionally `trained` (true or false) or `weight` (a number).
 
-    A message of weight 0 is not trained on. A message with another weight is, and the weight multiplies the loss of its
-    tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; a row is broken if one of its
-    messages has a value in any other key, unless `ignore_keys` names the key. If the content is a list of parts, text
-    parts are joined and other parts are refused. `tool_calls` are rendered into the content; messages of role tool are
-    their results.
+    A message of weight 0 is not trained on; any other weight multiplies the loss of the message's tokens. The usual
+    synonyms of both keys (`train`, `loss`, `loss_mask`) are read too; a row is broken if one of its messages has a
+    value in any other key, unless `ignore_keys` names the key. If the content is a list of parts, text parts are joined
+    and other parts are refused. `tool_calls` are rendered into the content; messages of role tool are their results.
     """
 
     messages: Column = "messages"  # column of the list of messages

@@ -1,4 +1,4 @@
-"""Detection of the kind of values, such as text or messages, that each column of some rows holds."""
+"""Detection of the kind of values, such as texts or messages, in each column of the given rows."""
 
 from __future__ import annotations
 

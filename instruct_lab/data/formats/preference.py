@@ -18,7 +18,7 @@ TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "conversations", "messages", "conversation", "input", "query")
 """Usual names of prompt columns."""
 MIN_REPEATED = 8
-"""A prompt of one word needs this many characters to count as repeated: answers often begin with a shorter word."""
+"""Minimum number of characters for a one-word prompt to count as repeated; answers often begin with a shorter word."""
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -52,7 +52,7 @@ class Preference(TurnFormat):
     repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of both answers, and the columns of the scores and the system message if they are set."""
+        """Return the columns of both answers, and those of the scores and the system message if they are named."""
         named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
@@ -223,7 +223,7 @@ def _without_prompt(
 
 
 def begins_with_prompt(prompt: str, answer: str) -> bool:
-    """Whether an answer begins with the prompt; false if the prompt is so short that this may be chance."""
+    """Whether an answer first repeats the prompt; false if the prompt is so short that this may be chance."""
     prompt, answer = prompt.strip(), answer.lstrip()
     if not _is_long_enough(prompt) or not answer.startswith(prompt):
         return False

@@ -15,10 +15,10 @@ from instruct_lab.data.sources.base import Row
 
 @component
 class TaskFile(Format):
-    """An instance of a task. The prompt consists of definition, examples and input; the outputs are acceptable answers.
+    """An instance of a task. The prompt consists of the task's definition, its examples and the instance's input.
 
-    The model is trained on the first output. The prompt has the wording of Tk-Instruct, including a full stop after
-    each text that does not end in punctuation.
+    The outputs are the acceptable answers, and the model is trained on the first one. The prompt has the wording of
+    Tk-Instruct, including a full stop after each text that does not end in punctuation.
     """
 
     definition: Column = "definition"  # column of the task's definition: a text, or a list of texts (first used)

@@ -58,7 +58,7 @@ class Templates(Format):
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the draw
 
     def __post_init__(self) -> None:
-        """Refuse an empty set of templates, templates without an answer, invalid patterns and unknown names."""
+        """Refuse a config without templates, templates without answers, invalid syntax, and choices for other names."""
         if not self._texts():
             raise Refusal("templates", "names no template")
         for name, text in self._texts().items():
@@ -86,7 +86,7 @@ class Templates(Format):
         return {field: list(dict.fromkeys(names)) for field, names in columns.items()}
 
     def consumed_columns(self) -> set[str | None]:
-        """Return no column, because a template may use only a part of a column."""
+        """Return an empty set: a template may use only a part of a column, so the metadata keep every column."""
         return set()
 
     def used_columns(self) -> set[str | None]:
@@ -108,10 +108,10 @@ class Templates(Format):
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """Yield the conversation from the template drawn for the row, or from each fitting template in config order.
+        """Yield the conversation of the template drawn for the row or, with `each: all`, of every template that fits.
 
         Raises:
-            InstructLabError: for the reasons given at `conversation`.
+            InstructLabError: no template fits the row, or a template uses a column that the row does not have.
         """
         if self.each == "one":
             yield self.conversation(row)

@@ -7,7 +7,7 @@ two conventions:
   with name and arguments, and a line `</tool_call>`;
 - `json`: one list of all calls, `[{"name": ..., "arguments": {...}}, ...]`, without markers.
 
-A result stays unchanged in a message of role tool; the template adds its markers.
+The result of a call stays unchanged in a message of role tool; the template adds the markers around it.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ WRITTEN_CALL = re.compile(r"[(\[{<]")
 
 
 class ToolUse:
-    """Tracks the calls and results of one row, in order.
+    """Tracks the tool calls and their results in one row, in order.
 
     Args:
         row: the row.
         column: column of the tools' JSON schemas; if it is `None`, missing or empty, any tool may be called.
-        convention: the format of calls and tools.
+        convention: how calls and tools are written as text: `hermes` or `json`, as described in this module.
         ignored: keys of calls that the user chose to leave out.
     """
 
@@ -201,7 +201,8 @@ class ToolUse:
 def _parse_tools(row: Row, column: str) -> dict[str, dict[str, Any]] | None:
     """Return the row's tools, keyed by name, as `{"type": "function", "function": {...}}`; `None` if it has no tools.
 
-    Nulls are dropped, because the objects of a table column all have the same keys, filled with nulls.
+    Keys whose value is null are dropped: in a table, all objects of a column have the same keys, and nulls fill the
+    missing values.
     """
     if not has_column(row, column):
         return None

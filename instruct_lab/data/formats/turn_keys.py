@@ -9,7 +9,7 @@ from typing import Any, Literal
 from instruct_lab.data.sources.base import Row
 
 FlagMeaning = Literal["trained", "untrained"]
-"""The meaning of the value true for a flag."""
+"""What the value true of a training flag means: the turn is trained on, or it is not."""
 Reasoning = Literal["template", "think_tags", "drop"]
 """How reasoning in a separate key is used; `template` acts as `think_tags` and requires a template with such tags."""
 FLAGS: dict[str, FlagMeaning] = {

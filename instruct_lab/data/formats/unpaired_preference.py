@@ -22,7 +22,7 @@ SPELLINGS = {
     False: "false 0 -1 no n bad undesirable rejected reject negative down downvote thumbsdown dislike disliked 👎",
 }
 LABELS = {spelling: meaning for meaning, spellings in SPELLINGS.items() for spelling in spellings.split()}
-"""The usual labels, in lower case and without spaces, hyphens and underscores."""
+"""Whether each usual label means a good answer; the labels are in lower case, without spaces, hyphens, underscores."""
 WHOLE_NUMBER = re.compile(r"(?<=\d)\.0+$")
 """Matches the zeros after the decimal point of a whole number."""
 
@@ -58,7 +58,7 @@ class UnpairedPreference(TurnFormat):
             raise Refusal("labels", "has no effect with threshold, which reads labels as numbers", "null")
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of the prompt, the completion and the label, and the system column if not the default."""
+        """Return the columns of prompt, completion and label, and the system column if its name is not the default."""
         columns = {"prompt": self.prompt, "completion": self.completion, "label": self.label}
         named = {field: [column] for field, column in columns.items() if column is not None}
         return named | self.required_if_named("system")

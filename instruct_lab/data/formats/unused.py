@@ -19,7 +19,7 @@ CONTENT_COLUMNS: dict[str, str] = {
     **dict.fromkeys(LABEL_COLUMNS, LABEL),
     "history": "history",
 }
-"""Columns that by convention hold content or training flags, and the field that can read each (empty if none can)."""
+"""For each column that usually holds content or a training flag, the field that can read it (empty if none can)."""
 
 
 def is_empty(value: Any) -> bool:

@@ -137,7 +137,7 @@ class Source(Component, ABC):
         return itertools.islice(rows, self.max_rows)
 
     def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
-        """Return the rows from a position on, without `max_rows` and without shuffling.
+        """Return the rows from a position on, in their original order and without the limit `max_rows`.
 
         Args:
             cache_path: folder for downloads.

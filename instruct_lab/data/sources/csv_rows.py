@@ -17,7 +17,7 @@ OTHER_DELIMITERS = (";", "\t", "|", ",")
 QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 """Matches a quoted value with doubled quotation marks inside, which only a CSV writer produces."""
 SPACED_QUOTE = re.compile(r' +"(?:[^"]|"")*"? *')
-"""Matches a value, or the first part of one, that would be quoted without the space before its quotation mark."""
+"""Matches a value, or its first part, that has spaces before a quotation mark and would be quoted without them."""
 
 
 def read_csv(
@@ -38,7 +38,7 @@ def read_csv(
             broken.
 
     Raises:
-        InstructLabError: the header names a column twice or has another delimiter, or the rest is not valid CSV.
+        InstructLabError: the header names a column twice or has another delimiter, or the file is not valid CSV.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     first = text.readline()

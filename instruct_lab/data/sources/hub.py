@@ -83,7 +83,7 @@ class HubDataSet(Source):
         yield from self._named(self._load())
 
     def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
-        """Return the rows from a position on; with `streaming`, `datasets` continues without reading all rows before.
+        """Return the rows from a position on; with `streaming`, not all of the earlier rows are read again.
 
         Args:
             cache_path: folder for downloads.
@@ -108,7 +108,8 @@ class HubDataSet(Source):
         """Yield the rows of the data set.
 
         Args:
-            state: state of a stream of the library `datasets`, after which the rows begin; `None`: at the first row.
+            state: a state that a stream of the library `datasets` returned earlier, from which reading continues;
+                `None`: reading begins at the first row.
             opened: list to which the opened data set is appended, so that the caller can ask it for its state.
 
         Raises:

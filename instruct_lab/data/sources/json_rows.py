@@ -12,7 +12,7 @@ from instruct_lab.errors import InstructLabError
 
 CHUNK_CHARACTERS = 1 << 20
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""First bytes of text files in encodings other than UTF-8, and the encodings."""
+"""The first bytes of text files that are not in UTF-8, each with the name of the file's encoding."""
 
 
 class _NotTaken(ValueError):
@@ -36,7 +36,7 @@ def _decode_text(text: str, position: int = 0) -> tuple[Any, int]:
 
     Raises:
         json.JSONDecodeError: there is no JSON at the position.
-        _NotTaken: the value has a key twice, is nested too deeply, or has a number of too many digits.
+        _NotTaken: an object has a key twice, the value is nested too deeply, or a number has too many digits.
     """
     try:
         return DECODER.raw_decode(text, position)

@@ -1,4 +1,4 @@
-"""Sources of files inside a pinned wheel: JSON lines, and dialogues in YAML. No code of the wheel is run."""
+"""Sources that read files inside a pinned wheel: JSON lines, or dialogues in YAML. No code of the wheel is run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 @component
 class PackageRows(Source):
-    """The rows of a JSON-lines file (plain or gzip) inside a wheel; patterns define additional columns."""
+    """The rows of a JSON-lines file (plain or gzip) inside a wheel; text patterns can define additional columns."""
 
     asset: PackageAsset  # the wheel, and the file's path inside it
     add: dict[str, str] = Field(default_factory=dict)  # additional columns as patterns, for example {input: "{prompt}"}

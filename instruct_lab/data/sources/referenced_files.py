@@ -110,7 +110,7 @@ def _files_in(name: str, folder: Path) -> FoundFiles:
 
 
 def _path_of(name: str, folder: Path, found: Sequence[Path]) -> str | list[str]:
-    """Return one file, a pattern if it matches just these files, or a list of files; all begin with the given name."""
+    """Return the path of a single file, a pattern that matches exactly the files, or else a list of their paths."""
     paths = [str(Path(name) / file.relative_to(folder)) for file in found]
     if len(paths) == 1:
         return paths[0]
@@ -134,13 +134,13 @@ def _refuse_other_folders(name: str, folder: Path) -> None:
 
 
 def _split_of(file: Path) -> SplitName | None:
-    """Return the split that a file's name or, failing that, a folder above the file names; `None` if no name does."""
+    """Return the split that the name of a file, or else of a folder above it, mentions; `None` if none does."""
     parts = (file.name.partition(".")[0], *reversed(file.parts[:-1]))
     return next((split for part in parts if (split := split_of_words(part)) is not None), None)
 
 
 def split_of_words(name: str) -> SplitName | None:
-    """Return the split that the first known word of a name names; `None` if there is no such word."""
+    """Return the split that a name mentions first, such as test in `test_sft`; `None` if it mentions none."""
     return next((SPLIT_WORDS[word] for word in WORD.findall(name.casefold()) if word in SPLIT_WORDS), None)
 
 

@@ -58,7 +58,7 @@ class HubRows:
 
     Args:
         name: name of the data set; its revision is a commit or, if the Hub is switched off, the given revision.
-        splits: the data set's own split that supplies the rows of each split of the run.
+        splits: for each split of the run, the name of the data set's own split that supplies its rows.
         unused: the data set's own splits that are not read.
         first_rows: the first rows of the training split.
     """
@@ -118,7 +118,7 @@ def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
 
 
 def _is_cached(repository: str, cache: Path) -> bool:
-    """Whether the cache of `datasets` has a folder for a repository; if not, loading fails only after a long time."""
+    """Whether the cache of `datasets` has a folder for a repository; if not, loading it offline fails slowly."""
     from datasets.naming import camelcase_to_snakecase
 
     *owner, name = repository.split("/")
@@ -145,9 +145,9 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     """Choose which split of a data set on the Hub supplies the rows of each split of the run.
 
-    The choice depends on the words in the names: `dev` stands for validation. If several splits fit, one whose other
-    words are those of the training split is preferred (`test_sft` if `train_sft` is chosen), or else the first. If the
-    data set has only one split, it is used for training, whatever its name.
+    The words in the names decide; for example, `dev` stands for validation. Among several splits that fit, the first
+    one whose other words are those of the chosen training split is preferred (`test_sft` after `train_sft`), or else
+    the first of all. If the data set has only one split, it is used for training, whatever its name.
     """
     if len(names) == 1:
         return {"train": names[0]}

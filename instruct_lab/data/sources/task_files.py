@@ -85,7 +85,7 @@ class NaturalInstructions(Source):
         return Files(path=expand_folders(self.path, "json"), file_format="json")
 
     def _select(self, instances: list[Any], audit: Audit, stage: str) -> list[int]:
-        """Select the instances with the lowest content hash; return their indices in the order of the file."""
+        """Select the `max_instances` instances with the lowest content hashes; return their indices in file order."""
         if self.max_instances is None or len(instances) <= self.max_instances:
             return list(range(len(instances)))
         lowest = heapq.nsmallest(self.max_instances, range(len(instances)), key=lambda index: _digest(instances[index]))

@@ -154,7 +154,7 @@ def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_character
 
 
 def _find_last(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
-    """Find the end of a pattern's last match between two positions, from the end on; `None` if there is no match."""
+    """Return the end of a pattern's last match between two positions, searching backwards; `None` without a match."""
     if pattern.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
         return None
     width = 256
