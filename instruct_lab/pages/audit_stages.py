@@ -80,7 +80,7 @@ class Stage:
         return bool(self.reasons) or any(rows_in != rows_out for rows_in, rows_out in self.counts.values())
 
     def count(self, action: str) -> int:
-        """Count the rows on which the stage took this action."""
+        """Return the number of rows to which the stage applied an action of `ACTIONS`, such as `dropped`."""
         return sum(reason.count for reason in self.reasons if reason.action == action)
 
 
@@ -130,7 +130,10 @@ def _add(stage: Stage, split: str, tally: dict[str, Any]) -> None:
 
 
 def _sample(split: str, entry: dict[str, Any]) -> Sample:
-    """Create a sample; where the old text is not recorded, as for redacted text, the new text is the only one."""
+    """Create a sample of a row from an entry of `audit.json`.
+
+    If the entry has no text from before the change, as after a redaction, the sample shows only the new text.
+    """
     before, after = entry.get("before"), entry.get("after")
     texts = (str(after or ""), None) if before is None else (str(before), after)
     return Sample(split, *texts, entry.get("where") or entry.get("id") or "")

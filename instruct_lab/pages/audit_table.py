@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_STAGES = 12
-"""Maximum number of stages in the table; above it, sources are merged, and the smallest stages are summed."""
+"""Maximum number of rows of the table; if there are more stages, several stages share a row."""
 MAX_REASONS = 3
 MAX_LINES = 18
-"""Maximum number of lines in the table of stages; above it, each stage shows only its first reason."""
+"""Maximum number of lines in the table; if it would have more, only one reason is printed for each stage."""
 LAYOUT: dict[str, Any] = {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False, "header_style": "dim"}
 STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 
 
 def show(console: Console, audit: dict[str, Any]) -> None:
-    """Print a row for each stage that changed, dropped, added or reported rows, the token counts, and warnings.
+    """Print a table of the stages that changed, dropped, added or reported rows, a table of token counts, and warnings.
 
-    If nothing changed, only one line is printed.
+    If there is no such stage, one line with the counts replaces both tables.
 
     Args:
         console: the console, which may be narrow or lack Unicode.
@@ -72,7 +72,7 @@ def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:
 
 
 def show_length_limits(console: Console, audit: dict[str, Any]) -> None:
-    """Print a line for each way in which the length limit cut or dropped examples, with counts and the setting."""
+    """Print how many examples were cut or dropped because of the length limit, and the setting of the limit."""
     for stage in read_stages(audit):
         for reason in stage.reasons:
             if stage.package == STAGE and SETTING in reason.reason:
@@ -91,7 +91,7 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 
 
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
-    """Reduce the list to `MAX_STAGES` stages: merge the stages of all sources, then those that affect fewest rows."""
+    """Merge stages if there are more than `MAX_STAGES`: first those of the sources, then those that affect few rows."""
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages
@@ -156,7 +156,10 @@ def _stage_table(stages: list[Stage], console: Console) -> Table:
 
 
 def _format_rows(stage: Stage, splits: list[str], arrow: str) -> str:
-    """Format the numbers of rows in and out, split by split (one number if both are equal): `512→510 / 128 / -`."""
+    """Format the numbers of rows before and after a stage for each split, such as `512→510 / 128 / -`.
+
+    A split in which both numbers are equal gets one number, and a split that the stage does not process gets a dash.
+    """
     shown = {
         split: f"{rows_in:,}" if rows_in == rows_out else f"{rows_in:,}{arrow}{rows_out:,}"
         for split, (rows_in, rows_out) in stage.counts.items()

@@ -16,7 +16,7 @@ DONE = {
     "added": "added",
     "reported": "kept as they were, but reported",
 }
-"""The description of each action on rows, in the order of the summary."""
+"""Descriptions of the actions on rows, keyed by action, in the order in which the summary lists them."""
 STAGES = {
     ("data", "overlap"): "removal of rows that are also in another split",
     ("data", "limit"): "limits on the number of rows (data.limit)",
@@ -56,7 +56,11 @@ def describe_stage(package: str, name: str) -> str:
 
 
 def describe_fact(name: str) -> str:
-    """Describe a further value of an audit by its name, which may contain a stage and a split."""
+    """Describe what a value in the `facts` of `audit.json` is.
+
+    Args:
+        name: key of the value, such as `clusters`; it can also be the name of a stage, with or without a split.
+    """
     if "/" not in name:
         return FACTS.get(name, name.replace("_", " "))
     package, split, rest = parse_stage(name)
@@ -64,14 +68,14 @@ def describe_fact(name: str) -> str:
 
 
 def describe_entries(value: Any) -> Any:
-    """Replace the keys of a dictionary of values by descriptions; return any other value unchanged."""
+    """Replace the keys of a value in the `facts` of `audit.json` by descriptions; return other types unchanged."""
     if not isinstance(value, dict):
         return value
     return {FACTS.get(name, name): _describe_clusters(inner) for name, inner in value.items()}
 
 
 def _describe_clusters(value: Any) -> Any:
-    """Replace the keys of a report on duplicates by descriptions; return any other value unchanged."""
+    """Replace the keys by descriptions if the value reports groups of duplicate rows; return other values unchanged."""
     is_report = isinstance(value, dict) and set(value) == set(CLUSTERS)
     return {CLUSTERS[name]: inner for name, inner in value.items()} if is_report else value
 
@@ -96,11 +100,11 @@ def _describe_action(action: str, count: int) -> str:
 
 
 def summarize(stages: Sequence[Stage], facts: Mapping[str, Any]) -> list[str]:
-    """Summarize an audit in sentences: the examples that were made, then what was done to how many rows, and why.
+    """Summarize an audit in sentences: how many examples resulted, and how many rows were dropped or changed, and why.
 
     Args:
         stages: the stages of the audit.
-        facts: the audit's further values, which may have the number of examples of each split.
+        facts: the `facts` of `audit.json`; its entry `examples`, if present, has the number of examples of each split.
     """
     return [*_examples(facts.get("examples")), *_actions(stages)]
 

@@ -15,10 +15,10 @@ MAX_SAMPLES = 3
 MAX_KINDS = 8
 """Maximum number of kinds of changes that are listed; the page lists all kinds."""
 CONTEXT, MAX_CHARACTERS = 16, 48
-"""Number of characters around a change, and maximum number of characters of a changed text."""
+"""Number of unchanged characters shown on either side of a change, and maximum number of changed characters shown."""
 
 SIZE = re.compile(r"… \(\d+ characters\)\Z")
-"""Matches the end of a sample that was cut."""
+"""Matches the ending that `audit.json` adds to a text that it contains only in part."""
 
 
 def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:

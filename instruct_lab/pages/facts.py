@@ -1,4 +1,7 @@
-"""Rendering of the further values in an audit (its facts, arbitrary JSON) as tables, histograms and lists."""
+"""Rendering of the facts of an audit as tables, histograms and lists.
+
+Facts are the values of any form that data sources, steps and batching add to `audit.json` beside the row counts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ MAX_CHARACTERS = 2000
 
 
 def render_fact(value: Any, label: str = "", depth: int = 0) -> Markup:
-    """Render one fact; values that are too long for a page are cut, with a note.
+    """Render one fact; what is too long for a page is cut, and a note says so.
 
     Args:
         value: the fact, in plain containers. A dictionary of dictionaries becomes a table with a row for each; a

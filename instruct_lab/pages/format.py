@@ -55,18 +55,21 @@ def format_interval(
 
 
 IS_BENCHMARK = "|better:"
-"""Part of the signature of each score of a benchmark; see `instruct_lab.metrics.benchmark`."""
+"""Text by which a benchmark score is recognized: part of its signature, the text that records how it was measured."""
 
 
 def format_metric(value: MetricValue | None, separator: str = " ") -> str:
-    """Format a metric's value and interval, with a text between both; a dash if the value is missing or NaN."""
+    """Format a metric's value and, after `separator`, its interval; return a dash if the value is missing or NaN."""
     if value is None or math.isnan(value.value):
         return "-"
     return format_interval(value.value, value.low, value.high, digits=digits_of(value), separator=separator)
 
 
 def digits_of(*values: MetricValue | None) -> int:
-    """Return the number of digits after the decimal point: 2, or 4 for a benchmark, whose scores may be shares of 1."""
+    """Return with how many digits after the decimal point these values are shown together.
+
+    It is 2, or 4 if one of them is a benchmark score, which can lie between 0 and 1.
+    """
     return 4 if any(value is not None and IS_BENCHMARK in value.signature for value in values) else 2
 
 
@@ -90,7 +93,7 @@ def shorten(text: str, max_characters: int) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape characters that Markdown interprets as the border of a cell or as HTML."""
+    """Escape `|` and `<`, which Markdown interprets as the border of a table cell and the start of HTML."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -17,7 +17,7 @@ from instruct_lab.pages.render import render_part
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*%#"
 WIDTH, HEIGHT, FOOT, HEAD = 360, 132, 18, 16
-"""Width and height of the drawing, and heights of the spaces below and above its bars; the page scales the drawing."""
+"""Width and height of the drawing, and heights of the spaces below and above its bars, in SVG units."""
 MAX_TICKS = 6
 
 
@@ -50,7 +50,7 @@ def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = Fa
 
 
 def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Markup:
-    """Draw a figure with one bar for each bin and the highest count; pointing at a bar shows its bounds and count.
+    """Draw a histogram as SVG, with a bar for each bin; pointing at a bar shows the bounds and the count of its bin.
 
     Args:
         histogram: the histogram, in the form described in this module's docstring.

@@ -31,7 +31,7 @@ PARTS = "pages/templates/parts.html"
 STYLE, SCRIPT = "pages/static/page.css", "pages/static/search.js"
 """The style sheet and the script of every page."""
 PERCENT = "\u00a0%"
-"""Ending of a text that a table aligns like a number."""
+"""Ending of a percentage; a table aligns texts with this ending like numbers."""
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def _replace_invisible(value: object) -> object:
 
 
 def mark_invisible(value: object) -> Markup:
-    """Escape a text and highlight the signs of invisible characters (template filter `text`)."""
+    """Escape a text, and replace invisible characters with highlighted signs (template filter `text`)."""
     if isinstance(value, Markup):
         return value
     text, parts, end = str(value), [], 0
@@ -68,7 +68,7 @@ def mark_invisible(value: object) -> Markup:
 
 
 def format_cell(value: object) -> Markup:
-    """Format a value of a table (template filter `cell`)."""
+    """Format a value as the content of a table cell (template filter `cell`)."""
     return value if isinstance(value, Markup) else mark_invisible(format_number(value))
 
 

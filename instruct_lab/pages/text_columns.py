@@ -56,14 +56,14 @@ class TextColumn:
 
 
 def lay_out(columns: Sequence[TextColumn], width: int) -> tuple[list[Text], list[str]]:
-    """Lay out columns in a width.
+    """Lay out columns side by side as lines of a given width.
 
     Args:
         columns: the columns, in the order in which they are shown.
-        width: number of characters in a line; more than that are used only if the columns with rank 0 need more.
+        width: maximum number of characters in a line; it is exceeded only if the columns with rank 0 need more.
 
     Returns:
-        The lines, of which the first holds the headings; and the headings of the columns that do not fit.
+        The lines, the first of them with the headings, and a list of the headings of the columns that do not fit.
     """
     kept: set[int] = set()
     used = -GAP
@@ -105,7 +105,8 @@ def _line(cells: Sequence[tuple[str, int, bool, str]]) -> Text:
 def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "") -> str:
     """List as many names as fit into a width, on one line: `also measured: a, b and 3 more (hint)`.
 
-    If not even the first name fits, it is shortened; with too little space for that, only the number of names is given.
+    If not even the first name fits, it is shortened. If there is too little space for that, only the number of names is
+    given.
     """
     end = f" ({hint})" if hint else ""
     for count in range(len(names), 0, -1):

@@ -7,20 +7,20 @@ import difflib
 import re
 
 WORDS = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s|[^\w\s]+")
-"""Matches a word, white space or punctuation; in scripts without spaces, a single character."""
+"""Matches a word, a character of white space or a sequence of punctuation; in scripts without spaces, a character."""
 MAX_WORDS = 600
-"""Maximum number of words that are compared one by one, since this takes quadratic time; longer texts differ whole."""
+"""Maximum number of words in each version; a longer text is marked as different as a whole, to limit the time."""
 SPACES = {" ": "·", "\u00a0": "⍽", "\t": "⇥\t", "\n": "↵\n", "\r": "␍"}
-"""Signs for white space that differs."""
+"""Visible signs for white space in the parts that differ."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A part of one version of a text: equal in the other version, or different there.
+    """A part of one version of a text, and whether it differs from the other version.
 
     Args:
-        text: the text; if it differs, white space is replaced by the signs in `SPACES`.
-        differs: whether the other version differs here.
+        text: the text of the part; if it differs, white space is replaced by the signs in `SPACES`.
+        differs: whether the part differs from the other version of the text.
         code_points: code points of the text, since different characters may look alike; `None` if the text does not
             differ, is long or is ASCII.
     """

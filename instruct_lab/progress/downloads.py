@@ -9,7 +9,7 @@ from instruct_lab.progress.stages import Stage
 
 MEGABYTE = 1_000_000
 TRANSFER = "Downloading bytes"
-"""Title of the second of two bars for the same download; it counts compressed bytes."""
+"""Title of huggingface_hub's second bar for a download; it counts compressed bytes and is not reported."""
 
 
 def download_bar(report: Stage) -> Any:
@@ -21,7 +21,7 @@ def download_bar(report: Stage) -> Any:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class DownloadBar(tqdm):
-        """The bar of one download, or of the files of a repository together."""
+        """An invisible progress bar for the download of one file or of all files of a repository."""
 
         def __init__(self, *args: Any, **settings: Any) -> None:
             settings.pop("name", None)

@@ -26,7 +26,7 @@ class LiveLine:
         self._is_at_line_start = True
 
     def draw(self, stages: list[Stage]) -> None:
-        """Draw the line, unless the cursor is behind a text without a line break."""
+        """Draw the line, unless the last text that the program wrote does not end with a line break."""
         if not self._is_at_line_start:
             return
         self._stream.write(ERASE + format_line(stages, self._width(), self._bar_signs()))
@@ -41,7 +41,7 @@ class LiveLine:
             self._is_drawn = False
 
     def make_room(self, text: str) -> None:
-        """Erase the line before a text is written."""
+        """Erase the line, since the caller is about to write a text to the terminal."""
         self.erase()
         if text:
             self._is_at_line_start = text.endswith("\n")
@@ -65,7 +65,7 @@ class LiveLine:
 
 
 def format_line(stages: list[Stage], width: int, signs: tuple[str, str] = ("━", "─")) -> str:
-    """Return the text of the live line: a bar of the innermost stage with a total, and the open stages.
+    """Return the text of the live line: the open stages, after a progress bar of the innermost one with a known total.
 
     Args:
         stages: the open stages; the innermost comes last.

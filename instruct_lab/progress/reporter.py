@@ -17,11 +17,11 @@ from instruct_lab.progress.stages import Stage, describe
 REDRAW_SECONDS = 0.25
 """Time between two drawings of the live line."""
 FIRST_LINE_SECONDS = 2.0
-"""Shortest time between two plain lines, and the time that a stage takes before it gets one."""
+"""Time without output after which a plain line is written about a stage that has had none yet."""
 LINE_SECONDS = 10.0
 """Minimum time between two plain lines about the same stage."""
 LINES_SHARE = 0.05
-"""Share of a stage's time so far after which it gets another plain line: at least `LINE_SECONDS`, at most a minute."""
+"""Time between two plain lines about the same stage, as a share of the stage's time so far, up to a minute."""
 
 
 class Reporter:
@@ -113,9 +113,9 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 class BesideLine:
-    """A stream to the terminal of the live line; what is written to it appears above that line.
+    """A stream for output to the terminal that shows the live line; the output appears above that line.
 
-    The line is not drawn while the last text has no line break, such as a prompt or a streamed answer.
+    The live line is hidden while the output does not end with a line break, as after a prompt or in a streamed answer.
     """
 
     def __init__(self, stream: TextIO, reporter: Reporter) -> None:
@@ -143,9 +143,9 @@ _current: Reporter | None = None
 
 @contextlib.contextmanager
 def reporting(*, is_announced: bool = False) -> Iterator[None]:
-    """Report the stages that are opened in this block; a block inside another one has its own stages and stream.
+    """Report the stages that are opened in this block; a block inside another one reports only its own stages.
 
-    In a run of several devices, only the first process reports.
+    In a run on several devices, only the first process reports.
 
     Args:
         is_announced: whether the first stage is reported at once, even if it takes little time.
@@ -167,7 +167,10 @@ def reporting(*, is_announced: bool = False) -> Iterator[None]:
 
 
 def ensure_reporting() -> contextlib.AbstractContextManager[None]:
-    """Report the stages of a block, unless a command already does; a run that a Python program starts needs this."""
+    """Report the stages that are opened in this block, unless they are already reported.
+
+    Runs that a Python program starts need this, since no command has opened a `reporting` block around them.
+    """
     return reporting() if _current is None else contextlib.nullcontext()
 
 

@@ -12,7 +12,7 @@ MAX_TICKS = 50
 TICK_SECONDS = 0.2
 """Time within which successive updates count as one when the speed is estimated."""
 SLOW_SECONDS = 1.0
-"""Minimum time of one unit of work for which the report includes the seconds for each unit."""
+"""Minimum time that one unit of work takes for the report to include the seconds for each unit."""
 
 
 class Stage:
@@ -41,8 +41,8 @@ class Stage:
 
         Args:
             done: number of units that are done.
-            ahead: further work that is done on units that are not complete, such as 0.5, for the estimate of the time
-                left.
+            ahead: work that is done on units that are not complete, in units: 0.5 for half a unit. It is used for the progress
+                bar and the estimate of the time left.
             note: a text that is shown after the numbers; `None` keeps the text.
         """
         self.done = done
@@ -88,7 +88,7 @@ class Stage:
         return max(each * left - (time.monotonic() - updated), each * max(0.0, left - 1))
 
     def describe(self, *, is_innermost: bool = True) -> str:
-        """Describe this stage in a text for the report.
+        """Return the report's text about this stage: its name, progress and times.
 
         Args:
             is_innermost: whether no other stage has begun inside this one; only then times are included.
@@ -125,7 +125,11 @@ class Stage:
 
 
 def describe(stages: list[Stage]) -> str:
-    """Return one line about the open stages, of which the innermost comes last."""
+    """Return one line with the texts of all open stages.
+
+    Args:
+        stages: the open stages; the innermost comes last.
+    """
     text = ": ".join(stage.describe(is_innermost=stage is stages[-1]) for stage in stages)
     return visible(" ".join(text.split()))
 

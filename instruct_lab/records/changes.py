@@ -51,7 +51,7 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 
 
 def code_changes(record: RunRecord) -> list[Change]:
-    """Return how this package's code and the versions of its dependencies differ from those in a record.
+    """Return the differences between a record and the present in this package's code and its dependencies' versions.
 
     Dependencies that the record does not list are not compared, because the run did not use them.
     """
@@ -68,7 +68,7 @@ def code_changes(record: RunRecord) -> list[Change]:
 
 
 def machine_changes(record: RunRecord) -> list[Change]:
-    """Return how Python, operating system, processors, CPU threads and GPUs differ from those in a record."""
+    """Return the differences between a record and the present in Python, operating system, CPU, its threads and GPUs."""
     manifest = record.manifest
     if not manifest.hardware:
         return []

@@ -1,4 +1,4 @@
-"""Entries of a run record for each time that the run was continued with other settings, inputs, code or limits."""
+"""Entries in a run record that document each continuation of the run with other settings, inputs, code or limits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Continuation:
         time: time in UTC, in ISO 8601.
         step: optimizer step from which the run continued.
         changes: differences from the part of the run before this continuation.
-        note: effect on the results, such as a jump of the learning rate.
+        note: how the changes affect the results, such as by a jump of the learning rate.
     """
 
     time: str = ""
@@ -54,7 +54,7 @@ class Continuation:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Continuation:
-        """Parse the entries of a continuation."""
+        """Create the object from an entry of a JSON file."""
         known = known_entries(cls, entries)
         return cls(**{**known, "changes": [Change(**known_entries(Change, one)) for one in known.get("changes", ())]})
 

@@ -26,7 +26,7 @@ PACKAGES = {
     "instruct_lab.tracking": "instruct_lab.tracker",
     "instruct_lab.training": "instruct_lab.callbacks",
 }
-"""Current names of packages, keyed by their earlier names, for all other components."""
+"""Current names of packages, keyed by their earlier names; they apply to the classes that are not in `CLASSES`."""
 REMOVED = {
     "instruct_lab.batching.Padded": frozenset({"evaluation_batch_size"}),
     "instruct_lab.generation.Generation": frozenset({"batch_size"}),

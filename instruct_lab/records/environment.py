@@ -23,11 +23,11 @@ PACKAGE_PATH = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "instruct-lab"
 GIT_SECONDS = 20
 TOOLS = frozenset({"docs", "test", "throughput"})
-"""Extras whose packages no run uses."""
+"""Optional dependency groups (extras) of this package that no run uses."""
 
 
 def environment() -> dict[str, Any]:
-    """Return the entries of `manifest.json` about this machine: code, packages, Python, platform, hardware."""
+    """Return the entries of `manifest.json` about the environment: code, packages, Python, platform and hardware."""
     return {
         "code": code_version(),
         "source_sha256": source_sha256(),
@@ -106,23 +106,24 @@ def installed_packages() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and its dependencies or, if it is not installed, of all packages."""
+    """Return the versions of this package and its dependencies; of all packages if this package is not installed."""
     installed, names = installed_packages(), run_dependencies()
     return installed if names is None else {name: of for name, of in installed.items() if name in names}
 
 
 @functools.cache
 def run_dependencies() -> frozenset[str] | None:
-    """Return the names of this package and of the dependencies that a run can use; `None` if it is not installed."""
+    """Return the names of this package and of its dependencies for runs; `None` if this package is not installed."""
     required, extras = declared_requirements()
     declared = [*required, *itertools.chain.from_iterable(extras.values())]
     return frozenset({DISTRIBUTION, *(_normalize(one.name) for one in declared)}) if declared else None
 
 
 def declared_requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """Return the packages that this package requires, and those of each extra for users; none if it is not installed.
+    """Return the requirements of this package, and those of each of its extras, keyed by extra.
 
-    The extras that only tests, the documentation and benchmarks need are left out.
+    Extras that only tests, the documentation and benchmarks need are left out. Both results are empty if this package
+    is not installed.
     """
     from packaging.requirements import Requirement
 

@@ -160,7 +160,7 @@ class EvaluationFiles:
 
 
 class EvaluatedRecord(RunRecord):
-    """A run record whose results are those of one of its evaluations, as `compare` reads them.
+    """A run record with the results of one of its evaluations instead of the run's own, for `compare`.
 
     Args:
         path: folder of the record.
@@ -184,7 +184,7 @@ class EvaluatedRecord(RunRecord):
         return None if measured is None else dataclasses.replace(own, metrics=measured.metrics)
 
     def read_results(self, stage: Stage) -> Results | None:
-        """Read the measurements of the evaluation, whatever the stage is."""
+        """Read the measurements of the evaluation; the stage is ignored."""
         return self._files.read_results()
 
     def read_predictions(self) -> list[PredictionLine]:
@@ -198,7 +198,9 @@ def evaluation_names(record: RunRecord) -> list[str]:
 
 
 def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Divide runs into those that have the evaluation `name`, with its results instead of their own, and the others.
+    """Divide runs into those with and those without the evaluation `name`.
+
+    The records of the first list have the evaluation's results instead of the runs' own results.
 
     Raises:
         InstructLabError: several runs are given, and fewer than two of them have an evaluation of this name.

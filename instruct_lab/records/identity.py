@@ -21,7 +21,7 @@ NOT_SCIENCE_TRAINER = frozenset(
 """Trainer arguments that decide where a run is computed and how it is logged."""
 
 NOT_SCIENCE_BATCHING = frozenset({"micro_batch", "row_tokens", "share_prefix"})
-"""Settings of batches that decide how a step is computed, and not what it trains on."""
+"""Settings of batching that decide how an optimizer step is computed, but not on which examples."""
 
 NOT_SCIENCE_PREPROCESSING = frozenset({"workers"})
 """Settings of preprocessing that decide which processes prepare the data."""
@@ -30,9 +30,10 @@ DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash the config without the settings of paths, trackers, progress and devices, and of how batches are computed.
+    """Hash the settings that change the results of a run.
 
-    Runs that compute the same results have the same hash.
+    Paths, trackers, the progress report, devices, and the way in which batches are computed are left out, so runs that
+    compute the same results have the same hash.
     """
     return hashlib.sha256(json.dumps(_science(config), sort_keys=True, default=str).encode()).hexdigest()
 
@@ -68,7 +69,7 @@ def _with_digests(value: Any) -> Any:
 def _digest_of(text: Interpolated) -> str:
     """Return a digest of a text with the values of its variables, or `not set` if a variable is not set.
 
-    The digest is so short, and so slow to compute, that a secret cannot be found by trying values.
+    The digest is short and slow to compute on purpose, so that nobody can find a secret value by trying many values.
     """
     from omegaconf.errors import OmegaConfBaseException
 
