@@ -41,8 +41,8 @@ class Stage:
 
         Args:
             done: number of units that are done.
-            ahead: work that is done on units that are not complete, in units: 0.5 for half a unit. It is used for the progress
-                bar and the estimate of the time left.
+            ahead: work that is done on units that are not complete, in units: 0.5 for half a unit. It is used for the
+                progress bar and the estimate of the time left.
             note: a text that is shown after the numbers; `None` keeps the text.
         """
         self.done = done

@@ -68,7 +68,7 @@ def code_changes(record: RunRecord) -> list[Change]:
 
 
 def machine_changes(record: RunRecord) -> list[Change]:
-    """Return the differences between a record and the present in Python, operating system, CPU, its threads and GPUs."""
+    """Return the differences between a record and the present in Python, operating system, CPU, threads and GPUs."""
     manifest = record.manifest
     if not manifest.hardware:
         return []

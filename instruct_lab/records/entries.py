@@ -16,7 +16,7 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Raise an `InstructLabError` with the file's path if the block fails because the file's content has the wrong form."""
+    """Raise an `InstructLabError` with the file's path if the block fails because its content has the wrong form."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))
