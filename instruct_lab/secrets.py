@@ -21,11 +21,11 @@ from instruct_lab.key_patterns import API_KEY, JWT, PRIVATE_KEY, URL_PASSWORD
 
 HIDDEN = "<secret>"
 VARIABLE_PREFIX = "INSTRUCT_LAB_SECRET_"
-"""Beginning of the names of variables that replace secrets in configs and overrides."""
+"""Beginning of the names of the environment variables that hold secrets from configs and overrides."""
 MIN_CHARACTERS, MIN_UNNAMED_CHARACTERS = 6, 8
-"""Minimum length of a secret whose key or variable is named like one, and of any other secret."""
+"""Minimum length of a secret whose key or variable has a name such as `password`, and of any other secret."""
 MIN_LINE = 12
-"""Minimum length of a line or a word that is hidden by itself, although it does not look like a key."""
+"""Minimum length of a secret of letters only, and of a line that is hidden as a part of a longer secret."""
 
 NAMED = re.compile(
     r"(?:passwords?|passwd|passphrase|pwd|secrets?|credentials?|authorization|bearer|"
@@ -47,7 +47,10 @@ KEY_FORM = re.compile(
     r"(?<![A-Za-z0-9_])(?:(?:hf_|gh[pousr]_|npm_|[rsp]k_live_|A[KS]IA|sk-(?:[a-z]{2,10}-){0,2})(?=[A-Za-z]{0,255}[0-9])"
     r"[A-Za-z0-9]{12,255}|(?:github_pat_|glpat-|xox[abeoprs]-|AIza|pypi-)(?=[A-Za-z_-]{0,255}[0-9])[A-Za-z0-9_-]{12,255})"
 )
-"""Matches keys by their first characters, more broadly than in training data, where a mistake would remove text."""
+"""Matches keys by their first characters.
+
+It matches more texts than `key_patterns.API_KEY`, which is for training data, where each mistake would remove text.
+"""
 JSON_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"')
 NUMBER = re.compile(r"[+-]?[0-9.]+(e-?\d+)?")
 PATH_START = re.compile(r"~?/|\.{1,2}/|[A-Za-z]:[\\/]")
@@ -55,7 +58,7 @@ BEARER = re.compile(r"(?<=[Bb]earer )(?=\S{0,255}[0-9])[A-Za-z0-9_+/=.~-]{8,}")
 FORMS = (API_KEY, KEY_FORM, JWT, PRIVATE_KEY, BEARER)
 
 _values: dict[str, str] = {}
-"""The environment variable that holds each secret of this process, keyed by the secret's value."""
+"""The secrets of this process: names of environment variables, keyed by the secret values that they hold."""
 _reading = threading.local()
 
 
@@ -66,14 +69,14 @@ class Interpolated(str):
 
 
 def looks_like_secret(name: str, value: str) -> bool:
-    """Whether a setting or a variable of this name holds a secret in this value."""
+    """Whether the value of a setting or environment variable is a secret, judged by its name and its form."""
     if NAMED.search(name) or name.startswith(VARIABLE_PREFIX):
         return len(value) >= MIN_CHARACTERS
     return bool(OFTEN_NAMED.search(name)) and _is_coded(value)
 
 
 def _is_coded(value: str) -> bool:
-    """Whether a value is one word of letters and digits, as keys are, but no numbered name such as `item_17`."""
+    """Whether a value is a word of letters and digits, as keys are, and not a numbered name such as `item_17`."""
     is_numbered = re.fullmatch(r"[A-Za-z]{4,}[-_.]\w{1,4}", value) is not None
     return (
         len(value) >= MIN_UNNAMED_CHARACTERS
@@ -89,7 +92,7 @@ def find_forms(text: str) -> list[str]:
 
 
 def remember(value: str, variable: str) -> None:
-    """Mask a secret value in all later output and files; a value of blanks is not masked.
+    """Mask a secret value in all later output and files, unless it consists of white space.
 
     Args:
         value: the secret value.
@@ -154,7 +157,7 @@ def _is_ordinary(variable: str, value: str) -> bool:
 
 @contextlib.contextmanager
 def collect_readings() -> Iterator[dict[str, str]]:
-    """Yield a dictionary that receives, for each value read from the environment in the block, the variable's name."""
+    """Collect the values that configs read from the environment in the block: names of variables, keyed by value."""
     readings: dict[str, str] = {}
     _reading.open = [*getattr(_reading, "open", []), readings]
     try:
@@ -180,7 +183,10 @@ def hide_in_json(text: str) -> str:
 
 
 def hide_forms(text: str) -> str:
-    """Replace the known secrets and everything that has the form of one, in a message that holds no data."""
+    """Replace the known secrets in a text, and everything that looks like a key or a password.
+
+    It is for messages only, since in data it could also replace ordinary text.
+    """
     text = hide(text)
     for pattern in FORMS:
         text = pattern.sub(HIDDEN, text)

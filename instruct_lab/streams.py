@@ -16,9 +16,9 @@ from typing import Any, TextIO
 class QuietStream:
     """A text stream that drops its output after the first write that fails.
 
-    After that, its file descriptor is redirected to the null device, so that output of libraries and child processes
-    and the interpreter's last flush go there too. Characters that the stream's encoding cannot express become backslash
-    escapes.
+    Then the file descriptor of the stream is redirected to the null device, which also receives the output of libraries
+    and child processes and the last flush of the interpreter. Characters that the stream's encoding cannot express are
+    written as backslash escapes.
 
     Args:
         stream: the stream to write to.

@@ -1,4 +1,4 @@
-"""Write to standard output and standard error; control characters in names, data and answers reach no terminal.
+"""Write to standard output and standard error, without sending control characters from names or data to a terminal.
 
 A key such as `"\\x1b[2J"` in a config of someone else would otherwise clear the screen, recolour what follows it, or
 hide a part of a message.
@@ -51,7 +51,7 @@ def write_line(text: object, *, error: bool = False) -> None:
 
 
 def output_width() -> int | None:
-    """Return the width of standard output: that of the terminal, or `COLUMNS`; `None` if it has no width."""
+    """Return the terminal's width or the value of `COLUMNS`; `None` if there is no terminal and no such variable."""
     has_width = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return shutil.get_terminal_size().columns if has_width else None
 
@@ -90,7 +90,7 @@ def write_piece(text: str) -> None:
 
 
 def open_console(**settings: Any) -> Console:
-    """Return a console of Rich that shows invisible characters as signs, and reads no markup in texts.
+    """Return a Rich console that shows invisible characters as signs, and prints texts without interpreting markup.
 
     Args:
         settings: arguments of `rich.console.Console`.
@@ -99,7 +99,7 @@ def open_console(**settings: Any) -> Console:
 
 
 def wide_console() -> Console:
-    """Return a console on standard output; if that is not a terminal, its width is `COLUMNS` or the width of tables."""
+    """Return a console on standard output; without a terminal and `COLUMNS`, it is at least `TABLE_WIDTH` wide."""
     console = open_console()
     has_width = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
     return console if has_width else open_console(width=max(console.width, TABLE_WIDTH))
@@ -111,7 +111,7 @@ def _console_class() -> type[Console]:
     from rich.segment import Segment
 
     class VisibleConsole(Console):
-        """A console that escapes what renderables hold, before Rich adds its own control sequences."""
+        """A console that replaces the invisible characters in texts, but keeps Rich's own control sequences."""
 
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):

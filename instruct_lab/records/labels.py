@@ -26,7 +26,7 @@ NOT_IN_LABELS = frozenset({"tracker"})
 """Groups whose options do not change results."""
 STUDIES = "experiments"
 OPTIONAL = frozenset({STUDIES, "debug"})
-"""Groups without an option by default."""
+"""Groups from which no option is chosen by default."""
 NOT_A_NAME = frozenset({"none", "null", "default", "auto", "standard", "on", "off", "true", "false"})
 """Options that a reader understands only together with the name of their group."""
 MAX_VALUE = 24
@@ -41,7 +41,7 @@ class Difference:
 
     Args:
         key: name of the group, or full config key.
-        is_choice: whether it is a group.
+        is_choice: whether `key` is the name of a group.
         values: each run's option or value; `MISSING` for a run without one.
     """
 
@@ -171,9 +171,10 @@ def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[
 
 
 def _differing(runs: Sequence[Mapping[str, Any]], typed: frozenset[str], *, is_choice: bool) -> Iterator[Difference]:
-    """Yield the differences; a key that a run lacks counts only if it was typed, or if its values differ in other runs.
+    """Yield the keys whose values differ between the runs that have the key.
 
-    Otherwise, each key and group that a new version adds would be a difference from the runs of earlier versions.
+    That a run lacks a key is a difference only if the key was typed in another run, or is a group without a default.
+    Otherwise, every key that a new version adds would be a difference from the runs of earlier versions.
     """
     for key in dict.fromkeys(key for keys in sorted({tuple(run) for run in runs}) for key in keys):
         values = tuple(run.get(key, MISSING) for run in runs)
@@ -188,9 +189,9 @@ def _comparable(value: Any) -> str:
 
 
 def _pattern(one: Difference) -> tuple[int, ...]:
-    """Number the distinct values, and return the number of each run's value.
+    """Return a number for each run, which is the same for runs with equal values.
 
-    Settings that vary together have equal patterns.
+    Two settings that vary together, such as `(a, b, a)` and `(1, 2, 1)`, get equal numbers.
     """
     texts = [_comparable(value) for value in one.values]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
@@ -198,7 +199,7 @@ def _pattern(one: Difference) -> tuple[int, ...]:
 
 
 def _is_function_of(one: Difference, choice: Difference) -> bool:
-    """Whether all runs with the same option of `choice` have the same value."""
+    """Whether a setting follows from a choice: all runs with the same option have the same value of `one`."""
     pairs = zip(choice.values, one.values, strict=True)
     known = {(_comparable(option), _comparable(value)) for option, value in pairs if value is not MISSING}
     return len({option for option, _ in known}) == len(known)
@@ -218,9 +219,10 @@ def _part(one: Difference, name: str, text: str, ambiguous: frozenset[str]) -> s
 
 
 def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
-    """Return the options that are shown with their group: those that several groups have, and names such as `none`.
+    """Return the options that labels show together with the name of their group, such as `callbacks=none`.
 
-    If one option of a group is shown with the group, all are.
+    These are options that occur in several groups or mean nothing without the group, and all other options of the
+    groups that have such an option.
     """
     options = [set(_value_texts(one)) for one in found if one.is_choice]
     counts = Counter(text for texts in options for text in texts)
@@ -243,7 +245,7 @@ def _short_names(found: Sequence[Difference]) -> list[str]:
 
 
 def _value_texts(one: Difference) -> list[str]:
-    """Format the values, as short as they can be without making different values look equal."""
+    """Format the values as short texts: long texts are cut, and numbers get as few digits as still distinguish them."""
     known = [value for value in one.values if value is not MISSING]
     if one.key.endswith("._target_"):
         short = [str(value).rpartition(".")[2] for value in known]
@@ -267,7 +269,7 @@ def _value_text(value: Any, digits: int) -> str:
 def _shorten(texts: list[str]) -> list[str]:
     """Cut the middle of long texts, since paths differ at their ends and sentences at their beginnings.
 
-    Different texts that become equal are numbered.
+    If different texts look equal after the cut, a number is appended to each of them.
     """
     head = MAX_VALUE // 3
     short = {text: f"{text[:head]}…{text[head + 1 - MAX_VALUE :]}" for text in sorted(texts) if len(text) > MAX_VALUE}

@@ -107,7 +107,9 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
 
 def short_ids(runs: Sequence[ListedRun]) -> dict[str, str]:
-    """Return a reference, keyed by id, with which `find_run` finds each run: the id without its time if that is unique.
+    """Return the shortest reference to each run that users can type, keyed by id.
+
+    It is the end of the id, without the time at its beginning, or the whole id if another run has the same end.
 
     Args:
         runs: all runs.

@@ -1,4 +1,4 @@
-"""Measurements: the answers and the statistics of every example, the content of `before.json` and `after.json`.
+"""The content of `before.json` and `after.json`: each system's answers and its statistics for every example.
 
 As in `instruct_lab.records.schema`, unknown entries are ignored and missing entries get the field's default.
 """
@@ -26,7 +26,7 @@ class Measurement:
         sources: data source of each example.
         clusters: name of the cluster of related examples to which each example belongs, empty for an example without a
             cluster; an empty list if no example has one.
-        remarks: facts about a metric's value that do not follow from its rows, keyed by metric.
+        remarks: sentences about the measurement of a metric that cannot be derived from its rows, keyed by metric.
         signatures: how each score of a benchmark is computed, keyed by its name in `rows`; empty for metrics, which the
             config describes.
     """

@@ -1,4 +1,4 @@
-"""Notes on values, as lines below a table of results."""
+"""Formatting of the notes on measured values, as lines for printing below a table of results."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def note_lines(
 def _example_intervals(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield one line with the intervals from resampling single examples, where they clearly differ from those shown.
+    """Yield a line with further intervals of the metrics whose examples belong to clusters.
 
-    The intervals that are shown resample whole clusters of examples.
+    The table shows intervals from resampling whole clusters; the line has those from resampling single examples, for
+    the values for which both clearly differ.
     """
     listed = []
     for full_name, values in metrics.items():

@@ -142,8 +142,8 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
     """Return values of a run, keyed by name; they include the values of the given keys if the run has them.
 
     If several values have the same name, `id`, `name` and `status` take precedence, then choices, metrics, costs,
-    config keys and the last values logged during training, in this order. From the costs on, they are in other files of
-    the record, which are read only if a given key has not been found before.
+    config keys and the last values logged during training, in this order. Costs, config keys and logged values are in
+    other files of the record, which are read only if a given key has not been found before.
 
     Raises:
         InstructLabError: the record is damaged.

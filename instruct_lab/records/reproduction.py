@@ -13,7 +13,7 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import Summary
 
 TIMED = frozenset({"step", "epoch", "seconds", "train/target_tokens_per_second"})
-"""Entries of `metrics.jsonl` that are no results."""
+"""Entries of `metrics.jsonl` that are not compared, because they are times or positions and not results."""
 Key = tuple[int | None, str]
 """Optimizer step (`None`: after training) and name of a value."""
 

@@ -51,8 +51,8 @@ class RunReport:
         default_choices: the default options of the groups; empty if they are not known.
         settings: the values that differ from those of the chosen options, keyed by full key; each is paired with its
             default.
-        has_defaults: whether the run was compared with the defaults. Otherwise, `choices` has all options, and
-            `settings` has what the user typed, because an option of the run does not exist here.
+        has_defaults: whether the run was compared with the defaults. This is impossible if the lab lacks an option of
+            the run; `choices` then has all options, and `settings` has the values that the user typed.
         costs: the known costs.
         evaluations: the metrics of each evaluation that was made after the run (`instruct-lab evaluate`), keyed by the
             evaluation's name and then like `results`.
@@ -192,7 +192,10 @@ def _option_text(option: Any) -> str:
 def _differing(
     settings: Mapping[str, Any], defaults: Mapping[str, Any], derived: Mapping[str, str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the values that differ from their defaults, with the defaults; leave out those the program computed."""
+    """Return the settings that differ from their defaults, as pairs of value and default.
+
+    Values that the program computed are left out.
+    """
     return {
         key: (value, defaults.get(key))
         for key, value in settings.items()

@@ -20,7 +20,7 @@ class RunSettings:
         choices: the chosen option of each group.
         values: config values, keyed by full key.
         typed: groups and keys that the user typed as overrides, or that a sweep varied.
-        derived: keys whose value the program computed, because nothing sets them.
+        derived: keys that neither a file nor an override sets, so that the program computed their values.
     """
 
     choices: Mapping[str, Any] = dataclasses.field(default_factory=dict)

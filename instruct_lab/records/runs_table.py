@@ -74,9 +74,9 @@ def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
 
 
 def primary_metric(runs: Sequence[ListedRun]) -> str | None:
-    """Return the metric that most runs have; of equally frequent ones, the first. Return `None` if no run has any.
+    """Return the metric that most runs have, or the first of several such metrics; `None` if no run has a metric.
 
-    A run of a sweep counts only for the first of the sweep's metrics for which it has a value, if there is one.
+    Of a run that belongs to a sweep, only one metric counts: the first of the sweep's metrics that the run has.
     """
     counts: Counter[str] = Counter()
     for run in runs:
@@ -92,7 +92,7 @@ def runs_lines(
 
     Args:
         found: the runs that a query found, in the order to show.
-        known: all runs, among which the short ids are unique.
+        known: all runs; the short ids in the table are unique among them.
         width: width of the terminal.
         view: what to show.
         now: the time from which the age of runs is counted; `None`: the current time.
@@ -126,7 +126,7 @@ def runs_lines(
 
 
 def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
-    """Return the runs up to the limit: the first of a sorted list, or the newest."""
+    """Return at most `view.limit` runs: the first ones of a list that is sorted by a key, otherwise the newest ones."""
     if view.limit is None or len(found) <= view.limit:
         return found
     is_oldest_first = view.sorted_by is None and not view.is_reversed
@@ -134,7 +134,10 @@ def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
 
 
 def _asked_keys(shown: Sequence[FoundRun], view: View) -> Iterator[str]:
-    """Yield the keys that get a column: keys to show or to sort by, and keys of conditions if their values differ."""
+    """Yield the keys that get a column.
+
+    These are the keys to show, the key to sort by, and those keys of the query whose values differ between the runs.
+    """
     wanted = [*view.columns, *([view.sorted_by] if view.sorted_by else [])]
     for key in dict.fromkeys([*wanted, *shown[0].values]):
         is_constant = len({format_value(key, one) for one in shown}) == 1
@@ -173,7 +176,10 @@ def format_value(key: str, one: FoundRun) -> str:
 
 
 def _change_column(primary: str, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
-    """Build the column of the metric's change against the base model; the list is empty if no run has this change."""
+    """Build the column with the differences between the tuned and the base model in a metric.
+
+    The list is empty if no run has such a difference.
+    """
     changes = [run.summary and run.summary.value(primary, DIFFERENCE) for run in runs]
     cells = [
         format_interval(one.value, one.low, one.high, signed=True).partition(" ")[0] if one else "-" for one in changes
@@ -191,7 +197,7 @@ def _age(run: ListedRun, now: datetime | None) -> str:
 
 
 def _grouped(lines: Sequence[Text], shown: Sequence[FoundRun], group: str | None) -> Iterator[Text]:
-    """Yield the lines of the runs; if they are grouped by a key, below a line for each value of the key."""
+    """Yield the runs' lines; if `group` is a key, runs with the same value of the key follow a common heading."""
     if group is None:
         yield from lines
         return
@@ -212,7 +218,7 @@ def _notes(
     width: int,
     view: View,
 ) -> Iterator[Text]:
-    """Yield notes on what the table does not show, one line each."""
+    """Yield the notes below the table, one line each: the number of runs, and what the table does not show."""
     order = f"sorted by {view.sorted_by}" if view.sorted_by else f"{'newest' if view.is_reversed else 'oldest'} first"
     count = f"{len(shown)} of {num_found}" if len(shown) < num_found else str(num_found)
     texts = [f"{count} run{'s' * (num_found > 1)}, {order}"]

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 SETTINGS = "settings.json"
-"""File of the settings that change results, by full key, with which the run started."""
+"""File with the settings at the start of the run that can change its results, keyed by full config key."""
 REPRODUCTION = "reproduction.json"
-"""File of a reproduced run: how its results compare with the recorded ones."""
+"""File in the record of a reproduced run, with the comparison between its results and those of the recorded run."""
 OVERRIDES = "overrides.yaml"
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
@@ -40,13 +40,13 @@ Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 """The status of a run."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 PROCESS_GONE = "process gone"
-"""Note on an interrupted run whose record still says `running`, because its process was killed."""
+"""Note on an interrupted run whose recorded status is still `running`, because its process was killed."""
 
 Stage = Literal["before", "after"]
 BEFORE: Stage = "before"
-"""The system measured before training: the base model."""
+"""The measurement before training, and the name of the system that it measures: the base model."""
 AFTER: Stage = "after"
-"""The system measured after training: the tuned model."""
+"""The measurement after training, and the name of the system that it measures: the tuned model."""
 DIFFERENCE = "difference"
 """The tuned model's value minus the base model's, on the same examples."""
 
@@ -86,7 +86,7 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial that a run is: the id and metrics of its sweep, the index and values of its point, and its seed."""
+    """The trial to which a run belongs: the sweep's id and metrics, the index and values of the point, and the seed."""
 
     id: str = ""
     point: int = 0

@@ -12,7 +12,7 @@ from instruct_lab.records.schema import VERDICTS
 
 @dataclasses.dataclass(frozen=True)
 class VerdictReply:
-    """A judge's reply to a question with one order of two answers.
+    """A judge's reply to the question which of two answers is better, asked with the answers in one of both orders.
 
     Args:
         first: the answer that was shown first: `answer` or `opponent`.
@@ -38,7 +38,7 @@ class VerdictLine:
         id: id of the example.
         judge: name of the judge.
         against: the opponent, as in the config.
-        question: the message to the judge, with the answer shown first; empty if the judge was not asked.
+        question: the message to the judge in which `answer` comes before `opponent`; empty if the judge was not asked.
         answer: the answer.
         opponent: the opponent's answer; `None` if there is none.
         replies: the replies to both orders; empty if the judge was not asked.
@@ -59,7 +59,7 @@ class VerdictLine:
 
 
 def write_verdicts(folder: Path, lines: Iterable[VerdictLine]) -> None:
-    """Write the verdicts of a run or of one of its evaluations; without a verdict, remove the file of earlier ones.
+    """Write `verdicts.jsonl` for a run or one of its evaluations; if there are no verdicts, remove an existing file.
 
     Args:
         folder: folder of the record or of the evaluation.

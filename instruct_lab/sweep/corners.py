@@ -11,15 +11,15 @@ from instruct_lab.config.options import GROUPS
 from instruct_lab.sweep.space import Dimension, Space
 
 MAX_SAMPLED = 32
-"""Maximum number of values of a dimension that are chosen at equal distances."""
+"""Maximum number of choices that are taken from a dimension at equal distances in its list."""
 MAX_COMBINATIONS = 128
-"""Maximum number of combinations of options that are all chosen."""
+"""Maximum number of combinations of options of config groups; if there are more, not all combinations are checked."""
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points, so that every value that `representatives` returns for a dimension occurs at least once.
+    """Yield a few points that together contain all of each dimension's `representatives` at least once.
 
-    If there are at most `MAX_COMBINATIONS` combinations of options of config groups, every combination also occurs.
+    They also contain every combination of options of config groups if there are at most `MAX_COMBINATIONS`.
     """
     values = {dimension.key: representatives(dimension) for dimension in space.dimensions}
     options = {key: found for key, found in values.items() if key in GROUPS}
@@ -42,8 +42,8 @@ def representatives(dimension: Dimension) -> list[Any]:
     """Return the bounds of an interval, or a sample of a dimension's choices.
 
     All options of a config group are returned, and all other choices if there are at most `MAX_SAMPLED`. If there
-    are more, the sample contains the smallest and the largest number, one value of each kind, one choice for each
-    option that the choices set, and `MAX_SAMPLED` choices at equal distances in the list.
+    are more, the sample contains the smallest and the largest number, one value of each kind (such as number or list),
+    one choice for each config option that the choices set, and `MAX_SAMPLED` choices at equal distances in the list.
     """
     if dimension.is_interval:
         return [int(end) if dimension.is_integer else end for end in (dimension.low, dimension.high)]

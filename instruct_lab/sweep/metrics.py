@@ -1,4 +1,4 @@
-"""The metrics of a sweep: whether its runs measure them, and whether lower or higher is better."""
+"""Check that the runs of a sweep measure its metrics, and whether lower or higher values of these are better."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP_VALUES = ("train/lr", "train/gradient_norm", "train/target_tokens", "train/
 
 
 def setting_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
-    """Report settings of the sweep that do not suit its metrics, whatever its runs measure."""
+    """Report a sampler or pruner that does not suit the sweep's metrics; no run's config is needed for this check."""
     if len(settings.metrics) > 1 and not sampler.takes_several_metrics:
         reason = f"{type(sampler).__name__} optimises only one metric"
         yield Problem(key="sweep.metric", value=settings.metrics, reason=reason)
@@ -105,7 +105,7 @@ def _by_source(experiment: Experiment, split: SplitName, names: list[str]) -> li
 
 
 def directions(settings: Sweep, experiment: Experiment) -> list[str]:
-    """Return `minimize` or `maximize` for each metric, as the metric declares or else as the config says."""
+    """Return `minimize` or `maximize` for each metric: its declared direction or, without one, the configured one."""
     return [
         _declared_direction(metric, experiment) or _stated_direction(settings, index) or "minimize"
         for index, metric in enumerate(settings.metrics)

@@ -32,7 +32,7 @@ from instruct_lab.sweep.space import MAX_POINTS, Dimension, Space, SpaceError, d
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Maximum number of points to check before a sweep; of larger spaces, only `corners` are checked."""
+"""Maximum number of points that are all checked before a sweep; of larger spaces, only the points in `corners` are."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 
@@ -93,7 +93,7 @@ class Plan:
         return [*self.base, *self.space.overrides(values), *seeds]
 
     def describe_precision(self) -> list[str]:
-        """Describe which differences each held-out split is too small to show, in a sentence for each split."""
+        """Return sentences that say which differences between runs are too small to measure on the held-out splits."""
         experiment = next(iter(self.checked.values())).experiment
         return list(describe_precision(self.settings, experiment))
 
@@ -249,7 +249,7 @@ def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
 
 
 def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
-    """Yield each problem; if it occurs only in some points, add one of them and the number of others to its reason."""
+    """Yield each problem; if only some points have it, its reason names one of them and the number of the others."""
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
@@ -260,6 +260,6 @@ def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Pr
 
 
 def _choices_in_name(choices: dict[str, Any], space: Space) -> dict[str, Any]:
-    """Return the option of each config group for the name of the folder, with "sweep" for each group that varies."""
+    """Return the options from which the sweep's folder is named; a group that varies gets the option `sweep`."""
     varying = {key for dimension in space.dimensions for key in dimension.keys}
     return {group: "sweep" if group in varying else option for group, option in choices.items()}

@@ -1,4 +1,4 @@
-"""Describe which differences a sweep has too few examples to show, before any of its runs has been measured."""
+"""Estimate before a sweep which differences between its runs are too small to measure with the available examples."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WIDTH = 1.96
 
 
 def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]:
-    """Yield a sentence for each number of held-out examples: the differences that they cannot distinguish.
+    """Yield sentences that say which differences in the metrics are too small to distinguish.
 
-    A difference is not distinguishable if it is smaller than half the width of its 95% interval, which follows from the
-    number of examples and the deviation that the metric declares as typical. Splits without a known maximum number of
-    examples, and metrics without a typical deviation, are left out.
+    The limit is half the width of the 95% interval of a difference. It follows from the number of examples and from the
+    standard deviation that the metric declares as typical. Splits without a known maximum number of examples, and
+    metrics without a typical deviation, are left out. Splits of the same size share a sentence.
 
     Args:
-        settings: the settings of the sweep; if it optimises such metrics, only these are described.
+        settings: the settings of the sweep; if it optimises metrics with a typical deviation, only these are described.
         experiment: the configuration of a point.
     """
     names = [f"{SHORT_NAMES[split]}/{name}" for split in _splits(experiment) for name in experiment.active_metrics]

@@ -115,7 +115,7 @@ class SweepRecord:
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
     def run_ids(self) -> list[str]:
-        """Return the ids of the runs that have started, in their order."""
+        """Return the ids of the runs that have started, sorted by point and seed."""
         return sorted(path.parent.name for path in self.path.parent.glob(f"{self.id}-*/manifest.json"))
 
     def runs(self, ids: Iterable[str] | None = None) -> list[RunRecord]:
@@ -140,7 +140,7 @@ class SweepRecord:
         return [run for run in self.runs() if run.manifest.status == "finished"]
 
     def measured_metric(self) -> str | None:
-        """Return the first of the sweep's metrics that all finished runs have measured, or `None`."""
+        """Return the first of the sweep's metrics that all finished runs have measured; `None` if there is none."""
         finished = self.finished_runs()
         measured = set.intersection(*map(_metrics_of, finished)) if finished else set()
         return next((name for name in self.info.metrics if name in measured), None)
@@ -201,7 +201,7 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
     """Find the sweep that `instruct-lab resume` continues; return `None` if the reference names a run.
 
-    The reference `latest` means the newest sweep, or, if a run outside this sweep is newer, that run.
+    The reference `latest` names the newest sweep or, if a run that does not belong to this sweep is newer, that run.
     """
     if reference != "latest":
         is_run = has_manifest(user_path(reference))

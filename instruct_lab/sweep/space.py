@@ -18,7 +18,7 @@ from instruct_lab.config.options import GROUPS, options
 from instruct_lab.config.quoting import parse_or_none, to_hydra
 
 POINTS = "points"
-"""The key of the dimension made from a list of whole points."""
+"""The key of the dimension whose choices are the points listed in `sweep.points`."""
 MAX_POINTS = 100_000
 """Maximum number of values of a dimension and of points of a grid."""
 
@@ -29,7 +29,7 @@ class SpaceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A condition on another dimension, which holds if the value of this dimension is one of `labels`."""
+    """A condition on another dimension: the value of the dimension `key` must be one of `labels`."""
 
     key: str
     labels: frozenset[str]
@@ -200,7 +200,10 @@ def dimension_of_override(override: Override) -> Dimension:
 
 
 def _without_escaped_colons(key: str, label: str) -> str:
-    """Return a label as the user typed it, such as `path:rows.jsonl`; Hydra escapes colons, mostly without need."""
+    """Remove the backslashes that Hydra adds before a label's colons, unless the label would then be read differently.
+
+    The label then looks as the user typed it, such as `path:rows.jsonl`.
+    """
     plain = label.replace("\\:", ":")
     overrides = [parse_or_none(f"{key}={text}") for text in (label, plain)]
     values = [None if one is None or one.is_sweep_override() else one.value() for one in overrides]

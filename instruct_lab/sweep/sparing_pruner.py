@@ -1,4 +1,4 @@
-"""A pruner of Optuna that never stops the first trials."""
+"""An Optuna pruner that never stops the first trials of a sweep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 
 
 class SparingPruner(BasePruner):
-    """A pruner that follows another one's decisions, but never stops a trial whose number is below `first_trials`.
+    """A pruner that follows the decisions of another pruner, except that it never stops the first trials.
 
     Optuna's `SuccessiveHalvingPruner(bootstrap_count=n)` does the opposite: it stops the first n trials at each rung.
 

@@ -11,8 +11,8 @@ BUSY_SECONDS = 120
 def open_storage(url: str) -> Any:
     """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing.
 
-    Optuna's notices, such as those on new trials, are silenced: they would be printed in the middle of the table. Its
-    warnings are in the log of the sweep.
+    Optuna's messages, such as those about new trials, are silenced, except errors: they would be printed in the middle
+    of the sweep's table.
     """
     import optuna
 

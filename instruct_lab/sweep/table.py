@@ -66,7 +66,7 @@ class SweepTable:
         Args:
             width: width of the terminal.
             slots: number of simultaneous trials, used to estimate the remaining time; `None`: as many as run now.
-            limit: maximum number of trials to show; running ones, the best and the last are shown. `None`: all.
+            limit: maximum number of trials to show: the best, those that run, and the latest others. `None`: all.
         """
         info, rows = self.sweep.info, self.rows()
         labels, best = self.labels(rows), best_point(rows, info)
@@ -123,7 +123,10 @@ class BestPoint:
 
 
 def best_point(rows: Sequence[TrialRow], info: SweepInfo) -> BestPoint | None:
-    """Return the point with the best mean of the sweep's first metric over its finished runs; `None` without any."""
+    """Return the point with the best value of the sweep's first metric; `None` if no run has finished with a value.
+
+    A point's value is the mean over its finished runs.
+    """
     found: dict[int, list[float]] = {}
     for row in rows:
         value = row.values[0] if row.values else None
@@ -160,7 +163,7 @@ def seconds_left(rows: Sequence[TrialRow], total: int, slots: int | None) -> flo
 def _visible_rows(rows: Sequence[TrialRow], best: BestPoint | None, limit: int | None) -> list[int]:
     """Return the indices of at most `limit` rows: the best trial, trials that have not ended, then the latest others.
 
-    The indices ascend. With `limit=None`, all rows are shown.
+    The indices are sorted. With `limit=None`, all rows are shown.
     """
     indices = range(len(rows))
     if limit is None or len(rows) <= limit:
@@ -210,7 +213,7 @@ def _format_number(value: float | None, digits: int) -> str:
 
 
 class LiveTable:
-    """A display of a sweep's table while trials run; without a terminal, lines report the sweep and each trial's end.
+    """A display of a sweep while its trials run: a live table or, without a terminal, a line for each trial that ends.
 
     The table is written to a copy of standard error that stays open while the output of trials is redirected.
 
@@ -268,7 +271,7 @@ class LiveTable:
 
 
 def watch(sweep: SweepRecord, console: Console) -> None:
-    """Show a sweep's table until it ends; without a terminal, print it once."""
+    """Show and update a sweep's table until the sweep ends; without a terminal, print the table once."""
     table = SweepTable(sweep)
     if not console.is_terminal:
         console.print(table.render(console.width, limit=None))

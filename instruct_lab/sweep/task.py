@@ -95,9 +95,9 @@ class Outcome:
 
 
 def child_environment(**entries: str) -> dict[str, str]:
-    """Return the environment variables for a child process that makes its own runs.
+    """Return the environment variables for a child process that makes runs of its own.
 
-    These are the variables of this process, except the path of the current run.
+    These are this process's variables, without the one that names the folder of the current run.
 
     Args:
         entries: further variables.

@@ -19,10 +19,10 @@ from instruct_lab.sweep.plan import Plan
 from instruct_lab.training.plan import plan_checked
 
 MAX_PLANNED = 12
-"""Maximum number of different runs that are planned; the others are assumed to take the mean time."""
+"""Maximum number of different runs that are estimated; each other run is assumed to take the mean time of these."""
 
 MIN_PARAMETERS = 5_000_000
-"""Sweeps of smaller models are not planned before they start."""
+"""Minimum number of model parameters for which a sweep is estimated before it starts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,17 @@ class SweepTotal:
 def estimate_sweep(
     planned: Plan, device: Device, devices: int | None = None, max_planned: int = MAX_PLANNED
 ) -> SweepTotal:
-    """Estimate all runs of a sweep; runs that differ only in the seed, the learning rate or the like count as equal.
+    """Estimate the time and memory of all runs of a sweep.
+
+    Runs that differ only in settings without effect on both, such as the seed or the learning rate, are estimated once.
+
 
     Args:
         planned: the checked sweep.
         device: the device that computes the runs.
         devices: number of devices of a run; `None`: as many as `trainer.devices` says, or one.
-        max_planned: number of different runs that are planned.
+        max_planned: maximum number of different runs that are estimated; each other run is assumed to take the mean
+            time of these.
 
     Raises:
         InstructLabError: the architecture of a model is not known.
@@ -112,8 +116,8 @@ def _cost_key(checked: Checked) -> str:
 def describe_total(planned: Plan) -> str | None:
     """Describe the time and memory of a sweep on this machine, before it starts.
 
-    The result is `None` for runs on other machines, for tiny models, whose runs take less time than a plan, and for
-    runs that cannot be planned.
+    The result is `None` if the runs use other machines, if they cannot be estimated, or if the model is so small that
+    an estimate would take longer than a run.
     """
     from instruct_lab.model.facts import least_parameters
     from instruct_lab.planning.architecture import architecture

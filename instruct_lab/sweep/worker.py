@@ -52,7 +52,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve() -> None:
-    """Answer each task with a line of JSON on the original standard output; other output goes to standard error."""
+    """Run the tasks from standard input, and write each outcome as a line of JSON to standard output.
+
+    All other output of the process is redirected to standard error.
+    """
     from instruct_lab.training.process import shared_models
 
     answers: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")

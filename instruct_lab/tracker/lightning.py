@@ -204,7 +204,7 @@ LOGGERS = {
     "CometLogger": KnownLogger(package="comet_ml"),
     "NeptuneLogger": KnownLogger(package="neptune"),
 }
-"""Lightning's loggers with a session class or a package of their own, by class name."""
+"""Properties of the Lightning loggers that need their own session class or a further package, keyed by class name."""
 
 
 def missing_package(target: str) -> str | None:

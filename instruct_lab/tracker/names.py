@@ -18,9 +18,10 @@ MAX_LABEL = 80
 
 
 def title_of(record: RunRecord) -> str:
-    """Return the title of a run: the settings that were typed or, in a sweep, that vary, and the run's id.
+    """Return the title of a run: its settings and its id.
 
-    If nothing was typed, the title has the run's name instead of settings.
+    The settings are those that the user typed or, in a sweep, those that vary. If there are none, the run's name
+    replaces them.
     """
     settings = RunSettings.read(record)
     sweep = record.manifest.sweep

@@ -29,7 +29,7 @@ class Recorder:
         return estimates_of(self.record.config)
 
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
-        """Append values to `metrics.jsonl` and send them to the trackers, with estimates renamed by `tracker_names`."""
+        """Append values to `metrics.jsonl`, and send them to the trackers under the names from `tracker_names`."""
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
             session.log(tracker_names(values, self._estimates), step=step)

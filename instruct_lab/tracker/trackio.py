@@ -36,7 +36,7 @@ WRITE_SECONDS = 1.0
 
 @component
 class Trackio(Tracker):
-    """A local dashboard, updated during the run: curves, bars of final values, tables of predictions, settings.
+    """A local dashboard with curves, bars of final values, tables of predictions and settings, updated during the run.
 
     All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. `instruct-lab dashboard` also
     shows runs with other trackers, because it imports them from their records.

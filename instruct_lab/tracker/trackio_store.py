@@ -1,8 +1,8 @@
 """Write trackio's SQLite files through its storage class.
 
-trackio's `init` prints text, starts threads and only warns if the disk is full; its `import_csv` accepts only complete
-projects, which may contain only numbers. Both functions write through the storage class. If this class is used
-directly, it raises exceptions on failure and keeps the ids of the runs.
+trackio's own functions for writing have disadvantages: `init` prints text, starts threads and only warns if the disk is
+full, and `import_csv` accepts only complete projects that contain only numbers. The storage class, which both of them
+use, raises exceptions on failure and keeps the ids of the runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from instruct_lab.tracker.values import plain_cell
 HUB_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")
 """Environment variables that make trackio send its data to a server."""
 STAMP = "_Record"
-"""The setting that holds the state of the imported record; trackio hides settings that begin with an underscore."""
+"""Key of the setting that holds the state of a run's record at its import; trackio hides keys with an underscore."""
 
 
 def open_folder(folder: Path) -> Any:

@@ -92,7 +92,10 @@ class Wandb(Tracker):
     def _session(
         self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str, suffix: str = ""
     ) -> TrackerSession:
-        """Open the run; since wandb's service keeps the id after a failed start, a second try uses another suffix."""
+        """Open a session; `suffix` is appended to wandb's id of the run.
+
+        A second try needs another suffix, because wandb's service keeps the id of a run that failed to start.
+        """
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # the login reads these settings, not the run's
@@ -131,7 +134,7 @@ class WandbSession(TrackerSession):
         mode: the mode of the run.
         folder: the folder in which wandb stores its files.
         record: the run's record.
-        uploads: what is uploaded as artifacts.
+        uploads: which files are uploaded as artifacts: those of the record, the weights, both or none.
     """
 
     finish_seconds = FINISH_SECONDS + 30.0  # for the last upload
@@ -147,7 +150,10 @@ class WandbSession(TrackerSession):
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table, whose columns may mix types, at the last step; without a step, wandb would begin a new one."""
+        """Log a table, whose columns may mix types, at the last step of the run.
+
+        The step is given explicitly, since wandb would otherwise begin a new step.
+        """
         import wandb
 
         data = [[plain_cell(value) for value in row] for row in rows]
@@ -193,7 +199,8 @@ class WandbSession(TrackerSession):
 def wandb_config(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a run in wandb: the chosen option of each group at the root, and all values in `settings`.
 
-    This lets users group runs by `tuning` or `model`; at the root, the values of these groups would hide the choices.
+    Users can thus group runs by options, such as by `tuning` or `model`. A group's values are only below `settings`,
+    since at the root they would overwrite its chosen option.
 
     Args:
         config: the whole config, resolved.

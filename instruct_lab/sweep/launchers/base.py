@@ -11,7 +11,7 @@ from instruct_lab.sweep.task import Outcome, Task
 
 
 class Session(ABC):
-    """An open launcher that runs up to `slots` tasks at a time."""
+    """What a launcher opens to run the trials of a sweep: it accepts tasks and runs up to `slots` of them at a time."""
 
     slots: int
     """Maximum number of trials that run at the same time."""

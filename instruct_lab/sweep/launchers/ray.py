@@ -82,7 +82,7 @@ class RaySession(Session):
 
 
 def _outcome(entries: Future[dict[str, str]]) -> Future[Outcome]:
-    """Convert a Ray future to a future that returns the outcome; it is `failed` if the cluster lost the task."""
+    """Convert a Ray future to a future of the trial's outcome, which is `failed` if the cluster lost the task."""
     future: Future[Outcome] = Future()
 
     def set_outcome(finished: Future[dict[str, str]]) -> None:

@@ -39,7 +39,7 @@ class Slurm(Launcher):
 
     @property
     def uses_other_machines(self) -> bool:
-        """Whether Slurm starts the jobs, on the nodes of its cluster."""
+        """Whether the jobs run on the nodes of a Slurm cluster, not as local processes."""
         return self.cluster == "slurm"
 
     def problems(self) -> Iterator[Problem]:
