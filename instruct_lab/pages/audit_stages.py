@@ -76,7 +76,7 @@ class Stage:
 
     @property
     def did_something(self) -> bool:
-        """Whether a row was dropped, added, changed or reported."""
+        """Whether the stage dropped, added, changed or reported a row."""
         return bool(self.reasons) or any(rows_in != rows_out for rows_in, rows_out in self.counts.values())
 
     def count(self, action: str) -> int:
@@ -130,7 +130,7 @@ def _add(stage: Stage, split: str, tally: dict[str, Any]) -> None:
 
 
 def _sample(split: str, entry: dict[str, Any]) -> Sample:
-    """Create a sample of a row from an entry of `audit.json`.
+    """Create a sample from an entry in the `samples` of `audit.json`.
 
     If the entry has no text from before the change, as after a redaction, the sample shows only the new text.
     """

@@ -13,7 +13,7 @@ from instruct_lab.terminal import visible
 
 MAX_SAMPLES = 3
 MAX_KINDS = 8
-"""Maximum number of kinds of changes that are listed; the page lists all kinds."""
+"""Maximum number of kinds of changes that are listed in the terminal; `audit.html` lists all kinds."""
 CONTEXT, MAX_CHARACTERS = 16, 48
 """Number of unchanged characters shown on either side of a change, and maximum number of changed characters shown."""
 

@@ -1,6 +1,6 @@
 """Rendering of the facts of an audit as tables, histograms and lists.
 
-Facts are the values of any form that data sources, steps and batching add to `audit.json` beside the row counts.
+Facts are further values in `audit.json`, of any form, which data sources, steps and batching add to the row counts.
 """
 
 from __future__ import annotations

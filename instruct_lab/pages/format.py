@@ -47,7 +47,7 @@ def format_interval(
         low: lower end of the interval.
         high: upper end of the interval.
         digits: number of digits after the decimal point.
-        signed: whether to write a plus sign, as for differences.
+        signed: whether positive numbers get a plus sign, as is usual for differences.
         separator: text between the value and its interval.
     """
     form = f"{'+' if signed else ''}.{digits}f"
@@ -55,7 +55,7 @@ def format_interval(
 
 
 IS_BENCHMARK = "|better:"
-"""Text by which a benchmark score is recognized: part of its signature, the text that records how it was measured."""
+"""Text that the signature of each benchmark score contains; a signature records how a score was measured."""
 
 
 def format_metric(value: MetricValue | None, separator: str = " ") -> str:
@@ -66,9 +66,9 @@ def format_metric(value: MetricValue | None, separator: str = " ") -> str:
 
 
 def digits_of(*values: MetricValue | None) -> int:
-    """Return with how many digits after the decimal point these values are shown together.
+    """Return the number of digits after the decimal point with which these values are formatted.
 
-    It is 2, or 4 if one of them is a benchmark score, which can lie between 0 and 1.
+    It is 2, or 4 if one of the values is a benchmark score, since such scores can lie between 0 and 1.
     """
     return 4 if any(value is not None and IS_BENCHMARK in value.signature for value in values) else 2
 

@@ -12,7 +12,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def check_port(port: int) -> None:
-    """Refuse a port on which no page can be served, before anything is loaded.
+    """Check that a page can be served on a port, so that an error is raised before anything is loaded.
 
     Raises:
         InstructLabError: the port is taken or not allowed.

@@ -21,7 +21,7 @@ FIRST_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
 """Minimum time between two plain lines about the same stage."""
 LINES_SHARE = 0.05
-"""Time between two plain lines about the same stage, as a share of the stage's time so far, up to a minute."""
+"""Time between two plain lines about the same stage, as a share of the time since the stage began; at most a minute."""
 
 
 class Reporter:

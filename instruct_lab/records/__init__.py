@@ -1,4 +1,4 @@
-"""The run record: one folder for each run, which stays readable after a crash at any byte.
+"""The run record: one folder for each run, which stays readable even if the run is killed while it writes.
 
 In: a run's config and its logged values. Out: the folder `runs/<name>/<id>/`, and functions to find and query records.
 Commands read runs from their records, never from a tracker.

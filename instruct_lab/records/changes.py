@@ -51,7 +51,7 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 
 
 def code_changes(record: RunRecord) -> list[Change]:
-    """Return the differences between a record and the present in this package's code and its dependencies' versions.
+    """Compare this package's code and its dependencies' versions with those in a record, and return the changes.
 
     Dependencies that the record does not list are not compared, because the run did not use them.
     """
@@ -68,7 +68,7 @@ def code_changes(record: RunRecord) -> list[Change]:
 
 
 def machine_changes(record: RunRecord) -> list[Change]:
-    """Return the differences between a record and the present in Python, operating system, CPU, threads and GPUs."""
+    """Compare Python, the operating system, CPU, threads and GPUs with those in a record, and return the changes."""
     manifest = record.manifest
     if not manifest.hardware:
         return []

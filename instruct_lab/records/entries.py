@@ -16,7 +16,7 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Raise an `InstructLabError` with the file's path if the block fails because its content has the wrong form."""
+    """Convert errors in the block that a wrong form of a file causes to an `InstructLabError` with the file's path."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))
@@ -45,7 +45,7 @@ def _field_types(kind: type) -> dict[str, Any]:
 
 
 def has_type(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON matches an annotated type; a JSON object stands for a dataclass."""
+    """Whether a value read from JSON matches a type annotation; a dataclass is matched by any JSON object."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

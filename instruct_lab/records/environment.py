@@ -113,7 +113,7 @@ def package_versions() -> dict[str, str]:
 
 @functools.cache
 def run_dependencies() -> frozenset[str] | None:
-    """Return the names of this package and of its dependencies for runs; `None` if this package is not installed."""
+    """Return the names of this package and the packages that runs can use; `None` if this package is not installed."""
     required, extras = declared_requirements()
     declared = [*required, *itertools.chain.from_iterable(extras.values())]
     return frozenset({DISTRIBUTION, *(_normalize(one.name) for one in declared)}) if declared else None

@@ -174,7 +174,7 @@ class EvaluatedRecord(RunRecord):
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The recorded config of the run, with the metrics of the evaluation."""
+        """The recorded config of the run, with the metrics of the evaluation instead of the run's."""
         return {**RunRecord(self.path).config, "metrics": self._files.config.get("metrics")}
 
     @property

@@ -173,7 +173,7 @@ def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[
 def _differing(runs: Sequence[Mapping[str, Any]], typed: frozenset[str], *, is_choice: bool) -> Iterator[Difference]:
     """Yield the keys whose values differ between the runs that have the key.
 
-    That a run lacks a key is a difference only if the key was typed in another run, or is a group without a default.
+    A missing key is a difference only if the key was typed in another run, or is a group without a default option.
     Otherwise, every key that a new version adds would be a difference from the runs of earlier versions.
     """
     for key in dict.fromkeys(key for keys in sorted({tuple(run) for run in runs}) for key in keys):

@@ -107,9 +107,9 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
 
 def short_ids(runs: Sequence[ListedRun]) -> dict[str, str]:
-    """Return the shortest reference to each run that users can type, keyed by id.
+    """Return a short reference to each run, which users can type instead of its id, keyed by id.
 
-    It is the end of the id, without the time at its beginning, or the whole id if another run has the same end.
+    It is the end of the id, without the time at its beginning, or the whole id if that end is not unique.
 
     Args:
         runs: all runs.

@@ -33,8 +33,8 @@ Container = TypeVar("Container", dict[str, Any], list[str])
 class RunRecord:
     """The folder `<runs_path>/<name>/<id>/` with one run's config, manifest, metrics, results, checkpoints and log.
 
-    The record stays readable after a crash at any byte: files are replaced as a whole or grow by whole lines. Only one
-    process can write at a time; any number can read. `RunRecord.create` creates a record, and `RunRecord.open` opens an
+    The record stays readable even if the process is killed while it writes: files are replaced as a whole or grow by
+    whole lines. Only one process can write at a time; any number can read. `create` makes a new record, `open` opens an
     existing one. `instruct_lab.records.schema` describes the files. They hold no secrets of the process, see
     `instruct_lab.secrets`; the command line makes them readable only for the user, see `instruct_lab.guard`.
     """

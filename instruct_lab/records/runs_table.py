@@ -126,7 +126,7 @@ def runs_lines(
 
 
 def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
-    """Return at most `view.limit` runs: the first ones of a list that is sorted by a key, otherwise the newest ones."""
+    """Return at most `view.limit` runs: the first ones if they are sorted by a key, and otherwise the newest ones."""
     if view.limit is None or len(found) <= view.limit:
         return found
     is_oldest_first = view.sorted_by is None and not view.is_reversed

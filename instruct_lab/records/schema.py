@@ -44,9 +44,9 @@ PROCESS_GONE = "process gone"
 
 Stage = Literal["before", "after"]
 BEFORE: Stage = "before"
-"""The measurement before training, and the name of the system that it measures: the base model."""
+"""Name of the measurement before training, and of the system that is measured: the base model."""
 AFTER: Stage = "after"
-"""The measurement after training, and the name of the system that it measures: the tuned model."""
+"""Name of the measurement after training, and of the system that is measured: the tuned model."""
 DIFFERENCE = "difference"
 """The tuned model's value minus the base model's, on the same examples."""
 

@@ -12,7 +12,7 @@ from instruct_lab.records.schema import VERDICTS
 
 @dataclasses.dataclass(frozen=True)
 class VerdictReply:
-    """A judge's reply to the question which of two answers is better, asked with the answers in one of both orders.
+    """A judge's reply to the question which of two answers is better, asked with the answers in one of the two orders.
 
     Args:
         first: the answer that was shown first: `answer` or `opponent`.

@@ -17,7 +17,7 @@ MAX_COMBINATIONS = 128
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points that together contain all of each dimension's `representatives` at least once.
+    """Yield a few points that together contain every value that `representatives` returns for a dimension.
 
     They also contain every combination of options of config groups if there are at most `MAX_COMBINATIONS`.
     """

@@ -1,4 +1,4 @@
-"""Check that the runs of a sweep measure its metrics, and whether lower or higher values of these are better."""
+"""Check that the runs of a sweep measure its metrics, and find out whether higher or lower values are better."""
 
 from __future__ import annotations
 

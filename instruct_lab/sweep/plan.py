@@ -32,7 +32,7 @@ from instruct_lab.sweep.space import MAX_POINTS, Dimension, Space, SpaceError, d
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Maximum number of points that are all checked before a sweep; of larger spaces, only the points in `corners` are."""
+"""Maximum number of points that are all checked before a sweep; if there are more, only those from `corners` are."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 

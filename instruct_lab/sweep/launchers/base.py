@@ -11,7 +11,7 @@ from instruct_lab.sweep.task import Outcome, Task
 
 
 class Session(ABC):
-    """What a launcher opens to run the trials of a sweep: it accepts tasks and runs up to `slots` of them at a time."""
+    """A launcher in operation, as `Launcher.open` returns it; it runs up to `slots` tasks at the same time."""
 
     slots: int
     """Maximum number of trials that run at the same time."""
