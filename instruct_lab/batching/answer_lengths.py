@@ -46,8 +46,8 @@ def measure_lengths(
     Args:
         examples: the examples of each split.
         conversations: the conversations of each split.
-        tokenizer: tokenizer that encodes final messages.
-        layout: the layout of the examples.
+        tokenizer: tokenizer of the model, called only if the labels do not show where the answers begin.
+        layout: the layout of the examples; it decides how the answers are found.
     """
     usual = usual_length(answer_lengths(examples["train"], conversations["train"], tokenizer, layout))
     prompts = [longest_prompt(table, layout) for split, table in examples.items() if split != "train"]
@@ -72,8 +72,8 @@ def answer_lengths(
     Args:
         examples: the examples of a split.
         conversations: the conversations of the same split.
-        tokenizer: tokenizer that encodes final messages.
-        layout: the layout of the examples.
+        tokenizer: tokenizer of the model, called only if the labels do not show where the answers begin.
+        layout: the layout of the examples; it decides how the answers are found.
     """
     import numpy
 
@@ -89,7 +89,7 @@ def target_lengths(examples: ExampleTable) -> Iterator[int]:
 
 
 def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) -> Iterator[int]:
-    """Yield the length of the final message of every conversation with a prompt and an answer, plus one end token."""
+    """Yield the number of tokens in each final answer that follows a prompt, including its end token."""
     answers = (c.messages[-1].content for c in conversations if c.prompt and len(c.prompt) < len(c.messages))
     while chunk := list(itertools.islice(answers, CHUNK)):
         yield from (len(ids) + 1 for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,4 +1,4 @@
-"""The base class of batchings: encodes conversations, handles overlong ones, and builds the resumable loader."""
+"""The base class of batchings, which encode conversations, handle overlong ones, and build the resumable loader."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Batching(Component, ABC):
 
     @property
     def packing(self) -> Packing | None:
-        """The rule by which the texts of a batch are laid end to end; `None` if each text has its own padded row."""
+        """The rule by which texts of a batch are joined in long rows; `None` if each text has its own padded row."""
         return None
 
     def encoding_settings(self) -> dict[str, Any]:
-        """Return the settings that affect examples, for the cache key.
+        """Return the settings that affect the encoded examples, as a part of the key under which these are cached.
 
         A subclass that overrides `encode` adds its own settings.
         """
@@ -79,7 +79,7 @@ class Batching(Component, ABC):
         }
 
     def layout_encoder(self, layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase) -> LayoutEncoder:
-        """Return the encoder of conversations in a layout."""
+        """Return the encoder that turns conversations into examples with this layout."""
         return layout_encoder(layout, template, tokenizer, self.special_tokens_in_text == "parse")
 
     def encode(
@@ -102,7 +102,7 @@ class Batching(Component, ABC):
             tokenizer: tokenizer of the model.
             audit: audit that counts the cut and the dropped conversations by reason, under the stage `batching`.
             split: name of the split, which is part of the reasons in the audit.
-            layout: the objective's input and the model family.
+            layout: the layout of the examples, which fits the objective's input and the model family.
             refused: list to which the template's error is appended for each conversation that it refuses; these
                 conversations count as broken. With `None`, the first such error is raised.
 
@@ -148,7 +148,8 @@ class Batching(Component, ABC):
     ) -> list[list[int]]:
         """Return the token ids of each prompt and of the header that opens its answer.
 
-        The example of the same conversation begins with the same ids. Overlong conversations are cut in the same way.
+        The ids are those with which `encode` begins the example of the same conversation. Overlong conversations are
+        cut as in `encode`.
         """
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
@@ -253,7 +254,7 @@ class Batching(Component, ABC):
         return short.example
 
     def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
-        """Cut each overlong conversation in the same way as its example was cut."""
+        """Cut each overlong conversation in the same way as `encode` cuts it."""
         if self.max_tokens is None or self.overlong in ("error", "drop"):
             return list(conversations)
         cut = []

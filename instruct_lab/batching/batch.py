@@ -36,8 +36,8 @@ class Batch:
         ids: the id of each example, `[examples]`.
         join: function that joins the examples from one index to another (exclusive) into a batch of their own; `None`
             if the batch cannot be divided.
-        packing: rule by which the texts of all rows are laid end to end for a model; `None`: the model reads padded
-            rows. The results of a row are the same in both cases, up to rounding.
+        packing: rule by which the texts of all rows are joined in long rows for the model; `None`: the model reads
+            padded rows. The results of a row are the same in both cases, up to rounding.
         prefixes: the prefixes that rows share, which a causal decoder may compute once; `None` if none are shared.
     """
 

@@ -1,4 +1,4 @@
-"""Examples that differ from epoch to epoch: an epoch uses one block of a stream."""
+"""Streams of examples, divided into blocks; each epoch of the training uses the next block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExampleBlocks(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the positions in the stream from which the latest block and the next one can be read again."""
+        """Return the positions in the stream at which the latest block and the next one begin."""
 
     @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def divide_batch(batch: Batch) -> list[Batch]:
-    """Divide a batch into parts of consecutive examples, if a CPU then computes fewer positions.
+    """Divide a batch on a CPU into parts of consecutive examples, if this saves time because less padding is computed.
 
-    Every part is a forward and a backward pass of its own, which costs as much time as `PASS_POSITIONS` positions. On
-    other devices the cost of a pass is not known, so the batch stays whole. Packed rows have no padding to save.
+    Every part is a forward and a backward pass of its own, whose fixed cost equals that of `PASS_POSITIONS` positions.
+    On other devices the cost of a pass is not known, so the batch stays whole. Packed rows have no padding to save.
 
     Returns:
         The parts, in the order of the examples; only the batch itself if no division saves time.
@@ -36,9 +36,10 @@ def divide_batch(batch: Batch) -> list[Batch]:
 
 
 def divide_lengths(lengths: np.ndarray, shared: int = 0) -> list[tuple[int, int]]:
-    """Divide examples into parts of consecutive examples with the least work.
+    """Divide examples into parts of consecutive examples so that the total work is the smallest possible.
 
-    The work of a part is the number of positions in its rows, each padded to the longest, plus the cost of its passes.
+    The work of a part is the number of positions in its rows, each padded to the longest, plus a fixed cost for every
+    pass through the model (`PASS_POSITIONS`).
 
     Args:
         lengths: int64 `[examples, sequences]`, lengths of each example's sequences, which are padded separately.
@@ -83,7 +84,7 @@ def _lengths(batch: Batch) -> np.ndarray:
 
 
 def _work(batch: Batch) -> int:
-    """Count the positions that a model computes for a batch, and add the cost of its passes."""
+    """Return the work for a batch: the positions that a model computes, plus the fixed cost of its passes."""
     if batch.prefixes is not None:
         return batch.prefixes.num_positions + PASS_POSITIONS * len(batch.prefixes.levels)
     targets = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 MAX_PACKED = 20_000
-"""Number of examples in the simulation of packing; more examples hardly change the share."""
+"""Number of examples that `packed_share` packs for its estimate; more of them would hardly change the result."""
 
 
 def padding_share(lengths: ndarray, batch_size: int, packing: Packing | None = None) -> float:

@@ -29,8 +29,8 @@ class EncodedPart:
     """The result of encoding a part of a split's rows.
 
     Args:
-        batches: the examples.
-        audit: the audit of the rows.
+        batches: the examples, as Arrow record batches.
+        audit: the counts of the rows that were cut, dropped or reported.
         num_broken: number of rows that the template refused.
         first_error: the error for the first row that the template refused, if there is one.
     """
@@ -49,7 +49,7 @@ class EncodeRows:
         batching: batching that encodes the conversations.
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
-        layout: the objective's input and the model family.
+        layout: the layout of the examples, which fits the objective's input and the model family.
         rows: the conversations.
         split: the name of their split.
         max_broken_share: the largest share of conversations that the template may refuse without an error.
@@ -89,7 +89,7 @@ class EncodeRows:
             raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
 
     def __call__(self, piece: tuple[int, int, int]) -> EncodedPart:
-        """Encode a part of the rows, which `ConversationTable.pieces` yields; return its examples and its audit."""
+        """Encode one of the parts of the table that `ConversationTable.pieces` yields."""
         audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout, refused)

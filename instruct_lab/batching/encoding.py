@@ -24,7 +24,7 @@ Key = tuple[str, bool, str | None]
 """The values that determine the ids of a `Piece`: its text, `ordinary` and `after`."""
 
 ANCHORS = ("\n", ".", ";", "0", "~", "a")
-"""Texts that precede a piece in the call of a tokenizer that treats the start of a text differently.
+"""Candidates for a text that is put before a piece if the tokenizer treats the start of a text differently.
 
 One of them is chosen for a tokenizer, and its ids are removed from the result."""
 

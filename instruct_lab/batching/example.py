@@ -52,7 +52,7 @@ class Example:
         rejected: for a pair, the example with the same prompt and the rejected answer.
         reference: log-probabilities of the labels and of the rejected answer's labels under the base model, in nats;
             `None` if they were not computed before training.
-        desirable: whether the answer is desirable, if it has a label.
+        desirable: whether the answer is desirable; `None` if it has no such label.
     """
 
     input_ids: list[int]
@@ -85,4 +85,4 @@ def evaluation_source(example: Example) -> random.Random:
 
 
 ExampleTransform = Callable[[Example, random.Random], Example]
-"""A function that changes an example (masking, noise) each time it enters a batch, with a given random source."""
+"""A function that changes an example (masking, noise) each time it enters a batch, with a random number generator."""

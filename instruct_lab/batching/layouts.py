@@ -45,7 +45,7 @@ class LayoutEncoder(ABC):
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Return the start and end character of each token in the content of a message."""
+        """Return the start and end offset, in characters, of each token in the content of a message."""
         return self.texts.content_spans(content)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
@@ -61,7 +61,7 @@ def layout_encoder(
     """Return the encoder for a layout.
 
     Args:
-        layout: the objective's input and the model family.
+        layout: the layout of the examples, which fits the objective's input and the model family.
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
         parses_special: whether a special token that is written out in a message's content is encoded as this token;
@@ -164,7 +164,7 @@ class PromptAndAnswer(LayoutEncoder):
         return [examples.get(id(conversation)) for conversation in conversations]
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """Encode the prompts for the encoder."""
+        """Encode the prompts as inputs of the model's encoder."""
         return self.texts.source_ids([self.template.render_prompt(c, self.tokenizer) for c in conversations])
 
     def segments(self, conversation: Conversation) -> list[Segment]:
@@ -187,12 +187,12 @@ class WholeText(LayoutEncoder):
         return [Example(ids, list(ids), c.id, c.source) for c, ids in zip(conversations, texts, strict=True)]
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """Encode the prompts for the encoder."""
+        """Encode the prompts as inputs of the model's encoder."""
         return self.texts.source_ids([self.template.render_prompt(c, self.tokenizer) for c in conversations])
 
 
 class Pairs(LayoutEncoder):
-    """An encoder of the chosen and the rejected answer to the same prompt, which has no target tokens.
+    """An encoder of preference pairs: a chosen and a rejected answer to one prompt. Only answers have target tokens.
 
     Args:
         single: encoder of a single conversation.
@@ -231,7 +231,7 @@ class Pairs(LayoutEncoder):
 
 
 class Labels(Pairs):
-    """An encoder of preference pairs, and of answers with a label (desirable or not); prompts have no target tokens.
+    """An encoder of preference pairs, and of answers with a label (desirable or not). Only answers have target tokens.
 
     Args:
         single: encoder of a single conversation.

@@ -50,7 +50,7 @@ class BatchLoader:
     epoch to epoch.
 
     Args:
-        examples: all examples, the same on every device; or a stream, of which each epoch uses the next block.
+        examples: all examples, the same on every device; or a stream whose next block is used in each epoch.
         collate: function that joins examples into a batch.
         batch_size: examples per device; has no effect with `batches`.
         batches: for evaluation, the indices of the examples of each batch, for all devices together; `None`: for

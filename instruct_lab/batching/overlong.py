@@ -17,7 +17,7 @@ from instruct_lab.template import Segment
 
 Overlong = Literal["error", "drop", "truncate_prompt", "truncate_response"]
 MIN_TOKENS = {"truncate_prompt": 2, "truncate_response": 1}
-"""Minimum number of tokens that remain of a content: one at each end, or one at the beginning."""
+"""Minimum number of tokens that a cut leaves of a message's content: one at each end, or one at the beginning."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,10 +27,10 @@ class Packed(RowBatching):
     """The texts of a batch laid end to end in rows: the model reads every text, but almost no padding.
 
     No token sees a token of another text: positions start again at each text, attention stays within it, and no label
-    crosses a border. A batch holds the same examples as with `Padded`, in the same order, so a run gives the same
-    losses, up to rounding, unless dropout is used. By default, one row holds all texts of a batch, which leaves no
-    padding at all. With `row_tokens`, texts are distributed over rows by best-fit decreasing (Johnson et al., 1974),
-    and rows are padded to the longest one.
+    is predicted from another text. A batch holds the same examples as with `Padded`, in the same order, so a run gives
+    the same losses, up to rounding, unless dropout is used. By default, one row holds all texts of a batch, which
+    leaves no padding at all. With `row_tokens`, texts are distributed over rows by best-fit decreasing (Johnson et al.,
+    1974), and rows are padded to the longest one.
 
     With `model.attention=sdpa`, PyTorch's attention is called once for each text on a CPU, and once for all texts on a
     GPU in 16 bits (`torch.nn.attention.varlen`); with `flash_attention_2`, once for all texts. With `eager` and
@@ -38,7 +38,8 @@ class Packed(RowBatching):
 
     Encoder-decoders are refused: they count positions from the start of a row. So are virtual tokens, which precede a
     row and not a text, and architectures whose layers mix the tokens of a row in another way than by attention. When
-    the weights are loaded, each model is tested on short texts; a model whose texts see each other is refused.
+    the weights are loaded, each model is tested on short texts; a model in which one text affects the results of
+    another is refused.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})

@@ -12,7 +12,7 @@ class Packing(NamedTuple):
 
     Args:
         row_tokens: the largest number of tokens in a row; `None`: all texts are in one row.
-        multiple: number to whose multiples the length of a row is rounded up.
+        multiple: the length of a row is rounded up to a multiple of this number.
     """
 
     row_tokens: int | None = None
@@ -30,7 +30,7 @@ class Packing(NamedTuple):
 
 
 def best_fit(lengths: Sequence[int], row_tokens: int | None) -> list[list[int]]:
-    """Distribute texts over as few rows as best-fit decreasing finds, in O(n log n).
+    """Distribute texts over few rows by best-fit decreasing, in O(n log n).
 
     The longest texts come first. Each one goes to the fullest row that has enough space, or else to a new row. Source:
     Johnson et al., 1974.

@@ -1,4 +1,4 @@
-"""Trees of shared prefixes: the tokens that several rows of a batch begin with, listed once."""
+"""Trees of the prefixes that several rows of a batch share, so that a model can compute each prefix only once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
 PASS_POSITIONS = 40
-"""Number of positions that an additional level has to save, because each level is a forward and a backward pass.
+"""Fixed cost of a forward and a backward pass, in positions; each level of a prefix tree needs such a pass.
 
 Measured on a CPU: tests/benchmarks/shared_prefix.py."""
 
 Cut = tuple[list[int], list[int]]
-"""For each row of a batch, the index of its segment in a level, and the position at which this segment ends."""
+"""One level of a prefix tree: for each row of a batch, the index of its segment and the position at which it ends."""
 
 
 @dataclasses.dataclass(slots=True)  # not frozen, like `Batch`
@@ -42,7 +42,8 @@ class PrefixTree:
     computed once for all of these rows.
 
     Args:
-        levels: the segments by depth. Those of the last level are the remainders of the rows, in the order of the rows.
+        levels: the segments by depth. The segments of the last level are the remainders of the rows, in the order of
+            the rows.
         index: int64 `[rows, seq]`, index of each token of the batch among the tokens of all levels, which are counted
             level by level and segment by segment; 0 for padding.
         is_used: whether a model has computed the prefixes once instead of in every row.
@@ -130,7 +131,7 @@ def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -
 
 
 def _work(chain: list[Cut]) -> int:
-    """Count the positions at which a model computes the levels, and add the cost of the passes after the first one."""
+    """Return the work for a tree: the positions to compute, plus the fixed cost of each pass but the first."""
     work, starts = PASS_POSITIONS * (len(chain) - 1), [0] * len(chain[0][0])
     for segments, ends in chain:
         work += (max(segments) + 1) * _width(starts, ends)

@@ -17,7 +17,7 @@ class ReferencedExamples(Sequence[Example]):
 
     Args:
         examples: the examples, whose own `reference` is not set.
-        reference: log-probabilities in nats, float64 `[examples, 2]`.
+        reference: log-probabilities of the chosen and the rejected labels in nats, float64 `[examples, 2]`.
     """
 
     def __init__(self, examples: Sequence[Example], reference: numpy.ndarray) -> None:

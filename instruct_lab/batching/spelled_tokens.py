@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SpecialTokensInText = Literal["ordinary", "parse"]
 REASON = "text spells special tokens of the tokenizer"
 WARNED_SHARE = 0.1
-"""A warning is given if more than this share of a split's texts spell special tokens."""
+"""A warning is given if more than this share of a split's conversations contain special tokens as text."""
 
 
 def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -23,7 +23,7 @@ def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokeni
 
 
 def warn_of_spelled_tokens(audit: Audit, stage: str, split: str, num_rows: int) -> str | None:
-    """Return a warning if many rows of a split contain special tokens as text, which is encoded as ordinary text.
+    """Return a warning if many rows of a split contain special tokens as text; otherwise return `None`.
 
     Args:
         audit: audit that counts such rows under the reason `REASON`.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BATCH_EXAMPLES = 1000
 BATCH_TOKENS = 1 << 20
 MODEL_COLUMNS = ("input_ids", "labels", "weights", "rejected_input_ids", "rejected_labels")
-"""The columns that affect training and evaluation."""
+"""The columns of a file of examples that affect training and evaluation."""
 
 
 def schema() -> pyarrow.Schema:

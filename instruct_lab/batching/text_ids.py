@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MANY_TEXTS = 256
-"""From this number of texts in one call, looking up words is faster than calling the tokenizer."""
+"""Number of texts in one call from which looking up words is faster than calling the tokenizer."""
 
 
 def is_fast(tokenizer: Any) -> bool:
@@ -55,7 +55,7 @@ class TextIds:
         return self._encode(texts, ordinary)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Return the start and end character of each token; special tokens in the text are treated as ordinary text."""
+        """Return the start and end offset of each token in characters; special tokens are encoded as ordinary text."""
         with self._configured(ordinary=True):
             offsets: list[tuple[int, int]] = self._backend.encode(text, add_special_tokens=False).offsets
         return offsets

@@ -83,7 +83,7 @@ def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
 def join_widths(
     inputs: numpy.ndarray, labels: numpy.ndarray, rejected_inputs: numpy.ndarray, rejected_labels: numpy.ndarray
 ) -> numpy.ndarray:
-    """Join the lengths of the sequences of which examples consist into one array, `[examples, sequences]`.
+    """Join the lengths of all sequences of each example into one array, `[examples, sequences]`.
 
     Labels are a sequence of their own only for encoder-decoders. Both answers of a pair are padded to the longer one.
 

@@ -46,7 +46,7 @@ class Span:
 
 
 class TokenReader:
-    """A decoder of the ids of one tokenizer, which may be byte-level; special tokens become text.
+    """A decoder of token ids to text, for one tokenizer, which may be byte-level; special tokens are shown as text.
 
     Args:
         tokenizer: a fast tokenizer.

@@ -4,10 +4,10 @@ Such a tokenizer first cuts a text into words with a regular expression and then
 their words, this module cuts texts with the same regular expression and calls the tokenizer only once for each word.
 Added tokens count as words, because no word crosses them.
 
-To test whether a tokenizer uses a known expression, both cut test texts into words, and the words are compared. The
-test texts contain every sequence of four kinds of characters, and every character that this module handles. A text with
-any other character (another script, a control character) is encoded as a whole by the tokenizer. So the ids are always
-the same as those from the tokenizer.
+To test whether a tokenizer uses a known expression, the tokenizer and the expression cut the same test texts into
+words, and the words are compared. The test texts contain every sequence of four kinds of characters, and every
+character that this module handles. A text with any other character (another script, a control character) is encoded as
+a whole by the tokenizer. So the ids are always the same as those from the tokenizer.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class WrappedTexts:
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in encoded]
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Return the start and end character of each token, or of each word if the tokenizer is slow."""
+        """Return the start and end offset, in characters, of each token, or of each word if the tokenizer is slow."""
         if is_fast(self._tokenizer):
             return TextIds(self._tokenizer).offsets(content)
         return [match.span() for match in re.finditer(r"\S+\s*", content)]
