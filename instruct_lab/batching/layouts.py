@@ -148,7 +148,7 @@ class Aligned(LayoutEncoder):
 
 
 class PromptAndAnswer(LayoutEncoder):
-    """An encoder of two texts for encoder-decoders: everything before the final answer, and the answer as target."""
+    """An encoder for encoder-decoders: the input is everything before the final answer, the target is the answer."""
 
     nothing = "no final answer"
 

@@ -22,7 +22,7 @@ def is_fast(tokenizer: Any) -> bool:
 
 
 class TextIds:
-    """An encoder of texts without special tokens around them, and without truncation and padding, even if enabled.
+    """An encoder of plain texts; it adds no special tokens and never truncates or pads, even if the tokenizer would.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 MAX_BINS = 30
 TAIL_SHARE = 0.99
-"""If the longest 1% of the examples are much longer than the others, they share a wide last bin."""
+"""Share of the examples that have bins of equal width; if the others are much longer, they share a wide last bin."""
 
 
 def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Lightning callback of `WeightAverage`."""
+"""The Lightning callback that the component `WeightAverage` creates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from instruct_lab.errors import InstructLabError
 
 
 class AveragedWeights(EvaluatedWeights):
-    """A moving average that is updated right after an optimizer step, before another callback can write a checkpoint.
+    """A moving average of the weights, updated right after an optimizer step, before a checkpoint can be written.
 
     Args:
         decay: factor by which each update multiplies the old average.

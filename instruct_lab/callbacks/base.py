@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from instruct_lab.tracker.recorder import Recorder
 
 OnValidation = Callable[[int, dict[str, float]], str | None]
-"""Function of a validation's optimizer step and logged values that returns a reason to stop the run, or `None`."""
+"""A function that gets a validation's optimizer step and logged values, and returns a reason to stop, or `None`."""
 
 
 class Pruned(Exception):
@@ -38,7 +38,10 @@ class TrainingModule(Protocol):
         """Log the optimizer step that just ended, if one did."""
 
     def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
-        """Return a function that writes the trained weights to a new folder; every rank must call this."""
+        """Return a function that writes the trained weights to a new folder.
+
+        Every rank must call this method. Only the rank with `is_writer` may call the returned function.
+        """
 
     def direction(self, name: str) -> Literal["min", "max"]:
         """Return `min` if smaller logged values of this name are better, otherwise `max`."""

@@ -1,4 +1,4 @@
-"""The component that chooses which checkpoints are written."""
+"""The component that configures which checkpoints a run writes, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write checkpoints during training: the state to resume from, and the best weights."""
+"""The callback that writes checkpoints during training: the state from which to resume, and the best weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class CheckpointWriter(pl.Callback):
     """A callback that writes `last.ckpt` every `every_steps` steps, and `best-STEP` when the monitored value improves.
 
     A training state is written between two batches, but never between a batch and its validation, so that a resumed run
-    repeats neither the batch nor the validation. If a state is due at a step that a validation follows, it is written
-    after the next step or at the end of the epoch. The state before it is kept as `previous.ckpt`.
+    repeats neither the batch nor the validation. If a validation follows the step at which a state is due, the state is
+    written after the next step or at the end of the epoch. The state before it is kept as `previous.ckpt`.
 
     Args:
         module: the module that trains the model.
@@ -55,7 +55,7 @@ class CheckpointWriter(pl.Callback):
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write the state, unless a validation or the end of the epoch follows this batch."""
+        """Write the training state if it is due, unless a validation or the end of the epoch follows this batch."""
         epoch_loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None

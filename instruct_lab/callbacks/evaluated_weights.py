@@ -1,4 +1,4 @@
-"""Use separate evaluation weights for validation and kept weights, and restore the training weights exactly.
+"""Evaluation weights that replace the training weights during validation, and when weights are kept.
 
 The evaluation weights are an average of the weights, or those of a schedule-free optimizer."""
 
@@ -19,9 +19,9 @@ def trained_parameters(module: pl.LightningModule) -> dict[str, torch.nn.Paramet
 class EvaluatedWeights(pl.Callback, ABC):
     """Base class of callbacks that load evaluation weights into the model for validation and at the end of training.
 
-    Such a callback must come after those that write weights at the end of a validation. Training states are written
-    between two training steps, so they hold the training weights. After validation, the training weights are restored
-    from a copy, not recomputed, so that the number of validations does not change the training.
+    Such a callback must come after the callbacks that write weights at the end of a validation. Training states are
+    written between two training steps, so they hold the training weights. After validation, the training weights are
+    restored from a copy, not recomputed, so that the number of validations does not change the training.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Write and find the weights that a run keeps: `best-STEP/` and `last-STEP/`, named by `best.json` and `last.json`."""
+"""The weights that a run keeps: `best.json` and `last.json` name their folders, `best-STEP/` and `last-STEP/`."""
 
 from __future__ import annotations
 

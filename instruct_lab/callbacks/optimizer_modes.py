@@ -1,4 +1,4 @@
-"""Support optimizers whose evaluation weights differ from the trained ones, such as schedule-free optimizers."""
+"""Support for optimizers whose evaluation weights differ from the trained ones, such as schedule-free optimizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Lightning callback of `Progress`."""
+"""The Lightning callback that the component `Progress` creates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instruct_lab.terminal import open_console
 
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 5.0
-"""Steps and seconds after which the time and the memory of the training are estimated; shorter runs get no estimate."""
+"""Seconds of training (after at least `MEASURED_STEPS` steps) before an estimate of its time and memory is printed."""
 
 
 class ProgressLine(pl.Callback):
@@ -57,7 +57,7 @@ class ProgressLine(pl.Callback):
         self._training.wants_line = self._training.wants_line or step % self._every_steps == 0
 
     def _print_estimate(self, trainer: pl.Trainer, training: Stage) -> None:
-        """After the first steps, print once how long the training takes and how much memory it needs."""
+        """Print once, after the first steps, how long the training will take and how much memory it has used."""
         each, left = training.seconds_each, training.seconds_left()
         if self._has_estimate or not trainer.is_global_zero or each is None or left is None:
             return

@@ -1,4 +1,4 @@
-"""Stop a run early when the sweep's pruner decides to end it."""
+"""The callback that stops a run early when the sweep's pruner decides to end it."""
 
 from __future__ import annotations
 

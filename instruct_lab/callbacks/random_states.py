@@ -1,4 +1,4 @@
-"""Store the states of random generators in checkpoints, so that a resumed run draws the same numbers."""
+"""The states of random generators, which are stored in checkpoints so that a resumed run draws the same numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log each optimizer step before other callbacks run, so that no checkpoint holds a step that is not yet logged."""
+"""The callback that logs each optimizer step first, so that no checkpoint contains a step that is not yet logged."""
 
 from __future__ import annotations
 

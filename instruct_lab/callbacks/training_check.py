@@ -1,4 +1,4 @@
-"""Check that training changes all trained parameters and no other ones, in the same way on all ranks."""
+"""A check that training changes all trained parameters and no other ones, in the same way on all ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instruct_lab.terminal import write_line
 
 Value = TypeVar("Value")
 CHECKED_STEPS = 10
-"""Optimizer steps in which every trained parameter should receive a gradient."""
+"""Number of first optimizer steps; during them, every trained parameter should receive a gradient."""
 FEWEST_STEPS = 3
 """Minimum number of optimizer steps of a run that is checked. The matrix A of LoRA has its first gradient at the second
 step, and the first learning rates of a warm-up may be too small to change a parameter."""
@@ -30,8 +30,8 @@ class TrainingCheck(pl.Callback):
     A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps on one of
     the ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
     parameter at the start of training with one at the end. The hashes at the end must also be the same on all ranks,
-    which hold copies of one model. If each rank holds a share of the model, a parameter is reported if its shares on
-    all ranks have no gradient or no change.
+    which hold copies of one model. If the model is sharded, so that each rank holds a share of it, a parameter is
+    reported only if no share of it has a gradient, or none changes.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
@@ -58,7 +58,7 @@ class TrainingCheck(pl.Callback):
         self._is_sharded = any(hasattr(one, "to_local") for one in named.values())
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """During the first steps, check which of the parameters without a gradient so far have one now."""
+        """In the first steps, find the parameters whose first gradient has arrived; then report those that had none."""
         self._steps += 1
         if self._steps > CHECKED_STEPS:
             return
@@ -121,7 +121,7 @@ class TrainingCheck(pl.Callback):
 
 
 def _digests(module: pl.LightningModule) -> dict[str, bytes]:
-    """Hash every parameter, or this rank's share of it, by name."""
+    """Return a hash of every parameter, or of this rank's share of it, keyed by name."""
     named = {name: share_of_rank(parameter.detach()) for name, parameter in module.named_parameters()}
     return dict(zip(named, tensor_digests(named.values()), strict=True))
 

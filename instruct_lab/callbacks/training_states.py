@@ -1,4 +1,4 @@
-"""Keep the two newest training states of a run, `last.ckpt` and `previous.ckpt`, and find the newest undamaged one."""
+"""The two newest training states of a run, `last.ckpt` and `previous.ckpt`, and the search for an undamaged one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ LAST_STATE = "last.ckpt"
 PREVIOUS_STATE = "previous.ckpt"
 DAMAGED_STATE = "damaged.ckpt"
 METRICS_SIZE = "metrics_size"
-"""Entry of a training state: the size of `metrics.jsonl`, in bytes, when the state was written."""
+"""Key of a training state's entry for the size of `metrics.jsonl`, in bytes, when the state was written."""
 SHARES = "shares"
-"""Entry of a training state of a sharded model: the folder of the shares, the sizes of its files, and the shapes of the
-tensors that are stored there."""
+"""Key of an entry in the training state of a sharded model, of which every rank writes its own share.
+
+The entry holds the folder of the shares, the sizes of its files, and the shapes of the tensors that are stored there.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ def keep_state(partial: Path, folder: Path) -> None:
 
 
 def _remove_unnamed_shares(folder: Path) -> None:
-    """Remove the folders of shares that belong neither to `last.ckpt` nor to `previous.ckpt`."""
+    """Remove the folders with the ranks' shares of states that are neither `last.ckpt` nor `previous.ckpt`."""
     found = list(folder.glob(f"{SHARES}-*"))
     if not found:
         return
@@ -61,11 +63,11 @@ def _remove_unnamed_shares(folder: Path) -> None:
 
 
 def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
-    """Return the folder of a state's shares.
+    """Return the folder with the shares that the ranks wrote of a training state, after a check of its files.
 
     Args:
         parent: folder of the state.
-        shares: the entry `SHARES` of the state.
+        shares: the content of the state's entry `SHARES`.
 
     Raises:
         InstructLabError: a file of the folder is missing or incomplete.

@@ -1,4 +1,4 @@
-"""The component that averages the weights."""
+"""The component for a moving average of the weights during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding of all prompts with the engine of another library, with the journal and the progress report."""
+"""Decoding of all prompts with the engine of another library; a journal keeps the answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from instruct_lab.generation.journal import AnswerJournal
 
 JOURNAL_PROMPTS = 512
-"""Number of prompts that vLLM answers before the journal keeps their answers."""
+"""Number of prompts that vLLM answers at once; their answers are then written to the journal."""
 
 
 def decode_by_engine(
@@ -39,7 +39,7 @@ def decode_by_engine(
         seeds: random seed for each prompt; used only for sampling.
         batch_tokens: maximum number of tokens whose keys and values are in memory at the same time; `None`: estimated
             from the memory.
-        journal: file that keeps the answers; prompts whose answers it holds are not decoded.
+        journal: file that keeps the answers; prompts whose answers it already holds are not decoded again.
         report: the stage that counts the answers, for the progress report.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Decoding by transformers' continuous batching: a prompt takes the row of an answer that has ended.
+"""Decoding by transformers' continuous batching: as soon as an answer ends, a waiting prompt takes its row.
 
 The keys and values of all prompts lie in pages of one cache, and each forward pass computes the next tokens of all
 unfinished answers, without padding. The library runs the model in a thread of its own and may change the model's
@@ -25,13 +25,13 @@ from instruct_lab.model.packed_attention import NAME as PACKED
 from instruct_lab.model.token_budget import decoded_tokens
 
 PAGE_TOKENS, CPU_PAGE_TOKENS = 256, 16
-"""Number of tokens in a page of the cache; flash attention reads pages of multiples of 256 tokens."""
+"""Number of tokens in a page of the cache, on a GPU and on a CPU; flash attention needs multiples of 256 tokens."""
 MAX_ROWS, CPU_MAX_ROWS = 256, 64
-"""Maximum number of answers that are decoded at the same time."""
+"""Maximum number of answers that are decoded at the same time, on a GPU and on a CPU."""
 PASS_TOKENS, CPU_PASS_TOKENS = 8192, 256
-"""Maximum number of tokens of a forward pass; longer prompts are read in parts."""
+"""Maximum number of tokens of a forward pass, on a GPU and on a CPU; longer prompts are read in parts."""
 SECONDS = 1.0
-"""Time to wait for an answer before checking whether the library's thread is still running."""
+"""Time in seconds to wait for an answer before checking whether the library's thread is still running."""
 
 
 def decode_continuously(
@@ -111,7 +111,7 @@ def _receive(manager: Any, indices: dict[str, int], keep: Callable[[int, Sequenc
 
 @contextlib.contextmanager
 def _replaceable_attention(base: Any) -> Iterator[None]:
-    """Let the library choose the attention of the model during the block, and restore it afterwards."""
+    """Let the library replace the model's attention implementation within the block, and restore it afterwards."""
     before = base.config._attn_implementation
     if before == PACKED:  # for rows of several texts, and the same as sdpa for others
         base.set_attn_implementation("sdpa")
@@ -125,7 +125,7 @@ def _replaceable_attention(base: Any) -> Iterator[None]:
 def _cache_config(
     base: Any, prompts: Sequence[Sequence[int]], settings: Settings, batch_tokens: int | None
 ) -> ContinuousBatchingConfig:
-    """Return the settings of a cache for the longest prompts that are decoded together, as far as memory allows."""
+    """Return the settings of a cache that holds the longest prompts and their answers, as far as memory allows."""
     is_cpu = base.device.type == "cpu"
     page = CPU_PAGE_TOKENS if is_cpu else PAGE_TOKENS
     max_rows = CPU_MAX_ROWS if is_cpu else MAX_ROWS

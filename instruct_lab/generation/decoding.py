@@ -172,7 +172,7 @@ def decode(
 def _generate(
     model: Any, rows: Rows, settings: Settings, max_new_tokens: int, token_report: Sequence[TokenReport], streamer: Any
 ) -> torch.Tensor:
-    """Call `generate` of transformers until all rows, or enough rows, have ended; return prompts and new tokens."""
+    """Call `generate` until all answers, or enough of them, have ended; return the prompts with the new tokens."""
     criteria = StoppingCriteriaList(token_report)
     if rows.cache and settings.num_beams == 1:
         criteria.append(EnoughEnded(settings.stop_token_ids, len(rows.indices)))

@@ -19,7 +19,7 @@ from instruct_lab.generation.next_token import RowProcessor
 MAX_RUNNING_SHARE = 0.75
 """Share of unfinished rows above which finished rows stay in the batch, because removing rows copies the cache."""
 MIN_ROWS = 8
-"""Number of rows from which on no row leaves a batch, because a forward pass of fewer rows takes no less time."""
+"""A batch of at most this many rows is not made smaller, because a forward pass of fewer rows takes no less time."""
 
 
 @dataclasses.dataclass

@@ -33,10 +33,11 @@ SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 DECODED_PADDING = {"cpu": MAX_PADDING}
 """Maximum ratio of positions to tokens of the prompts in a batch, by type of device; no limit on other devices.
 
-On a GPU, a new token costs nearly the same for any number of rows, so that few batches matter more than little padding.
+On a GPU, a new token costs nearly the same for any number of rows, so a small number of batches matters more than
+little padding.
 """
 MAX_ROWS = 64
-"""Maximum number of answers that are decoded together, counting each beam, if no number of tokens is set.
+"""Maximum number of rows that are decoded together (an answer has a row for each beam) if `batch_tokens` is `None`.
 
 More rows hardly make a token cheaper, and a batch is decoded until its longest answer ends.
 """
@@ -51,9 +52,9 @@ class Generation(Component):
 
     `engine` chooses the program that decodes. `native` runs every model. `transformers_cb` is the continuous batching
     of transformers, for greedy decoding: a waiting prompt takes the row of an answer that has ended. It is meant for a
-    GPU and answers of unequal length; a CPU needs about the same time. `vllm` needs a GPU and the package vllm; it
-    reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. The signatures of metrics
-    name an engine other than `native`. A chat always uses `native`.
+    GPU and answers of unequal length; on a CPU it takes about as long as `native`. `vllm` needs a GPU and the package
+    vllm; it reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. The signatures
+    of metrics name an engine other than `native`. A chat always uses `native`.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] | None = (
@@ -88,7 +89,7 @@ class Generation(Component):
             raise Refusal("engine", reason, NATIVE)
 
     def problems(self) -> Iterator[Problem]:
-        """Report the engine vllm if its package is not installed, or if this machine has no GPU."""
+        """Report that the engine vllm cannot run if its package is not installed or this machine has no GPU."""
         if self.engine == "vllm":
             yield from missing_packages("vllm", key="engine", value=self.engine)
             if reason := no_gpu():

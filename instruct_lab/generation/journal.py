@@ -1,4 +1,4 @@
-"""Keep generated answers in a file, so that an evaluation that was killed goes on after the last batch."""
+"""A file of generated answers, with which an evaluation that was killed continues after its last decoded batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from instruct_lab import files
 class AnswerJournal:
     """A file with one line for each decoded batch, which holds the answers of the batch.
 
-    The batches of an evaluation depend only on its prompts and settings. An evaluation that goes on therefore decodes
-    the same batches, and gives the same answers to the last bit as one that was never killed.
+    The batches of an evaluation depend only on its prompts and settings. An evaluation that is continued therefore
+    decodes the same batches, and gives the same answers to the last bit as one that was never killed.
 
     Args:
         path: the file, which may hold the answers of an earlier process.

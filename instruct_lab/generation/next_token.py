@@ -110,5 +110,5 @@ class RepetitionPenalty(RowProcessor):
         return scores.scatter(1, tokens, found)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only the padding of these rows."""
+        """Keep only the padding mask of these rows."""
         self._is_padding = self._is_padding[rows]

@@ -1,8 +1,8 @@
-"""The tokens that rows of a batch share, computed once: the beginning of all prompts, and prompts with several rows.
+"""Tokens that rows of a batch share, and whose keys and values are therefore computed only once.
 
-Prompts begin with the same system prompt or worked examples, and have a row for each beam and sample. Under a causal
-mask, the keys and values of shared tokens are the same numbers in every row, so they are computed in one row and then
-repeated. The padding of shorter prompts lies between the beginning of all prompts and the other tokens.
+All prompts may begin with the same system prompt or worked examples, and a prompt has a row for each beam and sample.
+Under a causal mask, the keys and values of shared tokens are the same numbers in every row, so they are computed in one
+row and then repeated. The padding of shorter prompts lies between the beginning of all prompts and the other tokens.
 `objective.shared_prefix.obstacle` returns the reason why a model does not allow this.
 """
 
@@ -18,7 +18,7 @@ from instruct_lab.model.family import without_adapters
 from instruct_lab.tuning.cache_names import cache_name
 
 MIN_SAVED = 64
-"""Positions that a shared prefix must save in a batch; below, another forward pass costs as much as it saves."""
+"""Minimum number of positions that a shared prefix must save in a batch, since it costs a further forward pass."""
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:

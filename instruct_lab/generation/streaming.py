@@ -8,11 +8,11 @@ from typing import Any
 from transformers.generation.streamers import BaseStreamer
 
 UNFINISHED = "�"
-"""The character by which a decoded text ends if its last bytes are not yet a whole character."""
+"""The character with which a decoded text ends if its last bytes are not yet a whole character."""
 
 
 class TextStream(BaseStreamer):
-    """A streamer of transformers that decodes one answer and passes each new piece of its text on.
+    """A streamer of transformers that decodes one answer and passes on each new piece of its text.
 
     Args:
         tokenizer: tokenizer that decodes the answer.
@@ -27,7 +27,7 @@ class TextStream(BaseStreamer):
         self._is_prompt = True
 
     def put(self, value: Any) -> None:
-        """Take the next token; transformers passes the prompt first, which is not part of the answer."""
+        """Decode the next token, and pass on the new text; ignore the first call, which contains the prompt."""
         if self._is_prompt:
             self._is_prompt = False
             return

@@ -45,7 +45,8 @@ def decode_with_vllm(
         parts: groups of prompts that are decoded together, each with the token ids of its prompts, keyed by index.
         settings: the settings of decoding.
         seeds: random seed of each prompt, by index; used only for sampling.
-        keep: function that gets the index of a prompt and the tokens of its answer, once its part has ended.
+        keep: function that gets the index of a prompt and the tokens of its answer, once all prompts of its part are
+            answered.
 
     Raises:
         InstructLabError: the run uses several devices, or vLLM cannot run the model.
@@ -111,7 +112,7 @@ class _Engine:
 
 
 _kept: weakref.WeakKeyDictionary[Any, _Engine] = weakref.WeakKeyDictionary()
-"""The engines of frozen base models, keyed by the base model."""
+"""The engines that are kept between evaluations, keyed by the frozen base model whose weights they have."""
 
 
 @contextlib.contextmanager

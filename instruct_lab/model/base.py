@@ -56,7 +56,7 @@ class Model(Component, ABC):
     declared_facts: ModelFacts | None = None  # facts to use until the model is downloaded; see ModelFacts
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield the permissions for remote code and for pickled weights; weights that were examined need none.
+        """Yield the permissions for remote code and for pickled weights that this project has not examined.
 
         See `Component.permissions_needed`.
         """
@@ -100,7 +100,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """Report settings that do not work on this machine, and weights of another family or without permission."""
+        """Report settings that do not work on this machine, weights of another family, and missing permissions."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"

@@ -1,4 +1,4 @@
-"""Build a byte-level tokenizer with 256 byte tokens, and list the special tokens of models with random weights."""
+"""A byte-level tokenizer with 256 byte tokens, and the special tokens for models with random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENCODER_DECODER_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" fo
 
 
 def special_tokens_of(family: str) -> tuple[str, ...]:
-    """Return the special tokens for a family's models with random weights: as in ChatML, in BERT, or in T5 and BART."""
+    """Return a family's special tokens: those of ChatML (decoder), BERT (encoder), or T5 and BART (encoder-decoder)."""
     tokens = {"decoder": DECODER_TOKENS, "encoder": ENCODER_TOKENS, "encoder-decoder": ENCODER_DECODER_TOKENS}
     return tokens[family]
 

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: compute activations again in the backward pass instead of keeping them."""
+"""Gradient checkpointing, which computes activations again in the backward pass instead of keeping them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import BeforeValidator
 from instruct_lab.errors import InstructLabError
 
 NAMES = {True: "full", False: "none"}
-"""Present values of `model.gradient_checkpointing`, keyed by the values that earlier versions had."""
+"""Values of `model.gradient_checkpointing`, keyed by the booleans that earlier versions used for them."""
 
 LEAST_INNER = 256
-"""Minimum inner dimension of a matrix product whose result `selective` keeps; the ranks of adapters are lower."""
+"""Minimum inner dimension of a matrix product whose result `selective` keeps; adapters usually have lower ranks."""
 ATTENTION = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
@@ -74,8 +74,9 @@ def set_input_gradients(model: Any) -> None:
     """Set whether the outputs of the input embeddings require gradients in a model with gradient checkpointing.
 
     Both transformers and PEFT let them require gradients. Architectures of transformers do not need this, because their
-    checkpoints are not reentrant here; the backward pass would only go through the frozen layers below the lowest
-    trained layer, and compute them twice. Other architectures may need it. Models without checkpointing do not change.
+    checkpoints are not reentrant here; the only effect would be that the backward pass also goes through the frozen
+    layers below the lowest trained layer, and computes them twice. Other architectures may need it. Models without
+    checkpointing do not change.
     """
     if not is_checkpointing(model):
         return

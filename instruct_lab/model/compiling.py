@@ -1,4 +1,4 @@
-"""Compile the repeated layers of a model with `torch.compile`."""
+"""Compilation of the repeated layers of a model with `torch.compile`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hash the weights of a model."""
+"""Hashes of the weights of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xxhash
 
 
 def weights_digest(model: Any) -> str:
-    """Hash the name, dtype, shape, `requires_grad` and bytes of every parameter and buffer."""
+    """Return a hash of the name, dtype, shape, `requires_grad` and bytes of every parameter and buffer."""
     named = [*model.named_parameters(), *model.named_buffers()]
     digest = xxhash.xxh3_128()
     for (name, tensor), content in zip(named, tensor_digests(tensor for _, tensor in named), strict=True):

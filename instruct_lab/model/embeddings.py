@@ -1,4 +1,4 @@
-"""Add embedding rows for tokens that were not pretrained."""
+"""Embedding rows for tokens that were not pretrained."""
 
 from __future__ import annotations
 

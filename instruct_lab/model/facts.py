@@ -1,4 +1,4 @@
-"""Read facts about a model before its weights are read, without torch and transformers."""
+"""Facts about a model that are known before its weights are read; neither torch nor transformers is loaded for them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ OTHER_SIZES = frozenset({"albert", "bigbird_pegasus", "qwen2_moe", "qwen3_moe"})
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
 INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_dim")
 EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
-"""Names that configurations use for the number of layers, the width inside them, and another width of embeddings."""
+"""Names that configurations use for a width of the embeddings that differs from the model's width.
+
+`LAYERS` and `INNER_WIDTHS` are their names for the number of layers and the inner width of feed-forward layers.
+"""
 
 WITHOUT_PACKING = frozenset({
     "bamba", "big_bird", "bloom", "convbert", "deberta", "deberta-v2", "falcon_h1", "falcon_mamba", "fnet", "funnel",
@@ -63,7 +66,7 @@ WITHOUT_PACKING = frozenset({
 """Architectures that cannot read several texts in one row: their layers are recurrent or convolutions, or they count
 positions from the start of a row, or their attention cannot be limited to one text."""
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-"""Names of files of which a tokenizer has at least one."""
+"""Names of files of tokenizers; a folder with a tokenizer has at least one of them."""
 
 
 @component

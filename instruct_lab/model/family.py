@@ -1,4 +1,4 @@
-"""Determine and check the family of a model: decoder, encoder-decoder or encoder."""
+"""The family of a loaded or described model: decoder, encoder-decoder or encoder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def family_of_config(config: Any) -> str:
 
 
 def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
-    """Return the family of the model that a `config.json` describes; load transformers only if it is not obvious.
+    """Return the family of the model that a `config.json` describes, without loading transformers if possible.
 
     Args:
         settings: the content of the `config.json`.

@@ -1,4 +1,4 @@
-"""Choose the generation defaults that a loaded model keeps."""
+"""The generation defaults that a loaded model keeps."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class GeneratorStates:
         self._gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     def restore(self) -> None:
-        """Set the generators to these states."""
+        """Set the generators back to the saved states."""
         random.setstate(self._python)
         torch.set_rng_state(self._cpu)
         if self._gpu is not None:

@@ -1,4 +1,4 @@
-"""Detect GPUs and CPU features, and the arithmetic that they support, without loading torch."""
+"""Detection of GPUs, CPU features and the arithmetic that they support, without loading torch."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def no_gpu() -> str | None:
 
 
 def has_apple_gpu() -> bool:
-    """Whether this machine has a GPU of Apple, which torch calls MPS."""
+    """Whether this machine has an Apple GPU, which torch calls MPS."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
 def num_gpus() -> int | None:
-    """Return the number of GPUs that torch can use; `None` if it is not known, as for GPUs of AMD."""
+    """Return the number of GPUs that torch can use; `None` if it is not known, for example with AMD GPUs."""
     if has_apple_gpu():
         return 1
     if not has_gpu():
@@ -58,7 +58,7 @@ def num_gpus() -> int | None:
 
 
 def computes_bfloat16() -> bool:
-    """Whether torch can use a GPU on this machine, and every GPU has bfloat16 arithmetic."""
+    """Whether this machine has GPUs that torch can use, and all of them support bfloat16 arithmetic."""
     if not has_gpu():
         return False
     if "+rocm" in importlib.metadata.version("torch"):

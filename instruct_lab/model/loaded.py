@@ -19,8 +19,8 @@ class LoadedModel:
         model: the transformers model, inside PEFT's wrapper if an adapter was added.
         tokenizer: the tokenizer with which the model was loaded.
         family: `decoder`, `encoder-decoder` or `encoder`.
-        added_token_ids: embedding rows of new tokens, which were not pretrained. A tuning method that freezes the
-            embeddings has to train these rows.
+        added_token_ids: indices of the embedding rows of new tokens, which were not pretrained. A tuning method that
+            freezes the embeddings has to train these rows.
         new_modules: names of modules that were not pretrained, such as a score head. Every tuning method trains and
             saves them.
         initial_adapter: the adapter's tensors before training, if their product was subtracted from the frozen weights

@@ -1,4 +1,4 @@
-"""Attention within each text of a packed row, registered with transformers beside its own implementations."""
+"""An attention implementation for transformers that keeps the texts of a packed row apart."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _attend_at_once(
 
 
 def _window_mask(query: Tensor, window: int, is_causal: bool) -> Tensor:
-    """Return which keys each query of one text sees through a sliding window, bool `[1, 1, length, length]`."""
+    """Return whether each query of a text attends to each key in its sliding window: bool `[1, 1, length, length]`."""
     positions = torch.arange(query.shape[2], device=query.device)
     distances = positions[:, None] - positions  # [length, length]
     is_seen = distances.abs() < window

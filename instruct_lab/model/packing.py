@@ -1,4 +1,4 @@
-"""Inputs with which a model reads the texts of a batch end to end, and a check that these texts are kept apart."""
+"""Inputs for a model that reads several texts in one row, and a check that these texts do not affect each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PackedInputs:
 
 
 def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
-    """Lay the texts of a batch end to end, in the way that `batch.packing` describes.
+    """Join the texts of a batch in long rows, in the way that `batch.packing` describes.
 
     In a model that uses PyTorch's attention, the attention is permanently replaced by an implementation that computes
     it within each text; it computes padded rows as before.

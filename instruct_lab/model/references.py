@@ -1,6 +1,6 @@
 """Options for models that a reference names: `model=path:FOLDER` and `model=hub:OWNER/NAME`.
 
-The family is recognised by the model's `config.json`. A revision of the Hub is resolved to a commit.
+The family is recognised from the model's `config.json`. A revision of the Hub is resolved to a commit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from instruct_lab.model.weights.hub_config import find_hub_model, parse_name
 
 PACKAGE = "instruct_lab.model"
 MAX_FLOAT32_BYTES = 1_000_000_000
-"""Weights of 16 bits that take more bytes than this are kept in 16 bits, since float32 would double them."""
+"""16-bit weights that take more bytes than this stay in 16 bits, since float32 would double their size."""
 DTYPES = ("bfloat16", "float16")
 ADVICE = {
     "encoder": "encoders go with template=contents objective=masked metrics=masked",

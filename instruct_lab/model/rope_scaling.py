@@ -1,4 +1,4 @@
-"""Scale rotary positions for texts longer than in pretraining."""
+"""Scaling of rotary positions for texts that are longer than in pretraining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compute the score of a whole text with a model that has a score head."""
+"""The score of a whole text, computed by a model that has a score head."""
 
 from __future__ import annotations
 

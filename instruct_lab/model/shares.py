@@ -14,7 +14,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor from all ranks, which all must call this; return any other tensor unchanged."""
+    """Gather a sharded tensor, for which every rank must call this function; return any other tensor unchanged."""
     gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return gathered
 
@@ -39,7 +39,7 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 
 def groups_of(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters that are gathered together: those of each layer, and those outside of layers."""
+    """Return the groups of parameters that are gathered together: one for each layer, and one for all others."""
     groups = [list(layer.parameters()) for layer in layers_of(model)]
     in_layers = {id(parameter) for group in groups for parameter in group}
     return [*groups, [parameter for parameter in model.parameters() if id(parameter) not in in_layers]]

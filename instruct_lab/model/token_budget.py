@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 MEMORY_SHARE = 8
 """Divisor of a device's memory: a batch may use one eighth of it."""
 SCORED_BYTES = 1 << 20
-"""Bytes of a position in a forward pass: logits and log-probabilities in float32 for a vocabulary of 128,000 tokens."""
+"""Memory of a position in a forward pass, in bytes: float32 logits and log-probabilities of 128,000 tokens."""
 LEAST_TOKENS = 256
 MOST_TOKENS = {"cpu": 2048}
 """Maximum number of tokens in a batch, by type of device; a larger batch would not take less time per token."""
 MOST_TOKENS_ELSEWHERE = 8192
 UNKNOWN_WIDTH, UNKNOWN_LAYERS = 4096, 32
-"""Sizes that are assumed of a model whose configuration does not state them."""
+"""Width and number of layers that are assumed for a model whose configuration does not state them."""
 WORKING_WIDTHS = 8
-"""Numbers that a layer holds for each position while it is computed, as a multiple of the model's width."""
+"""Number of values that a layer holds for each position during its computation, in multiples of the model's width."""
 
 
 def scored_tokens(device: torch.device) -> int:
-    """Return the number of tokens of a batch in a forward pass, such as a validation: a power of two."""
+    """Return the maximum number of tokens of a batch in a forward pass without gradients: a power of two."""
     return tokens_in_memory(device.type, device_memory(device))
 
 
 def tokens_in_memory(kind: str, memory: int | None) -> int:
-    """Return the number of tokens of a batch in a forward pass on a device.
+    """Return the maximum number of tokens of a batch in a forward pass, computed from the memory of a device.
 
     Args:
         kind: type of the device, such as `cpu` or `cuda`.
@@ -47,13 +47,13 @@ def tokens_in_memory(kind: str, memory: int | None) -> int:
 
 
 def decoded_tokens(model: Any) -> int | None:
-    """Return the number of tokens of a batch in decoding, prompts and answers together: a power of two.
+    """Return the maximum number of tokens of a batch in decoding, prompts and answers together: a power of two.
 
     Args:
         model: a model of transformers; its keys and values of every token stay in memory.
 
     Returns:
-        The number of tokens; `None` if the memory of the device is not known.
+        The maximum number of tokens; `None` if the memory of the device is not known.
     """
     parameter = next(model.parameters())
     memory = device_memory(parameter.device)

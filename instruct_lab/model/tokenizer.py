@@ -1,4 +1,4 @@
-"""Load a model's tokenizer, add new tokens, and choose its pad token."""
+"""The component that loads a model's tokenizer, adds new tokens, and chooses its pad token."""
 
 from __future__ import annotations
 

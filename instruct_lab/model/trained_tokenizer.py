@@ -1,4 +1,4 @@
-"""Train a tokenizer on the run's own data."""
+"""A tokenizer that is trained on the run's own data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NUM_BYTES = 256
 TRAINING = 1
-"""Version of the training, increased with every change so that older tokenizers in the cache are not used."""
+"""Version of the training procedure; it increases with every change, so that older cached tokenizers are not used."""
 
 
 @component
@@ -32,8 +32,8 @@ class TrainedTokenizer(Tokenizer):
     """A tokenizer trained on the texts of the training split, for models with random weights.
 
     The tokenizer is byte-level, so it encodes every text and decodes it exactly. The same texts and settings give the
-    same vocabulary, which is cached under their SHA-256. Special tokens and chat template are the same as for random
-    weights with the family's byte tokenizer. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
+    same vocabulary, which is cached under their SHA-256. Special tokens and chat template are those of the byte
+    tokenizer of the model's family. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
     """
 
     algorithm: Literal["bpe", "unigram"] = "bpe"  # algorithm that learns the vocabulary

@@ -48,7 +48,7 @@ class Loading:
 
     @property
     def bytes_per_number(self) -> float:
-        """Memory of one number of the weights, in bytes."""
+        """The memory of each weight, in bytes."""
         return bytes_per_number(self.dtype, self.quantization)
 
     @property
@@ -58,7 +58,7 @@ class Loading:
 
 
 def bytes_per_number(dtype: str, quantization: Quantization | None) -> float:
-    """Return the memory of one number of the weights in bytes, which is less than 1 for quantised weights."""
+    """Return the memory of each weight in bytes, which is less than 1 for 4-bit weights."""
     return quantization.bits / 8 if quantization is not None else {"float32": 4.0, "bfloat16": 2.0}[dtype]
 
 
