@@ -40,7 +40,7 @@ class TrainingModule(Protocol):
     def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
         """Return a function that writes the trained weights to a new folder.
 
-        Every rank must call this method. Only the rank with `is_writer` may call the returned function.
+        Every rank must call this method; `is_writer` says whether this rank will write the weights.
         """
 
     def direction(self, name: str) -> Literal["min", "max"]:

@@ -1,4 +1,4 @@
-"""Find the weight files in a model folder."""
+"""The weight files in a model folder."""
 
 from __future__ import annotations
 

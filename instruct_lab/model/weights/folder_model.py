@@ -1,4 +1,4 @@
-"""Load models from folders, with corrections and checks that transformers lacks."""
+"""Loading of models from folders, with corrections and checks that transformers lacks."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def _correct_on_cpu(model: Any, name: str) -> None:
 
     bitsandbytes 0.50 switches to an inference kernel at the first evaluation and also uses it in training. This kernel
     has no gradient, so everything before the last quantised layer would silently stop learning. bitsandbytes also reads
-    weights incorrectly if their rows are not a whole number of blocks.
+    weights incorrectly if the length of their rows is not a multiple of the block size.
 
     Raises:
-        InstructLabError: the rows of a layer are not a whole number of blocks.
+        InstructLabError: the length of a layer's rows is not a multiple of the block size.
     """
     for layer, module in model.named_modules():
         if not hasattr(module, "support_avx512bf16_for_cpu") or module.weight.device.type != "cpu":

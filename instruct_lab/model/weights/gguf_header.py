@@ -1,4 +1,4 @@
-"""Read a GGUF file's header without numpy: its metadata and the names of its tensors.
+"""A reader of the header of GGUF files (metadata and tensor names) that needs no numpy.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -46,7 +46,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
 
 
 def unread_part(file: Path) -> str | None:
-    """Name a part of a GGUF file that transformers would silently leave out; `None` if there is no such part.
+    """Return the name of a part of a GGUF file that transformers would silently leave out; `None` if there is none.
 
     transformers reads neither scaled positions nor, for the architectures in `UNBIASED`, biases.
     """

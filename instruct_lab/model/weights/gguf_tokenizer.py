@@ -1,4 +1,4 @@
-"""Read the tokenizer of a GGUF file, with the pre-tokenizer that the file names."""
+"""A reader of the tokenizer in a GGUF file, with the pre-tokenizer that the file names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from instruct_lab.model.weights.library_calls import gguf_errors, without_progress_bars
 
 DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
-"""Pre-tokenizers that split off every digit and then split like GPT-2 (llama.cpp, src/llama-vocab.cpp)."""
+"""Names of pre-tokenizers that split off every digit and then split like GPT-2 (llama.cpp, src/llama-vocab.cpp)."""
 
 GPT2_LIKE = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "modern-bert", "jina-es", "jina-de", "gigachat"})
-"""Pre-tokenizers that split like GPT-2; transformers also splits like GPT-2 for every name that it does not know."""
+"""Names of pre-tokenizers that split like GPT-2, which transformers also does for every name that it does not know."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def read_tokenizer(file: Path, name: str) -> Any:
 
 
 def pre_tokenizer_named(name: str) -> Any:
-    """Return the pre-tokenizer of byte-level vocabularies that a file names; for unknown names, GPT-2's."""
+    """Return the pre-tokenizer of this name for byte-level vocabularies; for unknown names, return GPT-2's."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS

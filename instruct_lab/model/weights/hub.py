@@ -1,4 +1,4 @@
-"""Load weights from model repositories of the Hugging Face Hub."""
+"""The component that loads weights from model repositories of the Hugging Face Hub."""
 
 from __future__ import annotations
 

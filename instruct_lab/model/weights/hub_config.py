@@ -1,4 +1,4 @@
-"""Find the commit and the `config.json` of a model on the Hugging Face Hub, or in the Hub's cache on this machine."""
+"""Search for the commit and `config.json` of a model, on the Hugging Face Hub or in its cache on this machine."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def parse_name(name: str) -> tuple[str, str]:
 def find_hub_model(name: str) -> HubModel:
     """Resolve the revision of a model to a commit, and download its `config.json`.
 
-    A commit whose config is in the Hub's cache is found without the network; if the Hub cannot be reached, so is any
-    revision that was downloaded before.
+    The network is not used for a commit whose config is in the Hub's cache. If the Hub cannot be reached, any revision
+    that was downloaded before is read from this cache.
 
     Args:
         name: `OWNER/NAME` or `OWNER/NAME@REVISION`.

@@ -1,4 +1,4 @@
-"""Create each folder in the cache only once, and never use an incomplete folder."""
+"""Folders in the cache that are created only once, and are never used while they are incomplete."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def without_load_report() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_seed(seed: int) -> Iterator[None]:
-    """Seed random numbers on the CPU, and restore the CPU's random state on exit; GPUs keep their random states."""
+    """Seed the CPU's random generator for the block, and restore its state on exit; those of GPUs are not changed."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -50,7 +50,7 @@ def own_seed(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading_errors(name: str, part: str = "model") -> Iterator[None]:
-    """Turn errors raised while a model is read into an `InstructLabError` that names the step that fixes them.
+    """Turn errors that are raised while a model is read into an `InstructLabError` with advice on how to fix them.
 
     Args:
         name: name of the model in error messages.

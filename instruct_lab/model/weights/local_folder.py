@@ -1,4 +1,4 @@
-"""Load weights from a model folder on this machine."""
+"""The component that loads weights from a model folder on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LocalFolder(Weights):
 
     @property
     def folder(self) -> Path:
-        """The folder, with `~` resolved."""
+        """The path of the folder, with `~` expanded."""
         return user_path(self.path)
 
     def origin(self, cache_path: Path) -> Origin | None:

