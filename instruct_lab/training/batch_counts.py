@@ -1,4 +1,4 @@
-"""Check trainer arguments whose valid values depend on the number of batches, before the model is loaded."""
+"""A check, before the model is loaded, of trainer arguments whose valid values depend on the number of batches."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def check_batch_counts(trainer: pl.Trainer, train: int, validation: int) -> str 
 
     Args:
         trainer: Lightning's trainer.
-        train: training batches of an epoch, before limits.
-        validation: validation batches, before limits; 0 without validation examples.
+        train: number of training batches of an epoch, before limits.
+        validation: number of validation batches, before limits; 0 without validation examples.
 
     Returns:
         A warning if the run ends before its first validation; else `None`.
@@ -111,7 +111,7 @@ def _first_validation(interval: Any, every_epochs: int | None, batches: int) -> 
 
 
 def _total_batches(trainer: pl.Trainer, batches: int) -> float:
-    """Count the training batches of the whole run; the last batches of an epoch may make an incomplete step."""
+    """Count the training batches of the whole run; the last batches of an epoch may form an incomplete step."""
     epochs, steps = trainer.max_epochs, trainer.max_steps
     by_epochs = batches * epochs if epochs is not None and epochs >= 0 else math.inf
     if steps < 0:

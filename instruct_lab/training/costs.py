@@ -1,4 +1,4 @@
-"""Measure the costs of a run: training time, peak memory, computed positions, and size of the kept weights."""
+"""Measurement of a run's costs: training time, peak memory, computed positions, and size of the kept weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
 
 def num_positions(model: Any, batch: Batch) -> int:
-    """Return the number of positions of a batch, with padding; those of an encoder and of its decoder are added."""
+    """Return the number of positions of a batch, with padding; for encoder-decoders, in the inputs and the labels."""
     return batch.num_positions + (batch.labels.numel() if model.config.is_encoder_decoder else 0)
 
 
@@ -66,7 +66,7 @@ class Costs:
             self.peak_bytes = peak_bytes()
 
     def entries(self, checkpoints_path: Path) -> dict[str, Any]:
-        """Return the entries of `summary.json`; `weights_bytes` is the size of the run's last weights on disk."""
+        """Return the costs as entries of `summary.json`; `weights_bytes` is the size of the last weights on disk."""
         kept = [file for folder in checkpoints_path.glob("last-*") for file in folder.rglob("*")]
         return {
             "training_seconds": round(self.seconds, 3),

@@ -1,4 +1,4 @@
-"""Handle the end of a run: signals, and the status in the run's record."""
+"""The end of a run: the handling of signals, and the status in the run's record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 REPEAT_SECONDS = 1.0
-"""Seconds after a signal in which another one is the same request, sent by both the terminal and a parent process."""
+"""Seconds in which a second signal counts as the same request, sent by both the terminal and a parent process."""
 
 
 class Interrupted(BaseException):

@@ -1,4 +1,4 @@
-"""Evaluate the model of a recorded run again, on the same or on other data, and write the results into its record."""
+"""A further evaluation of a recorded run's model, on the same or other data; the results are added to its record."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class _Prepared:
 def evaluate(job: EvaluationJob, console: Console) -> bool:
     """Evaluate the model, write the results into the record of the run, and print them.
 
-    An evaluation that was killed goes on after the last batch of answers, and has the same results to the last bit. If
-    the record holds the results of the same settings, data and weights, nothing is measured.
+    An evaluation that was killed continues after its last batch of answers, and has the same results to the last bit.
+    If the record holds the results of the same settings, data and weights, nothing is measured.
 
     Args:
         job: the evaluation.
@@ -316,7 +316,7 @@ def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
 def _keeping_answers(
     job: EvaluationJob, experiment: Experiment, split: str, system: str, fingerprint: str
 ) -> EvaluationSetup:
-    """Return the settings of the evaluation, with the file that keeps the answers of one system on one split."""
+    """Return the evaluation's settings, with a file that keeps the answers of one model or baseline to one split."""
     path = job.files.unfinished_path(f"-{split}-{system}.jsonl")
     return dataclasses.replace(experiment.evaluation_setup, journal=AnswerJournal(path, fingerprint))
 

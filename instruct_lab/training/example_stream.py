@@ -95,7 +95,7 @@ class ExampleStream(ExampleBlocks):
 
     @functools.cached_property
     def _overlaps(self) -> list[Overlap]:
-        """The functions that find a held-out split with the same prompt, before and after preprocessing."""
+        """Two functions that find the held-out split with a conversation's prompt: before and after preprocessing."""
         data, held_out = self._data, SPLIT_NAMES[1:] if self._data.overlap != "allow" else ()
         return [
             held_out_prompts({name: splits[name] for name in held_out}, data.same_prompt)
@@ -106,7 +106,7 @@ class ExampleStream(ExampleBlocks):
         return {1: StreamPosition(rows=self._source.max_rows or 0)}
 
     def block(self, number: int) -> Sequence[Example]:
-        """Return a block; if it is not in memory, read it, and all blocks after the nearest known position before it.
+        """Return a block; if it is not in memory, read from the nearest known position up to the end of the block.
 
         Raises:
             InstructLabError: the source cannot be read, has too many broken rows, or gives no example.
@@ -128,7 +128,7 @@ class ExampleStream(ExampleBlocks):
         return {str(number): dataclasses.asdict(position) for number, position in self._starts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Use saved positions; the next block is read from the nearest of them."""
+        """Restore saved positions; the next requested block is read from the nearest one before it."""
         self._starts = {int(number): StreamPosition(**entries) for number, entries in state_dict.items()}
         self._number, self._block = 0, self._first
 
@@ -222,7 +222,7 @@ class ExampleStream(ExampleBlocks):
         return found
 
     def _without_overlap(self, conversations: list[Conversation], overlap: Overlap, audit: Audit) -> list[Conversation]:
-        """Leave out conversations whose prompts are in a held-out split."""
+        """Return the conversations whose prompts are in no held-out split; count the others in the audit."""
         kept = []
         for conversation in conversations:
             if (split := overlap(conversation)) is None:

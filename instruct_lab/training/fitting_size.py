@@ -17,9 +17,9 @@ from instruct_lab.training.costs import num_positions
 SHARE = 0.8
 """Share of the free memory that an estimate may fill, since a backward pass needs further memory of its own."""
 KEPT_WIDTHS = 60
-"""Upper bound for common models of the numbers that a layer keeps for each position, as a multiple of its width."""
+"""Upper bound, for common models, of how many numbers a layer keeps per position, in multiples of its width."""
 KEPT_LOGITS = 4
-"""Upper bound for the copies of a position's logits, and of values of the same size that are computed from them."""
+"""Upper bound of how many numbers are kept per position for logits and loss, in multiples of the vocabulary size."""
 
 
 class FittingSize:
@@ -31,7 +31,7 @@ class FittingSize:
 
     Args:
         model: the trained model.
-        forward: function that computes the losses of a batch, with a graph.
+        forward: function that computes the losses of a batch, with an autograd graph.
     """
 
     def __init__(self, model: Any, forward: Callable[[Batch], Tensor]) -> None:
@@ -45,7 +45,7 @@ class FittingSize:
         Random states are left unchanged.
 
         Returns:
-            The number and the reason, as a text; `None` if all examples fit, or if the free memory is not known.
+            The number, and a text with the reason; `None` if all examples fit, or if the free memory is not known.
         """
         positions = num_positions(self._model, batch)
         if positions <= self._most_positions or batch.num_examples == 1:

@@ -1,7 +1,7 @@
-"""Import Lightning without most of torchmetrics, whose import takes a quarter of the time of importing torch.
+"""A faster import of Lightning, without most of torchmetrics, which takes a quarter of the time of importing torch.
 
-Lightning uses two classes of torchmetrics. The package's `__init__` imports all its metrics and `scipy.signal`; it runs
-only when another name of the package is used.
+Lightning uses two classes of torchmetrics. The package's `__init__` imports all its metrics and `scipy.signal`; it now
+runs only when another name of the package is used.
 """
 
 import importlib

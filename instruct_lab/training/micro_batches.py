@@ -24,8 +24,8 @@ class StepGradients:
     """The sum of the gradients of one optimizer step, whose batches arrive one after the other.
 
     A batch is computed in parts of similar length if this saves time. If memory is exhausted, the gradients and sums of
-    the step are discarded, the random states are those of the start of the step again, and all batches of the step so
-    far are computed again with half as many examples at a time.
+    the step are discarded, the random states are reset to those at the start of the step, and all batches of the step
+    so far are computed again with half as many examples at a time.
 
     Args:
         compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
@@ -51,10 +51,10 @@ class StepGradients:
         self._batches: list[list[Batch]] = []  # the batches of the step, each in parts of similar length
         self._states: GeneratorStates | None = None
         self.num_reductions = 0
-        """How often the limit was lowered in this step."""
+        """The number of times that the limit was lowered in this step."""
 
     def add(self, batch: Batch) -> Tensor:
-        """Add the gradients of a batch, and return its summed loss, without a graph.
+        """Add the gradients of a batch, and return its summed loss, without an autograd graph.
 
         Raises:
             Exception: the computation failed, or memory is exhausted even by a single example.
@@ -92,7 +92,7 @@ class StepGradients:
         return limit if self._largest is None else min(limit, self._largest)
 
     def _exceeds_memory(self, batch: Batch) -> bool:
-        """Whether a whole batch is not expected to fit into memory; if so, micro-batches are also made smaller."""
+        """Whether a whole batch probably exceeds the memory; if so, the size of micro-batches is also reduced."""
         if not self._is_divisible or batch.num_examples > self.size:
             return False
         estimate = self._fitting.estimate(batch)
@@ -129,7 +129,7 @@ class StepGradients:
 
 
 class LockstepGradients:
-    """The sum of the gradients of an optimizer step whose ranks must all run the same passes, as in a sharded model.
+    """The sum of the gradients of one optimizer step if all ranks must run the same passes, as in a sharded model.
 
     Exhausted memory is an error, since a single rank cannot repeat its part of the step.
 

@@ -17,7 +17,7 @@ from instruct_lab.records.schema import InputEntry
 from instruct_lab.tuning.prompting import write_marker
 
 UNCHANGED = ("tuning=zero_shot", "tracker=none", "evaluation.before=false")
-"""The choices with which an unchanged model is recorded: nothing is trained, and no other model is measured."""
+"""The overrides with which an unchanged model is recorded: nothing is trained, and no other model is measured."""
 
 
 def model_reference(target: str) -> str | None:

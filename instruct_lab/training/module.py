@@ -56,7 +56,7 @@ from instruct_lab.training.sums import Sums
 from instruct_lab.training.zero_gradients import ZeroGradients
 
 AnswerMetrics = Callable[[], dict[str, float]]
-"""Function that evaluates answers to a few validation examples and returns values, keyed by metric name."""
+"""A function that evaluates answers to a few validation examples and returns values, keyed by metric name."""
 
 
 class TuningModule(pl.LightningModule):
@@ -184,7 +184,7 @@ class TuningModule(pl.LightningModule):
         """Do nothing: Lightning calls this after `training_step`, which has added gradients already."""
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Do nothing for a loss without a graph, which `training_step` returns on a single device."""
+        """Do nothing for a loss without an autograd graph, which `training_step` returns on a single device."""
         if loss.requires_grad:
             loss.backward(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Choose the name of the folder that holds a run's record."""
+"""The choice of a name for the folder that holds a run's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handle optimizer steps whose loss or gradient is not finite: name the cause, and stop the run or skip the step."""
+"""Handling of optimizer steps whose loss or gradient is not finite: the run stops with the cause, or skips the step."""
 
 from __future__ import annotations
 

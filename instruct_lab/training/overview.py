@@ -1,4 +1,4 @@
-"""Print an overview of a run before training begins: data, steps, learning rate, device and parameters."""
+"""The overview that is printed before training begins: data, steps, learning rate, device and parameters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """Print why training computes shared prefixes in every row, if the config allows computing them only once."""
+    """Print the reason if the model prevents training from computing shared prefixes once, as the config allows."""
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

@@ -1,4 +1,4 @@
-"""Plan a run: prepare its data, and estimate its memory, time and cost on a device."""
+"""The plan of a run: an estimate of its memory, time and cost on a device, made from its prepared data."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _check_precision(checked: Checked, device: Device) -> None:
 
 
 def precision_on(checked: Checked, device: Device) -> str:
-    """Return Lightning's precision on a device: the one that the config sets, or the one that suits the device."""
+    """Return the value of Lightning's `precision` on a device: the config's value, or the one that suits the device."""
     set_by_user = checked.experiment.trainer.arguments.get("precision")
     return device.precision if PRECISION in checked.composition.derived else str(set_by_user or device.precision)
 

@@ -1,4 +1,4 @@
-"""Predict memory and time of a run that is about to train, and compare the prediction with what was measured."""
+"""A prediction of the memory and time of a run before it trains, and the values that were then measured."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from instruct_lab.training.stages import Run
 
 SHORT_SECONDS = 300.0
-"""Duration below which the costs of a run are not predicted, because a prediction takes about ten seconds."""
+"""Duration in seconds below which the costs of a run are not predicted; a prediction takes about ten seconds."""
 USUAL_FLOPS = {"cpu": 1e11, "cuda": 1e14}
-"""Floating-point operations per second of usual devices, by type; short runs are recognised by them."""
+"""Floating-point operations per second of usual devices, by type, from which a run's duration is roughly estimated."""
 
 
 def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Prepare a process for several runs."""
+"""Preparation of a process that executes several runs."""
 
 from __future__ import annotations
 

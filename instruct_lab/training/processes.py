@@ -1,4 +1,4 @@
-"""Start or join the processes of a multi-device run, and divide a step's examples over them."""
+"""The processes of a multi-device run, and the division of a step's examples between them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ If they were still set in a later run of this process, Lightning would not start
 
 
 def check_launch(arguments: Mapping[str, Any]) -> None:
-    """Refuse several nodes if no program has started processes on them.
+    """Refuse a config with several nodes if no launcher, such as torchrun, has started processes on them.
 
     Args:
         arguments: the trainer's arguments in the config.

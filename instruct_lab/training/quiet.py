@@ -1,4 +1,4 @@
-"""Suppress messages that libraries would print to the terminal."""
+"""Suppression of messages that libraries would print to the terminal."""
 
 from __future__ import annotations
 

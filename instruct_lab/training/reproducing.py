@@ -1,4 +1,4 @@
-"""Run a recorded config again, and compare the new run with the recorded one."""
+"""A second run of a recorded config, and its comparison with the recorded run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write and print the results of a run."""
+"""Writing and printing of a run's results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_results(
     Args:
         experiment: the run's configuration.
         recorder: the recorder that writes to the record and the trackers.
-        results: measurements, keyed by split and then by system.
+        results: measurements, keyed by split and then by system (base model, baseline or tuned model).
         trained: steps, tokens and costs of the training.
         weights: the evaluated weights.
     """

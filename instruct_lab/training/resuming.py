@@ -1,4 +1,4 @@
-"""Decide whether a run may continue: with the settings and inputs with which it started, or as a longer run."""
+"""The decision whether a run may continue: with the settings and inputs of its start, or as a longer run."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def inputs_of(experiment: Experiment, record: RunRecord) -> list[InputEntry]:
 
 
 def _record(record: RunRecord, config: dict[str, Any], entry: Continuation, forced: bool) -> None:
-    """Write a continuation, the present settings and the present environment to the record."""
+    """Write to the record that the run continues, with its present settings and environment."""
     if forced:  # the data may be other data, and the base model may be measured in another way
         record.write_manifest(data_fingerprint=None)
         (record.path / RESULTS[BEFORE]).unlink(missing_ok=True)

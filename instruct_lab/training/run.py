@@ -1,4 +1,4 @@
-"""Start or resume a run: create and lock its record, start its trackers, call its stages, and record its ending."""
+"""Starting and resuming of runs: the record of a run, its lock and trackers, the call of its stages, and its ending."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, con
 
 
 def _report_permissions(experiment: Experiment, record: RunRecord, console: Console) -> None:
-    """Print and record what the run does with the user's permission."""
+    """Print and record each action of the run that needs the user's permission."""
     uses = list(map(str, permitted(experiment)))
     for use in uses:
         console.print(use, soft_wrap=True)
@@ -276,7 +276,7 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 
 
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
-    """Create the limits on the sizes of batches from the record, to which each new reduction is added."""
+    """Create the limits on batch sizes with the reductions in the record; add each new reduction to the record."""
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 
     def report(reduction: Reduction) -> None:

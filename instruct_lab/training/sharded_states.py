@@ -1,7 +1,7 @@
 """Training states of sharded models: a folder to which every rank writes its shares, and a file with everything else.
 
 The file, such as `last.ckpt`, names the folder and the size of each of its files. It is written after the folder, so a
-crash never leaves a file without its shares. A state loads on any number of ranks and with any strategy.
+crash never leaves a file without its shares. A state can be loaded on any number of ranks and with any strategy.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
     Args:
         path: the file of the state.
-        mesh: the devices over which the shares are distributed; `None`: the tensors are whole.
+        mesh: the devices over which the shares are distributed; `None`: whole tensors are read.
 
     Raises:
         InstructLabError: a file of the shares is missing or incomplete.

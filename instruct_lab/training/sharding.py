@@ -30,7 +30,7 @@ class ShardedStrategy(ModelParallelStrategy):
     """Lightning's strategy for models that are sharded in `configure_model`, with the training states of this package.
 
     Unlike Lightning's class, it can start its processes before a module exists, shards over all devices, and writes
-    states that load on any number of devices and with any other strategy.
+    states that can be loaded on any number of devices and with any other strategy.
     """
 
     def setup_environment(self) -> None:
@@ -73,7 +73,7 @@ class ShardedStrategy(ModelParallelStrategy):
                 parameters[name].copy_(as_share(value, parameters[name]))
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
-        """Restore the optimizers; shard each tensor that has the shape of its parameter like the parameter."""
+        """Restore the optimizers; a tensor with the same shape as its parameter is sharded like the parameter."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             values = {
@@ -122,7 +122,7 @@ def release(model: Any) -> None:
 
 @contextlib.contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Keep all parameters on every device in the block, so that the ranks may run different forward passes.
+    """Keep all parameters on every device within the block, so that the ranks may run different forward passes.
 
     Every rank must enter the block. Nothing happens if the model is not sharded.
     """

@@ -1,4 +1,4 @@
-"""Share tokenizers and base models between the runs of one process."""
+"""Tokenizers and base models that the runs of one process share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop the training after a signal: write the training state at the end of the optimizer step, then stop."""
+"""The callback that stops the training after a signal, once the optimizer step has ended and its state is written."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class StopAtStep(pl.Callback):
         self._module = module
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals wait for the end of a step from now on; replace Lightning's handler, which does not."""
+        """Let signals wait for the end of a step from now on; replace Lightning's handler, which does not wait."""
         self._request.waits_for_step = True
         self._request.install()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """If requested, stop after the step, unless a validation or the end of the epoch follows this batch."""
+        """Stop after the step if this is requested, unless a validation or the end of the epoch follows this batch."""
         epoch_loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None
@@ -42,14 +42,14 @@ class StopAtStep(pl.Callback):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """If requested, stop after a validation, unless the validation follows the last batch of the epoch."""
+        """Stop after a validation if this is requested, unless the validation follows the last batch of the epoch."""
         if trainer.sanity_checking or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             return
         if self._module.step_ended and self._is_requested(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """If requested, stop at the end of an epoch, unless `max_steps` ended the training within the epoch."""
+        """Stop at the end of an epoch if this is requested, unless `max_steps` ended the training within the epoch."""
         if trainer.fit_loop.epoch_loop._num_ready_batches_reached() and self._is_requested(trainer):
             self._stop(trainer, is_epoch_done=True)
 

@@ -1,4 +1,4 @@
-"""Sum losses, counts and other values of examples for each data source; the sums are divided only when logged."""
+"""Sums of losses, counts and other values of examples for each data source; means are computed only for the log."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sums:
             self.table.index_add_(0, rows, table)
 
     def means(self, prefix: str, totals: Tensor, is_likelihood: bool) -> dict[str, float]:
-        """Compute the values to log by dividing the sums.
+        """Divide the sums, and return the means as values to log, keyed by name.
 
         Args:
             prefix: start of the logged names, such as `val`.

@@ -1,4 +1,4 @@
-"""Build Lightning's trainer, and set its callbacks."""
+"""Creation of Lightning's trainer and its callbacks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def set_callbacks(
 
 
 def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
-    """If both `max_steps` and `max_epochs` are set, replace them by the single limit `max_steps=num_steps`.
+    """Replace `max_steps` and `max_epochs`, if both are set, by the single limit `max_steps=num_steps`.
 
     With both limits, a run that resumes at the end of an epoch runs an empty epoch in Lightning and stops too early.
     """

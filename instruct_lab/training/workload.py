@@ -1,4 +1,4 @@
-"""Measure the work of a run (its batches, steps and evaluations) from its prepared data."""
+"""The work of a run (its batches, steps and evaluations), measured from its prepared data."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 MAX_EPOCHS = 4
 """Number of epochs whose batches are examined; later epochs differ only in the order of the examples."""
 MOST_DIVIDED = 1000
-"""Maximum number of batches, from the largest on, that are divided to find the largest part of a batch."""
+"""Number of the largest batches that are divided into parts to find the largest part; other batches are skipped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """The batches of a split: the indices of the examples, the positions and the target tokens of each batch."""
+    """The batches of a split; each has the indices of its examples, and numbers of positions and target tokens."""
 
     batches: list[numpy.ndarray]
     positions: numpy.ndarray
@@ -127,7 +127,7 @@ def _epochs(arguments: Any) -> int:
 
 
 def _complete(example: Example) -> Example:
-    """Return an example; for a pair, with 0 as log-probabilities under the base model, which a plan does not know."""
+    """Return an example; a pair gets log-probabilities of 0 under the base model, since a plan does not know them."""
     return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
 
 

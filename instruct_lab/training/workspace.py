@@ -1,4 +1,4 @@
-"""Load a run's tokenizer and base model, and the tuned model from its record."""
+"""Access to a run's tokenizer, its base model, and the tuned model in its record."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Workspace:
         return BaseModel(*self.shared.model(self.base_key(), load, private))
 
     def base_key(self) -> str:
-        """Hash everything that determines the base weights: the model's settings, files, tokenizer and head."""
+        """Return a hash of everything that determines the base weights: model settings, files, tokenizer and head."""
         model = self.experiment.model
         files = [dataclasses.astuple(file) for file in model.inputs(self.cache_path)]
         parts = [describe(model), files, tokenizer_fingerprint(self.tokenizer), self.experiment.objective.head]

@@ -1,4 +1,4 @@
-"""Zero gradients, with which DDP averages the gradients of a step that the module has already added up."""
+"""A zero loss whose backward pass lets DDP average the gradients that the module has already added up in a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ZeroGradients:
-    """Zeros by which DDP averages the gradients of a step over the ranks; the gradients that DDP adds are removed.
+    """A zero loss with which DDP averages the gradients of a step; gradients that DDP itself added are removed.
 
     DDP gives a gradient of zeros to a parameter that no rank has used, and an optimizer would then decay it. On one
     device, such a parameter has no gradient, and the optimizer leaves it unchanged.
@@ -19,7 +19,7 @@ class ZeroGradients:
     def __init__(self) -> None:
         self._parameters: list[torch.nn.Parameter] = []
         self.has_gradient: list[float] = []
-        """1 for each trained parameter that this rank has used in the step, else 0; empty on a single device."""
+        """For each trained parameter, 1 if this rank has used it in the step, otherwise 0; empty on a single device."""
 
     def zero(self, parameters: Iterable[torch.nn.Parameter]) -> Tensor:
         """Return a scalar zero, whose backward pass reaches every trained parameter."""
@@ -32,7 +32,7 @@ class ZeroGradients:
         """Remove the gradients of parameters that no rank has used.
 
         Args:
-            num_ranks: the sum of `has_gradient` over all ranks.
+            num_ranks: for each parameter, the number of ranks that used it: the sum of `has_gradient` over all ranks.
         """
         for parameter, count in zip(self._parameters, num_ranks, strict=True):
             if not count:

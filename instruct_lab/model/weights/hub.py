@@ -171,7 +171,7 @@ class Hub(Weights):
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[Any]:
-        """Report a download as a stage; yield the class of progress bars for it."""
+        """Report a download as a stage of the command; yield the progress-bar class to pass to the Hub's library."""
         with stage(f"downloading {self.repository}", unit="MB") as report:
             yield download_bar(report)
 
