@@ -20,7 +20,7 @@ BATCH_BYTES = 32 << 20
 
 
 class ArrowFile:
-    """A complete Arrow file, memory-mapped.
+    """A complete Arrow file, which is memory-mapped, and whose rows can be located by their index.
 
     Args:
         path: the file.

@@ -91,14 +91,14 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One step on the way from input rows to examples.
+    """One step of the processing that leads from input rows to training examples.
 
     Args:
         name: name of the stage's result in the output of `instruct-lab cache list`.
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
             the folder and returns facts for the manifest, as JSON values.
-        joins: further stages that depend on no previous stage, whose results `build` joins.
+        joins: the first stages of other chains, whose results `build` joins into one.
         activity: a text that says what `build` does, for the progress report.
     """
 

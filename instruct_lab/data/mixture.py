@@ -266,7 +266,7 @@ class Mixture(Data):
 
 
 def leaves(data: Data, key: str = "data") -> Iterator[tuple[str, Data]]:
-    """Yield the data itself or, for a mixture, the data inside it that are not mixtures; each with its full key."""
+    """Yield a data set or, if it is a mixture, the data sets in it that are no mixtures; each with its config key."""
     if not isinstance(data, Mixture):
         yield key, data
         return

@@ -134,7 +134,7 @@ def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
 
 
 def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
-    """Return the reason why no format was chosen, and the overrides that choose each format that nearly fits."""
+    """Return the reason why no format was chosen, and for each format that nearly fits the overrides to choose it."""
     columns = list(dict.fromkeys(str(name) for row in rows for name in row.columns))
     what = "fit several formats" if found else "fit no known format"
     near = found or recognize_misspelled(rows)

@@ -137,7 +137,7 @@ HASH_BYTES = 16
 
 
 def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] = canonical_text) -> list[PromptHash]:
-    """Hash the prompt of each assistant turn that answers a question, in order; the last hash is the final answer's.
+    """Hash the prompt of each assistant turn that answers a question, in order; the final answer's prompt comes last.
 
     A conversation without a question, such as a plain text, has one hash of all its messages.
 

@@ -33,10 +33,10 @@ class BatchBuilder:
         return len(self) >= BATCH_ROWS or self.num_characters >= BATCH_BYTES
 
     def add(self, conversation: Conversation, source: str | None = None) -> None:
-        """Add one row.
+        """Add a conversation to the batch.
 
         Args:
-            conversation: the row.
+            conversation: the conversation.
             source: name of the source; `None` keeps the conversation's source.
         """
         ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, *rest = self._columns
@@ -90,7 +90,7 @@ class ConversationWriter:
         return self._writer.num_rows + len(self._builder)
 
     def write(self, conversation: Conversation) -> None:
-        """Add one row."""
+        """Write a conversation, together with later ones as soon as a record batch is full."""
         self._builder.add(conversation)
         advance()
         if self._builder.is_full:

@@ -56,7 +56,7 @@ class Located:
     def with_openings(
         self, messages: Sequence[Message], glue: Sequence[str], prompt_of: Callable[[int], str]
     ) -> Located:
-        """Move text that the template writes before an answer, because of the answer's content, into the answer.
+        """Move text into an answer if the template writes it before the answer only because of the answer's content.
 
         An example is the white space that remains after a thought if the template removes the thought. The text is
         moved from the glue to the content only if it is not in the generation prompt, because the model then has to

@@ -189,7 +189,7 @@ class Format(Component, ABC):
             )
 
     def content_problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
-        """Report each column of these rows that holds content or a flag but is not read."""
+        """Report each column of the given rows that holds content or a training flag but is not read."""
         seen = {name: row.columns[name] for row in rows for name in self.unused_columns(row)}
         for name, value in seen.items():
             if (do := self.how_to_read(name, value)) is not None:

@@ -223,7 +223,7 @@ def _without_prompt(
 
 
 def begins_with_prompt(prompt: str, answer: str) -> bool:
-    """Whether an answer first repeats the prompt; false if the prompt is so short that this may be chance."""
+    """Whether an answer starts by repeating the prompt; false if the prompt is so short that this may be chance."""
     prompt, answer = prompt.strip(), answer.lstrip()
     if not _is_long_enough(prompt) or not answer.startswith(prompt):
         return False

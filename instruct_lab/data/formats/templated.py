@@ -58,7 +58,11 @@ class Templates(Format):
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the draw
 
     def __post_init__(self) -> None:
-        """Refuse a config without templates, templates without answers, invalid syntax, and choices for other names."""
+        """Refuse a config that cannot be rendered.
+
+        It has no templates, a template without an answer or with invalid syntax, or choices for a template that does
+        not exist.
+        """
         if not self._texts():
             raise Refusal("templates", "names no template")
         for name, text in self._texts().items():

@@ -31,7 +31,7 @@ DESCRIBING = (
     "country state header redacted toxic cache_control annotations"
 )
 HARMLESS_KEYS = frozenset(DESCRIBING.split())
-"""Keys that describe a turn; a model does not read them."""
+"""Keys that only describe a turn, so that a format may ignore them."""
 FLAG_KEYS = frozenset((*FLAGS, *WEIGHTS, *UNCLEAR_FLAGS))
 TRUTH: dict[Any, bool] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 

@@ -58,11 +58,11 @@ PART_KEYS = frozenset({"type", "text"})
 class TurnFormat(Format, ABC):
     """Base class of the formats whose rows hold messages.
 
-    A turn may set whether it is trained on (`trained`, `train`, `training`, `trainable`, `loss`, `loss_mask`, or
-    `masked` for the opposite: true or false) and its `weight` (also `loss_weight`, `loss_scale`). A turn of weight 0 is
-    not trained on; any other weight multiplies the loss of its tokens. A row is broken if a turn has reasoning in a
-    separate key and `reasoning` is not set, or if a turn has a value in any other key, unless the key only describes
-    the turn (`id`, `timestamp`) or `ignore_keys` names it.
+    A turn may set whether it is trained on: `trained` (or `train`, `training`, `trainable`, `loss`, `loss_mask`) is
+    true or false, and `masked` has the opposite meaning. It may also set its `weight` (or `loss_weight`, `loss_scale`):
+    a turn of weight 0 is not trained on, and any other weight multiplies the loss of its tokens. A row is broken if a
+    turn has reasoning in a separate key and `reasoning` is not set, or if a turn has a value in any other key, unless
+    the key only describes the turn (`id`, `timestamp`) or `ignore_keys` names it.
     """
 
     system: Column | None = "system"  # column of a system message outside the turns; may be missing or empty

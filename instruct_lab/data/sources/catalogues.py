@@ -42,7 +42,7 @@ class Catalogues(Source):
     )  # files inside the wheel
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the wheel.
+        """Return the wheel as the only input.
 
         Raises:
             InstructLabError: the wheel cannot be downloaded.

