@@ -40,7 +40,7 @@ if "INSTRUCT_LAB_MODULES" in os.environ:  # a process that was started by one th
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the Python interface at its first use, so that the command line need not load it."""
+    """Import a name of the Python interface when it is first used, so that the command line does not load them all."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "sweep":
@@ -53,7 +53,7 @@ def __dir__() -> list[str]:
 
 
 class CallablePackage(types.ModuleType):
-    """A package that has the name of a function of the Python interface: calling the package calls the function."""
+    """A package with the same name as a function of the Python interface; calling the package calls the function."""
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Call the function of the same name in `instruct_lab.api`."""

@@ -1,4 +1,4 @@
-"""Run the command line as `python -m instruct_lab`."""
+"""The entry point of `python -m instruct_lab`, which runs the command line."""
 
 import sys
 

@@ -43,10 +43,10 @@ NETWORK_SIGNS = (
 )
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SETTLED_NANOSECONDS = 2_000_000_000
-"""Minimum time since a file's last change for its digest to be remembered.
+"""Minimum time, in nanoseconds, between a file's last change and a reading whose digest is cached.
 
-A file that changes again within the resolution of the file system's clock keeps its times, so that a change soon after
-the last one could be missed.
+Two changes within the resolution of the file system's clock leave the same time stamps. If the digest were cached
+between them, the second change would be missed.
 """
 _KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # keyed by device, inode, size and times
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class PackageAsset(Component):
         return None
 
     def _run_locked(self, cache_path: Path, work: Callable[[Path], Path]) -> Path:
-        """Run `work(temporary_folder)` while this process holds the wheel's lock."""
+        """Call `work` with a new temporary folder while this process holds the lock on the wheel; return its result."""
         from filelock import FileLock
 
         packages = cache_path / "packages"
@@ -273,7 +273,7 @@ def _move(file: Path, target: Path) -> None:
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal.
 
-    A file is read only once per process, unless its size or times have changed.
+    The digest is cached: in the same process, the file is read again only if its size or time stamps have changed.
 
     Raises:
         OSError: the file cannot be read.
@@ -291,7 +291,7 @@ def file_sha256(file: Path) -> str:
 
 
 def file_input(file: Path, name: str = "") -> Input:
-    """Describe a file by its name (or `name`), SHA-256 and size.
+    """Describe an input file by its name (or `name`, if given), SHA-256 and size.
 
     Raises:
         InstructLabError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Limits on how much is computed at once; they are lowered when memory is exhausted, and work is then done in parts."""
+"""Limits on batch sizes; when memory is exhausted, a limit is lowered, and the work is done in smaller parts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Reduction:
         work: the work that has the limit: `training`, which is counted in examples, or a part of an evaluation such as
             `validation` and `answers`, which is counted in tokens with padding.
         step: the optimizer step, counted from 1; 0 before training.
-        before: size of the batch that did not fit into memory.
-        now: the largest size that is computed at once from this step on.
+        before: size of the batch that did not fit into memory, in examples or tokens.
+        now: the largest size of a batch from this step on, in examples or tokens.
         error: the message of the exception.
     """
 
@@ -46,7 +46,7 @@ class Reduction:
 
 
 class BatchLimits:
-    """The largest sizes that are computed at once, for each kind of work.
+    """The largest sizes of batches that may be computed at once, with one limit for each kind of work.
 
     Args:
         reductions: reductions that were recorded before the run was resumed; each applies again from its step on.
@@ -69,8 +69,8 @@ class BatchLimits:
 
         Args:
             work: the kind of work.
-            before: size of the batch that did not fit into memory.
-            now: the largest size that is computed at once from now on.
+            before: size of the batch that did not fit into memory, in the unit of this kind of work.
+            now: the largest size of a batch from now on, in the same unit.
             error: the message of the exception.
         """
         reduction = Reduction(work, self.step, before, now, error)
@@ -92,7 +92,7 @@ def apply_limits(limits: BatchLimits) -> Iterator[None]:
 
 
 def current_limits() -> BatchLimits:
-    """Return the limits of the surrounding `apply_limits` block or, outside of such a block, those of this thread."""
+    """Return the limits of the surrounding `apply_limits` block; without one, return the current thread's limits."""
     limits = _active.get()
     if limits is None:
         limits = BatchLimits()
@@ -107,15 +107,15 @@ def compute_in_parts(
     size: Callable[[Sequence[Item]], int],
     is_divisible: bool = True,
 ) -> list[Result]:
-    """Compute something for all items at once or, if memory is exhausted, for halves of them, repeatedly.
+    """Compute something for all items at once; if memory is exhausted, halve the items until each part fits.
 
-    Later calls with the same limits begin with the halves that fitted.
+    Later calls with the same limits begin with parts of a size that fitted.
 
     Args:
         work: the kind of work, which has a limit of its own.
         items: the items, at least one.
-        compute: function of some of the items; it must not keep a partial result when it raises an exception.
-        size: function that returns the size of some of the items, which the limit is compared with.
+        compute: function that computes the result of some items; it must leave no partial result when it fails.
+        size: function that returns the size of some items, in the unit of the limit.
         is_divisible: whether the items may be computed in parts; otherwise, they are always computed at once.
 
     Returns:
@@ -150,7 +150,7 @@ def compute_in_parts(
 
 
 def release_memory() -> None:
-    """Free the memory of a computation that failed; call this outside the `except` block, which keeps the tensors."""
+    """Free the memory of a failed computation; call this after the `except` block, as the exception holds tensors."""
     import torch
 
     gc.collect()

@@ -65,7 +65,7 @@ COMMANDS = (
 )
 """The modules of commands, in the order of `--help`."""
 RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
-"""Commands whose results are in a record, so that nothing is lost when their output cannot be written."""
+"""Commands that write their results into a record, so that no result is lost if their output cannot be written."""
 
 
 def main(typed: Sequence[str] | None = None) -> int:
@@ -117,7 +117,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Give the permissions after `--allow`, and those for keys that an override sets to true, while a command runs."""
+    """While a command runs, grant the permissions after `--allow` and those for keys that an override sets to true."""
     names = getattr(parsed, "allow", [])
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
     if not names and not overrides:

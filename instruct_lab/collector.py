@@ -1,7 +1,7 @@
 """Let Python's garbage collector run less often while libraries are loaded or rows are read.
 
-Both create hundreds of thousands of objects that stay. The collector visits them repeatedly without freeing any, which
-takes a quarter of the time to the first step of a short run.
+Both create hundreds of thousands of objects that stay in use. By default, the collector visits them repeatedly without
+freeing any, which takes a quarter of the time to the first step of a short run.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import gc
 from collections.abc import Iterator
 
 RARE = (1_000_000, 20, 100)
-"""The thresholds with which the collector runs less often, and hardly ever before a run's first step."""
+"""Thresholds for `gc.set_threshold` with which the collector hardly ever runs before the first step of a run."""
 USUAL = gc.get_threshold()
-"""The thresholds with which this process started."""
+"""The collector's thresholds with which this process started."""
 
 
 @contextlib.contextmanager
@@ -44,5 +44,5 @@ def usual_collections() -> None:
 
 
 def skip_last_collection() -> None:
-    """Let Python end this process without visiting all objects, which takes a quarter of a short command's time."""
+    """Skip the garbage collection when this process ends, which would take a quarter of a short command's time."""
     atexit.register(gc.freeze)

@@ -29,15 +29,15 @@ from instruct_lab.model.hardware import computes_bfloat16, cpu_instructions, no_
 from instruct_lab.records.environment import DISTRIBUTION, declared_requirements, hardware
 
 SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
-"""The packages whose versions are printed; `--json` has all that are declared."""
+"""The packages whose versions are printed; `--json` lists all packages that this project requires."""
 VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
 SETTINGS = ("HF_HUB_OFFLINE", "HF_HOME", "WANDB_MODE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "INSTRUCT_LAB_CACHE")
-"""Environment variables that change what a run does and hold no secret."""
+"""Environment variables that affect a run and never contain a secret."""
 LITTLE_MEMORY, LITTLE_DISK = 8e9, 10e9
 
 
 def diagnose() -> dict[str, Any]:
-    """Return all facts as a JSON object.
+    """Return all facts about this machine as a JSON object.
 
     Returns:
         `versions`; `packages` (each declared package with the installed version, or null) and `problems` (declared
@@ -77,7 +77,7 @@ def _version(name: str) -> str | None:
 
 
 def _fault(requirement: Requirement) -> str | None:
-    """Return what is wrong with the installed version of a declared package; `None` if it meets the requirement."""
+    """Return what is wrong with the installed version of a required package; `None` if it is suitable."""
     version = _version(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed"
@@ -90,7 +90,7 @@ def _fault(requirement: Requirement) -> str | None:
 
 
 def _cpu_capability() -> str | None:
-    """Return the vector instructions for which torch has kernels here; `None` if torch cannot be imported."""
+    """Return the vector instructions that torch uses on this CPU, such as AVX2; `None` if torch cannot be imported."""
     with contextlib.suppress(ImportError, OSError):
         import torch
 
@@ -108,7 +108,7 @@ def _caches() -> dict[str, dict[str, Any]]:
 
 
 def _sizes(path: Path) -> dict[str, int | None]:
-    """Return the bytes that a folder's files take, and the bytes that are free on its disk."""
+    """Return the total size of a folder's files, and the free space on its disk, both in bytes."""
     existing = next((one for one in (path, *path.parents) if one.exists()), None)
     try:
         free = None if existing is None else shutil.disk_usage(existing).free
@@ -128,7 +128,7 @@ def _file_sizes(folder: Path) -> Iterator[int]:
 
 
 def _keys() -> dict[str, bool]:
-    """Return whether each access key is set, in the environment or in a file of the service's own program."""
+    """Return whether each access key is set, in the environment or in a file that the service's own program reads."""
     import netrc
 
     found = {name: bool(os.environ.get(name)) for name in VARIABLES}
@@ -183,7 +183,7 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
 
 
 def _content(path: Path) -> Any:
-    """Return the values of an option file, and those of other options of its group that it lists in its defaults."""
+    """Return the values of an option file, merged with the values of other options of its group that it includes."""
     content = yaml.safe_load(read_yaml_text(path)) or {}
     names = [name for name in content.pop("defaults", None) or [] if isinstance(name, str)]
     files = [file for name in names if (file := path.with_name(f"{name}.yaml")).is_file()]
@@ -191,7 +191,7 @@ def _content(path: Path) -> Any:
 
 
 def _slow(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the reasons why training is slow or may fail here."""
+    """Yield the reasons why training is slow or may fail on this machine."""
     machine = found["hardware"]
     if machine["no_gpu"]:
         cores = f"{machine['cpu_count_usable']} CPU core{'' if machine['cpu_count_usable'] == 1 else 's'}"

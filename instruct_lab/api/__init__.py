@@ -1,8 +1,8 @@
 """The Python interface: functions that do in notebooks and scripts what the commands do in a terminal.
 
 `import instruct_lab as il` gives these names: `il.compose`, `il.check`, `il.train`, `il.sweep`, `il.load_run`,
-`il.load_sweep` and `il.find_runs`. Overrides are a list of strings, each written as on the command line. As a command
-does, each call hides secrets in what it prints and writes files that only the user can read. A fault that the user can
+`il.load_sweep` and `il.find_runs`. Overrides are a list of strings, each written as on the command line. Like the
+commands, each call hides secrets in its output and writes files that only the user can read. A fault that the user can
 fix raises `InstructLabError`; no call ends the process.
 """
 

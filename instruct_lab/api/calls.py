@@ -17,8 +17,9 @@ def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterato
     """Grant permissions, hide secrets in the output and make new files private while the block runs, as a command does.
 
     Args:
-        overrides: the overrides of the call; they are yielded with each secret replaced by a reference to a variable.
-        allow: permissions, as after `--allow`.
+        overrides: the overrides of the call; they are yielded with each secret replaced by a reference to an
+            environment variable.
+        allow: names of permissions to grant, as after `--allow` on the command line.
 
     Raises:
         InstructLabError: `overrides` or `allow` is a string instead of a list, or `allow` has a name that is no
@@ -38,13 +39,13 @@ def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterato
 
 
 def print_warnings(warnings: Iterable[Problem]) -> None:
-    """Print the warnings of a config, as the commands do."""
+    """Print the warnings of a config to standard error, one line each, as the commands do."""
     for warning in warnings:
         write_line(f"warning: {warning}", error=True)
 
 
 def print_references(*choices: Mapping[str, Any]) -> None:
-    """Print what was recognised in the model or data that a chosen option such as `data=path:FILE` refers to."""
+    """Print what was detected about each model or data set that a chosen option such as `data=path:FILE` refers to."""
     from instruct_lab.config.references import reference_notes
 
     for note in reference_notes(*choices):

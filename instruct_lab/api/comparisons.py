@@ -28,7 +28,7 @@ class ComparedRuns:
 
     @property
     def best(self) -> dict[str, str]:
-        """The id of the best configuration's first run, keyed by metric."""
+        """For each metric, the id of the first run of the configuration that is best by this metric."""
         runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
         return {metric: runs[arm] for metric, arm in self.result.best.items()}
 
@@ -45,7 +45,7 @@ def compare_records(records: Sequence[RunRecord], metric: str | None) -> Compare
     """Compare runs on the examples that all of them answered; a run that is given twice counts once.
 
     Raises:
-        InstructLabError: a run is given with two of its measurements.
+        InstructLabError: a run is given twice, with the results of two different evaluations.
     """
     from instruct_lab.comparison import compare
     from instruct_lab.records.evaluations import EvaluatedRecord

@@ -65,7 +65,7 @@ def compose(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Conf
 
     Args:
         overrides: overrides such as `"tuning.r=4"`.
-        allow: permissions, as after `--allow`.
+        allow: names of permissions to grant, as after `--allow` on the command line.
 
     Raises:
         ConfigError: the config has problems; the error holds all of them.
@@ -90,7 +90,7 @@ def check(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> CheckR
 
     Args:
         overrides: overrides such as `"tuning.r=4"`, or `"tuning.r=4,8"` for a sweep.
-        allow: permissions, as after `--allow`.
+        allow: names of permissions to grant, as after `--allow` on the command line.
     """
     with guarded(overrides, allow) as given:
         checked = check_overrides(given)

@@ -33,7 +33,7 @@ class TunedModel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """A recorded run; every property is read from its record, and is up to date at each access.
+    """A recorded run; each property reads the record when it is accessed, so its value is up to date.
 
     Args:
         record: the record of the run.
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """The answers to the held-out examples: one row for each example, and one column for each metric's score."""
+        """The answers to the held-out examples: one row for each example, with the score by each metric as a column."""
         rows = []
         for line in self.record.read_predictions():
             entries = dataclasses.asdict(line)
@@ -108,10 +108,10 @@ class Run:
         return frame(self.record.read_metrics(), ["step", "epoch", "seconds"]).groupby("step").last()
 
     def model(self, checkpoint: Literal["best", "last"] | None = None, *, base: bool = False) -> TunedModel:
-        """Load the tuned model, merged with its adapter if possible, and its tokenizer; on the GPU if there is one.
+        """Load the tuned model, with its adapter merged if possible, and its tokenizer; use the GPU if there is one.
 
         Args:
-            checkpoint: which weights to load; `None`: those that the run was evaluated with.
+            checkpoint: which weights to load; `None`: the weights with which the run was evaluated.
             base: whether to load the model before training instead.
         """
         with guarded():
@@ -135,15 +135,15 @@ class Run:
         seed: int | None = None,
         **settings: Any,
     ) -> list[str]:
-        """Answer single-turn prompts, decoded like the predictions of the run.
+        """Generate an answer to each single-turn prompt, with the decoding settings of the run.
 
         Args:
-            prompts: user messages, one conversation each.
+            prompts: user messages; each begins a conversation of its own.
             system: a system message before each prompt; `None`: no system message.
-            checkpoint: which weights to use; `None`: those that the run was evaluated with.
+            checkpoint: which weights to use; `None`: the weights with which the run was evaluated.
             base: whether to use the model before training instead.
             seed: random seed of sampled answers; `None`: the seed of the run.
-            settings: fields of `generation` that replace those of the run, such as `max_new_tokens=64`.
+            settings: new values for fields of the run's `generation`, such as `max_new_tokens=64`.
 
         Raises:
             InstructLabError: the model cannot answer prompts, or a setting is refused.
@@ -182,12 +182,12 @@ class Run:
         """Evaluate the run's model again, on its own or on other data, and write the results into its record.
 
         Args:
-            overrides: the choices of what to measure, such as `"data=path:questions.jsonl"`; empty: those of the run
-                itself.
-            name: name of the evaluation; `None`: it is made from the choices, or `own` without any choices.
-            checkpoint: which weights to evaluate; `None`: those that the run was evaluated with.
-            replace: whether an evaluation of this name with other settings, data or weights is replaced.
-            allow: permissions, as after `--allow`.
+            overrides: overrides that choose what to measure, such as `"data=path:questions.jsonl"`; empty: measure what
+                the run itself measured.
+            name: name of the evaluation; `None`: a name made from the overrides, or `own` if there are none.
+            checkpoint: which weights to evaluate; `None`: the weights with which the run was evaluated.
+            replace: whether to replace an earlier evaluation of this name that had other settings, data or weights.
+            allow: names of permissions to grant, as after `--allow` on the command line.
 
         Returns:
             The run, whose `metrics` and `predictions` are the results of this evaluation.
@@ -249,7 +249,7 @@ def train(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Run:
 
     Args:
         overrides: overrides such as `"tuning.r=4"`.
-        allow: permissions, as after `--allow`.
+        allow: names of permissions to grant, as after `--allow` on the command line.
 
     Raises:
         ConfigError: the config has problems, and nothing was started.
@@ -304,7 +304,7 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame that begins with the given columns and has them even if no row has a value for one of them.
+    """Make a DataFrame that begins with the given columns; it has each of them even if no row has a value for it.
 
     Raises:
         InstructLabError: pandas is not installed.
@@ -316,7 +316,7 @@ def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _replace_generation(experiment: Experiment, settings: dict[str, Any]) -> Generation:
-    """Replace fields of the run's decoding settings.
+    """Return the run's decoding settings with the given fields replaced.
 
     Raises:
         ConfigError: a field does not exist, or its value is refused.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    """A recorded sweep; every property is read from its record, and is up to date at each access.
+    """A recorded sweep; each property reads the record when it is accessed, so its value is up to date.
 
     Args:
         record: the record of the sweep.
@@ -105,12 +105,12 @@ class Sweep:
         """Compare the finished runs on the examples that they share.
 
         Args:
-            metric: the metric to compare, such as `test/chrf`; `None`: the sweep's metric.
+            metric: the metric to compare, such as `test/chrf`; `None`: the sweep's first metric that all of them have.
         """
         return compare_records(self.record.finished_runs(), metric or self.record.measured_metric())
 
     def resume(self, *, force: bool = False) -> Sweep:
-        """Run the remaining runs of a sweep that was stopped.
+        """Continue a sweep that was stopped, by training its remaining runs.
 
         Args:
             force: whether to continue even if code, packages or settings have changed; the record lists the changes.
@@ -129,9 +129,9 @@ def sweep(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Sweep:
     A run that fails does not end the sweep: `Sweep.table` has its status.
 
     Args:
-        overrides: overrides, some of which have several values, such as `"tuning.r=4,8"`, or which choose a study
-            that defines a sweep.
-        allow: permissions, as after `--allow`.
+        overrides: overrides that give several values to a key, such as `"tuning.r=4,8"`, or that choose a study in
+            which a sweep is defined.
+        allow: names of permissions to grant, as after `--allow` on the command line.
 
     Raises:
         ConfigError: a point has problems, and nothing was started.

@@ -1,5 +1,5 @@
 """The functions that run the commands, and the declarations of their arguments; one module for each family of commands.
 
-In: the parsed command line. Out: text or JSON on standard output, and the exit code. A command imports its packages
-when it runs, so that `--help` loads no heavy library.
+Each function takes the parsed command line, prints text or JSON to standard output and returns the exit code. It
+imports the packages that it needs only when it runs, so that `--help` loads no heavy library.
 """

@@ -1,4 +1,4 @@
-"""Declare commands, and the arguments that several commands have."""
+"""Declaration of commands, and of the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 Command = Callable[[argparse.Namespace], int]
 """A function that runs a command and returns its exit code."""
 AddCommand = Callable[..., argparse.ArgumentParser]
-"""The function `add_command` whose first argument is already set."""
+"""The function `add_command`, with its argument `commands` already bound."""
 
 
 def format_examples(*commands: str) -> str:
-    """Write example command lines for the end of a help text."""
+    """Format example command lines for the end of a help text."""
     return "\n".join(["examples:", *(f"  {command}" for command in commands)])
 
 
@@ -29,7 +29,7 @@ def add_command(
         text: one-sentence description for `--help`.
         examples: complete command lines for `--help`.
         json: whether to add the option `--json`.
-        code: whether the command builds a config and so needs the options that give permissions.
+        code: whether to add the options that grant permissions, for a command that builds a config.
     """
     sub = commands.add_parser(
         name,
@@ -77,7 +77,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def add_permissions(parser: argparse.ArgumentParser) -> None:
-    """Add the options that give permissions; their names are in `instruct_lab.config.permissions`."""
+    """Add the options that grant permissions; `instruct_lab.config.permissions` lists the permissions' names."""
     names = "remote-code, pickle, execution, weak-sandbox, judge-server, task-code, outside-writes, a module or a class"
     allowed = f"allow for this command what a config cannot allow itself: {names} (repeatable)"
     parser.add_argument("--allow", action="append", default=[], metavar="NAME", help=allowed)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from instruct_lab.sweep.record import SweepRecord
 
 NUM_DISAGREEMENTS, NUM_ON_SCREEN = 3, 1
-"""Number of examples on which the two best runs differ, in all tables and on one screen."""
+"""Default number of examples to show on which the two best runs differ: with all tables, and on one screen."""
 
 
 def compare(parsed: argparse.Namespace) -> int:
@@ -62,10 +62,10 @@ def compare(parsed: argparse.Namespace) -> int:
 
 
 def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | None) -> int:
-    """Print how many examples and seeds are needed to find a difference.
+    """Print how many examples and seeds are needed to detect a difference of the size that `--plan` gives.
 
     Raises:
-        InstructLabError: the difference is not positive, or an option is given that has an effect only on a comparison.
+        InstructLabError: the difference is not positive, or an option is given that affects only comparisons.
     """
     from instruct_lab.comparison.planning import plan_comparison
 

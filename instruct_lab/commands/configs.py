@@ -121,7 +121,7 @@ def _check_matrix(parsed: argparse.Namespace) -> int:
 
 
 def show(parsed: argparse.Namespace) -> int:
-    """Show the composed config and the source of each value; with `--all` also the fields that are not set."""
+    """Show the composed config and the source of each value; with `--all`, also show the fields that nothing sets."""
     from instruct_lab.config.show import render, to_json
     from instruct_lab.experiment.check import check
 
@@ -193,10 +193,10 @@ def _describe(parsed: argparse.Namespace) -> int:
 
 
 def check_name(kind: str, name: str, known: Any) -> None:
-    """Refuse the name of a group or option that does not exist.
+    """Check that a group or an option with this name exists.
 
     Raises:
-        InstructLabError: the name is not one of the known ones; the message names the nearest.
+        InstructLabError: the name is not in `known`; the message suggests the most similar name.
     """
     from instruct_lab.config.spelling import nearest
 
@@ -235,7 +235,7 @@ def init(parsed: argparse.Namespace) -> Outcome:
 
 @json_results
 def allow(parsed: argparse.Namespace) -> Outcome:
-    """Add permissions to the user's settings file or remove them, and print those that it gives."""
+    """Add permissions to the user's settings file or remove them from it, and print all permissions in the file."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
 

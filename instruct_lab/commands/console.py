@@ -1,4 +1,4 @@
-"""Print what a user should know before a run: warnings, recognised references and used permissions."""
+"""Messages for the user before a run: warnings, what was detected about model and data, and the permissions used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
-    """Print what was recognised in the model or data that a chosen option such as `data=path:FILE` refers to.
+    """Print what was detected about each model or data set that a chosen option such as `data=path:FILE` refers to.
 
     Args:
         choices: the chosen option of each group; for a sweep, the chosen options of all points.
-        error: whether to print to standard error.
+        error: whether to print to standard error instead of standard output.
     """
     from instruct_lab.config.references import reference_notes
 
@@ -32,7 +32,7 @@ def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
 
 
 def print_permissions(experiment: Experiment) -> None:
-    """Print to standard error what an experiment does with the user's permission, one line each."""
+    """Print to standard error, one line each, what an experiment does that needs the user's permission."""
     from instruct_lab.config.permitted import permitted
 
     for use in permitted(experiment):

@@ -57,7 +57,7 @@ def convert(parsed: argparse.Namespace) -> Outcome:
 
 
 def _print_rows(converted: Converted) -> None:
-    """Print what became of each setting: as a table, or as a list if a table would break keys and values into lines."""
+    """Print what became of each setting: as a table, or as a list if keys or values would be wrapped in a table."""
     from rich.table import Table
 
     from instruct_lab.conversion import TOOLS

@@ -1,4 +1,4 @@
-"""The options of the command line that replace a run's settings of decoding."""
+"""The command-line options that replace the decoding settings of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
 
 
 def decoding_of(parsed: argparse.Namespace) -> Decoding:
-    """Return the settings of decoding that the command line gives."""
+    """Return the decoding settings that are given on the command line."""
     return Decoding(
         max_new_tokens=parsed.max_new_tokens, temperature=parsed.temperature, top_p=parsed.top_p, seed=parsed.seed
     )

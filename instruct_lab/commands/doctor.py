@@ -10,7 +10,7 @@ from instruct_lab.terminal import write_hanging, write_line
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Print what this machine has for training; return 1 if a required package is missing or has the wrong version."""
+    """Print what this machine has for training; return 1 if a required package is missing or unsuitable (0 as JSON)."""
     from instruct_lab.diagnosis import diagnose, render
 
     found = diagnose()

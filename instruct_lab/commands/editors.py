@@ -12,7 +12,7 @@ from instruct_lab.terminal import write_line
 
 
 def schema(parsed: argparse.Namespace) -> int:
-    """Print the JSON Schema of the whole config, of a group's option files or of one option, or write all of them."""
+    """Print the JSON Schema of the whole config, of one group or of one option, or write all schemas to a folder."""
     from instruct_lab.config.options import GROUPS, options
     from instruct_lab.editors import schema as schemas
 
@@ -36,7 +36,7 @@ def schema(parsed: argparse.Namespace) -> int:
 
 
 def completion(parsed: argparse.Namespace) -> int:
-    """Print the script that makes a shell complete commands, or the words that complete one line."""
+    """Print the script by which a shell completes commands, or the words with which a given line can continue."""
     from instruct_lab.editors.completion import SCRIPTS, complete
 
     if parsed.shell in SCRIPTS:

@@ -88,7 +88,7 @@ def _records(parsed: argparse.Namespace) -> tuple[list[RunRecord], bool]:
 
 
 def _record_of_model(parsed: argparse.Namespace, reference: str) -> RunRecord:
-    """Return the record of a model that no run has trained."""
+    """Find the record of a model that no run has trained, or create it."""
     from instruct_lab.config.quoting import quote_value
     from instruct_lab.experiment.check import check
     from instruct_lab.experiment.evaluated import parse_measured

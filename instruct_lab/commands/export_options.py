@@ -1,4 +1,4 @@
-"""The options of a command that exports a run, and loading of the run that the command line names."""
+"""The options that the commands for exporting a run share, and loading of the run that the command line names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_export(parsed: argparse.Namespace, path: Path) -> Export:
-    """Load the run that the command line names, and return its export to a folder.
+    """Load the run that the command line names, and return the description of its export to the folder `path`.
 
     Raises:
         InstructLabError: the options of the format contradict each other, or the run cannot be loaded.

@@ -64,9 +64,12 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 
 
 def report_lost_output(error: OSError | ValueError | None) -> int:
-    """Print that a part of the output could not be written, and return the exit code.
+    """Report that a part of the output could not be written, and return the exit code.
 
     If the program that reads the output ends before it has read everything, as `head` does, this is not a failure.
+
+    Args:
+        error: the error of writing the output; `None` if there was none.
     """
     if error is None or isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
         return 0

@@ -1,4 +1,4 @@
-"""The command `inference-cost`: speed and memory of a run's model, with its adapter merged and not."""
+"""The command `inference-cost`: speed and memory of a run's model, with its adapter merged and with it separate."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 LEAST = {"prompt_tokens": 1, "new_tokens": 2, "batch": 1, "repeats": 1}
-"""The smallest valid value of each option that is a number."""
+"""The smallest valid value of each numeric option, keyed by the option's name."""
 
 
 @json_results
 def inference_cost(parsed: argparse.Namespace) -> Outcome:
-    """Measure each form of a run's model, write the result into the record, and print it."""
+    """Measure the speed and memory of a run's model, write the results into the record, and print them."""
     _check(parsed)
     with stage("instruct-lab inference-cost: reading the record"):
         record, experiment, _ = load_recorded(parsed, uses_trackers=False, uses_data=False)
@@ -43,7 +43,7 @@ def inference_cost(parsed: argparse.Namespace) -> Outcome:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    """Refuse numbers that cannot be measured."""
+    """Refuse values of options that are too small for a measurement."""
     for name, least in LEAST.items():
         value = getattr(parsed, name)
         if value < least:

@@ -1,4 +1,4 @@
-"""The command `plan`: memory, time and cost of a run on a device that this machine need not have."""
+"""The command `plan`: estimated memory, time and cost of a run on a device, which this machine need not have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def plan(parsed: argparse.Namespace) -> int:
-    """Print the estimate of one run or of a sweep; a run that does not fit is not an error."""
+    """Print the estimate of one run or of a sweep; a run that exceeds the device's memory is reported, not refused."""
     _check_arguments(parsed)
     with stage("instruct-lab plan: loading the libraries"):
         from instruct_lab.planning.catalogue import find_device

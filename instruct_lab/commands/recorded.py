@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def load_recorded(
     parsed: argparse.Namespace, uses_trackers: bool = True, uses_data: bool = True
 ) -> tuple[RunRecord, Experiment, dict[str, Any]]:
-    """Load a run's record, the experiment built from its config, and that config as plain containers.
+    """Load a run's record, the experiment built from its config, and that config as dictionaries and lists.
 
     Args:
         parsed: the arguments of the command.
-        uses_trackers: whether the command starts the trackers of the run; without them, their keys are not needed.
+        uses_trackers: whether the command starts the trackers of the run; otherwise, their API keys are not needed.
         uses_data: whether the command reads the data of the run; otherwise, its files need not exist.
 
     Raises:

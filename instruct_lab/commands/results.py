@@ -33,9 +33,9 @@ class Outcome:
 
 
 def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
-    """Decorate a command, so that with `--json` its results are the only output on standard output.
+    """Decorate a command so that, with `--json`, nothing but its results as JSON is written to standard output.
 
-    Whatever else the command prints then goes to standard error.
+    Any other output of the command then goes to standard error.
     """
 
     @functools.wraps(command)
@@ -51,7 +51,7 @@ def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
 
 
 def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
-    """Return a run as in the list of runs, with its warnings and the content of `summary.json`.
+    """Return a run's entry in the list of runs, extended by its warnings and the content of `summary.json`.
 
     Args:
         record: the record of the run.
@@ -65,7 +65,7 @@ def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
 
 
 def sweep_to_json(sweep: SweepRecord) -> dict[str, Any]:
-    """Return a sweep: its goals from `sweep.json`, its present status, and its runs as in the list of runs."""
+    """Return a sweep's metrics with their directions, its current status, and its runs' entries in the list of runs."""
     from instruct_lab.records.locate import list_run
 
     info = sweep.info

@@ -75,11 +75,11 @@ def resume(parsed: argparse.Namespace) -> Outcome:
 
 LIMITS = ("max_epochs", "max_steps")
 DEVICES = ("accelerator", "devices", "num_nodes", "strategy")
-"""The trainer's arguments that choose where a run is computed, and do not change what it computes."""
+"""The trainer's arguments that choose where a run is computed, but not what it computes."""
 
 
 def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
-    """Parse the overrides that make a run longer, and the overrides that choose other devices.
+    """Parse the overrides of `resume`; return the new limits of the run's length, and the new values of `DEVICES`.
 
     Raises:
         InstructLabError: an override sets anything else, or the value of a limit is not a positive whole number.
@@ -152,7 +152,7 @@ def _positive(text: str) -> int:
 
 @json_results
 def watch(parsed: argparse.Namespace) -> Outcome:
-    """Show the table of a sweep's trials while the sweep runs, or its present state as JSON.
+    """Show the table of a sweep's trials while the sweep runs, or print the sweep's current state as JSON.
 
     Raises:
         InstructLabError: there is no such sweep.

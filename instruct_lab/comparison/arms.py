@@ -14,7 +14,7 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_settings import RunSettings
 
 LEFT_OUT = ("name", "runs_path", "cache_path")
-"""Keys that only decide where a run is written."""
+"""Config keys that only decide where a run is written, and so are not compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Arm:
     """One configuration: runs that differ only in the seed.
 
     Args:
-        id: id of the run; for several runs, the ids' shared prefix, or the first id and a count.
+        id: id of the run; for several runs, the beginning that their ids share, or the first id and a count.
         label: the options and values in which this configuration differs from the others, see
             `instruct_lab.records.labels`; its id if other configurations have the same label.
         runs: indices of the configuration's runs in the comparison.
@@ -62,7 +62,11 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
 
 
 def _shared_id(ids: list[str]) -> str:
-    """Return `<sweep>-<point>` for runs `<sweep>-<point>-s<seed>`, otherwise the first id and a count."""
+    """Return one id for several runs.
+
+    If all ids have the form `<sweep>-<point>-s<seed>`, with the same sweep and point, the result is `<sweep>-<point>`;
+    otherwise, it is the first id and the number of further runs.
+    """
     stems = {name.rpartition("-s")[0] for name in ids}
     if len(ids) == 1:
         return ids[0]

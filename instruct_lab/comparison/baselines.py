@@ -11,14 +11,14 @@ from instruct_lab.metrics import MetricValue
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 
 MAX_NAMED = 3
-"""Maximum number of runs that a label names."""
+"""Maximum number of runs whose ids a label or a note lists."""
 Metrics = Mapping[str, Mapping[str, MetricValue]]
 """The metrics of a summary, keyed by `split/metric` and then by system."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """A system that was evaluated without training; runs of the same model share a baseline.
+    """A system that was evaluated without training, such as the model before training; runs with equal values share it.
 
     Args:
         label: `before training` or `baseline NAME`, followed by the runs' ids if other runs measured other values.
@@ -45,7 +45,7 @@ class Baseline:
 def find_baselines(
     runs: Sequence[str], results: Sequence[Metrics], arms: Iterable[Arm], best: Mapping[str, str]
 ) -> list[Baseline]:
-    """Find the distinct baselines of the runs; values that agree to six digits count as equal.
+    """Find the distinct baselines of the runs; values that agree to six significant digits count as equal.
 
     Args:
         runs: ids of the runs.

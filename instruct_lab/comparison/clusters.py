@@ -1,4 +1,4 @@
-"""Notes on intervals that would clearly differ if single examples were resampled instead of clusters of examples."""
+"""Notes on intervals whose width would differ clearly if single examples were resampled instead of clusters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NAMED = 3
 
 
 def cluster_notes(scores: RunScores, arms: Sequence[Arm], best: int) -> Iterator[str]:
-    """Yield a note if resampling single examples instead of clusters would change intervals by more than a tenth.
+    """Yield a note if an interval's width would change by more than a tenth when single examples are resampled.
 
     Args:
         scores: scores of all runs by one metric.

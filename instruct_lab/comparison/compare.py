@@ -28,7 +28,7 @@ DIFFERS = {
 
 
 def verdict(probability: float, *, has_noise: bool) -> str:
-    """Return the verdict on a difference.
+    """Return in words whether a difference is significant.
 
     Args:
         probability: p-value of the difference.
@@ -39,7 +39,7 @@ def verdict(probability: float, *, has_noise: bool) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The difference of one configuration from the best, on the same examples.
+    """The difference between a configuration and the best one, measured on the same examples.
 
     Args:
         arm: the configuration's id.
@@ -85,15 +85,16 @@ class Comparison:
         config: each run's value, keyed by full key; only keys whose values differ.
         costs: each run's cost, keyed by the cost's name; `None` if it was not recorded.
         metrics: each run's value with its interval, keyed by `split/metric`; `None` if it was not measured.
-        notes: warnings about misleading values, keyed by `split/metric`.
+        notes: warnings about values that may mislead, keyed by `split/metric`.
         baselines: the model before training and the data set's baselines.
         means: each configuration's mean with its interval, keyed by `split/metric`; only paired metrics.
-        noise: variation with the seed, keyed by `split/metric`; `None` if no configuration has several runs.
+        noise: variation between runs that differ only in the seed, keyed by `split/metric`; `None` if no configuration
+            has several runs.
         best: id of the best configuration, keyed by `split/metric`; only paired metrics.
         differences: each other configuration's difference from the best, keyed by `split/metric`.
         unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
         primary: the metric used for `effects`, `fronts` and `disagreements`; `None` if no metric is paired.
-        effects: the effect of each choice on the primary metric.
+        effects: the effect of each differing setting on the primary metric.
         fronts: the Pareto front of the primary metric against each cost.
         disagreements: the examples on which the two best configurations differ most.
     """

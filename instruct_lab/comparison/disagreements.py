@@ -16,7 +16,7 @@ from instruct_lab.records.schema import split_of
 
 @dataclasses.dataclass(frozen=True)
 class Disagreement:
-    """One example on which two runs differ.
+    """One example whose predictions by two runs have different scores.
 
     Args:
         id: id of the example.

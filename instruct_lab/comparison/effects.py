@@ -17,7 +17,7 @@ from instruct_lab.comparison.scores import Estimate, RunScores
 from instruct_lab.optional_packages import is_installed
 
 MAX_LEVELS = 8
-"""Maximum number of values listed one by one; more numbers, such as points of an interval, are grouped into ranges."""
+"""Maximum number of values of a choice to list one by one; if there are more numbers, they are grouped into ranges."""
 NUM_RANGES = 4
 MIN_RUNS = 4
 """Minimum number of runs for which importance is computed."""
@@ -31,7 +31,7 @@ class Level:
     Args:
         value: the value, as text.
         runs: number of runs with this value.
-        mean: mean of the metric over these runs.
+        mean: mean of the metric over these runs, with its interval.
         difference: this mean minus the best mean; `None` for the value with the best mean.
         probability: p-value of the difference, corrected for all pairs of values; `None` for the value with the best
             mean.
@@ -52,8 +52,8 @@ class Effect:
         key: the config group or the full config key.
         levels: the choice's values, in the order in which they first occur.
         is_balanced: whether the other choices have the same distribution for every value of this choice.
-        importance: the choice's share of the metric's variance (fANOVA: Hutter et al., 2014); `None` with few runs or
-            without scikit-learn.
+        importance: the choice's share of the metric's variance (fANOVA: Hutter et al., 2014); `None` if it cannot be
+            computed, such as with few runs or without scikit-learn.
     """
 
     key: str
@@ -134,7 +134,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute importances with Optuna's fANOVA; the result is empty with too few runs or if all values are equal."""
+    """Compute each choice's share of the metric's variance by Optuna's fANOVA; the result is empty if not possible."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

@@ -1,4 +1,4 @@
-"""Pair the results of several runs: the same examples, measured in the same way."""
+"""Pair the results of several runs that were measured on the same examples in the same way."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from instruct_lab.records.schema import AFTER, split_of
 
 @dataclasses.dataclass(frozen=True)
 class PairedRuns:
-    """The results of several runs, paired by each metric for which this is possible.
+    """The results of several runs; a metric is paired if all runs were measured by it alike, on the same examples.
 
     Args:
         arms: the configurations.
         results: the metrics of each run's summary, keyed by `split/metric` and then by system.
-        metrics: each run's value, keyed by `split/metric`; `None` if it was not measured.
+        metrics: each tuned model's value, keyed by `split/metric`; `None` if it was not measured.
         scores: the scores of all runs, keyed by `split/metric`; only paired metrics.
         unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
     """
@@ -43,7 +43,7 @@ class PairedRuns:
 
 
 def pair_runs(records: Sequence[RunRecord], primary: str | None = None, *, across_engines: bool = False) -> PairedRuns:
-    """Pair the results of runs.
+    """Pair the results of runs, metric by metric.
 
     Args:
         records: records of two or more finished runs.
@@ -85,7 +85,7 @@ def _paired(
     metrics: Mapping[str, list[MetricValue | None]],
     across_engines: bool,
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Return all runs' scores, keyed by metric, if they can be paired by it; for other metrics, return the reason."""
+    """Return the scores of all runs by each metric that can be paired, and the reason for each metric that cannot."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
@@ -108,7 +108,7 @@ def _paired(
 
 
 def _measured_differently(signatures: Sequence[str], across_engines: bool) -> str | None:
-    """Return the reason why values with these signatures are not compared, or `None` if they are."""
+    """Return the reason why values that were measured as described are not compared, or `None` if they are."""
     alike = dict.fromkeys(map(measured_alike, signatures))
     ways = list(dict.fromkeys(map(without_engine, alike)))
     if len(ways) > 1:
@@ -120,7 +120,7 @@ def _measured_differently(signatures: Sequence[str], across_engines: bool) -> st
 
 
 def _other_examples(measured: Sequence[Measured], name: str) -> str:
-    """Say how many examples of two runs differ, or that only their references do."""
+    """Describe how many examples two runs share, or say that only the references or the order differ."""
     first = measured[0].examples(name)
     second = next((found for one in measured[1:] if (found := one.examples(name)) != first), first)
     ids = [{example[0] for example in examples} for examples in (first, second)]
@@ -131,7 +131,7 @@ def _other_examples(measured: Sequence[Measured], name: str) -> str:
 
 
 def _other_ways(first: str, second: str) -> str:
-    """Name the parts in which two descriptions of a metric differ."""
+    """Name the differing parts of two descriptions of a measurement, which have the form `part|part|...`."""
     parts = [text.split("|") for text in (first, second)]
     different = [[part for part in one if part not in other] for one, other in (parts, parts[::-1])]
     return " against ".join(", ".join(one) or "nothing" for one in different)
@@ -153,15 +153,15 @@ class Measured:
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def signature(self, name: str) -> str | None:
-        """Return the description of how a benchmark's score is computed; `None` for a metric, which the config sets."""
+        """Return the description of how a benchmark's score is computed; `None` for a metric of the config."""
         return self._part(name.rpartition("/")[0]).signatures.get(name.rpartition("/")[2])
 
     def clusters(self, name: str) -> list[str]:
-        """Return the cluster of each example that a metric was computed on; empty if no example has a cluster."""
+        """Return the cluster of each example on which a metric was computed; empty if no example has a cluster."""
         return self._part(name.rpartition("/")[0]).clusters_of(self.rows(name))
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """Return id and references, with normalized white space, of each example that a metric was computed on."""
+        """Return id and references (with white space normalized) of each example on which a metric was computed."""
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:
@@ -173,7 +173,7 @@ class Measured:
         return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
 
     def _part(self, prefix: str) -> Measurement:
-        """Return the measurement on a split, or on its examples from one source if `prefix` is `split/source`."""
+        """Return the measurement on a split or, if `prefix` is `split/source`, on the examples from this source."""
         source = prefix.partition("/")[2]
         after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
         return after.of_source(source) if source else after

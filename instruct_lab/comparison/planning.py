@@ -1,4 +1,4 @@
-"""Plan a comparison: how many examples and seeds show a difference of a given size, and what costs least."""
+"""Plan a comparison: how many examples and seeds are needed to detect a given difference, and what costs least."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import AFTER
 
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
-"""Numbers of runs of each configuration to plan with."""
+"""Numbers of runs of each configuration for which the number of examples is planned."""
 MIN_EXAMPLES = 20
-"""Minimum number of examples that is planned, because intervals from fewer examples are too narrow."""
+"""Minimum number of examples in a plan; intervals computed from fewer examples are too narrow."""
 FEW_FREEDOM = 10
-"""Number of degrees of freedom below which the deviation between seeds has a relative error of about 25% or more."""
+"""Degrees of freedom below which the estimated deviation between seeds has a relative error of about 25% or more."""
 ONE_RUN_EACH = (
     "One run each: training noise is unknown, so these numbers are lower bounds. Runs with several seeds "
     "(sweep.seeds=3) measure it."
@@ -27,12 +27,12 @@ ONE_RUN_EACH = (
 
 @dataclasses.dataclass(frozen=True)
 class PlannedSize:
-    """A number of seeds, and the number of examples that is enough with these seeds.
+    """A number of seeds, and the number of examples that suffices with it to detect the difference.
 
     Args:
         seeds: number of runs of each configuration.
         examples: number of examples; `None` if no number is enough.
-        seconds: cost of the runs of both configurations; `None` if it is unknown, or no number of examples is enough.
+        seconds: time of all runs of both configurations, in seconds; `None` if it is unknown, or no number is enough.
     """
 
     seeds: int
@@ -46,16 +46,16 @@ class ComparisonPlan:
 
     Args:
         metric: the metric, as `split/metric`.
-        difference: the difference to find.
-        power: the probability with which it is found.
+        difference: the difference to detect, in units of the metric.
+        power: the probability of detecting this difference.
         variances: components of the variance of a difference between configurations, estimated from the recorded runs.
         num_runs: number of recorded runs.
-        examples: number of examples on which they were measured.
-        seeds: number of recorded runs of each configuration; the smallest if configurations differ.
-        detectable: the difference that a comparison of these numbers of examples and seeds finds with this power.
-        run_seconds: seconds of a run without its evaluation; `None` if they were not recorded.
-        example_seconds: seconds of the evaluation for each example; `None` if they were not recorded.
-        sizes: the number of examples that is enough, for each of several numbers of seeds.
+        examples: number of examples on which the recorded runs were measured.
+        seeds: smallest number of recorded runs of a configuration.
+        detectable: the difference that is detected with the probability `power` from `examples` and `seeds`.
+        run_seconds: mean time of a run's training, in seconds; `None` if it was not recorded.
+        example_seconds: mean time of evaluating one example, in seconds; `None` if it was not recorded.
+        sizes: for each of several numbers of seeds, the number of examples that suffices.
         cheapest: the size with the lowest cost; `None` if costs are unknown, or if no number of examples is enough.
     """
 
@@ -73,7 +73,7 @@ class ComparisonPlan:
     cheapest: PlannedSize | None
 
     def lines(self) -> Iterator[str]:
-        """Yield the plan as text."""
+        """Yield the lines of the plan as text."""
         yield (
             f"To find a difference of {self.difference:g} in {self.metric} between two configurations with "
             f"{self.power:.0%} power, if they vary as these {self.num_runs} runs do:"
@@ -108,7 +108,7 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 
     Args:
         records: records of finished runs, of two configurations or more.
-        difference: the difference to find, more than 0.
+        difference: the difference to detect, in units of the metric; more than 0.
         metric: the metric, as `split/metric`; `None`: the first paired metric.
 
     Raises:
@@ -160,7 +160,7 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 
 
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
-    """Return the mean seconds of a run's training, and of its evaluation for each example of its largest split.
+    """Return the mean seconds for training a run, and for evaluating one example of its largest split.
 
     The time that a run spends outside training is mostly evaluation, so all of it counts as evaluation. Both results
     are `None` if a run did not record its costs or has no results.

@@ -1,9 +1,9 @@
 """The probability with which `compare` finds a difference between two configurations: the power of its test.
 
-The test compares the observed difference with resampled deviations: a normal deviate for the examples, plus one for the
-seeds, which is wider because their variance is itself uncertain (see `instruct_lab.comparison.scores`, whose draws are
-used here). Its critical value therefore depends on the observed deviation between seeds, so the power is averaged over
-the distribution of this deviation.
+The test compares the observed difference with resampled deviations. A deviation is the sum of a normal deviate for the
+examples and a wider deviate for the seeds, since the variance between seeds is itself uncertain (see
+`instruct_lab.comparison.scores`, whose draws are used here). The critical value of the test therefore depends on the
+observed deviation between seeds, so the power is averaged over the distribution of this deviation.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 """Significance level of a difference."""
 POWER = 0.8
-"""The probability with which a planned comparison finds a difference of the planned size."""
+"""The probability with which a planned comparison is to detect a difference of the planned size."""
 REPEATS, POINTS = 8, 40
 MAX_EXAMPLES = 10_000_000
 NORMAL = NormalDist()
 
 
 def power(difference: float, variances: Variances, num_examples: float, num_seeds: int) -> float:
-    """Compute the probability that a difference between two configurations is found.
+    """Compute the probability that the test finds a difference between two configurations significant.
 
     Args:
         difference: the true difference.
@@ -54,7 +54,7 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
 
 
 def examples_needed(difference: float, variances: Variances, num_seeds: int) -> int | None:
-    """Return the smallest number of examples with which the planned power is reached; `None` if no number is enough."""
+    """Return the smallest number of examples with which the power reaches `POWER`; `None` if no number is enough."""
     if power(difference, variances, MAX_EXAMPLES, num_seeds) < POWER:
         return None
     low, high = 1, MAX_EXAMPLES
@@ -68,7 +68,7 @@ def examples_needed(difference: float, variances: Variances, num_seeds: int) -> 
 
 
 def detectable(variances: Variances, num_examples: float, num_seeds: int) -> float:
-    """Return the smallest difference that is found with the planned power."""
+    """Return the smallest difference that is detected with the probability `POWER`."""
     low, high = 0.0, math.sqrt(variances.of_difference(num_examples, num_seeds))
     while power(high, variances, num_examples, num_seeds) < POWER:
         low, high = high, 2 * high
@@ -79,7 +79,7 @@ def detectable(variances: Variances, num_examples: float, num_seeds: int) -> flo
 
 
 def _widening(num_examples: float) -> float:
-    """Return the factor by which the test widens deviations if there are few examples.
+    """Return the factor by which the test multiplies deviations due to examples if there are few examples.
 
     The factor is a quantile of Student's t divided by the same quantile of the normal distribution; the former is
     approximated by its expansion in powers of the inverse degrees of freedom.
@@ -91,7 +91,7 @@ def _widening(num_examples: float) -> float:
 
 
 def _beyond(difference: float, error: float, critical: float) -> float:
-    """Return the probability that an estimate with this standard error is beyond the critical value on either side."""
+    """Return the probability that the estimate of a difference is beyond the critical value on either side."""
     return NORMAL.cdf((difference - critical) / error) + NORMAL.cdf((-difference - critical) / error)
 
 
@@ -110,7 +110,7 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
     """Return, for each of several angles, the critical value of a weighted sum of two deviations.
 
-    The weights are the cosine of the angle for the deviation due to examples, and its sine for that due to seeds.
+    The deviation due to examples is weighted by the cosine of the angle, and the deviation due to seeds by the sine.
     """
     import numpy as np
 
@@ -124,7 +124,7 @@ def _critical_values(num_seeds: int) -> tuple[float, ...]:
 
 @functools.cache
 def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw deviations of the difference of two means: those due to examples, and those due to seeds, in unit size."""
+    """Draw deviations of a difference of two means: those due to examples and those due to seeds, in unit scale."""
     import numpy as np
 
     noise = unit_noise(2 * (num_seeds - 1), 2 * num_seeds, RESAMPLES)
@@ -135,7 +135,7 @@ def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 @functools.cache
 def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
-    """Return equally probable values of a chi-squared deviate divided by its degrees of freedom."""
+    """Return quantiles, at equal steps of probability, of a chi-squared deviate divided by its degrees of freedom."""
     import numpy as np
 
     drawn = np.random.default_rng(1).chisquare(freedom, 800_000) / freedom

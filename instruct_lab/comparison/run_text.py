@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from instruct_lab.records.run_report import MetricTable
 
 MAX_TEXT = 200
-"""Maximum number of characters of a value or a message."""
+"""Maximum number of characters that are printed of a value or a message."""
 LAYOUT: dict[str, Any] = {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False, "header_style": "dim"}
 COST_NAMES = {
     "training_seconds": "training",
@@ -28,7 +28,7 @@ COST_NAMES = {
     "trained_parameters": "trained parameters",
     "tokens": "target tokens",
 }
-"""Costs that are printed, with their names; the duration of the whole run stands beside the status."""
+"""Names under which costs are printed; the duration of the whole run is printed beside the status instead."""
 
 
 def show(report: RunReport, console: Console) -> None:
@@ -63,7 +63,7 @@ def show(report: RunReport, console: Console) -> None:
 
 
 def head_lines(report: RunReport) -> Iterator[str]:
-    """Yield the lines about the run's identity and status, with its error and warnings."""
+    """Yield the first lines about a run: its id and name, its status, and its error and warnings."""
     manifest = report.manifest
     yield f"run {report.record.id} of {report.record.name}" + (f": {report.label}" if report.label else "")
     parts = [report.status]
@@ -81,7 +81,7 @@ def head_lines(report: RunReport) -> Iterator[str]:
 
 
 def evaluation_title(name: str) -> str:
-    """Return the title of the results of an evaluation that was made after the run."""
+    """Return the title of the results of a later evaluation of the run's model."""
     return f"Evaluation {name}, with 95% intervals"
 
 
@@ -93,7 +93,7 @@ def settings_title(report: RunReport) -> str:
 
 
 def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return each changed option, then each changed value, with its default, which is empty if it is not known."""
+    """Return each changed option, then each changed value, as name, text and default (empty if not known)."""
     defaults = report.default_choices if report.has_defaults else {}
     rows = [
         (group, option_text(option), option_text(defaults.get(group, ""))) for group, option in report.choices.items()
@@ -117,7 +117,7 @@ def value_text(value: Any) -> str:
 
 
 def cost_texts(report: RunReport) -> list[tuple[str, str]]:
-    """Return the name and the text of each known cost."""
+    """Return the key and the formatted amount of each cost that is printed."""
     found = []
     for name, cost in report.costs.items():
         if name in COST_NAMES:
@@ -126,7 +126,7 @@ def cost_texts(report: RunReport) -> list[tuple[str, str]]:
 
 
 def difference_text(value: MetricValue | None, separator: str = " ") -> str:
-    """Format the difference of the tuned model from the base model, with its interval."""
+    """Format the difference between the tuned model and the base model, with its interval."""
     if value is None:
         return "-"
     return format_interval(
@@ -135,7 +135,7 @@ def difference_text(value: MetricValue | None, separator: str = " ") -> str:
 
 
 def _results_table(results: MetricTable, width: int) -> Table:
-    """Build the table of results, without columns that have no value; if it is too wide, intervals are below values."""
+    """Build the table of results, without empty columns; if it is too wide, each interval is put below its value."""
     from rich.table import Column, Table
     from rich.text import Text
 

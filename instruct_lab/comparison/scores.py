@@ -3,12 +3,12 @@
 A run's value is uncertain for two reasons: the choice of examples, and randomness in training (the seed). The first is
 estimated by resampling the examples, with the same resamples for all runs (paired bootstrap). The second is estimated
 from runs that differ only in the seed. Their standard deviation s, pooled over all configurations with several runs, is
-itself uncertain if there are few runs: for each resample, sigma^2 = s^2 * f / chi^2_f is drawn, with f degrees of
-freedom as in a t test, and each run's value is shifted by a normal deviate with standard deviation sigma. If every
-configuration has only one run, the intervals include only the first kind of uncertainty.
+itself uncertain if there are few runs. Therefore, as in a t test with f degrees of freedom, each resample draws
+sigma^2 = s^2 * f / chi^2_f, and shifts each run's value by a normal deviate with standard deviation sigma. If every
+configuration has only one run, the intervals include only the uncertainty from the choice of examples.
 
-If examples name their clusters, whole clusters are resampled, and resamples of few units are widened (see
-`instruct_lab.metrics.resampling`).
+If the examples belong to clusters, whole clusters are resampled. With few examples or clusters, the resampled
+deviations are widened (see `instruct_lab.metrics.resampling`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Noise:
 
     Args:
         deviation: standard deviation between runs, pooled over configurations.
-        freedom: degrees of freedom, the number of runs minus the number of configurations with several runs.
+        freedom: degrees of freedom: the sum, over configurations with several runs, of their number of runs minus 1.
     """
 
     deviation: float
@@ -90,7 +90,7 @@ class RunScores:
         self._limits = [limits(metric, one) for one in sums] if is_small else []
 
     def over_examples(self) -> RunScores | None:
-        """Return the same scores with intervals that resample single examples; `None` if clusters are not resampled."""
+        """Return the same scores with intervals that resample single examples; `None` if they do so already."""
         return (
             RunScores(self.metric, self._rows, self._arms, self._resamples) if self.units.resamples_clusters else None
         )
@@ -99,7 +99,8 @@ class RunScores:
         """Estimate the components of the variance of a difference between configurations.
 
         Returns:
-            The components; `None` with fewer than two configurations or two units, or if a score is not finite.
+            The components; `None` with fewer than two configurations, with fewer than two units (examples or clusters),
+            or if a score is not finite.
         """
         import numpy as np
 
@@ -119,7 +120,7 @@ class RunScores:
         """Subtract the mean of group `base` from the mean of each other group of runs, in the order of the groups.
 
         Each difference has a two-sided p-value that is corrected for all pairs of groups, since the base may have been
-        chosen because it is best. In each resample, the difference of each pair of groups deviates from the observed
+        chosen as the best group. In each resample, the difference of each pair of groups deviates from the observed
         difference. The p-value is the share of resamples in which the largest of these deviations, in standard errors,
         is at least as large as the difference to test (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
         resample is added, so that the p-value is never 0.
@@ -152,7 +153,7 @@ class RunScores:
         return best
 
     def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
-        """Return the resampled mean of some runs, minus the mean of runs in `base` if there are any, `[resamples]`."""
+        """Return, for each resample, the mean of some runs minus the mean of runs in `base`, if any, `[resamples]`."""
         import numpy as np
 
         drawn = _difference(self._resampled, runs, base)
@@ -180,9 +181,9 @@ class RunScores:
         return np.stack(known) if len(known) == len(found) and all(map(math.isfinite, self.values)) else None
 
     def _largest_deviations(self, groups: Sequence[Sequence[int]], values: Sequence[float]) -> Resampled:
-        """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
+        """Compute, for each resample, the largest deviation of a pair's difference from the observed difference.
 
-        Deviations are measured in standard errors.
+        A pair is two of the groups; deviations are measured in standard errors. The result has the shape `[resamples]`.
         """
         import numpy as np
 
@@ -203,10 +204,10 @@ class RunScores:
 
 
 def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
-    """Draw deviations of runs due to the seed, in units of the observed deviation between seeds, `[runs, resamples]`.
+    """Draw each run's random deviation due to its seed, in units of the standard deviation, `[runs, resamples]`.
 
     Args:
-        freedom: degrees of freedom of the observed deviation; the fewer they are, the more uncertain it is.
+        freedom: degrees of freedom of the estimated standard deviation, which is less certain if they are few.
         runs: number of runs.
         resamples: number of resamples.
     """
@@ -248,9 +249,10 @@ def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) ->
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """Compute a p-value for `RunScores.differences`.
+    """Compute the p-value of one difference for `RunScores.differences`.
 
-    Without a standard error, the signs of the resampled differences are counted instead, with Bonferroni's correction.
+    If the standard error is zero or not finite, the p-value follows from the signs of the resampled differences
+    instead, with Bonferroni's correction.
 
     Args:
         difference: the observed difference.

@@ -1,6 +1,6 @@
-"""Print a comparison on one screen: the answer, the table of one metric, and a line for everything else.
+"""Print a comparison on one screen: which configuration is best, the table of one metric, and short lines on the rest.
 
-All tables are in the Markdown, the JSON and the page of the comparison, and in the terminal with `--all-metrics`.
+All tables are in the Markdown, JSON and HTML output; `--all-metrics` prints them in the terminal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Row:
         id: short id of the configuration; a dash for a system that was not trained.
         label: text that names the row.
         runs: number of runs.
-        value: the value that rows are sorted by.
+        value: the value by which rows are sorted.
         cells: value with its interval, difference from the best with its interval, p-value and verdict.
     """
 
@@ -58,7 +58,7 @@ def screen_lines(
         compared: the comparison.
         width: width of the terminal.
         unfinished: records of runs without results, which the comparison leaves out.
-        finished: records of the compared runs, from which the labels distinguish the unfinished runs.
+        finished: records of the compared runs; the labels of unfinished runs distinguish them from these runs too.
     """
     name = compared.primary
     for sentence in answer(compared, keep_together=_together):
@@ -80,7 +80,7 @@ def screen_lines(
 
 
 def _together(text: str) -> str:
-    """Protect a label or an interval from being broken over two lines by `_wrap`."""
+    """Replace the spaces in a label or an interval, so that `_wrap` does not break it over two lines."""
     return text.replace(" ", NO_BREAK)
 
 
@@ -130,7 +130,7 @@ def _table(compared: Comparison, name: str, width: int) -> Iterator[Text]:
 
 
 def _with_labels(note: str, labels: Mapping[str, str]) -> str:
-    """Replace the ids of runs at the beginning of a note, see `notes_on`, by the labels of their configurations."""
+    """Replace the ids of runs at the beginning of a note (from `notes_on`) by the labels of their configurations."""
     head, colon, text = note.partition(": ")
     names, more, count = head.partition(" and ")
     ids = names.split(", ")
@@ -140,7 +140,7 @@ def _with_labels(note: str, labels: Mapping[str, str]) -> str:
 
 
 def _rows(compared: Comparison, name: str) -> list[Row]:
-    """Return the rows of a metric, among them the base model and the data's baselines.
+    """Return the table's rows for a metric, including the base model and the data's baselines.
 
     The first row is the best one; if the metric is not paired, it is the row with the largest value.
     """
@@ -194,9 +194,9 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 
 
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
-    """Yield a line for each metric by which the configuration that is best by the metric `name` is significantly worse.
+    """Yield a line for each metric that contradicts the metric `name`, and a line that lists the remaining metrics.
 
-    A last line lists the other metrics.
+    A metric contradicts if, by this metric, the best configuration by `name` is significantly worse than another.
     """
     labels = {arm.id: arm.label for arm in compared.arms}
     others, chosen = [], compared.best.get(name or "")

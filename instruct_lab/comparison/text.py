@@ -28,22 +28,22 @@ from instruct_lab.pages.format import (
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Maximum number of runs that get a column each; with more runs, each value is listed with its number of runs."""
+"""Maximum number of runs for which a table has one column each; beyond it, each value is listed with its run count."""
 MAX_NAMED = 4
 """Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300
-"""Maximum number of characters to show of a text."""
+"""Maximum number of characters shown of a prompt, a reference or an answer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """A table of texts, for any output.
+    """A table whose cells are texts, for output of any kind.
 
     Args:
         title: text above the table.
         headings: headings of the columns.
         rows: the rows of the table, each a list of cells.
-        baseline_rows: rows that are added for the model before training and for the data set's baselines.
+        baseline_rows: further rows, for the model before training and the data set's baselines.
         notes: notes on the values, shown below the table.
     """
 
@@ -62,7 +62,7 @@ def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterat
 
 
 def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield a table of each metric, with differences from the best configuration, then of each effect and Pareto front.
+    """Yield a table for each metric, with differences from the best, and then for each effect and each Pareto front.
 
     Args:
         compared: the comparison.
@@ -152,7 +152,7 @@ def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
 
 
 def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> list[str]:
-    """Answer in a few sentences which configuration is best, which may be as good, and which are worse.
+    """Write in a few sentences which configuration is best, which may be as good, and which are worse.
 
     Args:
         compared: the comparison; the answer is about its primary metric.
@@ -207,7 +207,7 @@ def show(compared: Comparison, console: Console) -> None:
 
 
 def importance_hint(compared: Comparison) -> str:
-    """Return how to compute the importance of choices; an empty text if it is computed, or if no choice varies."""
+    """Return a hint on how to get the importance of choices; it is empty if scikit-learn is there or nothing varies."""
     if not compared.effects or can_compute_importance():
         return ""
     return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
@@ -225,7 +225,7 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
 
 
 def describe_disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield a title and the named texts (prompt, reference, answers) of examples on which the two best runs differ."""
+    """Yield, for each example in `disagreements`, a title and its named texts (prompt, reference and both answers)."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     for one in compared.disagreements:
         lines = [("prompt", one.prompt), ("reference", one.references[0] if one.references else "-")]
@@ -245,14 +245,14 @@ def format_mean(one: Estimate, digits: int = 2) -> str:
 
 
 def format_gain(one: Estimate | Difference | MetricValue | None, digits: int) -> str:
-    """Format a difference with its interval; a dash if there is none."""
+    """Format a difference with its interval; return a dash for `None`."""
     return "-" if one is None else format_interval(one.value, one.low, one.high, digits=digits, signed=True)
 
 
 def _format_difference(
     difference: Estimate | Difference | None, probability: float | None, has_noise: bool, digits: int = 2
 ) -> str:
-    """Format a difference with its interval, its p-value and the verdict."""
+    """Format a difference with its interval, its p-value and the verdict; return `best` for `None`."""
     if difference is None or probability is None:
         return "best"
     interval = format_gain(difference, digits)

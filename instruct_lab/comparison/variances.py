@@ -1,8 +1,8 @@
-"""Estimate how much of a comparison's uncertainty comes from examples, from seeds, and from both together.
+"""Estimate how much of a comparison's uncertainty comes from the examples, from the seeds, and from their interaction.
 
-The contribution of an example to a run's value is the run's effect plus the example's effect plus the interaction of
-the two (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4). Contributions are
-computed by the jackknife, so the model holds for every smooth metric: accuracy, chrF, perplexity.
+The contribution of an example to a run's value is modelled as the sum of an effect of the run, an effect of the example
+and their interaction (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4).
+Contributions are computed by the jackknife, so the model holds for every smooth metric: accuracy, chrF, perplexity.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Variances:
     freedom: int = 0
 
     def times(self, factor: float) -> Variances:
-        """Multiply the components that belong to examples by a factor."""
+        """Return a copy in which the components that depend on examples are multiplied by a factor."""
         product = None if self.product is None else factor * self.product
         return dataclasses.replace(self, examples=factor * self.examples, product=product)
 
     def of_difference(self, num_examples: float, num_seeds: int) -> float:
-        """Return the variance of the difference of two means."""
+        """Return the variance of the difference between two configurations' means."""
         of_seeds = 2 * (self.seeds or 0.0) / num_seeds
         return self.of_examples(num_examples, num_seeds) + of_seeds
 

@@ -1,4 +1,4 @@
 """Support for editors and shells: JSON Schema of option files, and completion of groups, options and keys.
 
-In: the options and the component classes. Out: schemas, and the lists that a shell completes from.
+Schemas and the words for completion are made from the option files and the component classes.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PATH = "path:"
-"""The beginning of a value that names a file or folder, such as `data=path:rows.jsonl`."""
+"""The prefix of a value that names a file or folder, as in `data=path:rows.jsonl`."""
 SCRIPTS = {
     "bash": r"""# instruct-lab: completion for bash 4 and newer
 _instruct_lab() {
@@ -40,7 +40,7 @@ compdef _instruct_lab instruct-lab
 complete -c instruct-lab -a '(instruct-lab completion words (commandline -cp | string collect) 2>/dev/null)'
 """,
 }
-"""The script for each shell, which asks `instruct-lab completion words LINE` for the possible words."""
+"""The completion script for each shell; it calls `instruct-lab completion words LINE` for the possible words."""
 
 
 def complete(
@@ -51,7 +51,7 @@ def complete(
     Args:
         line: the command line up to the cursor, with the program's name.
         commands: the parser of each command.
-        listing: function that returns the list of `instruct_lab.editors.listing`.
+        listing: function that returns the groups, options and keys, such as `listing.read_listing`.
     """
     typed, word = _split(line)
     if not typed:
@@ -83,11 +83,11 @@ def complete(
 
 
 def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) -> list[str]:
-    """Return the overrides that begin with a word: groups, keys up to the next dot, or the values of a key.
+    """Return the completions of an override that has been begun: groups, keys up to their next dot, or a key's values.
 
     Args:
         word: the beginning of an override.
-        typed: the overrides before it; the options that they choose determine the keys.
+        typed: the overrides before it on the command line; the options that they choose determine the possible keys.
         listing: the list of groups, options and keys.
     """
     sign = word[: len(word) - len(word.lstrip("+~"))]
@@ -110,7 +110,7 @@ def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) 
 
 
 def _keys(typed: Iterable[str], listing: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the keys of the chosen options with their possible values."""
+    """Return the keys of the options chosen by overrides or defaults, with the possible values of each key."""
     chosen = dict(listing["chosen"])
     for override in typed:
         group, _, option = override.lstrip("+").partition("=")

@@ -1,4 +1,4 @@
-"""JSON Schema of a field's type."""
+"""Conversion of the type of a component's field to a JSON Schema."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from instruct_lab.config import Component, ExternalClass
 
 INTERPOLATION = "interpolation"
-"""Name of the definition of values that are known later: `${key}` and `???`."""
+"""Name of the schema definition for values that are not known yet: `${key}` and `???`."""
 CLASS = "x-class"
 SCALARS = ("integer", "number", "boolean", "array")
 LIMITS = {"enum", "const", "pattern", "minLength", "maxLength", "format"}
-"""Keywords of JSON Schema that restrict texts, and would therefore refuse an interpolation."""
+"""Keywords of JSON Schema that restrict which texts are valid, and would therefore refuse an interpolation."""
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's schema generator, changed to leave a mark wherever a config names a class."""
+    """Pydantic's schema generator, extended to put a marker wherever a config chooses a class by its name."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -49,7 +49,7 @@ def _register(kind: type) -> str:
 
 
 def schema_of(annotation: Any, metadata: Iterable[Any], reference: Callable[[type], dict[str, Any]]) -> dict[str, Any]:
-    """Return the schema of the values of a type in YAML.
+    """Return the schema of the YAML values that are valid for a type.
 
     Args:
         annotation: the type.
@@ -75,9 +75,9 @@ def _has_own_config(kind: Any) -> bool:
 
 
 def _replace(node: Any, definitions: dict[str, Any], reference: Callable[[type], dict[str, Any]]) -> Any:
-    """Return a schema for YAML, in which interpolations are also valid values.
+    """Return a copy of a schema that also accepts interpolations as values.
 
-    A mark is replaced by the schema of its class, and a reference to a definition by the definition itself.
+    A marker of `_Generator` is replaced by the schema of the marked class, and a reference by the definition itself.
     """
     if isinstance(node, list):
         return [_replace(inner, definitions, reference) for inner in node]

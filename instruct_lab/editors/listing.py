@@ -1,7 +1,7 @@
 """The list of groups, options and keys from which a shell completes overrides.
 
-Making the list imports every component class, so the list is kept in the cache folder, and made again only after an
-option file was added, removed or changed. Reading the list back needs no library.
+Making the list requires importing every component class, so the list is stored in the cache folder and made again only
+after an option file was added, removed or changed. Reading the stored list needs no other library.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from instruct_lab.errors import InstructLabError
 PACKAGE = Path(instruct_lab.__file__).parent
 FOLDERS = ("conf", "experiments")
 Keys = dict[str, list[str]]
-"""The values that a key can have, by key; an empty list if they cannot be listed."""
+"""Lists of a key's possible values, keyed by the key; a list is empty if the values cannot be enumerated."""
 
 
 def read_listing() -> dict[str, Any]:
     """Return the list, from the cache if it is up to date.
 
     Returns:
-        `groups`: the options of each group; `chosen`: the default config's option of each group; `keys`: the keys that
-        an option gives, by group and option; `root`: the keys that belong to no group.
+        `groups`: the options of each group with their comments; `chosen`: the option of each group in the default
+        config; `keys`: the keys that an option sets or allows, keyed by group and option; `root`: the keys outside all
+        groups.
     """
     signature = _signature()
     lab = hashlib.sha256(os.getcwd().encode()).hexdigest()[:16] if _is_lab() else "packaged"
@@ -52,7 +53,7 @@ def _is_lab() -> bool:
 
 
 def _signature() -> str:
-    """Hash this package's version, and the path, size and time of every option file of the lab and the package."""
+    """Hash the version of this package, and path, size and modification time of each option file of package and lab."""
     found = [instruct_lab.__version__]
     for root in (PACKAGE / "_packaged", PACKAGE.parent, Path.cwd()):
         for folder in FOLDERS:
@@ -65,7 +66,7 @@ def _signature() -> str:
 
 
 def make_listing() -> dict[str, Any]:
-    """Make the list from the option files and the classes that they name; files that cannot be read give no keys."""
+    """Make the list from the option files and the classes that they name; unreadable files contribute no keys."""
     from instruct_lab.config.compose import PRIMARY
     from instruct_lab.config.options import GROUPS, options, packaged_conf
 
@@ -90,7 +91,7 @@ class _Reader:
     """A reader of the keys that option files set, and of the fields of the classes that they name.
 
     Args:
-        paths: the file of each option, by group and name.
+        paths: the file of each option, keyed by group and name.
     """
 
     def __init__(self, paths: dict[tuple[str, str], Path]) -> None:
@@ -108,12 +109,12 @@ class _Reader:
         return {}
 
     def option_keys(self, group: str, name: str, base: str | None = None, depth: int = 0) -> Keys:
-        """Return the full keys that an option gives, and those of the options that it is based on.
+        """Return the full keys that an option sets or allows, including the keys of the options on which it is based.
 
         Args:
             group: the group.
             name: the option.
-            base: the config key that the option's values belong to; `None`: the key that the file states.
+            base: the config key below which the option's values are put; `None`: the key that the file states.
             depth: number of nested options that contain this one.
         """
         path = self.paths.get((group, name))
@@ -136,7 +137,7 @@ class _Reader:
 
 
 def _package_of(path: Path, group: str) -> str:
-    """Return the config key that an option file's values belong to."""
+    """Return the config key below which an option file's values are put; empty for the root of the config."""
     for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()[:3]:
         if line.startswith("# @package "):
             package = line.split()[2]
@@ -178,7 +179,7 @@ def _fields(target: str, group: str) -> list[tuple[str, list[str]]]:
 
 
 def _values(kind: str) -> list[str]:
-    """Return all values of a type such as `bool` or `cut | keep | null`; empty if they cannot be listed."""
+    """Return all values of a type such as `bool` or `cut | keep | null`; empty if they cannot be enumerated."""
     parts = kind.split(" | ")
     if "bool" in parts:
         parts = ["true", "false", *(part for part in parts if part != "bool")]

@@ -37,20 +37,20 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 WHOLE = "config"
 """Name of the schema of the whole config and of the studies."""
 DELTAS = ("debug", STUDIES)
-"""Groups whose options change keys of the whole config."""
+"""Groups whose option files may set any key of the whole config."""
 CLASSES: dict[str, type[Component]] = {
     "preprocessing/step": Step,
     "pruner": Pruner,
     "hydra/sweeper": Sampler,
     "hydra/launcher": Launcher,
 }
-"""The base classes of groups that are not fields of the experiment."""
+"""The base class for each group that is not a field of `Experiment`."""
 OWN_CLASS = r"^instruct_lab\."
 PART = " (changes)"
 
 
 def group_schema(group: str) -> dict[str, Any]:
-    """Return the schema of the option files of a group, except for files to which `is_change_of_all` applies."""
+    """Return the schema of a group's option files, except files whose keys belong to the whole config."""
     if group in DELTAS:
         return config_schema()
     writer, in_part = _Writer(), {"required": ["defaults"]}
@@ -66,7 +66,7 @@ def group_schema(group: str) -> dict[str, Any]:
 
 
 def option_schema(option: Option) -> dict[str, Any]:
-    """Return the schema of one option's file, with the file's comment."""
+    """Return the schema of one option's file, with the file's comment as its description."""
     title = {"title": f"{option.group}={option.name}", "description": "\n".join(option.comment_lines)}
     return {**(config_schema() if is_change_of_all(option.path) else group_schema(option.group)), **title}
 
@@ -107,7 +107,7 @@ def _type_of(group: str) -> Any:
 
 
 class _Writer:
-    """The writer of one schema and of the definitions to which the schema refers.
+    """A builder of one schema, with the definitions to which the schema refers.
 
     Each class has two definitions: one in which required fields must be set, and one for files that only change fields
     of a component that another file chooses.
@@ -132,11 +132,11 @@ class _Writer:
         return {**_external_arguments(TRAINER), "type": "object", "additionalProperties": False}
 
     def field(self, annotation: Any, metadata: Any = (), *, part: bool = False) -> dict[str, Any]:
-        """Return the schema of a field; components in it become references to definitions."""
+        """Return the schema of a field; component classes in its type become references to definitions."""
         return schema_of(annotation, metadata, functools.partial(self._reference, part=part))
 
     def _reference(self, kind: type, *, part: bool) -> dict[str, Any]:
-        """Define a class and those derived from it, and return the reference to the definition."""
+        """Add a definition for a class and the classes derived from it, and return a reference to the definition."""
         name = kind.__name__ + (PART if part else "")
         if name not in self.definitions:
             self.definitions[name] = {}  # a field of the class may have the class as its type
@@ -188,7 +188,7 @@ class _Writer:
         return {"type": "object", "properties": properties, "additionalProperties": False, **more}
 
     def _united_fields(self, kinds: list[type[Component]]) -> dict[str, Any]:
-        """Return the schema of an object that changes fields of a component whose class another file chooses."""
+        """Return the schema of an object that changes fields of a component, while another file chooses its class."""
         properties: dict[str, list[Any]] = {"defaults": [{"type": "array"}]}
         for kind in kinds:
             self._fields(kind, True)
@@ -200,14 +200,14 @@ class _Writer:
 
 
 def _describe(schema: dict[str, Any], comment: str) -> dict[str, Any]:
-    """Add a description; JSON Schema draft 7 ignores keys beside a reference, so a reference is put into `allOf`."""
+    """Add a description to a schema; a reference is put into `allOf`, since draft 7 ignores keys beside a reference."""
     if "$ref" in schema:
         schema = {"allOf": [schema]}
     return {**schema, "description": comment} if comment else schema
 
 
 def import_lab_classes() -> None:
-    """Import the classes that the options of a lab name, if the user lets its Python files run."""
+    """Import the classes that a lab's options name, if the user has allowed the lab's Python files to run."""
     for option in (option for group in GROUPS for option in options(group) if option.from_lab):
         for target in re.findall(rf"{TARGET}:\s*[\"']?([\w.]+)", read_yaml_text(option.path)):
             if lab_source(target.rpartition(".")[0]) is not None:
@@ -215,7 +215,7 @@ def import_lab_classes() -> None:
 
 
 def concrete_classes(kind: type[Component]) -> list[type[Component]]:
-    """Return the classes that a config can name for a type: the class itself and those derived from it."""
+    """Return the classes that a config can choose for a type: the class itself and its subclasses, unless abstract."""
     import_all_names()
     return sorted(filter(_is_concrete, _derived(kind)), key=lambda one: (one.__name__, one.__module__))
 
@@ -234,7 +234,7 @@ def _is_concrete(kind: type) -> bool:
 
 
 def _target(kind: type) -> str:
-    """Return the name by which a config names a class: that of its package, if the package exports it."""
+    """Return the dotted name of a class for configs; it begins with the package, if the package exports the class."""
     if not kind.__module__.startswith("instruct_lab."):
         return f"{kind.__module__}.{kind.__name__}"
     package = ".".join(kind.__module__.split(".")[:2])
@@ -243,7 +243,7 @@ def _target(kind: type) -> str:
 
 
 def _external_arguments(target: str) -> dict[str, Any]:
-    """Return the schema of the arguments of another library's class, whose source is read but not imported."""
+    """Return the schema of the arguments of another library's class, which is read from its source code."""
     found = find_class(target)
     types = {} if found is None else signature_of(*found).types
     properties: dict[str, Any] = {name: _argument(kind) for name, kind in types.items()}

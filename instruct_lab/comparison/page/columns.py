@@ -22,9 +22,9 @@ Lines = list[dict[str, Any]]
 FACTOR = 8
 """Minimum ratio of the largest to the smallest value for a logarithmic axis."""
 TRACKER = "tracker"
-"""Group whose options do not change results, so that its columns are hidden initially."""
+"""The config group of trackers, which do not change results; its columns are therefore hidden initially."""
 MAX_VALUE = 200
-"""Maximum number of characters of a config value."""
+"""Maximum number of characters of a config value in the table."""
 COST_LABELS = {
     "training_seconds": ("training, s", 1.0),
     "seconds": ("whole run, s", 1.0),
@@ -37,7 +37,7 @@ COST_LABELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One property of every run.
+    """A column of the table, which shows one property of every run.
 
     Args:
         key: unique name of the column.
@@ -46,7 +46,7 @@ class Column:
         values: each run's value; `None` if the run has none.
         low: for metrics, the lower ends of the values' intervals; `None` for other columns.
         high: for metrics, the upper ends of the values' intervals; `None` for other columns.
-        best: indices of the runs of the best configuration.
+        best: for metrics, the indices of the runs of the best configuration; empty for other columns.
         shown: whether the page shows the column initially.
     """
 
@@ -118,7 +118,7 @@ def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest])
 
 
 def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    """Yield a column with each run's configuration, if some runs differ only in the seed."""
+    """Yield a column with the label of each run's configuration, if some runs differ only in the seed."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     if len(compared.arms) < len(compared.runs):
         yield Column(

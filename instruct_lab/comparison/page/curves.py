@@ -9,10 +9,10 @@ from typing import Any
 from instruct_lab.comparison.page.values import short
 
 MAX_POINTS, MIN_POINTS = 500, 20
-"""Limits for the number of points of one curve."""
+"""The highest and the lowest limit for the number of points of one curve; more curves have a lower limit."""
 CURVE_BYTES = 1_500_000
 NUMBER_BYTES = 8
-"""Approximate size of a number with five digits."""
+"""Approximate size in the page, in bytes, of a number with five digits."""
 
 
 def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:

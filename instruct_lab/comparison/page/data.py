@@ -1,6 +1,6 @@
 """Collect the data of the comparison page, limited in size.
 
-If the data is too large, curves are thinned and examples are left out; notes on the page say so.
+If the data is too large, points of curves and whole examples are left out, and notes on the page say so.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
 
 
 def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Build a baseline's row for the table: its label, and its values with their intervals, keyed by column."""
+    """Build the table's row for a baseline: the label, and the values with their intervals, keyed by column."""
     values = {
         f"metric {name}": [measured(value.value), measured(value.low), measured(value.high)]
         for name, value in baseline.metrics.items()
@@ -63,7 +63,7 @@ def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str
 
 
 def run_labels(records: Sequence[RunRecord]) -> list[str]:
-    """Label each run by what differs from the other runs; runs with equal settings are labelled with their ids too."""
+    """Label each run by the settings that differ from other runs; runs with equal settings also get their ids."""
     labels = [visible(str(label)) for label in label_runs([RunSettings.read(record) for record in records])]
     repeated = {label for label in labels if labels.count(label) > 1 or not label}
     return [

@@ -51,7 +51,7 @@ def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[di
 
 
 def _by_importance(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
-    """Yield the index of each example once; alternate between the original order and decreasing score differences."""
+    """Yield each example's index once, alternating between the original order and decreasing score differences."""
     scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}
     spread: list[dict[str, float]] = []

@@ -11,13 +11,13 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.terminal import visible
 
 BEST, ALIKE, WORSE = "best", "not distinguishable", "worse"
-"""Verdicts of a row, compared with the best configuration."""
+"""The verdicts on a configuration: it is the best itself, cannot be distinguished from the best, or is worse."""
 
 
 def forests(
     records: Sequence[RunRecord], labels: Sequence[str], compared: Comparison
 ) -> dict[str, list[dict[str, Any]]]:
-    """Collect the rows of each metric, best first; keys are full names (`split/metric`), the primary metric first.
+    """Collect the rows of each metric, keyed by `split/metric`; the primary metric and the best rows come first.
 
     A row of a paired metric is a configuration, with the mean of its runs; a row of any other metric is one run, and
     has no verdict.

@@ -4,7 +4,7 @@ The charts are drawn by Apache ECharts 6.1.0, which is stored unchanged beside t
 and embedded in the page, so that the page needs no other package and no network. Alternatives were measured (figures in
 `tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
 coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than ECharts.
-To update ECharts, replace the three files by the files of the npm package `echarts`, and the hash in the page's test.
+To update ECharts, replace the three files by those in the npm package `echarts`, and the hash in the page's test.
 
 The page's own scripts are in `view/`, one file for each part. They create elements from text only, never from markup,
 and ECharts draws on a canvas; the content security policy lists every script by its hash (`pages.render`).
@@ -30,7 +30,7 @@ ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
 SCRIPTS = ("state", "forest", "table", "charts", "curves", "parallel", "scatter", "words", "predictions", "main")
 MAX_COLUMNS = 6
-"""Maximum number of runs that get a column each; with more runs, each config value is listed with its runs."""
+"""Maximum number of runs for which the table of settings has one column each; beyond it, each value lists its runs."""
 MAX_NAMED = 8
 MAX_ROWS = 200
 
@@ -102,14 +102,14 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _format_row(values: Sequence[Any]) -> list[str]:
-    """Format the values of one key; floats with six significant digits, unless values that differ would look equal."""
+    """Format the values of one key; round floats to six significant digits, unless different ones would look equal."""
     whole = [_format_value(value) for value in values]
     short = [f"{value:.6g}" if isinstance(value, float) else text for value, text in zip(values, whole, strict=True)]
     return short if len(set(short)) == len(set(whole)) else whole
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
-    """Build the row of one key in the table of settings: each value with its runs, or the range of many numbers."""
+    """Build the row of one key in the table of settings: each value with its runs or, for many numbers, their range."""
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):
         found.setdefault(_format_value(value), []).append(run)
@@ -128,7 +128,7 @@ def _list_runs(runs: Sequence[str]) -> str:
 
 
 def _sort_key(text: str) -> tuple[int, float, str]:
-    """Return a sort key with which numbers are sorted by value and come before other texts."""
+    """Return a sort key by which texts that are numbers are sorted by value, before all other texts."""
     try:
         return 0, float(text), text
     except ValueError:
@@ -151,7 +151,7 @@ def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """Sort the rows of a metric's table by the distance from the best mean; leave other tables unchanged."""
+    """Sort the rows of a metric's table from the best mean to the worst; leave other tables unchanged."""
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows

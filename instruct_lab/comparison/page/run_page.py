@@ -119,12 +119,12 @@ def _metrics(record: RunRecord) -> dict[str, Metric]:
 
 
 def _reads_answers(metrics: Mapping[str, Metric], name: str) -> bool:
-    """Whether the metric with this full name (`split/metric`) scores answers, unlike perplexity."""
+    """Whether the metric with this full name (`split/metric`) scores answers, as chrF does but perplexity does not."""
     return isinstance(metrics.get(name.rpartition("/")[2]), AnswerMetric)
 
 
 def _answers(record: RunRecord, metrics: Mapping[str, Metric]) -> list[list[PredictionLine]]:
-    """Return the answers of the base model and of the tuned model, each with the scores of its own answers."""
+    """Return the answers of the base model and those of the tuned model, each answer with its scores."""
     after = record.read_predictions()
     scores = _scores_before(record, metrics)
     before = [
@@ -157,7 +157,7 @@ def _table(headings: list[str], rows: list[tuple[str, str, str]]) -> Markup:
 
 
 def _results_table(results: MetricTable) -> Markup:
-    """Build the table of results, with a column for each system that was measured."""
+    """Build the table of results, with a column for each system, such as the base model or a baseline."""
     rows = result_rows(results)
     if not rows:
         return Markup()
@@ -201,7 +201,7 @@ def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
 
 
 def _result_notes(results: MetricTable) -> Iterator[str]:
-    """Yield each distinct note on the values of a split once, with the metrics and systems to which it applies."""
+    """Yield each note on the results of a split once, with the metrics and systems to which the note applies."""
     known = dict.fromkeys(system for systems in results.values() for system in systems)
     titles = {system: f"baseline {system}" for system in known} | {BEFORE: SYSTEMS[0], AFTER: SYSTEMS[1]}
     for split in dict.fromkeys(name.partition("/")[0] for name in results):
@@ -210,7 +210,7 @@ def _result_notes(results: MetricTable) -> Iterator[str]:
 
 
 def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
-    """Yield each config value that the program computed, with the reason."""
+    """Yield each config value that was derived from others, as its key, the value and the reason."""
     for key, why in report.manifest.derived.items():
         value: Any = report.record.config
         for part in key.split("."):

@@ -23,7 +23,7 @@ def logged_values(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
-    """Round a finite number, unless it is whole, to six significant digits; return `None` for any other value.
+    """Round a number to six significant digits unless it is whole; return `None` for anything but a finite number.
 
     Args:
         value: a value of any type.
@@ -36,23 +36,23 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
 
 
 def measured(value: Any) -> float | int | None:
-    """Round a metric's value to two decimals, or as `finite` does if it is below 1 or not a finite number.
+    """Round a metric's value to two decimals; if it is below 1 or not finite, round it as `finite` does.
 
-    The page shows two decimals, too. Rounded to more of them here, a value would be rounded twice, and its last digit
-    could differ from that in text.
+    The page shows two decimals. If a value were rounded to more decimals here, the page would round it a second time,
+    and its last digit could differ from the digit in the text output.
     """
     number = finite(value)
     return number if number is None or abs(number) < 1 else round(float(value), 2)
 
 
 def short(value: Any) -> float | int | None:
-    """Round a finite number, unless it is whole, to five significant digits; return `None` for any other value."""
+    """Round a number to five significant digits unless it is whole; return `None` for anything but a finite number."""
     number = finite(value)
     return number if number is None or isinstance(number, int) else float(f"{number:.5g}")
 
 
 def limit_text(value: Any, most: int = MAX_TEXT) -> str:
-    """Cut a text to `most` characters, and append the number of characters that were cut."""
+    """Cut a text to `most` characters; if any were cut, append their number."""
     text = str(value)
     left = len(text) - most
     return visible(text if left <= 0 else f"{text[:most]} … ({left:,} more characters)")
