@@ -21,7 +21,7 @@ class InstructLabError(Exception):
     """
 
     exit_code = 2
-    """Exit code of the command: 2 before anything ran, and 1 within `started`."""
+    """Exit code of the command: 2 if nothing had run before the error, 1 if it was raised within `started`."""
 
     def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
         self.what, self.where, self.do = what, where, do
@@ -41,9 +41,9 @@ class InstructLabError(Exception):
 
 
 class LimitExceeded(InstructLabError):
-    """The error if a template or a pattern of the config needs more time or memory than allowed.
+    """The error that is raised if a template or a pattern of the config needs more time or memory than allowed.
 
-    It ends the preparation of the data, whereas other errors in a row may only be counted.
+    This error always ends the preparation of the data, whereas other errors in a row may be counted without ending it.
     """
 
 
@@ -55,7 +55,7 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
 
 @contextlib.contextmanager
 def started() -> Iterator[None]:
-    """Set the exit code of an error that the `with` block raises to 1, since something ran before the error."""
+    """Give an error that is raised in the `with` block the exit code 1, since something has run by then."""
     try:
         yield
     except InstructLabError as error:
@@ -64,13 +64,13 @@ def started() -> Iterator[None]:
 
 
 MAX_PROBLEMS, MAX_VALUE, MAX_REASON = 50, 200, 2000
-"""Maximum number of problems that an error prints, and of characters of a problem's key or value and of its reason."""
+"""Limits of a printed error: number of problems, characters of a key or a value, and characters of a reason."""
 
 ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unavailable_here", "permission", "warning"]
-"""The kind of a problem in a config. All kinds except `warning` refuse the run.
+"""The kind of a problem in a config. All kinds except `warning` prevent the run.
 
-- `error`: the config is wrong, or its choices do not go together.
-- `unknown_key`: a component has no field, or a class no argument, of this name.
+- `error`: the config is wrong, or its choices contradict each other.
+- `unknown_key`: a component has no field of this name, or a class has no argument of this name.
 - `unknown_option`: a group has no option of this name.
 - `missing`: a value that the user must set (`???`) is not set.
 - `unavailable_here`: this machine lacks a package, a program or a GPU that the config needs.
@@ -88,7 +88,7 @@ class Problem:
         value: the value found there; `None` if there is none to show.
         reason: what is wrong with the value.
         suggestion: the closest valid value, or what to type; `None` without a suggestion.
-        kind: the kind of the problem.
+        kind: the kind of the problem; only a `warning` lets the run start.
     """
 
     key: str
@@ -118,7 +118,7 @@ class ConfigError(InstructLabError):
     """The error for a config that cannot run, with every problem that was found in the config.
 
     Args:
-        problems: the problems.
+        problems: all problems of the config.
     """
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -148,7 +148,7 @@ class Refusal(ValueError):
 
 
 def one_line(error: BaseException | str, max_characters: int = 300) -> str:
-    """Return an error's message on one line, shortened; an error without a message gives its class name."""
+    """Return an error's message on one line, cut to a maximum length; if it is empty, return the error's class name."""
     return _shorten(" ".join(str(error).split()) or type(error).__name__, max_characters)
 
 
@@ -166,7 +166,7 @@ MEMORY_TEXTS = (
     "unable to mmap",
     "std::bad_alloc",
 )
-"""Parts of messages, in lower case, with which libraries say that memory is exhausted."""
+"""Parts of libraries' error messages, in lower case, that mean that memory is exhausted."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

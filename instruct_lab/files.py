@@ -1,4 +1,4 @@
-"""Write files so that a crash at any byte leaves them readable, and read files that a stranger may have made."""
+"""Write files so that they stay readable after a crash at any moment, and read files that need not be trusted."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from instruct_lab.errors import InstructLabError, one_line, wrap_errors
 logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
 LOCK_SECONDS = 0.2
-"""Time to wait for a lock, which `is_locked` of another process may hold for a moment."""
+"""Time to wait for a lock, in seconds; a call of `is_locked` in another process may hold the lock for a moment."""
 OMIT_EMPTY = {"omit_empty": True}
-"""Metadata of a dataclass field that is written only if its value is not empty."""
+"""Metadata of a dataclass field that is written only if its value is neither empty nor zero."""
 
 
 class NotARegularFile(InstructLabError):
-    """The error if a path names a folder, a device or the like, but a regular file is expected."""
+    """The error that is raised if a regular file is expected, but the path names a folder, a device or the like."""
 
     def __init__(self, path: Path, found: str) -> None:
         self.found = found
@@ -74,12 +74,12 @@ def encode(text: str) -> bytes:
 
 
 def _hide(path: Path, text: str) -> str:
-    """Replace the secrets in the text to be written to a file; in a JSON file, only those within strings."""
+    """Hide the secrets in a text that will be written to a file; in a JSON file, hide only secrets within strings."""
     return secrets.hide_in_json(text) if path.suffix in (".json", ".jsonl") else secrets.hide(text)
 
 
 def write_atomically(path: Path, chunks: Iterable[str]) -> None:
-    """Write a whole file, without the secrets of this process; if that fails, the old file stays unchanged.
+    """Write a whole file, in which known secrets are hidden; if writing fails, the old file stays unchanged.
 
     Raises:
         InstructLabError: the disk is full, or the folder is not writable.
@@ -111,7 +111,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def user_path(path: str | Path) -> Path:
-    """Convert a path that a user gave, whose `~` stands for a home folder.
+    """Convert a path that a user has given, in which `~` stands for a home folder.
 
     Raises:
         InstructLabError: the system cannot look up the path: it is too long or holds a NUL, there is no such user, or a
@@ -129,7 +129,7 @@ def user_path(path: str | Path) -> Path:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file for reading bytes; refuse others, such as a pipe, since reading them may never end.
+    """Open a regular file for reading bytes; refuse anything else, such as a pipe, from which reading may never end.
 
     Raises:
         NotARegularFile: the path is a folder, a named pipe, a device or a socket, or a link that leads nowhere.
@@ -209,7 +209,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append text without the secrets of this process to a file in one write; undo a write that is incomplete.
+    """Append text, in which known secrets are hidden, to a file in a single write; undo an incomplete write.
 
     Raises:
         InstructLabError: the disk is full, or the file is not writable.
@@ -235,7 +235,7 @@ def size_or_zero(path: Path) -> int:
 
 
 def drop_torn_end(path: Path) -> None:
-    """Remove an incomplete last line, left by a crash during a write."""
+    """Remove an incomplete last line from a file, which a crash during a write has left."""
     with disk_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         content = stream.read()
         whole = content.rfind(b"\n") + 1
@@ -300,8 +300,8 @@ def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> It
 
     Args:
         path: the lock file; the error names its folder.
-        what: what another process that holds the lock does, such as "writing this run"; part of the error's message.
-        do: what the user can do about the error.
+        what: what another process does while it holds the lock, such as "writing this run", for the error's message.
+        do: what the user can do if another process holds the lock, for the error's message.
 
     Raises:
         InstructLabError: another process holds the lock.

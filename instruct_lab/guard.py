@@ -17,17 +17,17 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.terminal import write_line
 
 UMASK_VARIABLE = "INSTRUCT_LAB_UMASK"
-"""Environment variable that replaces `PRIVATE`: 027 lets the group read new files, 022 everyone."""
+"""Environment variable with an umask that replaces `PRIVATE`; 027 lets the group read new files, 022 lets everyone."""
 PRIVATE = 0o077
 SHARED_COMMANDS = ("init",)
-"""Commands whose files are written to be shared."""
+"""Commands that write files to be shared, which are therefore not private."""
 OVERRIDING = ("train", "check", "show", "inspect", "resume")
 """Commands whose arguments are overrides of a config."""
 NAMED_VALUE = re.compile(r"(?<![\w.-])(?P<name>[\w.-]++)(?P<is>\s*[:=]\s*[\"']?)(?P<value>[^\s,\"'{}\[\]()]+)")
 
 
 def guarded(main: Callable[..., int]) -> Callable[..., int]:
-    """Decorate a command line's main function, so that it hides secrets and writes private files."""
+    """Decorate a command line's main function, so that it hides secrets in its output and makes new files private."""
 
     @functools.wraps(main)
     def run(arguments: Sequence[str] | None = None) -> int:
@@ -55,8 +55,8 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 def protect_override(argument: str) -> str:
     """Replace the secrets in an override by interpolations of environment variables that hold them.
 
-    A secret is a value whose key is named like one, a text that has the form of a key, or the value of an environment
-    variable that is named like a secret, as the shell inserts it for `$HF_TOKEN`.
+    A secret is a value whose name is typical of secrets (such as `api_key`), a text that has the form of an access key,
+    or the value of an environment variable with a typical name, which the shell inserts for `$HF_TOKEN`.
     """
     key, is_assignment, value = argument.partition("=")
     if not is_assignment or not re.fullmatch(r"[+~]*[\w./@$-]+", key):
@@ -93,7 +93,7 @@ def _is_secret(match: re.Match[str]) -> bool:
 def private_files() -> Iterator[None]:
     """Create files and folders that only the user can read, until the block ends.
 
-    They get no permission that the umask of the process withholds. `INSTRUCT_LAB_UMASK` sets another mask.
+    The umask of the process continues to apply in addition. `INSTRUCT_LAB_UMASK` sets another mask.
 
     Raises:
         InstructLabError: `INSTRUCT_LAB_UMASK` is not a mask in octal digits.
@@ -117,7 +117,7 @@ def private_files() -> Iterator[None]:
 
 
 class RedactedStream:
-    """A text stream that hides secrets in what is written.
+    """A text stream that hides secrets in the texts that are written to it.
 
     Args:
         stream: the stream to write to.
@@ -134,7 +134,7 @@ class RedactedStream:
         return iter(self._stream)
 
     def write(self, text: str) -> int:
-        """Write a text without its secrets, and return the length of the whole text."""
+        """Write a text without its secrets, and return the length of the original text."""
         self._stream.write(self._hide(text))
         return len(text)
 

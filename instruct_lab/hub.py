@@ -13,13 +13,13 @@ from instruct_lab.errors import InstructLabError, one_line
 
 Kind = Literal["model", "data set"]
 PINNED = re.compile(r"[0-9a-f]{40}")
-"""Matches a commit, which always names the same files."""
+"""Pattern of a commit's hash, which always refers to the same files, unlike a branch or a tag."""
 SECONDS_TO_ANSWER = 10.0
-"""Maximum time to wait for an answer of the Hub."""
+"""Maximum time to wait for an answer of the Hub, in seconds."""
 
 
 class HubUnreachable(InstructLabError):
-    """The error if the Hub cannot be reached and its cache on this machine does not hold the requested files."""
+    """The error that is raised if the Hub cannot be reached and its local cache does not hold the requested files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Repository:
     """A repository of the Hub at one commit.
 
     Args:
-        commit: the commit.
+        commit: the hash of the commit.
         files: the size of each file in bytes, keyed by its name; `None` if the size is unknown.
     """
 
@@ -69,7 +69,7 @@ def hub_errors(kind: Kind, repository: str, revision: str) -> Iterator[None]:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether the answer of the Hub says that the Hub itself does not work at the moment."""
+    """Whether the Hub has answered with a server error (HTTP status 500 or above)."""
     return getattr(getattr(error, "response", None), "status_code", 0) >= 500
 
 
@@ -78,7 +78,7 @@ def explain(error: Exception, kind: Kind) -> tuple[str, str]:
 
     Args:
         error: the error.
-        kind: what the repository holds.
+        kind: what the repository holds: `model` or `data set`.
     """
     from huggingface_hub import constants, errors
 

@@ -32,7 +32,7 @@ API_KEYS: dict[str, str] = {
     "SG.": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid
     ":AA": r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",  # Telegram
 }
-"""Patterns of keys with a known form, keyed by a substring that is searched first because this is fast."""
+"""Patterns of access keys with a known form, keyed by a substring that is searched first, because this is fast."""
 API_KEY = re.compile(rf"{_START}(?:{'|'.join(dict.fromkeys(API_KEYS.values()))}){_END}")
 
 PRIVATE_KEY = re.compile(
@@ -40,7 +40,7 @@ PRIVATE_KEY = re.compile(
     r"(?:[^-]*+(?:-(?!----)[^-]*+)*-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
     r"|(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,}+)+)"
 )
-"""Matches a block in PEM or OpenPGP armour; if the end of the block is missing, its header and the lines of its key."""
+"""Matches a private key in PEM or OpenPGP armour; if the end is missing, it matches the header and the key's lines."""
 
 JWT = re.compile(rf"{_START}eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]{{8,}}+")
 """Matches a JSON web token (RFC 7519): three base64 parts, the first two of which are JSON objects."""
@@ -56,7 +56,7 @@ SECRET = re.compile(
     r"(?P<value>[A-Za-z0-9_+/=.~!@#$%^&*-]{16,200}+)(?![(\[])",
     re.IGNORECASE,
 )
-"""Matches the name of a secret, an assignment (sign or word), and the value."""
+"""Matches the name of a secret, followed by an assignment (a sign or a word) and the secret's value."""
 LONG = re.compile(r"[A-Za-z0-9_+/=.~!@#$%^&*-]{16}")
 HINTS = ("key", "secret", "token", "pass", "pwd", "credential", "bearer", "密", "口令", "令牌", "clé")
 URL_PASSWORD = re.compile(
@@ -77,9 +77,9 @@ def might_have_api_key(text: str) -> bool:
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return the text to keep after a key that is replaced, which is empty; return `None` if the key is not replaced.
+    """Return an empty text if a matched access key is to be replaced, or `None` if it is to be kept.
 
-    With `leave_examples`, keys that contain a word of a placeholder, such as EXAMPLE, are not replaced.
+    With `leave_examples`, a key that contains a word of a placeholder, such as EXAMPLE, is kept.
     """
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
@@ -90,7 +90,7 @@ def might_have_secret(text: str) -> bool:
 
 
 CHARACTERS_PER_CHANGE = 5
-"""In a random value, the kind of character (digit, upper, lower case) changes at least once in this many characters."""
+"""Maximum mean number of characters, in a random value, for each change between digits, upper and lower case."""
 
 
 def entropy(text: str) -> float:

@@ -28,7 +28,7 @@ class _LateModule(types.ModuleType):
         self.__file__ = spec.origin
 
     def __getattr__(self, name: str) -> Any:
-        """Import the module and return one of its names; most special names, which `inspect` reads, need no import."""
+        """Import the module and return one of its names; for most special names, raise an error without an import."""
         if name.startswith("__") and name not in ("__path__", "__version__"):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
@@ -54,7 +54,7 @@ class _LatePackage(types.ModuleType):
         self._members = members
 
     def __getattr__(self, name: str) -> Any:
-        """Return the name from the submodule that defines it, or run `__init__`."""
+        """Return the value of a name, from the submodule that defines it or else by running `__init__`."""
         if name.startswith("__"):
             raise AttributeError(name)
         if name in self._members:
@@ -73,13 +73,13 @@ class _LatePackage(types.ModuleType):
 
 @contextlib.contextmanager
 def import_late(name: str, **known: Any) -> Iterator[None]:
-    """Delay the import of a module by a library that the `with` block imports, until one of the module's names is used.
+    """Delay the import of a module that is imported within the `with` block, until one of the module's names is used.
 
     Nothing is delayed if the module has been imported already or is not installed.
 
     Args:
         name: the dotted name of the module.
-        known: names of the module that the library may use without an import, each with its value.
+        known: names of the module that may be used without an import, each with its value.
     """
     spec = None if name in sys.modules else _find_spec(name)
     if spec is None:
@@ -124,7 +124,7 @@ _PACKAGES: list[str] = []
 def names_on_demand(package: str) -> Callable[[str], Any]:
     """Return a `__getattr__` for a package of this project that imports each name when it is first used.
 
-    These are the names that the package's `__init__` imports below `if TYPE_CHECKING:`.
+    The names are those that the package's `__init__` imports below `if TYPE_CHECKING:`.
 
     Args:
         package: the `__name__` of the package.
@@ -142,7 +142,7 @@ def names_on_demand(package: str) -> Callable[[str], Any]:
 
 
 def import_all_names() -> None:
-    """Import all names that packages import on demand, in every package imported so far or by this function."""
+    """Import all names that are imported on demand, in every package imported so far or during this call."""
     for package in _PACKAGES:  # becomes longer within the loop
         for name in _origins(package):
             getattr(sys.modules[package], name)

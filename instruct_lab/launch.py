@@ -1,4 +1,4 @@
-"""Find out, from environment variables, which program started this process, and its rank among a run's processes.
+"""Find out, from environment variables, which program started this process, and the rank of this process in its run.
 
 The processes of a run are started by torchrun, by Slurm's `srun`, or by the run's first process itself.
 """
@@ -34,9 +34,10 @@ class Launch:
 
 
 def external_launch() -> Launch | None:
-    """Describe how another program has started several processes; return `None` if none has.
+    """Describe how another program has started the processes of this run; return `None` if no program has.
 
-    A Slurm job with a single task is an ordinary process. So is a process with faulty variables; see `launch_fault`.
+    A Slurm job with a single task counts as an ordinary process, and so does a process with faulty variables (see
+    `launch_fault`).
     """
     with contextlib.suppress(ValueError):
         return _read_launch()
@@ -74,6 +75,6 @@ def _number(name: str, least: int = 0, default: int | None = None) -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this is the first of the processes of a run, which writes its record."""
+    """Whether this process is the first of a run's processes, which is the one that writes the run's record."""
     launch = external_launch()
     return os.environ.get("LOCAL_RANK", "0") == "0" if launch is None else launch.rank == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 MAX_WAITING = 100
-"""Number of warnings that are kept until there is a log."""
+"""Maximum number of warnings that are kept until a log is opened."""
 
 _waiting: list[str] = []
 _logs: list[Callable[[str], None]] = []
@@ -55,7 +55,7 @@ def _log(text: str) -> None:
 
 @contextlib.contextmanager
 def logged(write: Callable[[str], None]) -> Iterator[None]:
-    """Pass warnings of libraries to a log while the block runs, beginning with those that came before the block.
+    """Pass warnings of libraries to a log while the block runs, beginning with the warnings that were kept before.
 
     Args:
         write: function that writes one text to the log.

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 MAX_TENSORS = 100_000
-"""Maximum number of tensors of a model; Python needs some kilobytes for each, however small it is."""
+"""Maximum number of tensors of a model; Python needs some kilobytes for each tensor, even for the smallest."""
 MEMINFO = Path("/proc/meminfo")
 CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 CREATORS = frozenset({"empty", "eye", "full", "new_empty", "new_zeros", "ones", "rand", "randn", "zeros"})
-"""Operations of torch that create a tensor, and whose arguments include the tensor's size."""
+"""Operations of torch that create a tensor whose size is among their arguments."""
 BYTES = 4
 """Assumed number of bytes of each value in a tensor that is created."""
 ADVICE = (
@@ -60,7 +60,7 @@ def _machine_memory() -> list[int]:
 
 
 def _group_limits() -> Iterator[tuple[int, int]]:
-    """Yield the memory limit and the used memory of each control group above this process (versions 1 and 2)."""
+    """Yield the memory limit and the used memory, in bytes, of each control group (version 1 or 2) of this process."""
     try:
         entries = [line.split(":", 2) for line in CGROUP.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
@@ -112,12 +112,12 @@ def refuse_if_too_large(num_bytes: float, where: str) -> None:
 
 
 def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, trust_remote_code: bool = False) -> None:
-    """Refuse a model that does not fit into the free memory, after building it without memory for its weights.
+    """Refuse a model that does not fit into the free memory; to find its size, build it without allocating weights.
 
     Args:
-        config: configuration of transformers.
-        auto: transformers class that chooses the architecture.
-        bytes_per_number: memory of one number of the loaded weights.
+        config: the model's configuration in transformers.
+        auto: transformers' auto class that builds the model, such as `AutoModelForCausalLM`.
+        bytes_per_number: bytes of memory for each number in the loaded weights.
         where: key or name of the model in the error.
         trust_remote_code: whether Python files that come with the model are run.
 
@@ -166,7 +166,7 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
 
 @contextlib.contextmanager
 def limited_allocations(where: str) -> Iterator[None]:
-    """Refuse tensors that are created in the block as soon as together they would exceed the free memory.
+    """Refuse the creation of a tensor in the block if all tensors created there would exceed the free memory together.
 
     Raises:
         InstructLabError: the next tensor would exceed the free memory; it is not created.
@@ -177,7 +177,7 @@ def limited_allocations(where: str) -> Iterator[None]:
     free, total = free_memory(), 0
 
     class Limit(TorchDispatchMode):
-        """A dispatch mode of torch that adds up the sizes of created tensors and refuses the first one too many."""
+        """A dispatch mode of torch that sums the sizes of created tensors, and refuses a tensor that does not fit."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal total
@@ -194,7 +194,7 @@ def limited_allocations(where: str) -> Iterator[None]:
 
 
 def _num_values(name: str, arguments: list[Any]) -> int:
-    """Return the number of values in the tensor that an operation of `CREATORS` creates."""
+    """Return the number of values in a tensor that an operation of `CREATORS` creates from these arguments."""
     if name == "eye":
         sizes = [one for one in arguments if isinstance(one, int)]
         return sizes[0] * sizes[-1]

@@ -36,7 +36,7 @@ OPTIONAL = {
     "tensorboard": ("tensorboard", "dashboard"),
     "trackio": ("trackio", "dashboard"),
 }
-"""The distribution and the extra of each optional package, by the name that is imported."""
+"""The distribution and the extra of each optional package, keyed by the name under which it is imported."""
 
 
 def is_installed(module: str) -> bool:
@@ -51,7 +51,7 @@ def install_command(module: str) -> str:
 
 
 def missing_reason(*modules: str) -> str | None:
-    """Return a message that names the first missing package and its installation, or `None` if none is missing."""
+    """Return a message that names the first missing package and how to install it, or `None` if none is missing."""
     for module in modules:
         if not is_installed(module):
             distribution = OPTIONAL.get(module, (module,))[0]
@@ -60,11 +60,11 @@ def missing_reason(*modules: str) -> str | None:
 
 
 def missing_packages(*modules: str, subject: str = "", key: str = "", value: Any = None) -> Iterator[Problem]:
-    """Yield a problem of this machine if one of the packages is not installed.
+    """Yield a problem of the kind `unavailable_here` if one of the packages is not installed.
 
     Args:
         modules: names that are imported.
-        subject: what needs the packages, to begin the message with; by default the message has no subject.
+        subject: what needs the packages, as the beginning of the message; by default, the message has no subject.
         key: field of the component that makes the package necessary.
         value: value of that field.
     """

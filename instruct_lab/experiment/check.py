@@ -81,7 +81,7 @@ def check(
         overrides: overrides in Hydra's syntax.
         settings_only: whether to apply only the rules about single settings.
         load: function that composes the applicable overrides; see `instruct_lab.config.compose.compose`.
-        is_for_another_machine: whether to leave out what only this machine lacks, such as a GPU or a package.
+        is_for_another_machine: whether to leave out problems of this machine, such as a missing GPU or package.
     """
     try:
         composition = settle_linked_fields(compose(overrides, load))
@@ -113,7 +113,7 @@ def check(
 
 
 def _several_values(override: Override) -> Problem:
-    """Return the problem to report for an override with several values if the command makes only one run."""
+    """Return the problem of an override that gives several values to a command that makes only one run."""
     key, _, value = str(override.input_line).lstrip("+").partition("=")
     kinds = {"a text": f"{key}={quote_value(value)}", "a list": f"{key}=[{value}]"}
     if not isinstance(override.value(), ChoiceSweep):
@@ -130,8 +130,8 @@ def check_config(config: DictConfig, runs_path: Path | None = None, unused: Coll
 
     Args:
         config: the config.
-        runs_path: a folder below which the config may write, because the user has named a record in it; `None`: no
-            further folder.
+        runs_path: the folder of run records that the user has named, below which the config may also write; `None`:
+            no such folder.
         unused: top-level keys of components that will not be used; see `instruct_lab.config.build.build`.
 
     Raises:
@@ -161,14 +161,14 @@ def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, st
 
 
 def _problems(result: Build, config: DictConfig, settings_only: bool = False) -> list[Problem]:
-    """Return the problems of each component by itself and of their combination, without duplicates."""
+    """Return the problems of single components and of their combination, without duplicates."""
     problems = [*add_hints(result.problems), *_root_problems(result), *exposures(config)]
     problems += rules.problems(result.built, settings_only)
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
 
 def _root_problems(result: Build) -> Iterator[Problem]:
-    """Report a whole config that does not build an `Experiment`."""
+    """Report a config whose outermost component is not an `Experiment`."""
     if result.root is not FAILED and not isinstance(result.root, Experiment):
         target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
         found = type(result.root).__name__
@@ -196,7 +196,7 @@ class OptionCheck:
 def check_all() -> list[OptionCheck]:
     """Check every option of every group, and every study.
 
-    A value that the user must set (`???`) is not a problem here; `required` lists its key.
+    A value that the user must set (`???`) is not counted as a problem; its key is listed in `required`.
     """
     results = []
     for group in GROUPS:

@@ -37,7 +37,7 @@ MEASURED = (
 
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-"""The trainer's arguments of an evaluation, which uses one device, whatever number of devices trained the model."""
+"""The trainer's arguments with which an evaluation uses one device, whatever number of devices trained the model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evaluated:
     Args:
         experiment: the run's configuration with the choices of the evaluation.
         config: the same configuration as dictionaries and lists.
-        labels: the choices of the evaluation, from which its name is composed.
+        labels: a short text for each override; the name of the evaluation is composed of these texts.
         changes_data: whether the evaluated rows, or their preparation, differ from those of the run.
     """
 
@@ -61,8 +61,8 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
     """Build the experiment with which the model of a run is evaluated.
 
     An option that an override chooses replaces the whole group of the run; an override of a single value changes only
-    this value. The maximum length of answers stays that of the run if nothing sets it. All rows of a file that is named
-    as the data are held-out rows, unless an override divides them.
+    this value. If no override sets the maximum length of answers, it is the same as in the run. If an override names a
+    file as the data, all its rows are held out, unless an override divides them.
 
     Args:
         record: the record of the run.
@@ -70,7 +70,7 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
 
     Raises:
         ConfigError: an override is wrong, or the model cannot be evaluated with it.
-        InstructLabError: a variable of the environment in the run's config is not set.
+        InstructLabError: an environment variable to which the run's config refers is not set.
     """
     parsed = parse_measured(overrides)
     trainer = record.config.get("trainer") or {}
@@ -102,9 +102,11 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
 
 
 def _all_held_out(used: dict[str, Any], parsed: list[Override]) -> dict[str, Any]:
-    """Return the data with all rows of the chosen file or data set held out, unless the choice names their splits.
+    """Return the config of the data, in which all rows of a chosen file or data set are held out.
 
-    In a run that trains, only a share of these rows would be held out.
+    If the data or an override already assigns the rows to splits, it is returned unchanged.
+
+    In a run that trains, only a share of the rows would be held out.
 
     Args:
         used: the config of the evaluation.
@@ -126,7 +128,7 @@ def parse_measured(overrides: list[str]) -> list[Override]:
     """Parse the overrides of an evaluation.
 
     Raises:
-        ConfigError: an override has a wrong form, has several values, removes a key, or changes the model.
+        ConfigError: an override cannot be parsed, has several values, removes a key, or changes the model.
     """
     problems: list[Problem] = []
     parsed = [one for text in overrides if (one := parse(text, problems)) is not None]

@@ -29,7 +29,7 @@ AXES = ("objective", "tuning", "batching")
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """A model family and one option of each other group; `reason` is `None` if they can be combined."""
+    """A model family, objective, tuning method and batching option; `reason` is `None` if they can be combined."""
 
     family: str
     objective: str

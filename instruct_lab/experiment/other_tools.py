@@ -79,7 +79,7 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("num_beams",): "generation.num_beams={value}",
     ("repetition_penalty",): "generation.repetition_penalty={value}",
 }
-"""Overrides that correspond to keys of other tools; overrides without `{value}` correspond to the value `true`."""
+"""Overrides that correspond to keys of other tools; one without `{value}` corresponds to a key that is set to true."""
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "objective": {"sft": "supervised", "clm": "causal", "pt": "causal", "pretrain": "causal", "mlm": "masked"}
@@ -154,7 +154,7 @@ def overrides_of(key: str) -> str:
 def describe_as_overrides(unknown: list[str], given: list[str]) -> str:
     """Return a hint for arguments such as `--name value`, `--name=value` or `--name` that are meant as settings.
 
-    The hint is empty if there are none.
+    The hint is empty if there are no such arguments.
 
     Args:
         unknown: the arguments that the parser does not know.
@@ -176,14 +176,14 @@ def _override_of(name: str, text: str) -> list[str]:
 
 
 def with_value(override: str, value: Any) -> str:
-    """Return an override with a value in the position of `{value}`; names of options are translated."""
+    """Return an override in which a value replaces `{value}`; other tools' names of options are translated."""
     group = override.partition("=")[0]
     value = OPTIONS.get(group, {}).get(str(value).casefold(), value)
     return override.replace(VALUE, to_hydra(value))
 
 
 def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield the problems; to an unknown key or option that another tool uses, add its name in this framework."""
+    """Yield the problems; if an unknown key or option is known from another tool, add its name in this framework."""
     for problem in problems:
         if problem.kind == "unknown_option":
             name = OPTIONS.get(problem.key, {}).get(str(problem.value).casefold())
@@ -196,7 +196,7 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _named_by_repository(problem: Problem) -> Problem:
-    """If an unknown option is the name of a model or a repository, add to the problem how to load it."""
+    """Return the problem; if its unknown option is the name of a model or a repository, add how to load it."""
     name = str(problem.value)
     option = option_of_repository(problem.key, name) if problem.key in REPOSITORIES else None
     if option is not None:

@@ -15,7 +15,7 @@ RATE = "optimizer.lr"
 
 
 def overview_table(lines: Sequence[tuple[str, str]], indent: int = 0) -> Table:
-    """Return a table without borders, whose texts are wrapped between words.
+    """Return a table of names and texts, without borders; long texts are wrapped between words.
 
     Args:
         lines: pairs of a name and a text.
@@ -75,7 +75,7 @@ def rate_line(experiment: Experiment, derived: Mapping[str, str], overrides: Seq
 
 
 def _device(experiment: Experiment) -> str:
-    """Describe the devices of a run."""
+    """Describe the devices on which a run computes."""
     from instruct_lab.model.hardware import no_gpu
 
     reason, count = no_gpu(), num_devices(experiment.trainer)
@@ -91,7 +91,7 @@ def _device(experiment: Experiment) -> str:
 
 
 def batch_text(experiment: Experiment, world_size: int | None = 1) -> str:
-    """Describe how many examples an optimizer step has.
+    """Describe how many examples are used in an optimizer step.
 
     Args:
         experiment: the run's configuration.
@@ -109,7 +109,7 @@ def batch_text(experiment: Experiment, world_size: int | None = 1) -> str:
 
 
 def _length(experiment: Experiment) -> str:
-    """Describe the length of training as the trainer's limits give it."""
+    """Describe the length of training according to the trainer's limits on epochs and steps."""
     if not experiment.tuning.trains:
         return "none: the tuning method changes only prompts"
     arguments = experiment.trainer.arguments

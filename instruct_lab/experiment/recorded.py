@@ -15,15 +15,16 @@ from instruct_lab.records.schema import CONFIG
 def build_recorded(
     record: RunRecord, uses_trackers: bool = True, uses_data: bool = True
 ) -> tuple[Experiment, dict[str, Any]]:
-    """Build the experiment from a run's recorded config, and return it with that config as plain containers.
+    """Build the experiment from a run's recorded config, and return it with that config as dictionaries and lists.
 
     Args:
         record: the record of the run.
-        uses_trackers: whether the trackers of the run will be started; without them, their keys are not needed.
+        uses_trackers: whether the trackers of the run will be started; otherwise, their API keys are not needed.
         uses_data: whether the data of the run will be read; otherwise, its files need not exist.
 
     Raises:
-        InstructLabError: the record has no config, this version cannot build it, or a variable in it is not set.
+        InstructLabError: the record has no config, this version cannot build the config, or an environment variable to
+            which the config refers is not set.
     """
     if not record.config:
         what, where = "The run record has no config, or an empty one", str(record.path / CONFIG)

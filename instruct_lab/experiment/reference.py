@@ -1,4 +1,4 @@
-"""Describe an option: its comment, its components' fields and docstrings, and the choices it can be combined with."""
+"""Describe an option: its comment, its components' fields and docstrings, and what it can be combined with."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ COMBINED = ("objective", "tuning")
 """The groups whose options are tried in combination with the described option."""
 
 LONG_LINE = 90
-"""Minimum number of characters of a line of prose that is taken to continue on the next line."""
+"""Number of characters from which a line of prose is assumed to continue on the next line."""
 Combinable = Mapping[str, Mapping[str, Any]]
 """The components of the options in the groups `COMBINED`, keyed by group and then by the option's name."""
 
 
 def combinable() -> Combinable:
-    """Build the components of all options that a described option can be combined with."""
+    """Build the components of all options in the groups `COMBINED`."""
     return {group: {one.name: component_of(group, one.name) for one in options(group)} for group in COMBINED}
 
 
@@ -74,7 +74,7 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """Return the values that an option sets, and the options that it chooses in other groups, such as a study's."""
+    """Return the values that an option sets, and the options that it chooses in other groups, as a study does."""
     values = yaml.safe_load(read_yaml_text(option.path)) or {}
     if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
         above, _, name = option.group.partition("/")
@@ -142,7 +142,7 @@ def _describe_field(field: FieldDescription, node: Mapping[str, Any]) -> dict[st
 def works_with(
     tree: dict[str, Any], kinds: list[type[Component]], others: Combinable | None = None
 ) -> dict[str, list[str]]:
-    """List the families, objectives and tuning methods that the rules allow an option to be combined with.
+    """List the families, objectives and tuning methods with which an option can be combined according to the rules.
 
     Args:
         tree: the values that the option sets, as a tree from the root of the config.
@@ -199,7 +199,7 @@ def render(description: dict[str, Any]) -> str:
 
 
 def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Join the lines of each paragraph, so that it can be wrapped to any width; long lines continue (`LONG_LINE`)."""
+    """Join the lines of each paragraph, so that it can be wrapped to any width; short lines end a paragraph."""
     parts: list[str] = []
     for line in lines:
         text = line.strip()
@@ -214,7 +214,7 @@ def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _is_prose(*lines: str) -> bool:
-    """Whether lines are neither empty nor items of lists nor rows of a table."""
+    """Whether none of the lines is empty, an item of a list or a row of a table."""
     return all(line.strip() and "  " not in line.strip() and line.strip()[0] not in "-*" for line in lines)
 
 

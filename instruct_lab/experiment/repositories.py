@@ -9,11 +9,11 @@ from instruct_lab.config.quoting import to_hydra
 from instruct_lab.files import user_path
 
 REPOSITORIES = {"model": re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?"), "data": re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")}
-"""Expressions that match the names of repositories, keyed by group; for data, the name must include an owner."""
+"""Regular expressions for the names of repositories, keyed by group; a name of data must include an owner."""
 
 
 def reference_override(group: str, name: str) -> str | None:
-    """Return the override that chooses a model or data, given its repository or path; `None` if the name is neither.
+    """Return the override that chooses a model or data by its repository or path; `None` if the name is neither.
 
     If the file of an option names the repository, the override chooses this option.
 

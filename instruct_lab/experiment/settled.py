@@ -13,9 +13,9 @@ from instruct_lab.experiment.rules.trainer import TRAINER
 
 NEW_TOKENS = "generation.max_new_tokens"
 FROM_ANSWERS = "the training answers, once the run has tokenised them"
-"""The origin of the maximum length of answers before it is known."""
+"""The text that is shown as the origin of the maximum length of answers while the length is not known yet."""
 MULTIPLE = 8
-"""The maximum length of answers is rounded up to a multiple of this number."""
+"""The maximum length of answers is rounded up to a multiple of this number of tokens."""
 WITHOUT_ANSWERS = 64
 """The maximum length of answers, in tokens, if there are no training answers."""
 GPUS = ("auto", "gpu", "cuda")
@@ -23,7 +23,7 @@ GPUS = ("auto", "gpu", "cuda")
 
 
 class Derived(NamedTuple):
-    """A value that follows from other choices, and a text that says what it follows from."""
+    """A value that follows from other choices, and a text that explains its origin."""
 
     value: Any
     origin: str
@@ -75,7 +75,7 @@ def settle_answers(
 
     Args:
         experiment: the run's configuration.
-        lengths: lengths of the training answers and of the held-out prompts.
+        lengths: lengths of the training answers and of the held-out prompts, in tokens.
         context: number of tokens that fit the model's context; `None`: no limit.
 
     Returns:
@@ -93,10 +93,10 @@ def settle_answers(
 
 
 def usual_answer(usual: int | None) -> Derived:
-    """Return a maximum length of answers: the usual length of training answers, rounded up to a multiple of 8.
+    """Return the maximum length of answers that follows from the training answers, rounded up to a multiple of 8.
 
     Args:
-        usual: the length that 99% of the training answers do not exceed; `None`: there are no answers.
+        usual: the length, in tokens, that 99% of the training answers do not exceed; `None`: there are no answers.
     """
     if usual is None:
         return Derived(WITHOUT_ANSWERS, "there is no training answer with a prompt")

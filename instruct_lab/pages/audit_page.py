@@ -23,7 +23,7 @@ from instruct_lab.pages.word_difference import Words, word_difference
 
 TEMPLATE = "pages/templates/audit.html"
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
-"""Size limits for reasons with samples, and for facts.
+"""Size limits, in bytes, for the reasons with their samples and for the facts on the page.
 
 The page states the number of omitted entries; `audit.json` is complete.
 """
@@ -41,7 +41,7 @@ TOKEN_NAMES = {
 LENGTHS = {"lengths": "tokens of an example", "target_lengths": "target tokens of an example"}
 ACTION_HEADINGS = {action: "cut" if action == "truncated" else action for action in ACTIONS}
 SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
-"""Facts that have their own section, or appear in another section."""
+"""Facts that are not listed with the other facts, because a section of the page shows them."""
 
 
 def audit_page(audit: dict[str, Any], title: str) -> str:
@@ -58,7 +58,7 @@ def audit_page(audit: dict[str, Any], title: str) -> str:
 
 
 def audit_values(audit: dict[str, Any]) -> dict[str, Any]:
-    """Compute the values of the sections about an audit, for the template `audit_sections.html`.
+    """Compute the values that the template `audit_sections.html` shows about an audit.
 
     Args:
         audit: the content of `audit.json`.
@@ -85,7 +85,7 @@ def audit_values(audit: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
-    """Build the table of how many rows entered and left each stage; return empty markup if no stage counted rows."""
+    """Build the table of the rows that entered and left each stage; return empty markup if no stage counted rows."""
     if not counted:
         return Markup()
     splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
@@ -120,7 +120,7 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Render each reason for an action on rows: its summary, the samples that fit, and the number of the other ones."""
+    """Render each reason for an action on rows: its summary, the samples that fit, and the number of other samples."""
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
     rendered = []

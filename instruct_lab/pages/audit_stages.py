@@ -1,4 +1,4 @@
-"""The stages of an audit, each with the counts of all splits."""
+"""The stages of data preparation in an audit, each with its numbers of rows in all splits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 SPLITS = ("train", "validation", "test")
 ACTIONS = ("dropped", "truncated", "changed", "added", "reported")
-"""Actions on rows, in the order of reports."""
+"""Actions of stages on rows, in the order in which reports list them."""
 NAMED_SPLIT = re.compile(rf"({'|'.join(SPLITS)}): ")
 
 Counts = tuple[int, int]
@@ -16,7 +16,7 @@ Counts = tuple[int, int]
 
 @dataclasses.dataclass
 class Sample:
-    """A sample row.
+    """A row on which a stage has taken an action, as a sample for a report.
 
     Args:
         split: the split of the row; empty if unknown.
@@ -33,11 +33,11 @@ class Sample:
 
 @dataclasses.dataclass
 class Reason:
-    """One kind of action that a stage took on rows for one reason.
+    """The rows on which a stage has taken one kind of action for one reason.
 
     Args:
         action: one of `ACTIONS`.
-        reason: the reason.
+        reason: the reason, as shown in reports.
         counts: number of rows, keyed by split.
         samples: samples of these rows.
     """
@@ -55,13 +55,14 @@ class Reason:
 
 @dataclasses.dataclass
 class Stage:
-    """One stage, with the counts of all splits.
+    """One stage of data preparation, with its numbers of rows in all splits.
 
     Args:
         package: the first part of the stage's name: data, preprocessing or batching.
         name: the rest of the name without the split.
-        counts: rows in and out, keyed by split; the key is empty if the stage processes all splits together.
-        reasons: the reasons, sorted by `ACTIONS` and then by decreasing count.
+        counts: numbers of rows before and after the stage, keyed by split; the key is empty if the stage processes all
+            splits together.
+        reasons: reasons for actions on rows, sorted by `ACTIONS` and then by decreasing count.
     """
 
     package: str
@@ -71,7 +72,7 @@ class Stage:
 
     @property
     def rows(self) -> Counts:
-        """The numbers of rows in and out, summed over splits."""
+        """The numbers of rows before and after the stage, summed over splits."""
         return sum(rows for rows, _ in self.counts.values()), sum(rows for _, rows in self.counts.values())
 
     @property

@@ -1,7 +1,7 @@
 """Rules that check, before anything is loaded, whether the choices of a run fit together.
 
-In: the built components. Out: problems, each with its full key. To add a rule, write a function whose parameters are
-fields of `Experiment` (see `apply.py`) and add it to one of the two lists below.
+A rule reads built components and yields problems, each with its full key. To add a rule, write a function whose
+parameters are fields of `Experiment` (see `apply.py`), and add it to one of the lists below.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ TRAINING_RULES: tuple[Rule, ...] = (
     devices.check_nodes_here,
     devices.check_precision_here,
 )
-"""Rules about a run to be started, which a recorded run need not follow: it can continue on other devices."""
+"""Rules that only a new run must follow; a recorded run need not, since it can be continued or evaluated elsewhere."""
 
 
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
-    """Apply the rules to the built components and yield the problems.
+    """Apply `COMBINATION_RULES` and `SETTING_RULES` to the built components, and yield the problems.
 
     Args:
         built: components, keyed by full key; see `instruct_lab.config.build.Build`.
@@ -98,7 +98,7 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
 
 
 def training_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the problems that matter only for a run to be started, and not for the evaluation of a finished run."""
+    """Apply `TRAINING_RULES` to the built components, and yield the problems, which concern only new runs."""
     for rule in TRAINING_RULES:
         yield from apply(rule, built)
 

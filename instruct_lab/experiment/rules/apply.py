@@ -22,7 +22,7 @@ Components = Mapping[str, Component | ExternalClass]
 def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
     """Call a rule with the components that its parameters name; yield nothing if one of them could not be built.
 
-    A dictionary (metrics, callbacks, trackers) is passed with only the entries that could be built.
+    For a dictionary (metrics, callbacks, trackers), the rule receives only the entries that could be built.
 
     Args:
         rule: the rule.

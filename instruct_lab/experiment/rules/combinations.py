@@ -19,7 +19,7 @@ from instruct_lab.tuning import LoRA, Prompting, Tuning
 
 
 def check_families(model: Model, components: Components) -> Iterator[Problem]:
-    """Report components that do not work with the model's family."""
+    """Report components that do not work with models of the chosen family."""
     for key, chosen in components.items():
         if isinstance(chosen, Component) and (reason := family_reason(chosen, model.family)):
             yield Problem(key=key, value=type(chosen).__name__, reason=reason)
@@ -82,7 +82,7 @@ def disables_adapters(objective: Objective) -> bool:
 
 
 def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
-    """Report trained biases if the objective switches adapters off, since biases would stay switched on."""
+    """Report trained biases if the objective reads the base model by switching adapters off, which leaves biases on."""
     if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
         reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
         yield Problem(key="tuning.bias", value=tuning.bias, reason=reason, suggestion="none")
@@ -108,7 +108,7 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
 
 
 def check_micro_batch(batching: Batching, objective: Objective) -> Iterator[Problem]:
-    """Report a size of micro-batches for an objective whose loss depends on which examples are computed together."""
+    """Report a fixed size of micro-batches if the objective's loss compares the examples of a batch with each other."""
     if batching.micro_batch != "auto" and not objective.has_independent_examples:
         reason = (
             f"{type(objective).__name__} compares the examples of a batch with each other, so a batch is not divided; "
@@ -118,13 +118,13 @@ def check_micro_batch(batching: Batching, objective: Objective) -> Iterator[Prob
 
 
 def check_packing(batching: Batching, objective: Objective, tuning: Tuning) -> Iterator[Problem]:
-    """Report an objective or a tuning method that needs each text in a row of its own."""
+    """Report packing if the objective or the tuning method needs each text in a row of its own."""
     if reason := packing_reason(batching, objective, tuning):
         yield Problem(key="batching", value=type(batching).__name__, reason=reason, suggestion="padded")
 
 
 def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> str | None:
-    """Return the reason why the texts of a batch cannot be laid end to end; `None` if they can, or are padded."""
+    """Return the reason why a batch's texts cannot be laid end to end; `None` if they can, or if they are padded."""
     if batching.packing is None:
         return None
     goal, method = type(objective).__name__, type(tuning).__name__
@@ -158,7 +158,7 @@ def check_metrics(metrics: dict[str, Metric], objective: Objective) -> Iterator[
 
 
 def check_pair_metrics(metrics: dict[str, Metric], objective: Objective, data: Data) -> Iterator[Problem]:
-    """Report metrics that compare the two answers of a pair if some rows of the data have only one, labelled answer."""
+    """Report metrics that compare two answers to a prompt if some rows of the data have only one, labelled answer."""
     values = objective.values_of(data.gives)
     for name, metric in metrics.items():
         if isinstance(metric, ValueMetric) and metric.value_name in objective.value_names - values:
@@ -200,7 +200,7 @@ def metric_reason(metric: Metric, objective: Objective) -> str | None:
 
 
 def check_benchmarks(metrics: dict[str, Benchmarks], objective: Objective, tuning: Tuning) -> Iterator[Problem]:
-    """Report benchmarks of a model that gives a score, and warn if the tuning method only changes prompts."""
+    """Report benchmarks if the model outputs scores, not text, and warn if the tuning method only changes prompts."""
     for name, suite in metrics.items():
         key, kind = f"metrics.{name}", type(suite).__name__
         if objective.head != "language":

@@ -13,7 +13,7 @@ from instruct_lab.records.locate import find_run
 
 
 def check_opponents(metrics: dict[str, Metric], evaluation: Evaluation, runs_path: str) -> Iterator[Problem]:
-    """Report a win rate if its opponent, the untuned model or another run, has no answers."""
+    """Report a win rate if the answers of its opponent, the untuned model or another run, are not available."""
     for name, metric in metrics.items():
         if not isinstance(metric, WinRate):
             continue

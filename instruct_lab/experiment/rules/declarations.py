@@ -20,7 +20,7 @@ from instruct_lab.tuning import Tuning
 
 
 class Kind(NamedTuple):
-    """A kind of supervision: its meaning, and examples of data that has it and of an objective that learns from it."""
+    """A kind of supervision: its meaning, one option for data that has it, and one for an objective that needs it."""
 
     meaning: str
     data: str
@@ -34,7 +34,7 @@ SUPERVISION: dict[Supervision, Kind] = {
     "text": Kind("plain text", "local_text", "causal"),
 }
 FAR_OFF = 10
-"""Ratio between the set and the suitable learning rate at which a warning is printed."""
+"""Smallest ratio between the chosen and the suitable learning rate for which a warning is printed."""
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
@@ -104,13 +104,13 @@ def facts_of(model: Model, cache_path: str) -> ModelFacts:
 
 
 def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:
-    """Return the number of tokens for which the model has positions, or `None` if there is no known limit."""
+    """Return the maximum number of tokens in an example for which the model has positions, or `None` if unknown."""
     positions = facts_of(model, cache_path).max_positions
     return None if positions is None else max(2, positions - tuning.num_added_positions)
 
 
 def check_chat_template(template: Template, model: Model) -> Iterator[Problem]:
-    """Report the tokenizer's own chat template as the template of a model whose tokenizer has none."""
+    """Report that the tokenizer's own chat template is chosen although the model's tokenizer has none."""
     reads_own = isinstance(template, ChatTemplate) and template.jinja is None
     is_own = type(model.tokenizer) is Tokenizer and model.tokenizer.source is None
     if reads_own and is_own and model.weights.lacks_chat_template():
@@ -128,7 +128,7 @@ def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path
 
 
 def check_packed_model(model: Model, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Report a model that cannot read several texts in one row, as far as this is known before it is loaded."""
+    """Report packing if it is already known that the model cannot read several texts in one row."""
     if batching.packing is None:
         return
     if facts_of(model, cache_path).can_pack is False:

@@ -88,7 +88,7 @@ def num_devices(trainer: ExternalClass) -> int | None:
 
 
 def check_accelerator_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an accelerator that this machine lacks, and a strategy for a TPU where there is none."""
+    """Report an accelerator that this machine lacks, or a strategy that needs a TPU if there is none."""
     accelerator, strategy = _accelerator(trainer), str(trainer.arguments.get("strategy"))
     if reason := accelerator_obstacle(accelerator):
         yield _here("trainer.accelerator", accelerator, reason, "auto")
@@ -97,7 +97,7 @@ def check_accelerator_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def accelerator_obstacle(accelerator: Any) -> str | None:
-    """Return the reason why this machine cannot use an accelerator, or `None` if it may be able to."""
+    """Return the reason why this machine cannot use an accelerator, or `None` if no reason is known."""
     if accelerator == "tpu":
         return missing_reason("torch_xla")
     if accelerator == "mps" or (accelerator == "gpu" and hardware.has_apple_gpu()):
@@ -106,10 +106,7 @@ def accelerator_obstacle(accelerator: Any) -> str | None:
 
 
 def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report a `trainer.devices` that is not a number of processes in a run on the CPU, and warn of too many processes.
-
-    More processes than CPU cores are too many.
-    """
+    """For a run on the CPU, report `trainer.devices` if it is no number, and warn if it exceeds the number of cores."""
     devices = _devices(trainer)
     if not _is_valid(devices) or not computes_on_cpu(trainer) or external_launch() is not None:
         return
@@ -138,7 +135,7 @@ def check_nodes_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_precision_here(trainer: ExternalClass, model: Model) -> Iterator[Problem]:
-    """Report a precision that this machine does not compute, and warn of one that it computes slowly."""
+    """Report a precision in which this machine cannot compute, and warn of a precision in which it computes slowly."""
     precision = str(trainer.arguments.get("precision"))
     if precision in FLOAT16 and computes_on_cpu(trainer) and _accelerator(trainer) != "cpu":
         reason = f"{NEEDS_GPU}, and {hardware.no_gpu()}: Lightning would silently use bfloat16"
@@ -178,7 +175,7 @@ def _here(key: str, value: Any, reason: str, suggestion: str) -> Problem:
 
 
 def refuse_devices(trainer: ExternalClass) -> None:
-    """Refuse devices that are not valid, or that this machine does not have, before a record is changed.
+    """Refuse invalid devices and devices that this machine lacks; call this before a run's record is changed.
 
     Raises:
         ConfigError: the trainer cannot use its devices.

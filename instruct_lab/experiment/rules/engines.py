@@ -15,7 +15,7 @@ from instruct_lab.tuning.engine_files import unreadable_by_engine
 
 
 def check_engine(generation: Generation, model: Model, tuning: Tuning) -> Iterator[Problem]:
-    """Report an engine that cannot run the model, or that cannot read what the tuning method trains."""
+    """Report an engine that cannot run the model, or that cannot load the parameters that the tuning method trains."""
     engine = generation.engine
     reason = None if engine == NATIVE else _reason(engine, model, tuning)
     if reason is not None:
@@ -41,7 +41,7 @@ def _reason(engine: str, model: Model, tuning: Tuning) -> str | None:
 
 
 def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an engine that does not support the devices: a model split over devices, or for vllm several devices."""
+    """Report an engine that supports no model split over devices or, in the case of vllm, no run on several devices."""
     engine = generation.engine
     if engine == NATIVE:
         return

@@ -28,7 +28,7 @@ def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
 
 
 def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
-    """Return `min`, `max` or `None` as `monitored_direction` does, given the run's metrics, keyed by name."""
+    """Return the same as `monitored_direction`, given the run's metrics, keyed by name, instead of the experiment."""
     name = key.rpartition("/")[2]
     if name in LOWER_IS_BETTER:
         return "min"
@@ -39,13 +39,13 @@ def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
 
 
 def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """Return the metric that reads the value of this name, which the objective computes; `None` if there is none."""
+    """Return the metric that reads the objective's value with this name; `None` if there is no such metric."""
     reading = (m for m in metrics.values() if isinstance(m, ValueMetric) and m.value_name == name)
     return next(reading, None)
 
 
 def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, Any]:
-    """Return the argument `mode` for another library's callback that monitors a value.
+    """Return the keyword argument `mode` to pass to another library's callback that monitors a logged value.
 
     The result is empty if the config sets the mode, if the callback takes none, or if the direction is unknown.
     """
@@ -58,7 +58,7 @@ def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class _Watched:
-    """The logged key that a callback monitors, the callback's mode (`None` if not set), and whether it takes a mode."""
+    """What a callback monitors: the logged key, the mode (`None` if not set), and whether the callback takes a mode."""
 
     monitor: str
     mode: str | None

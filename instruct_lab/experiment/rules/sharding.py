@@ -16,7 +16,7 @@ from instruct_lab.tuning import Tuning
 FSDP = "fsdp"
 """The strategy that shards a model over devices: PyTorch's FSDP2."""
 EXACT_PRECISIONS = ("None", "32", "32-true", "bf16-mixed")
-"""Precisions of the trainer with which a sharded model is trained: its weights stay in float32."""
+"""The trainer's precisions that a sharded model supports; with all of them, its weights stay in float32."""
 UNSUPPORTED = {
     r"fsdp_tp|tp|tensor_parallel|.*\.ModelParallelStrategy": (
         "tensor parallelism needs a plan of each architecture's layers, and its sums are not those of one device",
@@ -35,7 +35,7 @@ UNSUPPORTED = {
     r"fsdp_\w+|.*\.FSDPStrategy": ("this is PyTorch's first FSDP, which is replaced by the second", FSDP),
     r"ddp_(spawn|fork|notebook)\w*": ("it trains in processes that return no results", "ddp"),
 }
-"""Regular expressions of unsupported strategies, each with the reason and what to choose instead."""
+"""Reasons why strategies are not supported, with what to choose instead, keyed by a regular expression for the name."""
 STRATEGIES = ("auto", "ddp", FSDP)
 NAMES = frozenset(
     {
@@ -43,7 +43,7 @@ NAMES = frozenset(
         *("single_device", "single_tpu", "single_xla", "xla", "xla_debug"),
     }
 )
-"""Names of the strategies that Lightning offers and that `UNSUPPORTED` does not match."""
+"""Names of the supported strategies: the strategies of Lightning that no expression in `UNSUPPORTED` matches."""
 
 
 def check_split(trainer: ExternalClass) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Rules about data that is read while the model trains: what needs all rows is refused before anything is loaded."""
+"""Rules about data that is read while the model trains: components that need all rows at once are refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Probl
 
 
 def check_streamed_parts(data: Data) -> Iterator[Problem]:
-    """Report a stream inside a mixture."""
+    """Report a stream that is a part of a mixture of data sets."""
     for key, part in leaves(data):
         if part is not data and part.is_stream:
             reason = "a mixture draws from all rows of its parts, so that none of them can be a stream"

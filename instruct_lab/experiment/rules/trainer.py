@@ -51,7 +51,7 @@ UNUSED_ARGUMENTS = {
     "enable_autolog_hparams": "trackers get the whole config",
     "model_registry": "weights are kept in the record; `instruct-lab push` uploads them",
 }
-"""Trainer arguments that would have no effect, with the reason; refused only in new runs, not in old records."""
+"""Trainer arguments that would have no effect, with the reasons; they are refused in new runs, not in old records."""
 
 
 def fixed_arguments() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def check_owned_arguments(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_unused_arguments(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report arguments of the trainer that would have no effect, and minimums that are above the maximum."""
+    """Report arguments of the trainer that would have no effect, and minimum lengths of training above the maximum."""
     for name, reason in UNUSED_ARGUMENTS.items():
         if name in trainer.arguments:
             value = trainer.arguments[name]
