@@ -20,7 +20,7 @@ from instruct_lab.errors import InstructLabError, Problem, one_line
 
 
 class _Failed:
-    """A substitute for a value that could not be built; values that contain it report no further problem."""
+    """A marker for a value that could not be built; no further problem is reported for a value that contains it."""
 
     def __repr__(self) -> str:
         return "<failed>"
@@ -50,7 +50,8 @@ def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
 
     Args:
         config: the composed config.
-        unused: top-level keys of components that will not be used; problems such as their missing files are ignored.
+        unused: top-level keys of components that will not be used, so that it does not matter, for example, if one of
+            their files is missing. Their fields are checked, but not what `Component.problems` checks.
     """
     result = Build()
     with bounded():
@@ -69,7 +70,7 @@ def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
 
 
 def _resolve(node: Any, key: str, problems: list[Problem]) -> Any:
-    """Convert a config to dictionaries and lists with resolved interpolations; report values where this fails."""
+    """Convert a config to dictionaries and lists, resolve its interpolations, and add a problem for each failure."""
     if isinstance(node, DictConfig) and not node._is_none():
         return {str(name): _value(node, name, join_key(key, str(name)), problems) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():

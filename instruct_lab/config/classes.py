@@ -70,7 +70,10 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
 
 
 def bases_of_field(kind: type, field: str) -> tuple[type, ...]:
-    """Return the component classes from which the value of a field derives; empty if it may be any class or value."""
+    """Return the component classes that a field accepts, subclasses included; empty if it also accepts other classes.
+
+    The result is empty, too, for a field whose value is not a component.
+    """
     info = getattr(kind, "__pydantic_fields__", {}).get(field)
     found = list(_classes_in(info.annotation)) if info is not None else []
     return () if ExternalClass in found else tuple(found)
@@ -84,7 +87,7 @@ def _classes_in(annotation: Any) -> Iterator[type]:
 
 
 def wrong_base(target: Any, bases: tuple[type, ...]) -> str | None:
-    """Return the reason why a class that is not a component cannot be the value of a field; `None` if it can.
+    """Return the reason why a field that requires a component does not accept a class; `None` if there is none.
 
     Args:
         target: the dotted name of the class.
@@ -138,7 +141,7 @@ def _import_component(module: str, name: str, target: str, key: str, problems: l
 
 
 def _build_validator(kind: Any) -> None:
-    """Resolve the types of a component's fields; the decorator `component` defers this until the class is used."""
+    """Build pydantic's validator for a component's class, which the decorator `component` leaves for the first use."""
     pydantic.dataclasses.rebuild_dataclass(kind)
 
 

@@ -1,4 +1,4 @@
-"""Components: frozen dataclasses whose fields are the configuration and whose types are the schema."""
+"""The base class and the decorator of components: dataclasses whose fields are set and checked by the config."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class Component:
     """
 
     families: ClassVar[frozenset[str]] = ALL_FAMILIES
-    """Model families that this choice works with."""
+    """Families of models with which this component can be used."""
 
     name_in_messages: ClassVar[str | None] = None
-    """The component's name in error messages; `None`: the name of its class."""
+    """The name by which error messages call the component; `None` stands for the name of its class."""
 
     exclusive_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Pairs of fields of which only one may be set. If an option file sets one and an override sets the other,
-    the first becomes null."""
+    """Pairs of fields; only one field of each pair may be set. If an option file sets one of them and an override sets
+    the other, the one from the file becomes null."""
 
     written_paths: ClassVar[tuple[str, ...]] = ()
-    """Fields with paths that a run writes to; see `instruct_lab.config.outside_writes`."""
+    """Names of the fields whose values are paths to which a run writes; see `instruct_lab.config.outside_writes`."""
 
     fields_about: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Fields that describe the values of other fields, as `revision` describes `repository`, each with these others. If
-    a described value is changed later, the describing field becomes null if null is its default; otherwise, the user
-    must set it again."""
+    """For each field that describes other fields, the names of those other fields: for example, `revision` describes
+    `repository`. If an override changes `repository` only, the revision from the option file no longer applies: it
+    becomes null if null is its default; otherwise, the user must set it again."""
 
     null_values: ClassVar[tuple[str, ...]] = ()
-    """Fields that are mappings in which null is a value. In other mappings, null removes an entry; see
-    `instruct_lab.config.removed_entries`."""
+    """Names of the fields that hold a mapping in which null is an ordinary value. In all other mappings, an entry that
+    is set to null is removed; see `instruct_lab.config.removed_entries`."""
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
         """Yield the fields whose values need a permission of the user, each with the permission's name.
@@ -61,7 +61,7 @@ class Component:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
-    """Make a class a component: a frozen dataclass with keyword-only fields, which refuses wrong types and keys."""
+    """Turn a class into a component: a frozen dataclass that checks its fields' types and refuses unknown keys."""
     settings = pydantic.ConfigDict(
         extra="forbid",
         strict=True,

@@ -15,9 +15,9 @@ from instruct_lab.config.interpolation import bounded, escape_interpolations
 from instruct_lab.errors import InstructLabError, Problem
 
 EXPOSED = ("name", "runs_path", "cache_path", "tracker")
-"""Top-level keys whose values name folders, or are sent to the servers of trackers."""
+"""Top-level keys whose values become names of folders or are sent to trackers' servers, where others may read them."""
 ADDRESS = re.compile(r"(?:ur[il]|host|address|endpoint)$", re.IGNORECASE)
-"""Matches names of tracker settings that give the address of a server, which may contain a password."""
+"""Matches the name of a tracker setting whose value is the address of a server; such an address may hold a password."""
 
 
 def to_plain_config(config: DictConfig) -> dict[str, Any]:
@@ -33,7 +33,12 @@ def to_plain_config(config: DictConfig) -> dict[str, Any]:
 
 
 def remember_written(node: Any, key: str = "") -> None:
-    """Hide the secrets that are written in a composed config, before any of its values is printed."""
+    """Register the secrets that a composed config contains, so that they are hidden in all later output.
+
+    Args:
+        node: the config, or a part of it.
+        key: full key of the part.
+    """
     if isinstance(node, DictConfig | ListConfig) and isinstance(node._content, dict | list):
         names = list(node) if isinstance(node, DictConfig) else range(len(node))
         for name in names:
@@ -66,7 +71,11 @@ def _plain_value(parent: Any, name: Any, key: str) -> Any:
 
 
 def _written_secrets(value: str, key: str) -> dict[str, str]:
-    """Return the secrets that are written in a config value, each with an environment variable that holds it."""
+    """Find the secrets in the text of a config value, and make sure that an environment variable holds each of them.
+
+    Returns:
+        The name of the environment variable, keyed by the secret.
+    """
     found = [value] if secrets.looks_like_secret(key, value) else secrets.find_forms(value)
     return {**secrets.contained(value), **{text: secrets.variable_for(text, key) for text in found}}
 
@@ -110,7 +119,7 @@ def escape(value: Any) -> Any:
 
 
 def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
-    """Convert a plain config to OmegaConf's form; environment variables are then read again when it is resolved."""
+    """Convert a plain config to OmegaConf's form, where its `Interpolated` texts can be resolved again."""
     return OmegaConf.create(escape(config))
 
 
@@ -212,5 +221,5 @@ def _exposures(parent: Any, name: Any, key: str) -> Iterator[Problem]:
 
 
 def _may_hold_secret(name: str, value: str) -> bool:
-    """Whether a setting of a tracker is for a secret, or for an address, which may hold a password."""
+    """Whether a setting of a tracker is meant for a secret, or for a server's address, which may hold a password."""
     return bool(ADDRESS.search(name) or secrets.OFTEN_NAMED.search(name)) or secrets.looks_like_secret(name, value)

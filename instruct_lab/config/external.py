@@ -1,7 +1,7 @@
-"""Classes of other libraries that a config names, whose arguments are checked without importing the library.
+"""Check the arguments of a class of another library that a config names, without importing the library.
 
-The signature is read from the installed source with `ast`. It therefore agrees with the installed version, and reading
-it takes milliseconds, whereas an import would take seconds.
+The signature of the class is read from the installed source with `ast`. It therefore agrees with the installed version,
+and reading it takes milliseconds, whereas importing the library would take seconds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MAX_HOPS = 12
 
 @dataclasses.dataclass(frozen=True)
 class ExternalClass:
-    """A class of another library and its arguments from the config; `build` calls it.
+    """A class of another library with its arguments from the config; its method `build` creates the object.
 
     Args:
         target: the dotted name of the class.
@@ -62,11 +62,11 @@ class ExternalClass:
         return found is not None and argument in signature_of(*found).types
 
     def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
-        """Import the class from the module that defines it, and call it.
+        """Import the class and create an object of it with the arguments of the config.
 
         Args:
             run: the text that replaces each placeholder, keyed by the name inside its braces; `None`: no replacement.
-            values: further arguments, which take precedence over those in the config.
+            values: further arguments of the class, which take precedence over those in the config.
 
         Raises:
             InstructLabError: the class does not exist, or the user has not allowed it.
@@ -228,7 +228,9 @@ def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def name_needing_permission(module: str, definition: ast.ClassDef, group: str | None = None) -> str | None:
-    """Return the dotted name of a class that may be used only if the user allows it; `None` if it needs no permission.
+    """Return the name that the user has to allow before a class may be used; `None` if it needs no such permission.
+
+    The name is the dotted name of the class. Classes of the user's lab have a permission of their own.
 
     Args:
         module: module that defines the class.

@@ -33,7 +33,9 @@ def join_key(prefix: str, key: str) -> str:
 def component_problems(
     error: pydantic.ValidationError, kind: type, arguments: dict[str, Any], failed: set[str], key: str
 ) -> Iterator[Problem]:
-    """Yield one problem for each field that pydantic refuses; for a union, the problem names every type's reason.
+    """Yield one problem for each field that pydantic refuses.
+
+    If a field accepts several types, its problem gives the reason why the value is none of each type.
 
     Args:
         error: pydantic's error.
@@ -64,7 +66,7 @@ def component_problems(
 
 
 def _refused_value(arguments: Any, key: str) -> Any:
-    """Return the value at a dotted key, or the innermost value that exists there."""
+    """Return the value of a dotted key; if it is missing, return the innermost value that contains it."""
     name, _, rest = key.partition(".")
     value = arguments.get(name) if isinstance(arguments, dict) else getattr(arguments, name, None)
     inner = _refused_value(value, rest) if rest else None
@@ -105,7 +107,11 @@ def _name(kind: type) -> str:
 
 
 def _common_path(details: list[Any]) -> list[str]:
-    """Return the path, within the field, of the value that all of pydantic's details refer to (one for each type)."""
+    """Return the path of the refused value inside a field.
+
+    Args:
+        details: pydantic's errors for the field, one for each type that it accepts. The path is their common beginning.
+    """
     paths = [
         [str(part) for part in detail["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
         for detail in details
@@ -115,7 +121,12 @@ def _common_path(details: list[Any]) -> list[str]:
 
 
 def _reasons(details: list[Any]) -> list[str]:
-    """Return the distinct reasons in pydantic's details of one field; a single reason lists all allowed classes."""
+    """Return the different reasons why pydantic refuses the value of one field.
+
+    Args:
+        details: pydantic's errors for the field. Those that require a component become one reason, which names all
+            accepted classes.
+    """
     classes = [detail for detail in details if detail["type"] in CLASS_TYPES]
     wanted = " or ".join(
         dict.fromkeys(detail["ctx"].get("class") or detail["ctx"].get("class_name") for detail in classes)
@@ -131,7 +142,7 @@ def _reasons(details: list[Any]) -> list[str]:
 
 
 def _takes_numbers(details: list[Any]) -> bool:
-    """Whether the field also takes numbers, so that quotes around the value would not help."""
+    """Whether a field accepts numbers as well as texts, so that it would be wrong to advise quotes around a number."""
     return any(str(detail["type"]).startswith(("int", "float")) for detail in details)
 
 
@@ -148,7 +159,7 @@ def _literals(detail: Any) -> list[str]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Convert a value to a plain value that can be shown in messages and written as JSON."""
+    """Return a value that JSON can express; any other value becomes a text, and a component the name of its class."""
     try:
         json.dumps(value)
     except TypeError:

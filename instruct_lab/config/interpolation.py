@@ -1,7 +1,8 @@
-"""Limit what the interpolations `${...}` of a config can cost, and note what they read from the environment.
+"""Limit the work that the interpolations `${...}` of a config cause, and record what they read from the environment.
 
-A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the text with each line, and OmegaConf sets no
-limit. When this module is imported, it wraps OmegaConf's method that resolves an interpolation, to add a limit.
+A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the length of the text with each line, and
+OmegaConf sets no limit. This module adds one: when it is imported, it wraps OmegaConf's method that resolves
+interpolations.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from omegaconf.resolvers import oc
 from instruct_lab import secrets
 
 MAX_DEPTH = 25
-"""Maximum depth to which interpolations can be nested: each one's value is needed to resolve the one around it."""
+"""Maximum depth of nested interpolations, as in `a: ${b}`, `b: ${c}`, where resolving one requires the next."""
 MAX_CHARACTERS = 100_000
 """Maximum number of characters of a text after its interpolations are replaced by their values."""
 INTERPOLATION_COST = 20
@@ -89,7 +90,7 @@ def _spend(cost: int) -> None:
 
 
 def _spend_values(found: Any) -> None:
-    """Add to the cost the number of values, at all levels, of a mapping or list that is an interpolation's result."""
+    """Add to the cost the number of values that the result of an interpolation contains, at all levels of nesting."""
     waiting = [found]
     while waiting:
         node = waiting.pop()

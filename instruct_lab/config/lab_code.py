@@ -27,7 +27,7 @@ from instruct_lab.errors import InstructLabError, Problem
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
 VARIABLE = "INSTRUCT_LAB_MODULES"
-"""Environment variable that passes on, to started processes, the lab's folder and the modules that configs name."""
+"""Environment variable with the lab's folder and the modules that configs name, for the processes that a run starts."""
 HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `instruct-lab allow .` once for this lab"
 
 
@@ -64,9 +64,10 @@ def settings_problems() -> Iterator[Problem]:
 
 
 def lab_source(module: str) -> Path | None:
-    """Return the lab's file for the first part of a module's dotted name.
+    """Return the file of the lab that a module's dotted name refers to, as `my_metrics.py` for `my_metrics`.
 
-    The result is `None` if the lab has no such file, or if this package or an installed library has that name.
+    Only the first part of the dotted name counts. The result is `None` if the lab has no such file or package, or if
+    this package or an installed library has the same name.
     """
     top = module.partition(".")[0]
     if top == __name__.partition(".")[0]:  # the working directory is a checkout of this package
@@ -86,7 +87,7 @@ def lab_source(module: str) -> Path | None:
 
 
 def make_importable(module: str) -> None:
-    """Make a module of the lab, and the modules that it imports, importable; unload a lab that was used before."""
+    """Let `import` find a module of the lab and the modules that it imports; unload the modules of other labs."""
     here, names = Path.cwd().resolve(), {module.partition(".")[0]}
     for finder in _finders():
         if finder.lab == here:

@@ -21,14 +21,15 @@ from instruct_lab.config.options import GROUPS, STUDIES, options
 from instruct_lab.errors import Problem
 
 INHERITED, OPTION, STUDY, TYPED = range(4)
-"""The layers that set values, each overriding those before it: a file in an option's defaults list, the option's own
-file, a study, an override."""
+"""The layers that set values, where a later layer overrides the earlier ones: files in an option's defaults list, the
+option's own file, a study, and the overrides on the command line."""
 
 
 def settle_linked_fields(composition: Composition) -> Composition:
-    """Set to null each field that a later layer made invalid; if a field cannot be null, add a problem instead.
+    """Set a field to null if a later layer set a field that excludes it or that it describes.
 
-    If the same layer sets two exclusive fields, they stay as they are, and their component refuses them.
+    If a describing field does not have null as its default, a problem is added instead. If the same layer sets two
+    exclusive fields, both keep their values, and building their component reports the conflict.
     """
     problems, derived = [], {}
     layers = _Layers(composition)
@@ -103,12 +104,20 @@ class _Layers:
         self._keys: dict[str, list[tuple[str, int]]] = {}
 
     def of(self, key: str) -> int:
-        """Return the latest layer that set a key, a key below it, or a mapping that contains it."""
+        """Return the latest layer that set a value: itself, a part of it, or a mapping that contains it.
+
+        Args:
+            key: full key of the value.
+        """
         layers = (layer for known, layer in self._keys_beside(key) if _overlap(known, key))
         return max(layers, default=INHERITED)
 
     def _keys_beside(self, key: str) -> list[tuple[str, int]]:
-        """List the keys that each layer sets, with the layer; only option files of the given key's group are read."""
+        """List the keys that each layer sets, each with its layer; of all option files, read those of one group only.
+
+        Args:
+            key: a full key, whose first part is the group.
+        """
         group = key.partition(".")[0]
         if group not in self._keys:
             typed = [key for override in self._composition.applied for key in _keys_of(override)]

@@ -22,7 +22,7 @@ from instruct_lab.files import user_path
 ADDRESS = re.compile(r"(?:file|local|(?P<database>sqlite(?:\+\w+)?)):(?P<path>.*)", re.DOTALL | re.IGNORECASE)
 """Matches an address of a file: `file:///folder`, `sqlite:///relative.db`, `sqlite:////folder/absolute.db`."""
 OWN_FOLDER = re.compile(r"^\{runs?_path\}(?=/|$)")
-"""Matches a placeholder at the start of a text, which a run replaces by its own folder or the folder of all runs."""
+"""Matches `{run_path}` or `{runs_path}` at the start of a text: placeholders for the folder of one run or all runs."""
 ROOTS = ("runs_path", "cache_path")
 
 
@@ -73,8 +73,8 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
 def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
     """Return the path that a text names, if it lies outside of all the folders; otherwise `None`.
 
-    Libraries decode `%2e` in addresses, and some insert environment variables (`$HOME`): every possible path is
-    examined.
+    Some libraries decode `%2e` or insert environment variables (`$HOME`), and others do not. The text therefore counts
+    as outside if it is outside in any of these readings.
     """
     readings = [reading for one in (text, unquote(text)) for reading in (one, os.path.expandvars(one))]
     paths = (_outside(_path_in(reading), folders) for reading in dict.fromkeys(readings))

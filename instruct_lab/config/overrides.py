@@ -29,8 +29,8 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
     """Parse an override in Hydra's syntax; if that fails, add a problem that shows what to type instead.
 
     Returns:
-        The override. If Hydra refuses it, the override with its value quoted, so that the rest of the config is checked
-        with the value that the user meant; `None` if quoting does not help.
+        The override. If Hydra refuses the text, the value is quoted, so that the rest of the config can be checked with
+        the value that the user meant. The result is `None` if Hydra refuses the quoted text as well.
     """
     if len(text) > MAX_CHARACTERS or max(text.count(opening) for opening in "[{(") > MAX_BRACKETS:
         reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"
@@ -107,7 +107,10 @@ def _to_choice(override: Override, problems: list[Problem]) -> Override | None:
 
 
 def _option_problem(group: str, name: Any, known: list[str]) -> Problem | None:
-    """Return the problem with the name of a chosen option, or with what a reference names; `None` if there is none."""
+    """Return the problem if a group lacks the chosen option, or if the model or data of a reference is not available.
+
+    The result is `None` if there is no problem.
+    """
     if str(name) in known or (name is None and group in OPTIONAL_GROUPS):
         return None
     reference = parse_reference(group, name)
@@ -137,7 +140,10 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return the chosen options of each group in which several are chosen; Hydra's record of choices lacks these."""
+    """Return, for each group in which overrides choose a list of options, the names of these options.
+
+    Hydra's own record of the chosen options does not contain lists.
+    """
     found = {}
     for override in overrides:
         value = None if override.is_delete() else override.value()

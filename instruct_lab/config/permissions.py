@@ -62,11 +62,11 @@ LIBRARY_CLASSES = (
 
 VARIABLE = "INSTRUCT_LAB_ALLOW"
 KEY = "key:"
-"""The beginning of an entry that permits the value of one config key, because the user typed it as an override."""
+"""Prefix of a permission for the value of one config key, which the user gives by typing this value as an override."""
 WITHIN = "within:"
-"""The beginning of an entry that permits a config to write below one folder, which the user named in another way.
+"""Prefix of a permission to write below one folder, which the user gives by naming the folder in a command.
 
-The path is percent-encoded, so that a comma in it does not begin a further entry.
+The path after the prefix is percent-encoded, because commas separate the permissions.
 """
 CACHE_VARIABLE, DEFAULT_CACHE = "INSTRUCT_LAB_CACHE", "~/.cache/instruct_lab"
 """Environment variable with the path of the user's cache folder, and the default path; see `conf/train.yaml`."""
@@ -92,7 +92,11 @@ def allow(*names: str) -> Iterator[None]:
 
 
 def inherited() -> dict[str, str]:
-    """Return the environment variables that hold or locate the permissions, for processes that do not inherit them."""
+    """Return the environment variables that other processes need in order to have the same permissions.
+
+    One holds the permissions of this command, the other names the folder of the user's settings file. They are passed
+    on explicitly to processes that do not inherit the environment, such as those on another machine.
+    """
     return {name: os.environ[name] for name in (VARIABLE, "XDG_CONFIG_HOME") if name in os.environ}
 
 
@@ -109,7 +113,7 @@ def is_allowed(permission: str, key: str | None = None) -> bool:
 
 
 def within(folder: Path) -> str:
-    """Return the entry, for `allow`, that permits a config to write below a folder."""
+    """Return the permission to write below a folder, in the form that `allow` takes."""
     return WITHIN + quote(os.fsencode(folder.absolute()))
 
 
@@ -175,7 +179,7 @@ def check_name(name: str) -> None:
 
 
 def with_names(settings: Settings, names: Iterable[str], *, is_removed: bool = False) -> Settings:
-    """Add names to the user's list of what is allowed, or remove them from it; a folder means the lab in it.
+    """Return the user's settings with permissions added or removed; the path of a folder stands for the lab in it.
 
     Raises:
         InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts.

@@ -90,7 +90,10 @@ def quoted_override(text: str) -> str | None:
 
 
 def several_values(text: str) -> str | None:
-    """Return an override with one value for each part between commas, as in a sweep; `None` if there is one part."""
+    """Return an override that sweeps over the parts of a value that contains commas; `None` if it contains none.
+
+    Each part is quoted if Hydra refuses it without quotes.
+    """
     key, _, value = text.partition("=")
     parts = _split(value)
     candidate = f"{key.strip(BLANKS)}={','.join(map(_repair, parts))}"

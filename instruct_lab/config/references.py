@@ -1,8 +1,8 @@
 """Options without a file: references such as `model=hub:OWNER/NAME` and `data=path:FILE`.
 
-The package of a group that takes references has a module `references` with a function `describe_option`, which examines
-what a reference names and returns the config of an option for it. The rest of the program treats it as an ordinary
-option.
+The package of a group that takes references has a module `references` with a function `describe_option`. The function
+examines the model or data that a reference names and returns a config for it, which the rest of the program treats like
+the content of an option file.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Reference:
 
     @property
     def label(self) -> str:
-        """A short name: the repository's or the file's name or, for a pattern, the name of the folder of its files."""
+        """A short name for folders and tags: the repository's or file's name; for a pattern such as `*.json`, that of
+        the folder."""
         name = self.name.partition("@")[0] if self.scheme == "hub" else self.name
         parts = [part for part in re.split(r"[/\\]", name) if part.strip(".") and not glob.has_magic(part)]
         last = parts[-1] if parts else self.scheme
@@ -118,7 +119,7 @@ def references_in(choices: Mapping[str, Any]) -> list[Reference]:
 
 
 def reference_notes(*choices: Mapping[str, Any]) -> list[str]:
-    """Return what was recognised for each reference among the chosen options, one text each.
+    """Return sentences that say what was recognised in the model or data of each reference among the chosen options.
 
     Args:
         choices: the chosen option of each group; for a sweep, the chosen options of all points.
@@ -128,7 +129,7 @@ def reference_notes(*choices: Mapping[str, Any]) -> list[str]:
 
 
 def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Problem]:
-    """Return a problem for each key whose value was not recognised for a reference and that nothing else sets."""
+    """Return a problem for each value that was not recognised for a reference and that the config does not set."""
     problems = []
     for reference in references_in(choices):
         for key, reason in describe_reference(reference).unset.items():
@@ -148,7 +149,7 @@ def known_option(group: str, repository: str, revision: str) -> ReferencedOption
     Args:
         group: the group.
         repository: the name of the repository.
-        revision: the revision that replaces the revision in the file, or `main` to keep the file's.
+        revision: the revision to use instead of the one in the option file; `main` keeps the file's revision.
     """
     option = option_of_repository(group, repository)
     if option is None:
@@ -172,7 +173,10 @@ def _set_revision(node: Any, repository: str, revision: str) -> None:
 
 
 def suggest_reference(group: str, name: str) -> str | None:
-    """Return the reference that is probably meant by a name with another scheme, such as `hf:`; `None` for others."""
+    """Return the reference that is probably meant by a name with a wrong scheme, such as `hf:`.
+
+    The result is `None` if the group takes no references, or if the name has no scheme that resembles a valid one.
+    """
     if group not in FORMS:
         return None
     scheme, separator, rest = name.partition(":")
@@ -184,9 +188,10 @@ def suggest_reference(group: str, name: str) -> str | None:
 
 
 def quote_reference(text: str) -> str:
-    """Quote the reference in an override if Hydra's syntax needs it, as for `~` and most letters outside ASCII.
+    """Put quotes around the reference in an override if it contains characters that Hydra refuses without quotes.
 
-    Any other override is returned unchanged, and so is a reference that contains a character of `SPECIAL`.
+    Such characters are `~` and most letters outside ASCII. An override without a reference is returned unchanged, and
+    so is a reference with a character of `SPECIAL`, which the user has to quote.
     """
     key, _, value = text.partition("=")
     if parse_reference(key.lstrip("+"), value) is None or SPECIAL & {*value} or parse_or_none(text) is not None:
@@ -205,7 +210,7 @@ class ReferenceSource(ConfigSource):
         return "reference"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Return the option for a reference; what cannot be recognised in it is `???`.
+        """Return the config of the option for a reference, in which every value that was not recognised is `???`.
 
         Raises:
             ConfigLoadError: there is no such model or data, or it cannot be reached.

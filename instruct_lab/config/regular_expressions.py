@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import regex
 
 MAX_SECONDS = 2.0
-"""Processor time for one search in one text."""
+"""Maximum processor time for one search in one text."""
 MAX_REPEATED = 100_000
 """Maximum length of a text that repetitions such as `a{1000}` require; `regex` needs memory for all of it."""
 MAX_SHOWN = 120
@@ -41,7 +41,10 @@ OUTSIDE_SETS = {
     r"\B": f"(?:{NO_EDGE})",
 }
 INSIDE_SETS = {r"\w": WORD, r"\W": NO_WORD, r"\s": SPACE, r"\S": NO_SPACE}
-"""Expressions for `regex` that match like the classes of `re`, outside and inside square brackets."""
+"""Replacements, for use inside square brackets, with which `regex` matches the same characters as `re`.
+
+`OUTSIDE_SETS` holds the replacements for use outside of square brackets.
+"""
 
 
 class LimitedExpression:

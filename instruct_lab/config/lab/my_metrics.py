@@ -1,4 +1,4 @@
-"""A metric of your own: statistics of each example, which are summed, and a function of the sum."""
+"""A metric of your own: it computes statistics of each answer, and its value from their sums over all answers."""
 
 from __future__ import annotations
 

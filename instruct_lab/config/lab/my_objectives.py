@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Focal(Objective):
     """Focal loss: -sum_t (1 - p_t)^gamma log p_t over the target tokens. Source: Lin et al., 2017.
 
-    Tokens that the model already predicts well count less. In evaluation gamma is 0, so that the loss is the
-    log-likelihood and its exponential a perplexity.
+    Tokens that the model already predicts well count less. In evaluation gamma is 0, so that the loss is the negative
+    log-likelihood and a perplexity can be computed from it.
     """
 
     families: ClassVar = frozenset({"decoder"})
