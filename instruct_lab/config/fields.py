@@ -37,7 +37,7 @@ class FieldDescription:
         bounds: condition on valid values, such as `≥ 1`.
         is_required: whether the config has to set the field.
         default: the value if the config does not set the field; a value that JSON cannot express is given as text.
-        comment: explanation of the field, from the comment beside it or from the library's documentation.
+        comment: explanation of the field, from the comment beside it; empty for arguments of another library's class.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Find entries that a config sets to null, and so removes, although nothing has set them: a name may be misspelled.
+"""Find entries that a config removes although they do not exist, probably because their name is misspelled.
 
-In a component's mapping of named entries, such as the metrics or the preprocessing steps of a run, null removes an
-entry.
+In a component's mapping of named entries, such as the metrics or the preprocessing steps of a run, an entry is removed
+by setting it to null.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from instruct_lab.errors import Problem, ProblemKind
 
 
 def unused_removals(composition: Composition, load: Load) -> Iterator[Problem]:
-    """Yield a problem for each entry that is null and that neither a file nor an override has set.
+    """Yield a problem for each entry that is set to null, and thereby removed, although nothing sets it to a value.
 
-    An override that removes nothing is an error. In a file it is a warning, because a file may be combined with options
-    that do have the entry.
+    If an override removes such an entry, this is an error. If a file does, it is a warning, because the file may be
+    meant to be combined with other options, which do have the entry.
 
     Args:
         composition: the composed config.
@@ -74,10 +74,10 @@ def _is_null(mapping: DictConfig, name: Any) -> bool:
 
 
 def _is_removable(kind: type[Component], field: str, annotation: Any) -> bool:
-    """Return whether null removes an entry of a field.
+    """Return whether setting an entry of a field to null removes the entry.
 
-    This holds for a mapping from any text to entries that may be null, unless the class states that null is a value. A
-    mapping from a few given names, such as those of splits, has no misspelled entries: its null is a value, too.
+    This holds for mappings with arbitrary names as keys, unless `Component.null_values` lists the field. In a mapping
+    whose keys are limited to given names, such as those of splits, null is an ordinary value.
     """
     if field in kind.null_values or get_origin(annotation) is not dict:
         return False

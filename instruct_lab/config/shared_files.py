@@ -17,24 +17,25 @@ from instruct_lab.config.yaml_text import MAX_BYTES
 
 PRIMARY = "train"
 MAX_COMPOSED = 64
-"""Maximum number of sets of option files that are kept."""
+"""Maximum number of composed configs, each from another set of option files, that are kept in memory."""
 MAX_LABS = 4
 
 _Files = tuple[tuple[str, object], ...]
 
 
 class SharedFiles:
-    """A composer of `conf/train.yaml` with overrides, which reads each set of option files only once.
+    """A function object that composes `conf/train.yaml` with overrides and reads each set of option files only once.
 
-    Overrides of single values are applied to the composed files, in the given order, as Hydra does. Use an instance
-    only for a short time, since it does not notice changes of the files.
+    The config from the option files is kept; overrides of single values are then applied to a copy of it, in the given
+    order and with the same result as in Hydra. Use an instance only for a short time, since it does not notice if a
+    file changes.
     """
 
     def __init__(self) -> None:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def load(self, overrides: list[Override]) -> DictConfig:
-        """Load a config; changes that the caller makes to it do not affect configs loaded later."""
+        """Compose the config with the given overrides; the caller may change the result, which is a copy."""
         files: list[Override] = []
         values: list[Override] = []
         for override in overrides:
@@ -62,7 +63,7 @@ class SharedFiles:
 def _is_option(override: Override) -> bool:
     """Whether an override chooses an option of a group.
 
-    The options are listed only for keys without a dot, because Hydra needs milliseconds for a list.
+    Hydra is asked for the options only if the key has no dot, because this takes milliseconds.
     """
     loader: Any = GlobalHydra.instance().config_loader()
     key = override.key_or_group
@@ -90,10 +91,11 @@ def load_config(overrides: list[Override]) -> DictConfig:
 
 
 def _option_files() -> _Files | None:
-    """Return an identifier of all option files; `None` if they may change without notice or depend on variables.
+    """Return a value that changes whenever an option file changes; `None` if there is no such value.
 
-    Packaged files are identified by their sizes and times, and those of a lab by their contents. Only files whose names
-    end with `.yaml` count, since Hydra reads no others.
+    Packaged files are represented by their sizes and modification times, and those of a lab by their contents. Only
+    files whose names end with `.yaml` count, since Hydra reads no others. There is no such value if a folder is a
+    symbolic link or cannot be read, or if a lab's file reads environment variables.
     """
     packaged, *labs = roots()
     files: list[tuple[str, object]] = []

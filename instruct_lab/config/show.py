@@ -47,9 +47,10 @@ def _lines(config: DictConfig, origins: dict[str, str]) -> list[str]:
 
 
 def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any]:
-    """Return what `render` shows as a JSON object.
+    """Return the same information as `render`, as an object for JSON.
 
-    Its entries are `choices` (the option of each group), `config`, and `origins` (the file or override of each key).
+    Its entries are `choices` (the chosen option of each group), `config`, and `origins` (the file or override that set
+    each value).
     """
     config, origins = _with_origins(composition, with_unset)
     return {

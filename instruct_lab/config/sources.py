@@ -44,7 +44,7 @@ class LabSource(FileConfigSource):
         return super().load_config(config_path)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether anything with this name exists; `load_config` refuses a folder and anything else that is no file."""
+        """Whether anything with this name exists, even if it is not a regular file; `load_config` then refuses it."""
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 
 

@@ -1,4 +1,4 @@
-"""The data sets of axolotl: each entry has a type, which names its columns and its prompt."""
+"""Convert the list of data sets in a config of axolotl; each entry has a type, which determines columns and prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ INSTRUCTIONS: Mapping[str, Format] = {
     "summarizetldr": ("Columns", {"prompt": "{article}", "completion": "{summary}"}),
     "metharme": ("PromptCompletion", {"prompt": "prompt", "completion": "generation"}),
 }
-"""Formats of the types with single instructions, keyed by the type's name up to a dot, a colon or `_chat`."""
+"""Formats for axolotl's types of single-turn instructions, keyed by the beginning of the type's name.
+
+This beginning ends before a dot, a colon or an underscore, as `alpaca` in `alpaca_chat.load_qa`.
+"""
 PAIRS: Mapping[str, Mapping[str, str]] = {
     "intel": {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
     "argilla": {"prompt": "instruction", "chosen": "chosen_response", "rejected": "rejected_response"},
@@ -60,7 +63,7 @@ FIELDS = [
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data of the study, and report each key of each entry."""
+    """Set the data of the study from axolotl's list of data sets, and report each key of each entry."""
     entries = value if isinstance(value, list) else [value]
     tests = state.get("test_datasets", [])
     rows = [_read(state, f"datasets[{number}]", entry, False) for number, entry in enumerate(entries)]
@@ -99,7 +102,7 @@ def _read(state: Conversion, where: str, entry: Any, held_out: bool) -> data.Row
 
 
 def _report(state: Conversion, where: str, key: str, value: Any) -> None:
-    """Report a key of an entry other than its type."""
+    """Report how a key of a data set's entry is converted; the key `type` is not reported here."""
     name = f"{where}.{key}"
     if key in ("roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "chat_template"):
         _report_training(state, name, key, value)
@@ -126,7 +129,7 @@ def _report_training(state: Conversion, name: str, key: str, value: Any) -> None
 
 
 def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) -> Format:
-    """Return the format of an entry, and report its type."""
+    """Return the format for the rows of a data set's entry, and report how its type is converted."""
     if isinstance(kind, Mapping):
         found: Format = _own_columns(kind)
         template: str | None = None
@@ -143,7 +146,7 @@ def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) 
 
 
 def _own_columns(kind: Mapping[str, Any]) -> Format:
-    """Return the format of a type that names its columns."""
+    """Return the format for a type that is given as a mapping with the names of the columns."""
     if "field_chosen" in kind or "field_rejected" in kind:
         names = {"prompt": "field_prompt", "chosen": "field_chosen", "rejected": "field_rejected"}
         return "Preference", {ours: kind.get(theirs, ours) for ours, theirs in names.items()}
@@ -156,7 +159,7 @@ def _own_columns(kind: Mapping[str, Any]) -> Format:
 
 
 def _named(state: Conversion, entry: Mapping[str, Any], kind: str) -> tuple[Format, str | None, Any]:
-    """Return the format, the template and a note for the name of a type."""
+    """Return the format, the option of `template` (or `None`) and a note for a type that is given by its name."""
     head, _, rest = kind.replace(":", ".").partition(".")
     objective = state.choices.get("objective", "supervised")
     if objective == "kto":

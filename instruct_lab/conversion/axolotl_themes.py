@@ -1,4 +1,4 @@
-"""Groups of axolotl's settings that have no equivalent here, or need none."""
+"""Rules for groups of axolotl's settings that have no equivalent in this framework, or need none."""
 
 from __future__ import annotations
 

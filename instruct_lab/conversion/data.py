@@ -15,13 +15,13 @@ FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|txt)(\.(gz|bz2|xz|zst))?$")
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows of one data set with their format.
+    """The rows of one data set that the other tool's config names, and the format in which they are stored.
 
     Args:
-        source: the config of the source.
-        format: the class of the format, without its package, and its fields.
+        source: the config of the component that reads the rows.
+        format: the name of the format's class, without its package, and the values of its fields.
         is_held_out: whether the rows are for validation.
-        weight: the share of these rows in a mixture; `None`: every row is used once an epoch.
+        weight: the share of these rows in a mixture; `None`: every row is used once per epoch.
     """
 
     source: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Rows:
 
 
 def hub_source(name: str, revision: Any = None, configuration: Any = None, split: Any = None) -> dict[str, Any]:
-    """Return the source that reads a data set of the Hub."""
+    """Return the config of a source that reads a data set of the Hugging Face Hub."""
     source = {"_target_": f"{PACKAGE}.HubDataSet", "repository": name, "revision": str(revision or "main")}
     if configuration:
         source["configuration"] = str(configuration)
@@ -41,25 +41,26 @@ def hub_source(name: str, revision: Any = None, configuration: Any = None, split
 
 
 def file_source(path: str | list[str]) -> dict[str, Any]:
-    """Return the source that reads local files."""
+    """Return the config of a source that reads files on this machine."""
     is_text = isinstance(path, str) and path.endswith(".txt")
     return {"_target_": f"{PACKAGE}.{'TextFiles' if is_text else 'Files'}", "path": path}
 
 
 def is_file(name: str) -> bool:
-    """Whether the name of a data set names files on this machine."""
+    """Whether the name of a data set is a path of files on this machine, and not a repository of the Hub."""
     return bool(FILE.search(name)) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
 def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> None:
     """Set the data of a study: one data set if all rows have the same format, else a mixture.
 
-    Rows that have a weight are a part of the mixture on their own, with the held-out rows of their format.
+    Rows of the same format become one part of the mixture, except that rows with a weight become a part of their own.
+    Held-out rows join the first part with their format.
 
     Args:
         state: the study.
         rows: the data sets.
-        held_out: share of the training rows that is held out for validation; a number of rows if it is 1 or more.
+        held_out: share of the training rows that is held out for validation; if it is 1 or more, the number of rows.
     """
     groups: list[list[Rows]] = []
     for one in rows:
@@ -110,5 +111,12 @@ def _source_name(source: Mapping[str, Any], number: int) -> str:
 
 
 def add_difference(state: Conversion, key: str, value: Any, note: str) -> None:
-    """Report a setting of a data set that has no equivalent."""
+    """Report that a setting of a data set has no equivalent.
+
+    Args:
+        state: the study.
+        key: the setting in the other tool.
+        value: its value.
+        note: what happens instead.
+    """
     state.add_row(key, value, "different", note)

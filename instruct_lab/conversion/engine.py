@@ -1,4 +1,4 @@
-"""Apply the rules of a tool to every setting of a config."""
+"""Convert a config of another tool by applying the tool's rules to every setting."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from instruct_lab.experiment.matrix import component_of
 from instruct_lab.experiment.other_tools import with_value
 
 COMPONENTS = ("objective", "tuning", "optimizer", "lr_scheduler")
-"""The groups whose options have different fields, so that the chosen option may lack the field of a value."""
+"""The groups whose options differ in their fields, so that a converted value may not fit the chosen option."""
 OFF = (False, 0, "none", "no", "off", "None")
 
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """A converted config.
+    """The result of converting a config of another tool.
 
     Args:
         source: the config that was read.
-        choices: the chosen option of each group.
-        values: the values of single keys.
-        data: the content of the data option; `None` if the config names no data.
-        rows: what became of each setting.
+        choices: the option of each group that the study chooses.
+        values: the values that the study sets, keyed by full key.
+        data: the content of the study's data option; `None` if the config names no data.
+        rows: how each setting was converted.
     """
 
     source: Source
@@ -69,7 +69,7 @@ def _drop_missing_fields(state: Conversion) -> None:
 
 
 def _without(row: Row, key: str, note: str) -> Row:
-    """Return a row without the override of a key; if it has no other override, the setting counts as different."""
+    """Return a row without its override of a key; if no other override is left, the row's kind becomes `different`."""
     left = tuple(text for text in row.overrides if not text.startswith(f"{key}="))
     if left == row.overrides:
         return row

@@ -1,4 +1,4 @@
-"""The data sets of LLaMA-Factory: names in `dataset_info.json`, which describes files and columns."""
+"""Convert LLaMA-Factory's data sets, whose files and columns are described in its `dataset_info.json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEDIA = ("images", "videos", "audios")
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data from the names of the training and evaluation data sets."""
+    """Set the data of the study from the names of the data sets for training and evaluation."""
     held_out = _names(state.get("eval_dataset", ""))
     info, found = _info(state)
     folder = Path(found).parent if found else Path(str(state.get("dataset_dir", "data")))
@@ -37,7 +37,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _info(state: Conversion) -> tuple[Mapping[str, Any], str]:
-    """Return the tool's list of data sets, and the path of its file."""
+    """Return the content of `dataset_info.json` and the path of the file; both are empty if there is no such file."""
     folder = str(state.get("dataset_dir", "data"))
     roots = [Path(), state.folder, *list(state.folder.absolute().parents)[:4]]
     for path in [state.folder / INFO, *(root / folder / INFO for root in roots)]:

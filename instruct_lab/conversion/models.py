@@ -1,4 +1,4 @@
-"""Rules for models, adapters and quantisation that several tools share."""
+"""Rules for the settings of models, adapters and quantisation, which several tools have in common."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NOT_ADAPTED = Same("there is no adapter")
 
 
 def choose_model(revision_key: str) -> RuleFunction:
-    """Return a rule that chooses a model by its repository on the Hub, or by its folder.
+    """Return a rule that chooses the model for the name of a repository on the Hub or the path of a folder.
 
     Args:
-        revision_key: the setting that names the revision.
+        revision_key: the tool's setting with the revision of the repository.
     """
     return lambda state, value: _choose_model(state, value, state.get(revision_key))
 
@@ -47,7 +47,7 @@ def _choose_model(state: Conversion, name: Any, revision: Any) -> Result:
 
 
 def set_targets(state: Conversion, value: Any) -> Result:
-    """Set the modules that get adapters."""
+    """Set the modules of the model to which adapters are added."""
     if not is_adapter(state):
         return NOT_ADAPTED
     names = value if isinstance(value, list) else [name for name in str(value).replace(",", " ").split() if name]
@@ -60,12 +60,12 @@ def set_targets(state: Conversion, value: Any) -> Result:
 
 
 def is_adapter(state: Conversion) -> bool:
-    """Whether low-rank adapters are trained."""
+    """Whether the study trains low-rank adapters."""
     return state.choices.get("tuning", "lora") == "lora"
 
 
 def set_lora(key: str) -> RuleFunction:
-    """Return a rule that sets a field of LoRA, unless there is no adapter."""
+    """Return a rule that sets the field `tuning.{key}` if the study trains low-rank adapters."""
 
     def rule(state: Conversion, value: Any) -> Result:
         if not is_adapter(state):
@@ -77,7 +77,7 @@ def set_lora(key: str) -> RuleFunction:
 
 
 def quantize(bits: int) -> RuleFunction:
-    """Return a rule for a switch that quantises the frozen weights."""
+    """Return a rule for a switch that quantises the frozen weights to the given number of bits."""
 
     def rule(state: Conversion, value: Any) -> Result:
         return set_quantization(state, bits) if value in ON else Same("switched off")
@@ -86,7 +86,7 @@ def quantize(bits: int) -> RuleFunction:
 
 
 def set_quantization(state: Conversion, value: Any) -> Result:
-    """Set the number of bits of the frozen weights."""
+    """Set the number of bits to which the frozen weights are quantised."""
     if value not in (4, 8):
         return Different("weights are quantised to 4 or 8 bits here")
     if state.choices.get("tuning") in ("full", "train_first_layers", "train_last_layers"):
@@ -96,14 +96,17 @@ def set_quantization(state: Conversion, value: Any) -> Result:
 
 
 def train_new_modules(state: Conversion, value: Any) -> Result:
-    """Report that modules which the other tool trains in full, beside the adapters, stay frozen here."""
+    """Report the modules that the other tool trains in full beside the adapters, and that stay frozen here."""
     if not is_adapter(state):
         return NOT_ADAPTED
     return Different(f"{value} stay frozen; the embeddings of new tokens are trained with the adapter")
 
 
 def adapt_for_kto(state: Conversion) -> None:
-    """Choose adapters if the objective is KTO, which compares the model with its copy without adapters."""
+    """Choose LoRA if the objective is KTO, which here requires adapters.
+
+    KTO compares the trained model with the base model, which is the same model with its adapters switched off.
+    """
     if state.choices.get("objective") == "kto" and state.choices.get("tuning") not in (None, "lora"):
         state.choose("tuning", "lora")
         note = "KTO compares with the model whose adapters are switched off, so LoRA trains here, not all weights"

@@ -30,7 +30,10 @@ TEACHER = f"{SUPERVISED}; objective=distillation learns from a teacher, on the a
 OTHER_METHODS = {"bco": NO_LOSS, "tpo": NO_LOSS, "prm": NO_LOSS} | dict.fromkeys(
     ("gkd", "gold", "distillation", "minillm", "server_distillation", "iw_opd"), TEACHER
 )
-"""Notes on training methods that have no objective here and do not reward generated answers, by method."""
+"""Training methods without an equivalent objective here, each with a note on what the study does instead.
+
+Methods that generate answers in training and reward them are not listed; `NO_ROLLOUTS` is the note on all of them.
+"""
 
 
 def choose_objective(state: Conversion, method: str) -> Result:
@@ -52,7 +55,7 @@ def choose_loss(state: Conversion, name: str) -> Result:
 
 
 def set_beta(state: Conversion, value: Any) -> Result:
-    """Set `beta`, which keeps a preference objective close to the base model; ORPO calls it `weight`."""
+    """Set the objective's `beta`, or its `weight` if the objective is ORPO."""
     objective = state.choices.get("objective", "supervised")
     if objective in NO_BETA:
         return Different("the objective has no beta")
@@ -61,7 +64,7 @@ def set_beta(state: Conversion, value: Any) -> Result:
 
 
 def set_for(objective: str, key: str) -> RuleFunction:
-    """Return a rule for a setting that only one objective reads."""
+    """Return a rule that sets `key` if the study chooses `objective`, and otherwise reports that nothing is set."""
 
     def rule(state: Conversion, value: Any) -> Result:
         if state.choices.get("objective") != objective:

@@ -21,13 +21,13 @@ TOOLS: Mapping[str, Tool] = {"llamafactory": LLAMA_FACTORY, "axolotl": AXOLOTL, 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 LITERALS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None, "~": None}
 TEXTS = ("revision", "model_revision", "revision_of_model", "run_name", "wandb_name", "report_to", "eval_strategy")
-"""Settings that are text even if they look like a number or a literal."""
+"""Settings whose values stay texts even if they look like a number, a boolean or null."""
 NEW_LAYOUT = frozenset(
     ["train_dataset", "kernel_config", "dist_config", "quant_config", "peft_config", "sample_backend", "model_class"]
 )
-"""Settings of LLaMA-Factory's second layout of configs (its `v1`), which is not converted."""
+"""Settings by which a config in LLaMA-Factory's newer layout (its `v1`) is recognised, which cannot be converted."""
 USES = frozenset(["export_dir", "infer_backend"])
-"""Settings of LLaMA-Factory that merge or serve a trained model, and train none."""
+"""Settings by which a config of LLaMA-Factory is recognised that merges or serves a model instead of training one."""
 WHAT_TO_TYPE = (
     "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
 )
@@ -39,10 +39,11 @@ class Source:
 
     Args:
         tool: the tool, a key of `TOOLS`.
-        method: the training method if the tool's command names it, as `trl dpo` does; else empty.
-        config: the settings in the config.
-        folder: the folder of its file, for paths relative to it.
-        name: the name of the file, or of the command.
+        method: TRL's training method, from the command, as in `trl dpo`, or from the name of the file or its folder;
+            empty if there is none.
+        config: the settings in the config, by name.
+        folder: the folder of the config's file, to which paths in the config are relative.
+        name: the name of the study: that of the file or, for a command, of its method.
         where: the file or command, for messages.
     """
 
@@ -99,7 +100,10 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
 
 
 def _recognize(config: Mapping[str, Any], where: str) -> str:
-    """Return the tool with the most `signs` in a config; among equal tools, the one that knows the most keys."""
+    """Return the tool that a config is for: the one of which the config contains the most `signs`.
+
+    If several tools have equally many, the one that has a rule for most of the config's keys is returned.
+    """
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
     known = {name: sum(find_rule(tool, key) is not None for key in config) for name, tool in TOOLS.items()}
     best = max(counts, key=lambda name: (counts[name], known[name]))
@@ -127,7 +131,7 @@ def _read(path: Path) -> Any:
 
 
 def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
-    """Read `--key value`, `--key=value`, `--key` and `--no_key`; several values make a list."""
+    """Convert arguments to a mapping; `--key` becomes true, `--no_key` becomes false, several values become a list."""
     config: dict[str, Any] = {}
     key = ""
     for word in words:
@@ -152,7 +156,7 @@ def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _to_value(key: str, value: Any) -> Any:
-    """Convert a text that stands for a number (`2e-4` is text in YAML 1.1), a boolean or null to that value."""
+    """Convert a text such as `2e-4` (in YAML 1.1 a text), `true` or `null` to a number, a boolean or null."""
     if not isinstance(value, str) or key in TEXTS:
         return value
     text = value.strip()
@@ -165,7 +169,7 @@ def _to_value(key: str, value: Any) -> Any:
 
 
 def _method_in(path: Path) -> str:
-    """Return the training method in the name of a script or a file, or of its folder; empty if there is none."""
+    """Return the training method that occurs in the name of a file or of its folder; empty if there is none."""
     for name in (path.stem, path.parent.name):
         words = "_".join(["", *re.split(r"[\W_]+", name.casefold()), ""])
         if found := [method for method in METHODS if f"_{method}_" in words]:

@@ -1,4 +1,4 @@
-"""The types of the conversion tables: what a setting of another tool becomes, and the study that is built."""
+"""The types of the conversion: rules for the settings of another tool, their results, and the study that is built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = Literal["converted", "same", "different", "unknown"]
 
 @dataclasses.dataclass(frozen=True)
 class Same:
-    """A setting for which nothing has to be set: it has no effect on results, or asks for the behaviour here.
+    """A setting that needs no override in the study: it does not affect results, or is the behaviour here anyway.
 
     Args:
         note: why nothing has to be set.
@@ -29,7 +29,7 @@ class Same:
 
 @dataclasses.dataclass(frozen=True)
 class Different:
-    """A setting that has no equivalent here.
+    """A setting that has no equivalent in this framework.
 
     Args:
         note: what happens instead.
@@ -43,13 +43,13 @@ class Row:
     """The result of converting one setting.
 
     Args:
-        key: the key in the other tool.
-        value: the value in the other tool.
-        kind: `converted` if the study sets the same; `same` if nothing has to be set; `different` if there is no
-            equivalent; `unknown` if the tool has no such key.
-        overrides: the overrides in the study that stand for the setting.
+        key: the setting's name in the other tool.
+        value: its value in the other tool.
+        kind: `converted` if overrides in the study have the same effect; `same` if no override is needed; `different`
+            if there is no equivalent; `unknown` if the tool has no such setting.
+        overrides: the overrides in the study that replace the setting.
         note: remark about the setting, or what happens instead.
-        is_default: whether the config does not have the key, and the value is the other tool's default.
+        is_default: whether the config does not contain the setting, so that the value is the other tool's default.
     """
 
     key: str
@@ -64,9 +64,9 @@ class Conversion:
     """The study that is being built, with the facts about the config that the rules need.
 
     Args:
-        config: the settings of the other tool, with its defaults for those that are not set.
-        method: the training method, in the words of the tool: sft, dpo, ...
-        folder: the folder of the file, for paths relative to it.
+        config: the settings of the other tool, including defaults for settings that the config does not contain.
+        method: the other tool's name of the training method, such as `sft` or `dpo`; empty if the config names none.
+        folder: the folder of the config's file, to which paths in the config are relative.
         name: the name of the study.
     """
 
@@ -85,17 +85,17 @@ class Conversion:
         return default if value is None or value == "" else value
 
     def choose(self, group: str, option: str) -> None:
-        """Choose an option of a group."""
+        """Choose an option of a group in the study."""
         self.choices[group] = option
         self._overrides.append(f"{group}={option}")
 
     def set(self, key: str, value: Any) -> None:
-        """Set a single value."""
+        """Set the value of one key in the study."""
         self.values[key] = value
         self._overrides.append(f"{key}={to_hydra(value)}")
 
     def apply(self, override: str) -> None:
-        """Apply an override as it is typed on the command line."""
+        """Add an override, in the form in which it is typed on the command line, to the study."""
         parsed = parse_or_none(override)
         assert parsed is not None, override
         key, value = parsed.key_or_group.lstrip("+"), parsed.value()
@@ -105,27 +105,36 @@ class Conversion:
             self.set(key, value)
 
     def mention(self, text: str) -> None:
-        """Add a text that is not an override to the overrides of the current setting, such as a part of the data."""
+        """List a text, such as `data.format: Alpaca`, among the overrides that replace the current setting.
+
+        It stands for a part of the study that no override sets.
+        """
         self._overrides.append(text)
 
     def take_overrides(self) -> tuple[str, ...]:
-        """Return the overrides that were set since the last call."""
+        """Return the overrides and mentioned texts that were added since the last call."""
         overrides, self._overrides = tuple(self._overrides), []
         return overrides
 
     def add_row(self, key: str, value: Any, kind: Kind, note: str = "", is_default: bool = False) -> None:
-        """Report a setting, with everything that was set since the last report."""
+        """Add a row that reports how a setting was converted, with the overrides added since the previous row."""
         self.rows.append(Row(key, value, kind, self.take_overrides(), note, is_default))
 
 
 Result = Same | Different | str | None
-"""The result of a rule: a note or `None` if the rule has set something, else the reason why it has not."""
+"""The result of a rule: a note or `None` if the rule has added overrides, else the reason why it has not."""
 RuleFunction = Callable[[Conversion, Any], Result]
-"""A rule as a function, which is called with the study and the setting's value and adds values to the study."""
+"""A function that converts a setting: it takes the study and the setting's value, and adds overrides to the study."""
 Rule = Same | Different | str | RuleFunction
-"""The rule of a setting: overrides, in which `{value}` stands for its value; a reason to set none; or a function."""
+"""How a setting is converted: by overrides, in which `{value}` stands for its value, or by a function.
+
+A rule of type `Same` or `Different` adds no override and gives the reason.
+"""
 Themes = Mapping[str, Rule]
-"""Rules by patterns such as `galore_* apollo_*`, for settings that have no rule of their own."""
+"""Rules for groups of settings, keyed by patterns of the settings' names, separated by spaces (`galore_* apollo_*`).
+
+They apply to settings that have no rule of their own.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,12 +143,13 @@ class Tool:
 
     Args:
         name: the tool's name in messages.
-        rules: the rule of each setting.
-        themes: rules of groups of settings.
-        defaults: function that returns, for a config, the defaults of the tool that differ from the defaults here.
-        signs: settings by which a config of the tool is recognised.
-        order: settings that are converted before the others, since the rules of the others read the choices made by
-            these.
+        rules: rules keyed by the name of the setting.
+        themes: rules for groups of settings.
+        defaults: function that takes a config and its training method and returns those defaults of the tool that
+            differ from the defaults in this framework.
+        signs: names of settings by which a config of the tool is recognised.
+        order: names of the settings that are converted first, in this order, since rules of other settings depend on
+            their results.
     """
 
     name: str

@@ -16,7 +16,7 @@ from instruct_lab.files import disk_errors, write_atomically
 
 
 def study_files(converted: Converted) -> dict[str, str]:
-    """Return the text of each file of the study, by its path in a lab."""
+    """Return the text of each file of the study, keyed by the file's path relative to the lab."""
     source = converted.source
     tool, name = TOOLS[source.tool].name, source.name
     files = {f"{STUDIES}/{name}.yaml": _study_text(converted, tool)}
@@ -32,10 +32,10 @@ def write_study(converted: Converted, folder: Path, replace: bool = False) -> li
     Args:
         converted: the converted config.
         folder: the folder of the lab.
-        replace: whether files of these names may be replaced.
+        replace: whether existing files with the same names may be replaced.
 
     Raises:
-        InstructLabError: one of the files exists, or cannot be written.
+        InstructLabError: one of the files exists and may not be replaced, or a file cannot be written.
     """
     texts = {folder / path: text for path, text in study_files(converted).items()}
     existing = [str(path) for path in texts if path.exists()]
@@ -81,7 +81,7 @@ def _set(config: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """A YAML dumper that writes floats so that every YAML parser reads them as numbers."""
+    """A YAML dumper that writes `1e-05` as `1.0e-05`, because YAML 1.1 reads the former as a text."""
 
 
 def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:

@@ -1,4 +1,4 @@
-"""Rules for settings of the Transformers trainer, which LLaMA-Factory and TRL share."""
+"""Rules for the settings of the Transformers trainer, which both LLaMA-Factory and TRL use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCHEDULE_KEYS = "see the schedule"
 
 
 def choose_optimizer(state: Conversion, value: Any) -> Result:
-    """Choose the optimizer with this name, or AdamW if no name is given."""
+    """Choose the optimizer with the given name; choose AdamW if there is no such optimizer here."""
     name = str(value).rpartition(".")[2].casefold()
     option = _OPTIMIZERS.get(name)
     if option is None:
@@ -55,7 +55,10 @@ def choose_optimizer(state: Conversion, value: Any) -> Result:
 
 
 def choose_schedule(state: Conversion, value: Any) -> Result:
-    """Choose the schedule with this name, its warm-up and its other arguments; without a name, choose a cosine."""
+    """Choose the schedule with the given name, and set its warm-up and other arguments.
+
+    If there is no such schedule here, a cosine schedule is chosen.
+    """
     name = str(value).rpartition(".")[2].casefold()
     option = SCHEDULES.get(name)
     state.choose("lr_scheduler", option or "cosine")
@@ -88,9 +91,9 @@ def choose_schedule(state: Conversion, value: Any) -> Result:
 
 
 def _set_warmup(state: Conversion, name: str) -> str | None:
-    """Set the warm-up, and return a note about it, or `None`.
+    """Set the warm-up of the schedule `name`; return a note for the user, or `None` if none is needed.
 
-    As in Transformers, steps take precedence over a ratio, and a number of steps below 1 is a ratio.
+    As in Transformers, `warmup_steps` takes precedence over `warmup_ratio`, and a value below 1 is a ratio.
     """
     steps, ratio = state.get("warmup_steps", 0), state.get("warmup_ratio", 0)
     if name == "constant":
@@ -105,7 +108,7 @@ def _set_warmup(state: Conversion, name: str) -> str | None:
 
 
 def when_on(overrides: str, off: str = "switched off") -> RuleFunction:
-    """Return a rule for a switch.
+    """Return a rule for a setting that is either on or off.
 
     Args:
         overrides: the overrides to set if the switch is on.
@@ -123,7 +126,7 @@ def when_on(overrides: str, off: str = "switched off") -> RuleFunction:
 
 
 def follow_schedule(state: Conversion, value: Any) -> Result:
-    """Report a setting that the rule of the schedule has read."""
+    """Report that a setting needs no override of its own, because `choose_schedule` has already applied it."""
     return Same("set with the schedule")
 
 
@@ -139,7 +142,7 @@ def set_epochs(state: Conversion, value: Any) -> Result:
 
 
 def set_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of optimizer steps; the data is repeated until this number is reached."""
+    """Set the number of optimizer steps, and remove the limit on epochs, so that the data is repeated as needed."""
     if value <= 0:
         return Same("no limit")
     state.set("trainer.max_steps", int(value))
@@ -148,13 +151,13 @@ def set_steps(state: Conversion, value: Any) -> Result:
 
 
 def set_betas(state: Conversion, value: Any) -> Result:
-    """Set both of Adam's betas."""
+    """Set the two betas of Adam, whichever of them the current setting is."""
     state.set("optimizer.betas", [state.get("adam_beta1", 0.9), state.get("adam_beta2", 0.999)])
     return None
 
 
 def set_bfloat16(state: Conversion, value: Any) -> Result:
-    """Set the arithmetic of the run: bfloat16, float32, or the type that suits the device."""
+    """Set the precision of the run from the setting `bf16`: bfloat16, float32, or for `auto` what suits the device."""
     if state.get("fp16") in ON and value not in (True, "true"):
         return Same("fp16 is set")
     if value in (True, "true", "True"):
@@ -168,7 +171,7 @@ def set_bfloat16(state: Conversion, value: Any) -> Result:
 
 
 def set_float16(state: Conversion, value: Any) -> Result:
-    """Set the arithmetic of the run to float16, unless bfloat16 is chosen too."""
+    """Set the precision of the run to float16 if the setting `fp16` is on and `bf16` is not."""
     if value not in ON:
         return Same("switched off")
     if state.get("bf16") in (True, "true"):
@@ -178,7 +181,7 @@ def set_float16(state: Conversion, value: Any) -> Result:
 
 
 def set_attention(state: Conversion, value: Any) -> Result:
-    """Choose the attention implementation; one whose package is missing is replaced by PyTorch's."""
+    """Choose the implementation of attention; use PyTorch's if it is unknown here or its package is not installed."""
     name = str(value).casefold()
     known = {"fa2": "flash_attention_2", "disabled": "eager", "auto": "sdpa", "flash_attention": "flash_attention_2"}
     known |= {name: name for name in ("sdpa", "eager", "flash_attention_2", "flex_attention")}
@@ -191,7 +194,7 @@ def set_attention(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of batches between two validations; Transformers' trainer counts optimizer steps instead."""
+    """Set the number of batches between two validations, from the number of optimizer steps in the other tool."""
     strategy = str(state.get("eval_strategy", state.get("evaluation_strategy", "steps")))
     if not state.has_held_out or strategy in ("no", "False"):
         return Same("nothing is evaluated during training")
@@ -208,7 +211,7 @@ def set_evaluation_steps(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
-    """Set when to validate."""
+    """Set when validation takes place: after each epoch, or every so many batches."""
     if str(value) == "epoch" and state.has_held_out:
         state.set("trainer.val_check_interval", 1.0)
         return None
@@ -220,7 +223,7 @@ def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
 
 
 def choose_tracker(state: Conversion, value: Any) -> Result:
-    """Choose the trackers."""
+    """Choose the trackers that exist here, and report the others as not used."""
     names = value if isinstance(value, list) else str(value).replace(",", " ").split()
     known = [str(name) for name in names if str(name) in ("wandb", "tensorboard", "trackio", "mlflow")]
     state.choose("tracker", f"[{','.join(known)}]" if len(known) > 1 else known[0] if known else "none")
@@ -231,7 +234,7 @@ def choose_tracker(state: Conversion, value: Any) -> Result:
 
 
 def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of steps between two saved training states."""
+    """Set the number of optimizer steps between two saved training states."""
     if value < 1 or str(state.get("save_strategy", "steps")) != "steps":
         return Same("save_strategy decides" if value >= 1 else "a state is saved every 25 steps")
     state.set("callbacks.checkpoint.every_steps", int(value))
@@ -239,7 +242,7 @@ def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
 
 
 def name_run(state: Conversion, value: Any) -> Result:
-    """Name the run, with other characters replaced by underscores."""
+    """Set the run's name, with each character replaced by an underscore that is no letter, digit, `-`, `_` or `.`."""
     state.set("name", "".join(c if c.isalnum() or c in "-_." else "_" for c in str(value)).strip(".") or state.name)
     return None
 

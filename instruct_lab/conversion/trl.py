@@ -16,7 +16,7 @@ METHODS = [
     *("grpo", "rloo", "ppo", "xpo", "nash_md", "online_dpo", "async_grpo", "grpo_with_replay_buffer", "gmpo", "gfpo"),
     *("a2po", "papo", "sdft", "sdpo", "ssd"),
 ]
-"""Training methods: sub-commands of `trl` and names of its scripts."""
+"""Names of TRL's training methods, which are also the sub-commands of `trl` and parts of the names of its scripts."""
 RATES = {"sft": 2e-5, "reward": 1e-4}
 METHOD = "(method)"
 
@@ -58,7 +58,7 @@ def _jinja(state: Conversion, value: Any) -> Result:
 
 
 def _wandb(field: str) -> RuleFunction:
-    """Return a rule that sets a field of the tracker wandb if the study uses wandb."""
+    """Return a rule that sets the given field of the tracker `wandb` if the study uses this tracker."""
 
     def rule(state: Conversion, value: Any) -> Result:
         if "wandb" not in state.choices.get("tracker", ""):

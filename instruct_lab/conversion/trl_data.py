@@ -1,4 +1,4 @@
-"""The data sets of TRL's commands, and of scripts built on TRL: a single one, a list, or a mixture."""
+"""Convert the data sets of TRL's commands and of scripts built on TRL: a single data set, a list, or a mixture."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from instruct_lab.conversion.rules import Conversion, Different, Result, Same
 
 Format = tuple[str, dict[str, Any]]
 SEVERAL = ("datasets", "dataset_mixture", "dataset_mixer")
-"""Settings that list several data sets; `dataset_name` is not read beside them."""
+"""Settings that list several data sets; if one of them is set, `dataset_name` is ignored, as in TRL."""
 ENTRY_KEYS = ("path", "id", "name", "config", "split", "data_files")
 """Keys of an entry that become fields of a data source; TRL and the scripts built on it each use some of these keys."""
 
 
 def read_one(state: Conversion, value: Any) -> Result:
-    """Set the data from the name of a single data set."""
+    """Set the data of the study from the name of a single data set."""
     if any(state.get(key) for key in SEVERAL):
         return Same("not read beside a list of data sets, as in TRL")
     name = str(value)
@@ -36,12 +36,12 @@ def read_one(state: Conversion, value: Any) -> Result:
 
 
 def read_several(state: Conversion, value: Any) -> Result:
-    """Set the data from TRL's own list of data sets, with its shares of a mixture."""
+    """Set the data of the study from TRL's setting `datasets`, a list of data sets, each of which may have a share."""
     return _read(state, "datasets", value, float(state.get("test_split_size", 0.0)))
 
 
 def read_mixture(state: Conversion, value: Any) -> Result:
-    """Set the data from the mixture of the alignment handbook's and Open R1's scripts."""
+    """Set the data of the study from `dataset_mixture`, a setting of the alignment handbook's and Open R1's scripts."""
     if not isinstance(value, Mapping):
         return Different("a mapping with datasets is expected: name the data with data=hub:OWNER/NAME")
     for key, setting in value.items():
@@ -54,7 +54,10 @@ def read_mixture(state: Conversion, value: Any) -> Result:
 
 
 def read_mixer(state: Conversion, value: Any) -> Result:
-    """Set the data from the earlier mixture of the alignment handbook: a share of each data set by its name."""
+    """Set the data of the study from `dataset_mixer`, an older setting of the alignment handbook's scripts.
+
+    It gives the share of each data set that is used, keyed by the data set's name.
+    """
     if not isinstance(value, Mapping):
         return Different("a mapping of data sets to shares is expected: name the data with data=hub:OWNER/NAME")
     splits, configs = state.get("dataset_splits", ["train", "test"]), state.get("dataset_configs")
@@ -69,7 +72,15 @@ def read_mixer(state: Conversion, value: Any) -> Result:
 def _read(
     state: Conversion, where: str, entries: Any, held_out: float, tests: Sequence[Mapping[str, Any]] = ()
 ) -> Result:
-    """Set the data from entries, and report each key of each entry."""
+    """Set the data of the study from a list of data sets, and report each key of each entry.
+
+    Args:
+        state: the study.
+        where: the setting that holds the list.
+        entries: the entries of the data sets for training, or a single entry.
+        held_out: share of the training rows that is held out for validation.
+        tests: entries of data sets for validation.
+    """
     listed = [*(entries if isinstance(entries, list) else [entries]), *tests]
     rows = []
     for number, one in enumerate(listed):
@@ -87,7 +98,7 @@ def _read(
 
 
 def _rows(state: Conversion, where: str, entry: Mapping[str, Any], is_held_out: bool) -> data.Rows:
-    """Return the rows of an entry, and report its keys."""
+    """Return the rows that an entry of a list of data sets describes, and report the entry's keys."""
     name, configuration = str(entry.get("path") or entry.get("id")), entry.get("name") or entry.get("config")
     split, files = str(entry.get("split") or "train"), entry.get("data_files")
     if isinstance(files, Mapping):
@@ -125,7 +136,7 @@ def _source(name: str, configuration: Any, split: Any) -> dict[str, Any]:
 
 
 def _format(state: Conversion, columns: Sequence[str]) -> Format:
-    """Return the format of rows by the objective, and by the columns if an entry names them."""
+    """Return the format that fits the study's objective and, if an entry names columns, these columns."""
     objective = state.choices.get("objective", "supervised")
     if objective in PAIRS:
         return "Preference", {} if not columns or "prompt" in columns else {"prompt": None}

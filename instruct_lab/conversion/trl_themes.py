@@ -1,4 +1,4 @@
-"""Groups of settings of TRL, and of scripts built on it, that have no equivalent here, or need none."""
+"""Rules for groups of settings of TRL and of scripts built on it that have no equivalent here, or need none."""
 
 from __future__ import annotations
 
