@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name whose spelling is closest to a word; `None` if the word is valid itself or none is close."""
+    """Return the valid name whose spelling is closest to a word; `None` if the word is valid or if no name is close."""
     names = list(valid)
     if word in names:
         return None

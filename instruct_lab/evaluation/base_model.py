@@ -29,7 +29,7 @@ FILE = "measurement.json"
 PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")
 """Packages whose code an evaluation depends on."""
 CODE = (".py", ".yaml", ".jsonl")
-"""Endings of the files in these packages that determine results: code, tasks of benchmarks, and evaluated texts."""
+"""Suffixes of the files in `PACKAGES` that can change results: code, tasks of benchmarks, and evaluated texts."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "numpy")
 """Libraries whose versions an evaluation depends on."""
 
@@ -99,12 +99,12 @@ def measure_base_benchmarks(
 
 
 def _stored(depends_on: dict[str, Any], compute: Callable[[], dict[str, Any]], activity: str, cache_path: Path) -> Any:
-    """Return results as JSON from the cache, or compute them on all ranks if the first rank does not find them.
+    """Return results from the cache; if the first rank does not find them there, compute them on all ranks.
 
     Args:
-        depends_on: everything that can change the results.
-        compute: function that computes the results.
-        activity: description of the work, for the report of progress.
+        depends_on: everything that can change the results, which forms the key in the cache.
+        compute: function that computes the results, as an object that JSON can express.
+        activity: description of the work, which is shown with its progress.
         cache_path: folder of the cache.
     """
     computed: list[bool] = []
@@ -148,7 +148,7 @@ def _depends_on(
 
 
 def _depends_on_model(setup: EvaluationSetup, loaded: LoadedModel, digest: str) -> dict[str, Any]:
-    """Return everything that the results of a model depend on, whatever the examples and the metrics are."""
+    """Return what results depend on besides the examples, the metrics and the settings of scoring and decoding."""
     return {
         "weights": digest,
         "model": describe(setup.model),

@@ -1,4 +1,4 @@
-"""Measure a model on benchmarks, whose tasks bring their own examples; their results are kept like those of a split."""
+"""Measure a model on benchmarks, whose tasks have examples of their own; a task's results are stored like a split's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def measure_benchmarks(
     Args:
         setup: the settings of the evaluation.
         loaded: the evaluated model.
-        known: names of tasks that are measured already and left out.
+        known: names of tasks to leave out, because they have been measured already.
     """
     for suite in setup.benchmarks.values():
         for name, scores in suite.measure(loaded, setup.template, known):

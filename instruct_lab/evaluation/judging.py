@@ -1,4 +1,4 @@
-"""Ask the judges of a run's win rates about the answers of its systems, once all systems have answered."""
+"""Ask judges which of two answers is better, and compute win rates, after all models of a run have answered."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_VERDICT = "the reply holds no verdict"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """Measurements with the rows of win rates, and the verdicts from which the rows were computed."""
+    """The results of a run with the statistics of its win rates, and the verdicts from which these were computed."""
 
     results: Results
     verdicts: list[VerdictLine]
@@ -44,13 +44,13 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Judging:
-    """The settings of an evaluation that asks judges.
+    """The part of an evaluation that asks judges.
 
     Args:
         setup: the settings of the evaluation.
-        runs_path: the folder of all run records, in which an opponent is looked up.
-        cache_path: the folder of the cache, which keeps the replies of judges.
-        device: the device of a local judge.
+        runs_path: the folder of all run records, in which the run is found whose answers are the opponents.
+        cache_path: the folder of the cache, in which the replies of judges are kept.
+        device: the device on which a local judge runs.
     """
 
     setup: EvaluationSetup
@@ -59,17 +59,17 @@ class Judging:
     device: Any
 
     def add_verdicts(self, results: Results, examples: Mapping[str, EvaluatedExamples]) -> Judged:
-        """Ask the judge of each win rate about every pair of answers, and add the rows to the measurements.
+        """Ask the judge of each win rate about every pair of answers, and add the statistics to the results.
 
         The base model and the tuned model are judged, but baselines are not. If a judge gives no verdict on a pair, the
         run continues: the pair is left out, and a note on the value states the number of such pairs and the reasons.
 
         Args:
-            results: measurements, keyed by split and then by system.
+            results: measurements, keyed by split and then by system (base model, tuned model or baseline).
             examples: the evaluated examples, keyed by split.
 
         Returns:
-            The measurements with the rows, and the verdicts.
+            The results with a row of statistics for each judged answer, and the verdicts.
         """
         judged: Results = {split: dict(systems) for split, systems in results.items()}
         own = {split: systems for split, systems in judged.items() if split in examples}  # without benchmarks
@@ -134,10 +134,10 @@ class Judging:
         return lines
 
     def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
-        """Return a function that looks up an answer of the run to which a win rate compares.
+        """Return a function that looks up the opponent's answer if the opponent of a win rate is another run.
 
-        The function takes the id of an example, and returns the answer (`None` if there is none) and the reason why it
-        is missing. If the opponent is the base model or the reference, the function finds nothing.
+        The function takes the id of an example, and returns that run's answer (`None` if it has none) and the reason
+        why the answer is missing. If the opponent is the base model or the reference, it returns `None` for every id.
         """
         if metric.against in (BASE, REFERENCE):
             return lambda name: (None, "")
@@ -161,8 +161,8 @@ class _Pair:
         conversation: the prompt as a text.
         answer: the answer.
         opponent: the opponent's answer; `None` if there is none.
-        question: the question to the judge; `None` if the judge need not be asked.
-        fault: the reason why the pair cannot be judged.
+        question: the question to the judge; `None` if the answers are equal or the opponent's is missing.
+        fault: the reason why the opponent's answer is missing, if it is.
     """
 
     split: str
@@ -205,7 +205,10 @@ def _pairs(
 
 
 def answers_of(record: RunRecord) -> dict[str, str]:
-    """Return the answers of a run's tuned model, keyed by example id; answers in its own results take precedence."""
+    """Return the answers of a run's tuned model, keyed by example id.
+
+    Answers from the run itself take precedence over those from later evaluations of it.
+    """
     found: dict[str, str] = {}
     sources = [record.read_results(AFTER) or {}]
     sources += [EvaluationFiles(record, name).read_results() for name in evaluation_names(record)]
@@ -269,7 +272,7 @@ def _fault(reply: Reply) -> str:
 
 
 def _missing_note(faults: Counter[str], count: int) -> list[str]:
-    """Describe how many pairs were not judged and why; an empty list if all were."""
+    """Return a note on how many of `count` pairs were not judged, and why; the list is empty if all were judged."""
     missing = faults.total()
     if not missing:
         return []
@@ -300,7 +303,13 @@ def _line(name: str, metric: WinRate, pair: _Pair, replies: Sequence[Reply], vot
 
 
 def _copy_rows(source: str, name: str, results: Results) -> None:
-    """Give a length-controlled win rate the rows and the remarks of its win rate."""
+    """Copy the statistics and remarks of a win rate to its length-controlled version, which uses the same verdicts.
+
+    Args:
+        source: name of the win rate.
+        name: name of the length-controlled win rate.
+        results: measurements, keyed by split and then by system; they are changed.
+    """
     for systems in results.values():
         for system, one in systems.items():
             if source in one.rows:

@@ -164,7 +164,7 @@ def stream_answer(
         loaded: the model.
         prompt: the conversation.
         seed: random seed of the answer.
-        on_text: function that gets each new piece of the answer.
+        on_text: function that is called with each new piece of the answer.
     """
     (encoded,), stops = _encode(setup, loaded, [prompt])
     return setup.generation.stream(loaded.model, loaded.tokenizer, encoded, stops, seed, on_text)
@@ -184,7 +184,7 @@ def _encode(
 def _predictions(
     split: str, conversations: Sequence[Conversation], samples: Sequence[Sequence[Answer]]
 ) -> list[Prediction]:
-    """Combine answers with references; the first of several answers to a prompt is the prediction."""
+    """Combine the model's answers with the references; of several answers to a prompt, the first is the prediction."""
     return [
         Prediction(
             id=conversation.id,
@@ -201,7 +201,10 @@ def _predictions(
 
 
 def answer_rows(metrics: Mapping[str, Metric[Any]], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """Compute the statistics (a row) of every answer metric for each prediction, except comparisons of systems."""
+    """Compute a row of statistics for each prediction and answer metric.
+
+    Metrics that compare the answers of two models, such as win rates, are left out.
+    """
     return {
         name: [metric.of_prediction(prediction) for prediction in predictions]
         for name, metric in metrics.items()

@@ -17,11 +17,11 @@ from instruct_lab.records.measurement import Measurement
 from instruct_lab.records.schema import AFTER, short_name
 
 FEW_EXAMPLES = 20
-"""With fewer examples, a bootstrap interval is too narrow."""
+"""Number of examples below which a note warns that a bootstrap interval is too narrow."""
 
 
 def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, measurement: Measurement) -> list[str]:
-    """List the notes on the value that one system reached in one metric.
+    """List the notes on the value of one metric for one system.
 
     Args:
         setup: the settings of the evaluation, from `EvaluationSetup.for_references`.
@@ -45,7 +45,7 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
 
 
 def count_notes(count: int) -> Iterator[str]:
-    """Yield a note if there are too few examples for an interval."""
+    """Yield a note if there are too few examples for a reliable interval."""
     if count < FEW_EXAMPLES:
         examples = f"{count} example{'s' * (count != 1)}"
         yield f"measured on {examples}: the interval of fewer than {FEW_EXAMPLES} is too narrow, so compare with care"
@@ -58,7 +58,10 @@ def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
 
 
 def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) -> Iterator[str]:
-    """Yield a note if answers were cut at the length limit; it also states the length of the longest reference."""
+    """Yield a note if answers were cut at the length limit.
+
+    For comparison, the note gives the number of tokens of the longest reference.
+    """
     num_cut = sum(one.num_cut for one in predictions)
     if num_cut:
         share = 100 * num_cut / sum(1 + len(one.samples) for one in predictions)
@@ -70,10 +73,10 @@ def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) 
 
 
 def _sampling_notes(metric: Metric[Any], predictions: Sequence[Prediction]) -> Iterator[str]:
-    """Yield a note on the part of the variance that comes from sampling, if prompts have several answers.
+    """Yield a note on how much of a value's variance is due to sampling, if each prompt has several answers.
 
-    There is no note for metrics that read all answers to a prompt, metrics of the whole set of answers, and comparisons
-    of systems.
+    There is no note on metrics that read several answers to a prompt, that score all answers together, or that compare
+    the answers of two models.
     """
     count = min((len(one.samples) for one in predictions), default=0)
     if not count or isinstance(metric, CorpusMetric | ComparisonMetric) or not isinstance(metric, AnswerMetric):

@@ -44,9 +44,9 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
 
 
 def _setup_of(setup: EvaluationSetup, systems: dict[str, Measurement]) -> EvaluationSetup:
-    """Return the settings with metrics that suit the results of one split or benchmark.
+    """Return a copy of the settings with the metrics for the results of one split or benchmark.
 
-    For a split, the metrics are adapted to its references. For a benchmark, they are its scores.
+    For a split, these are the run's metrics, adapted to the split's references; for a benchmark, its own scores.
     """
     signatures = {name: text for one in systems.values() for name, text in one.signatures.items()}
     if signatures:
@@ -73,7 +73,7 @@ def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, M
 
 
 def _signature(setup: EvaluationSetup, name: str, value: MetricValue) -> str:
-    """Return a value's signature, which names the engine that decoded the model's answers if the metric reads them."""
+    """Return the text that describes how a value was computed; if the metric reads answers, add the decoding engine."""
     reads_answers = isinstance(setup.metrics[name], AnswerMetric)
     return with_engine(value.signature, setup.generation.engine) if reads_answers else value.signature
 
@@ -174,7 +174,7 @@ def _width(table: Table, console: Console) -> int:
 
 
 MEASURED_WIDTH = 10_000
-"""A width into which every table fits."""
+"""Width in characters into which every table fits."""
 
 
 def _table(title: str, split: str, systems: list[str], metrics: Metrics, between: str) -> Table:
@@ -203,7 +203,14 @@ def _cell(value: MetricValue | None, between: str, signed: bool = False) -> str:
 
 
 def show_sample(console: Console, split: str, index: int, systems: Mapping[str, Measurement]) -> None:
-    """Print a prompt, its reference and the answers to it, each in a column beside its name."""
+    """Print the prompt, the reference and the models' answers of one example, each with its name to the left.
+
+    Args:
+        console: the console.
+        split: name of the split.
+        index: index of the example.
+        systems: the split's measurements, keyed by system.
+    """
     prediction = systems[AFTER].predictions[index]
     lines = [("prompt", prediction.prompt), ("reference", prediction.references[0])]
     if BEFORE in systems:

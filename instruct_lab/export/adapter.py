@@ -11,17 +11,19 @@ from instruct_lab.model.weights.base import Origin
 from instruct_lab.training.workspace import TunedModel, Workspace
 
 BASE_FOLDER = "base_model"
-"""Folder inside the export for the base model, if transformers cannot load the base model from elsewhere."""
+"""Folder inside the export for the base model, if users could not load it from its repository or original folder."""
 CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter with its base model's origin; if there is no such origin, also write the base model.
+    """Write the adapter, with the repository or folder from which its base model is loaded.
+
+    If the base model that the adapter needs is in no such repository or folder, it is written as well.
 
     Args:
         experiment: the run's configuration.
         tuned: the tuned model, with its adapter unmerged.
-        generation: the generation config to write; `None` for a model that generates nothing.
+        generation: the generation config of transformers to write; `None` for a model that generates nothing.
         folder: the folder to write to.
         final: the path that `folder` will have after the export, when it is renamed.
 
@@ -49,11 +51,13 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
 
 
 def end_with(tokenizer: Any, token_id: int) -> None:
-    """Set the tokenizer's end-of-sequence token to the token with the id `token_id`.
+    """Set the tokenizer's end-of-sequence token, at which programs that load an adapter end an answer.
 
-    The present token is kept if the chat template refers to it or if the tokenizer adds it when it encodes a text.
+    The present token is kept if the chat template refers to it or if the tokenizer adds it to an encoded text.
 
-    Programs that generate with an adapter read this token from the tokenizer in the same folder.
+    Args:
+        tokenizer: the tokenizer, which is changed.
+        token_id: id of the new token.
     """
     used_by_template = "eos_token" in str(tokenizer.chat_template or "")
     used_by_encoding = tokenizer.eos_token_id in tokenizer("a")["input_ids"]

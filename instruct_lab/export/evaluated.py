@@ -21,9 +21,9 @@ class Evaluated:
 
     Args:
         name: name of the evaluation.
-        origin: the overrides and weights of the evaluation.
-        summary: the values.
-        results: the values with the data sets on which they were measured.
+        origin: the overrides of the evaluation and the weights that it evaluated.
+        summary: the values of the metrics.
+        results: the values of the tuned model, each with the data set on which it was measured.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Evaluated:
 def evaluations_of(record: RunRecord, step: int) -> list[Evaluated]:
     """Return the evaluations of the weights of an optimizer step, in the order of their names.
 
-    An evaluation by an earlier version, which does not state the step, is left out, and so is a damaged one.
+    An evaluation is left out if its files are damaged or do not state the step, as those of earlier versions.
 
     Args:
         record: the run.

@@ -30,22 +30,22 @@ from instruct_lab.training.workspace import TunedModel, Workspace
 
 CONFIG = "instruct_lab_config.json"
 VERSIONS = "instruct_lab_versions.json"
-"""File of the export with the versions of Python and of the packages with which the run was trained."""
+"""Name of the export's file that lists the versions of Python and packages with which the run was trained."""
 PARTIAL = ".partial-"
-"""Part of the name of the folder in which an export is written, before its process id."""
+"""Marks the name of the temporary folder in which an export is written; the process id follows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """An export of a recorded run's model.
+    """What an export of a recorded run's model writes, and where.
 
     Args:
         experiment: the run's configuration.
-        config: the configuration as plain containers.
+        config: the configuration as dictionaries, lists and values.
         record: the run.
         path: the new folder.
         form: the format to write.
-        weight_type: type of the matrices in a GGUF file.
+        weight_type: number type of the matrices in a GGUF file.
         checkpoint: `best` or `last`; `None` means the weights with which the run was evaluated.
     """
 
@@ -111,7 +111,7 @@ def export(job: Export) -> Export:
 
 
 def _move_into(path: Path, partial: Path) -> None:
-    """Move all files of a folder to an empty folder; if one of them cannot be moved, the folder is empty again."""
+    """Move all files of the folder `partial` to the empty folder `path`; if a file cannot be moved, move all back."""
     moved: list[Path] = []
     try:
         for file in partial.iterdir():
@@ -146,7 +146,10 @@ def _write(job: Export, tuned: TunedModel, folder: Path) -> None:
 
 
 def _texts(job: Export, step: int, use: str) -> dict[str, str]:
-    """Return the texts about the model, keyed by their file's path in the folder: card, results, config, versions."""
+    """Return the texts of the files about the model, keyed by their path in the folder.
+
+    These are the model card, the results, the configuration and the versions of packages.
+    """
     record, config = job.record, texts_of(job.config)
     manifest = record.manifest
     is_measured = manifest.evaluated_step in (None, step)
@@ -166,7 +169,7 @@ def _texts(job: Export, step: int, use: str) -> dict[str, str]:
 
 
 def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, folder: Path, stops: list[str]) -> str:
-    """Write the model or the adapter with the tokenizer, and return the section of the model card about their use."""
+    """Write the model or the adapter, and the tokenizer; return the section of the model card that explains their use."""
     tokenizer, model, base = tuned.loaded.tokenizer, tuned.loaded.model, None
     if job.is_adapter:
         base = write_adapter(job.experiment, tuned, generation, folder, job.path)
@@ -185,7 +188,7 @@ def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, fol
 
 
 def _library(job: Export) -> str:
-    """Return the library that loads the export, as model hubs name it."""
+    """Return the name by which model hubs know the library that loads the export."""
     return "gguf" if job.form in ONE_FILE else "peft" if job.is_adapter else "transformers"
 
 

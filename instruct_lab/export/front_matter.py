@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 LANGUAGE = re.compile(r"[a-z]{2,3}(?=$|[_-])")
-"""Matches the language of a locale code, which model hubs list without country and script."""
+"""Matches the language at the start of a locale code, as `de` in `de_AT`; model hubs list only the language."""
 
 
 def front_matter(
     experiment: Experiment, record: RunRecord, library: str, results: list[HubResult], notes: list[str]
 ) -> ModelCardData:
-    """Collect the front matter of the model card; what the run does not know is left out.
+    """Collect the front matter of the model card; facts that the run's configuration does not state are left out.
 
     Args:
         experiment: the run's configuration.
         record: the run.
-        library: the library that loads the export, as model hubs name it.
+        library: the library that loads the export, by its name on model hubs.
         results: the results of the exported weights.
-        notes: sentences that hold for every result.
+        notes: sentences that apply to every result.
     """
     from huggingface_hub import ModelCardData
 
@@ -78,7 +78,7 @@ def _languages(data: Data, sources: list[Source]) -> Iterator[str]:
 
 
 def _licence(experiment: Experiment) -> str | None:
-    """Return the licence that the base model's card declares; `None` without it, or if the card is not available."""
+    """Return the licence that the base model's card declares; `None` if it declares none or is not on this machine."""
     import huggingface_hub
 
     weights = experiment.model.weights

@@ -31,9 +31,9 @@ class HubResult:
     Args:
         name: full name of the metric, such as `test/chrf`.
         value: the value with its interval.
-        data: name of the data, for results on data that are not one data set of the Hub.
+        data: name of the data, by which the result is reported if `source` is `None`.
         source: the data set of the Hub; `None` if the examples are from elsewhere or from several sources.
-        is_cut: whether the examples are a share of the training rows that the run held out.
+        is_cut: whether the run held the examples out of the training rows, because the data has no such split.
         evaluation: name of the evaluation that measured the value; empty for the run's own results.
     """
 
@@ -51,7 +51,11 @@ class HubResult:
 
     @property
     def split(self) -> str:
-        """The split of the examples: the Hub's, or the run's own if the run has taken the examples from other rows."""
+        """The split of the examples, as it is reported.
+
+        This is the split of the data set on the Hub. For examples that the run held out of it, the run's split is
+        followed by `(held out from ...)`; for data from elsewhere, only the run's split is given.
+        """
         own = split_of(self.name)
         if own not in SPLITS:
             return "test"
@@ -61,7 +65,7 @@ class HubResult:
 
 
 def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
-    """Return the finite results of the tuned model in the run's summary.
+    """Return the results of the tuned model in the run's summary; values that are not finite are left out.
 
     Args:
         data: the data of the run.
@@ -72,7 +76,7 @@ def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
 
 
 def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResult]:
-    """Return the finite results of the tuned model in a summary.
+    """Return the results of the tuned model in a summary; values that are not finite are left out.
 
     Args:
         data: the data on which the model was measured; `None` if this version cannot build it.
@@ -150,8 +154,8 @@ def card_results(results: list[HubResult], record: RunRecord, task: str, notes: 
 def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) -> dict[str, str]:
     """Return the contents of the files in `.eval_results`, keyed by file name, one for each data set of the Hub.
 
-    Results on other data have no file, since an entry names a data set of the Hub. The dictionary is empty with a
-    version of `huggingface_hub` that does not know the format.
+    Results on other data are left out, since each entry must name a data set of the Hub. The dictionary is empty if
+    the installed version of `huggingface_hub` does not support these files.
 
     Args:
         results: the results.

@@ -1,8 +1,8 @@
 """Find out whether PEFT's `generate`, for adapters of virtual tokens, gives the same answers as the run gave.
 
-PEFT 0.21 passes the key-value cache as `past_key_values`, which transformers calls `cache` since 5.24. `generate` then
-loses the cache or prepends the virtual tokens again at every step. The run translates the name
-(`instruct_lab.tuning.cache_names`), and users of an exported adapter do not.
+PEFT 0.21 passes the key-value cache as the argument `past_key_values`, which is called `cache` since transformers 5.24.
+With these versions, `generate` loses the cache or prepends the virtual tokens again at every step. A run corrects the
+name (`instruct_lab.tuning.cache_names`), but users who load an exported adapter with PEFT do not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Any, Literal
 from instruct_lab.tuning.cache_names import PEFT_NAME, cache_name
 
 Answers = Literal["same", "same without cache", "different"]
-"""The answers of the library's own `generate`, compared with the measured ones."""
+"""How the answers of PEFT's `generate` compare with those that the run measured.
+
+`same without cache` means that they are the same if `generate` is called with `use_cache=False`.
+"""
 
 
 def compare_answers(model: Any) -> Answers:
-    """Predict from the method and the model's cache whether PEFT's `generate` gives the same answers as the run.
+    """Predict whether PEFT's `generate` gives the same answers as the run, from the tuning method and the model.
 
     Args:
-        model: the tuned model; the answers of a model without an adapter do not change.
+        model: the tuned model. If it has no adapter of virtual tokens, the answers are the same.
     """
     config = getattr(model, "active_peft_config", None)
     if config is None or not config.is_prompt_learning or cache_name(model.get_base_model()) in (None, PEFT_NAME):
@@ -31,7 +34,7 @@ def compare_answers(model: Any) -> Answers:
 
 
 def answers_note(answers: Answers) -> str:
-    """Write the paragraph of the model card about answers that differ from the run's; empty if none differ."""
+    """Write the paragraph of the model card that warns of answers that differ from the run's; empty if none do."""
     if answers == "same":
         return ""
     found = (

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 NUM_EXAMPLES = 3
 MAX_CHARACTERS = 300
-"""Maximum number of characters of each text from the run in a table of the card."""
+"""Maximum number of characters of a prompt, answer, reference or setting in the card's tables."""
 GROUPS = ("seed", "tuning", "objective", "optimizer", "lr_scheduler", "batching", "trainer", "generation")
-"""Entries of the config that are the hyperparameters of a run."""
+"""Top-level keys of the config that the card lists as hyperparameters."""
 
 
 def model_card(
@@ -33,7 +33,7 @@ def model_card(
     """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
-        config: the run's configuration as plain containers.
+        config: the run's configuration as dictionaries, lists and values.
         record: the run.
         step: the optimizer step of the exported weights.
         front: the front matter.
@@ -103,7 +103,7 @@ def _hyperparameters(config: dict[str, Any]) -> str:
 
 
 def _flatten(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the full key and the text of each value that is set; the key of a class leaves out `_target_`."""
+    """Yield the full key and the text of each value that is not null; for `_target_`, use the key of its component."""
     if not isinstance(value, dict):
         if value is not None:
             yield key, shorten(str(value), MAX_CHARACTERS)

@@ -1,8 +1,8 @@
 """The Modelfile of Ollama: the run's template in Ollama's language, the stop tokens, and the decoding settings.
 
-Ollama renders prompts with Go's text templates. Most chat templates write each message as a text before the content
-and a text after it, which depend only on the role. These texts are found by rendering a conversation with the run's
-template, and the result is compared with the template on other conversations. A template that does more is refused.
+Ollama renders prompts with Go's text templates. Most chat templates write a fixed text before and after the content of
+each message, which depends only on the role. These texts are found by rendering a conversation with the run's template.
+Other conversations are then rendered from these texts and with the template; if they differ, the template is refused.
 
 Source: https://docs.ollama.com/modelfile
 """
@@ -30,18 +30,18 @@ PROBES = (
     ("user", "assistant", "user"),
     ("system", "user", "assistant", "user", "assistant", "user"),
 )
-"""The roles of the conversations on which the result is compared with the template."""
+"""The roles of the messages in each conversation for which a `TurnFormat` is compared with the original template."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TurnFormat:
-    """A template that writes a fixed text before and after each content.
+    """A template that writes a fixed text before and after the content of each message.
 
     Args:
         opening: text before the first message.
         without_system: text before the first message of a conversation without a system message.
-        turns: the texts before and after the content, keyed by role.
-        answer: text that opens the answer.
+        turns: the texts before and after a message's content, keyed by role.
+        answer: text at the start of the answer, before its content.
     """
 
     opening: str
@@ -62,7 +62,7 @@ class TurnFormat:
         """Write this format as a Go template for Ollama.
 
         Args:
-            without: the beginning-of-sequence token, which Ollama itself puts before the prompt; it is left out.
+            without: the beginning-of-sequence token, which is left out because Ollama itself puts it before the prompt.
         """
         opening, without_system = (text.removeprefix(without) for text in (self.opening, self.without_system))
         roles = "".join(
@@ -86,7 +86,7 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
         stops: the tokens that end an answer.
 
     Raises:
-        InstructLabError: the template writes other texts, depending on more than the role.
+        InstructLabError: the template writes texts that do not depend on the role only.
     """
     rendered = {roles: _render(template, tokenizer, _conversation(roles)) for roles in PROBES}
     whole, short = PROBES[-1], PROBES[0]
@@ -112,13 +112,13 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
 
 
 def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
-    """Split the text between two contents after the token that ends a turn; return `None` if there is no such token."""
+    """Split the text between two messages' contents after the token that ends a turn; `None` if it has no such token."""
     found = re.search(rf"(?:{'|'.join(map(re.escape, stops))})\s*", between)
     return None if found is None else (between[: found.end()], between[found.end() :])
 
 
 def _cut_common(between: str, end: str) -> tuple[str, str]:
-    """Split the text between a question and its answer after the longest prefix that it has in common with `end`."""
+    """Split the text `between` the contents of two messages after the longest prefix that it shares with `end`."""
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(between, end, strict=False))
     length = sum(1 for _ in equal)
     return between[:length], between[length:]

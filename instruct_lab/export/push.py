@@ -15,7 +15,7 @@ from instruct_lab.export.export import Export, export
 from instruct_lab.files import write_json
 
 RESULTS = "results.json"
-"""File of the uploaded folder with the metrics of the run."""
+"""Name of the file in the uploaded folder that holds the metrics of the run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def write_for_push(job: Export) -> tuple[Export, list[tuple[str, int]]]:
         job: the export, whose path is replaced.
 
     Returns:
-        The export, and the names and bytes of its files.
+        The export with its path, and the name and the size in bytes of each file.
 
     Raises:
         InstructLabError: the model cannot be exported or written, or the export refers to a folder on this machine.

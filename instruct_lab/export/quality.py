@@ -29,13 +29,13 @@ NUM_DIGITS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """The loss of quality on one split.
+    """The loss of quality that an export causes, measured on one split.
 
     Args:
         split: the split of the examples.
         count: number of examples.
-        num_equal: number of answers that are equal; `None` if no metric reads answers.
-        metrics: for each metric the value of the tuned model, the value of the export, and the paired difference.
+        num_equal: number of examples for which both models give the same answer; `None` if no metric reads answers.
+        metrics: the value of the tuned model, that of the export, and their paired difference, keyed by metric.
     """
 
     split: str
@@ -54,10 +54,9 @@ class Loss:
 
 
 def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
-    """Load the written export, measure it beside the tuned model, and add the result to the model card.
+    """Evaluate the written export and the tuned model on the same examples, and add the result to the model card.
 
-    The tuned model is the merged model or, if an adapter was exported, the model with the adapter. Every example is
-    answered by both.
+    The tuned model is the merged model or, if an adapter was exported, the model with the adapter.
 
     Args:
         job: the export, which has been written.
@@ -89,7 +88,7 @@ def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
 
 
 def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -> Loss:
-    """Compare two measurements on the same examples.
+    """Compare the measurements of two models on the same examples.
 
     Args:
         metrics: the metrics by name.
@@ -110,14 +109,14 @@ def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -
 
 
 def load_export(job: Export, tuned: LoadedModel) -> LoadedModel:
-    """Load an exported model with its tokenizer, by the libraries that users load it with, on the CPU.
+    """Load an exported model and its tokenizer on the CPU, from the export's files and as a user would load them.
 
     Args:
         job: the export, which has been written.
         tuned: the model from which it was written.
 
     Raises:
-        InstructLabError: transformers cannot read the file as it was written.
+        InstructLabError: transformers does not read some part of the GGUF file.
     """
     if job.form in ONE_FILE:
         return _load_gguf(job, tuned)

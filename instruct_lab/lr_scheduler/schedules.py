@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor by which each optimizer step multiplies the peak learning rate."""
+"""Learning-rate schedules: the learning rate at each optimizer step, as a multiple of the peak learning rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Position:
-    """The position of an optimizer step after the warm-up.
+    """An optimizer step after the warm-up, with its position in the run.
 
     Args:
         step: index of the optimizer step, counted from 0.
@@ -117,7 +117,7 @@ def half_cosine(progress: float) -> float:
 
 @component
 class CosineRestarts(LRScheduler):
-    """Several half-cosine decays in sequence, each from its own peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Half-cosine decays in sequence; each restarts at a peak of its own. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle
@@ -130,7 +130,7 @@ class CosineRestarts(LRScheduler):
             raise Refusal("peak_decay", f"the peak of the last cycle would be below min_ratio, {self.min_ratio}")
 
     def after_warmup(self, at: Position) -> float:
-        """Return min_ratio + (peak - min_ratio)·(1 + cos(pi · progress within the cycle)) / 2."""
+        """Return min_ratio + (peak - min_ratio)·(1 + cos(pi · progress within the cycle)) / 2; peak is the cycle's."""
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         done = at.progress * sum(lengths)
         cycle = 0

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     import torch
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
-"""Architecture in the package `gguf` for each `model_type` of transformers that can be written."""
+"""Names of architectures in the package `gguf`, keyed by the `model_type` of transformers; others cannot be written."""
 INTERLEAVED = ("llama", "mistral")
-"""Model types whose rotary dimensions of queries and keys alternate in GGUF files, unlike in transformers."""
+"""Model types for which GGUF files store the dimensions of queries and keys in another order than transformers.
+
+Rotary embeddings rotate pairs of dimensions. The two dimensions of a pair are adjacent in a GGUF file, but half a head
+apart in transformers.
+"""
 ELSEWHERE = "export with --format hf, and convert the folder with llama.cpp's convert_hf_to_gguf.py"
 
 
@@ -25,7 +29,7 @@ def refusal(what: str, where: str = "the model's config.json") -> InstructLabErr
 
 
 def check_config(config: Any) -> None:
-    """Refuse a model for which this package cannot write a file that gives the same outputs.
+    """Refuse a model if a GGUF file that this package writes would not give the same outputs as the model.
 
     Args:
         config: the model's configuration, from transformers.
@@ -47,13 +51,13 @@ def check_config(config: Any) -> None:
 
 
 def rope_of(config: Any) -> dict[str, Any]:
-    """Return the settings of a model's rotary positions, with `rope_type` and `rope_theta`."""
+    """Return the settings of a model's rotary embeddings; `rope_type` and `rope_theta` are always among them."""
     found = dict(getattr(config, "rope_parameters", None) or {})
     return {"rope_type": "default", "rope_theta": 10000.0, **found}
 
 
 def add_architecture(writer: Any, config: Any) -> None:
-    """Add the metadata that describe the architecture.
+    """Add the metadata that describe a model's architecture to a GGUF file.
 
     Args:
         writer: the `GGUFWriter` of the file.
@@ -132,7 +136,9 @@ def file_values(config: Any, name: str, tensor: torch.Tensor) -> numpy.ndarray:
 
 
 def _interleave(value: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """Alternate the two halves of the rotary dimensions of each head, which transformers keeps apart.
+    """Reorder each head's dimensions from the order of transformers to that of GGUF files; see `INTERLEAVED`.
+
+    Dimensions 0, 1, 2, ... become 0, n, 1, n + 1, 2, ..., where n is half the size of a head.
 
     Args:
         value: weight `[heads * size, in]` or bias `[heads * size]`.
@@ -143,10 +149,12 @@ def _interleave(value: torch.Tensor, num_heads: int) -> torch.Tensor:
 
 
 def _llama3_factors(rope: dict[str, Any], size: int) -> torch.Tensor:
-    """Compute the divisors of the rotary frequencies of Llama 3.1 and later, as llama.cpp's converter does.
+    """Compute the factors by which the rotary frequencies of Llama 3.1 and later are divided.
+
+    The formula is that of llama.cpp's converter.
 
     Args:
-        rope: the settings of the model's rotary positions.
+        rope: the settings of the model's rotary embeddings.
         size: number of dimensions of a head.
     """
     import torch

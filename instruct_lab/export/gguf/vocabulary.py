@@ -24,7 +24,7 @@ PROBES = (
 
 
 def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids: Sequence[int]) -> None:
-    """Add the vocabulary, the special tokens and the chat template.
+    """Add the vocabulary, the special tokens and the chat template to a GGUF file.
 
     Args:
         writer: the `GGUFWriter` of the file.
@@ -107,7 +107,15 @@ def check_vocabulary(file: Path, tokenizer: Any) -> None:
 
 
 def _tokens(tokenizer: Any, vocab_size: int, kinds: Any) -> tuple[list[str], list[int]]:
-    """List all tokens by id with their kinds; ids without a token are named and marked as unused."""
+    """List the texts and the kinds of all tokens in the order of their ids.
+
+    An id without a token gets a made-up text and the kind `UNUSED`.
+
+    Args:
+        tokenizer: the tokenizer.
+        vocab_size: number of rows of the model's embeddings, and so of ids.
+        kinds: the enumeration `gguf.TokenType`.
+    """
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
     added = tokenizer.added_tokens_decoder
     if by_id and max(by_id) >= vocab_size:

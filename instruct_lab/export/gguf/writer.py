@@ -27,12 +27,13 @@ def write_gguf(
 ) -> None:
     """Write a model as a GGUF file, and check that the tokenizer in the file encodes texts like the model's.
 
-    Vectors are written in float32. With 4 or 5 bits, the embeddings and the output layer have 8 bits.
+    Vectors are always written in float32. If the other matrices are quantised to 4 or 5 bits, the embeddings and the
+    output layer are quantised to 8 bits.
 
     Args:
         loaded: the model, with any adapter merged into it, and its tokenizer.
         file: the file to write.
-        weight_type: type of the matrices.
+        weight_type: number type of the matrices.
         name: name of the model in the file.
         stop_token_ids: tokens that end an answer.
 
@@ -88,7 +89,7 @@ def _write_tensors(writer: Any, model: Any, weight_type: WeightType) -> None:
 
 
 def _type_of(name: str, shape: tuple[int, ...], weight_type: WeightType) -> str:
-    """Return the name of a tensor's type in the file."""
+    """Return the name of the number type in which a tensor is written."""
     if len(shape) < 2 or name.endswith("_norm.weight") or not name.endswith(".weight"):
         return "F32"
     if weight_type in ("f32", "f16", "bf16"):
