@@ -169,7 +169,7 @@ def _texts(job: Export, step: int, use: str) -> dict[str, str]:
 
 
 def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, folder: Path, stops: list[str]) -> str:
-    """Write the model or the adapter, and the tokenizer; return the section of the model card that explains their use."""
+    """Write the model or the adapter, and the tokenizer; return the section of the model card about their use."""
     tokenizer, model, base = tuned.loaded.tokenizer, tuned.loaded.model, None
     if job.is_adapter:
         base = write_adapter(job.experiment, tuned, generation, folder, job.path)

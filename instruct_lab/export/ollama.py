@@ -112,7 +112,10 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
 
 
 def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
-    """Split the text between two messages' contents after the token that ends a turn; `None` if it has no such token."""
+    """Split the text `between` the contents of two messages after the token that ends a turn.
+
+    The result is `None` if the text has no such token.
+    """
     found = re.search(rf"(?:{'|'.join(map(re.escape, stops))})\s*", between)
     return None if found is None else (between[: found.end()], between[found.end() :])
 

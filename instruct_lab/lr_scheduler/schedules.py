@@ -117,7 +117,7 @@ def half_cosine(progress: float) -> float:
 
 @component
 class CosineRestarts(LRScheduler):
-    """Half-cosine decays in sequence; each restarts at a peak of its own. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Half-cosine decays in sequence, each with a peak of its own. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle

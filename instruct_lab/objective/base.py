@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Head = Literal["language", "score"]
-"""The model's output: logits over the vocabulary, or one number for a whole text."""
+"""What the model outputs: logits over the vocabulary, or one score for a whole text."""
 
 ANY_SUPERVISION: frozenset[Supervision] = frozenset({"answers", "pairs", "text"})
-"""Value of `Objective.needs` for objectives that train on whole texts.
+"""Value of `Objective.needs` for objectives that train on whole texts: every kind of supervision except labels.
 
-Data that only has labels is left out, since its answers may be undesirable."""
+In data with labels, answers may be marked as undesirable, so a model should not be trained to write them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenScores:
-    """The model's prediction of each label of one example.
+    """How well the model predicts each label of one example; each list has one entry for each label.
 
     Args:
         losses: negative log-likelihood of each label, in nats.
@@ -66,10 +66,11 @@ class Objective(Component, ABC):
     """The part of a conversation that the objective reads, and that an example therefore holds."""
 
     needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
-    """Kinds of supervision, of which the data has to provide at least one; see `instruct_lab.data.Data.gives`."""
+    """Kinds of supervision that the objective can learn from, of which the data has to provide at least one; see
+    `instruct_lab.data.Data.gives`."""
 
     head: ClassVar[Head] = "language"
-    """The output that the model needs."""
+    """The kind of output that a model needs for this objective."""
 
     is_likelihood: ClassVar[bool] = True
     """True if the evaluation loss is the labels' negative log-likelihood, so that its exponential is a perplexity."""
@@ -78,25 +79,26 @@ class Objective(Component, ABC):
     """True if a model trained with this objective can answer prompts."""
 
     has_independent_examples: ClassVar[bool] = True
-    """True if the loss of an example does not depend on the other examples of its batch, which can then be divided."""
+    """True if the loss of an example does not depend on the rest of its batch, so that the batch can be divided."""
 
     needs_reference: ClassVar[bool] = False
     """True if the loss compares the model with its base model."""
 
     reads_packed: ClassVar[bool] = False
-    """True if the loss is computed by functions that follow `Batch.packing`, such as `target_logits`."""
+    """True if the loss can be computed on packed rows, that is, only by functions that take account of `Batch.packing`,
+    such as `target_logits`."""
 
     learning_rate_scale: ClassVar[float] = 1.0
     """Suitable learning rate for this objective, as a multiple of the rate for supervised training."""
 
     value_names: ClassVar[frozenset[str]] = frozenset()
-    """Keys of `Loss.values`."""
+    """Names of the further values that the objective computes for each example: the keys of `Loss.values`."""
 
     pair_values: ClassVar[frozenset[str]] = frozenset()
     """Keys of `Loss.values` that exist only for preference pairs."""
 
     def values_of(self, gives: frozenset[Supervision]) -> frozenset[str]:
-        """Return the keys that `Loss.values` has for data with these kinds of supervision (pairs, labels and so on)."""
+        """Return the keys that `Loss.values` has for data with the given kinds of supervision (pairs, labels, ...)."""
         return self.value_names if "pairs" in gives else self.value_names - self.pair_values
 
     @abstractmethod
@@ -111,7 +113,7 @@ class Objective(Component, ABC):
         """
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Return the example masked or corrupted; all random numbers must come from `source`.
+        """Return a masked or corrupted copy of an example; all random numbers must come from `source`.
 
         This is called each time an example enters a batch. In training, `source` depends on the run's seed, the epoch
         and the example's index, not on the batch size or the number of devices. In evaluation, it depends only on the

@@ -1,4 +1,4 @@
-"""Computation of values of many logits in chunks, so that the logits of all targets are never in memory at once."""
+"""Compute functions of logits, such as losses, in chunks, so that the logits of all targets are not held in memory."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from instruct_lab.model.family import without_adapters
 from instruct_lab.model.shares import is_sharded
 
 Evaluate = Callable[[Tensor, Tensor], Tensor]
-"""A function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, each of its own row of logits."""
+"""A function of logits `[n, vocab]` and labels `[n]` whose result `[n, ...]` has one row for each label.
+
+Each row depends only on the logits and the label of the same index, so that the function can be computed in chunks.
+"""
 
 MOST_LOGITS = 2**26
-"""Largest number of logits of a chunk: 256 MiB in float32, and a loss needs about three times as much."""
+"""Maximum number of logits in a chunk. They take 256 MiB in float32, and computing a loss about three times as much."""
 MOST_LOGITS_OF_TRAINED = 2**28
-"""Number of logits up to which they are all computed at once, in training with a trained projection.
+"""Maximum number of logits that are computed without chunks if the output projection is trained.
 
-With a trained projection, the logits of a chunk are computed twice, which makes loss and projection 1.4 times slower on
-a CPU. With a frozen projection, chunks cost nothing (`tests/benchmarks/chunked_logits.py`). The limits are constants,
-not shares of the free memory, so that a run gives the same bits again.
+This limit is higher than `MOST_LOGITS`, because with a trained projection the logits of each chunk are computed twice,
+which makes loss and projection 1.4 times slower on a CPU. With a frozen projection, chunks take no additional time
+(`tests/benchmarks/chunked_logits.py`). The limits are constants, not shares of the free memory, so that a repeated run
+gives exactly the same results.
 """
 SETTINGS_OF_PROCESSING = (
     "final_logit_softcapping",
@@ -33,21 +37,21 @@ SETTINGS_OF_PROCESSING = (
     "output_multiplier",
     "output_logit_soft_cap",
 )
-"""Settings of architectures that change the outputs of the projection before they return them as logits."""
+"""Settings in a model's config that make it change the outputs of its projection, for example by a factor."""
 PROCESSING_CLASSES: set[type] = set()
-"""Further model classes that were found to change the outputs of the projection."""
+"""Model classes whose logits were found, in this process, to differ from the outputs of their projection."""
 
 
 def chunk_size(model: Any, num_targets: int, is_cut: bool = False) -> int | None:
-    """Return the number of targets whose logits are computed at once.
+    """Return the number of targets in a chunk, whose logits are computed together.
 
-    The result is `None` if the logits of all targets are computed at once: because they are few, or because the model's
-    logits are not simply the outputs of its projection.
+    The result is `None` if no chunks are used: because there are few targets, or because the model's logits are not
+    simply the outputs of its projection.
 
     Args:
         model: a language model of transformers, with or without adapters.
         num_targets: the number of targets.
-        is_cut: whether kernels compute the loss without the logits, so that a number is returned for few targets, too.
+        is_cut: whether `cut_cross_entropy` may be used; the result is then a number even if there are few targets.
     """
     base = without_adapters(model)
     projection = base.get_output_embeddings()
@@ -69,7 +73,7 @@ def _is_trained(projection: nn.Module) -> bool:
 
 
 def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, evaluate: Evaluate, size: int) -> Tensor:
-    """Evaluate a function of the logits of hidden states, for one chunk of the states after the other.
+    """Compute the logits of hidden states, chunk by chunk, and return the values of a function of these logits.
 
     If the projection is trained, the backward pass computes the logits again. If it is frozen, the gradients of the
     hidden states are computed in the forward pass, and nothing is computed twice.
@@ -112,10 +116,10 @@ def cut_cross_entropy(projection: Any, hidden: Tensor, targets: Tensor) -> Tenso
 
 
 def _computes_float16(hidden: Tensor) -> bool:
-    """Whether the logits are computed in float16.
+    """Whether the logits are computed in float16, so that `_ValuesOfFrozen` cannot be used.
 
-    Small gradients in float16 need the factor by which a gradient scaler multiplies the loss, and the forward pass,
-    which computes gradients for a frozen projection, does not know this factor.
+    In float16, small gradients become zero unless a gradient scaler multiplies the loss by a factor. This factor is not
+    known in the forward pass, in which `_ValuesOfFrozen` computes gradients.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -123,13 +127,13 @@ def _computes_float16(hidden: Tensor) -> bool:
 
 
 class _ValuesOfFrozen(torch.autograd.Function):
-    """A function of the logits of a frozen projection, whose gradients are computed in the forward pass and kept."""
+    """A function of the logits of a frozen projection; its forward pass also computes and keeps the gradients."""
 
     @staticmethod
     def forward(
         context: Any, hidden: Tensor, targets: Tensor, compute: Callable[[Tensor, Tensor], Tensor], size: int
     ) -> Tensor:
-        """Compute the values `[targets]` and their gradients, `[targets, hidden]`."""
+        """Compute the values `[targets]` and their gradients with respect to the hidden states, `[targets, hidden]`."""
         values, gradients = [], []
         for states, labels in zip(hidden.split(size), targets.split(size), strict=True):
             with torch.enable_grad():
@@ -145,6 +149,6 @@ class _ValuesOfFrozen(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> Any:
-        """Multiply the gradient of each value by the factor that reaches it."""
+        """Multiply each value's stored gradient by the gradient of the loss with respect to the value, `[targets]`."""
         (of_values,) = context.saved_tensors
         return of_values * gradient[:, None].to(of_values.dtype), None, None, None

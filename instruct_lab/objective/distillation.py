@@ -23,7 +23,8 @@ class Distillation(Objective):
 
     D_t is KL(p_t || q_t) (forward; Hinton et al., 2015) or KL(q_t || p_t) (reverse; Gu et al., 2024, MiniLLM). Here p_t
     and q_t are the teacher's and the student's distributions of the next token, both at temperature T. With `top_k`,
-    both are restricted to the teacher's k most likely tokens and normalised again.
+    both are restricted to the teacher's k most likely tokens and normalised again. The second term is the cross-entropy
+    of the target token y_t at temperature 1, with the weight a = `target_weight`.
 
     The evaluation loss is the same sum, so no perplexity can be computed from it. Teacher and student need the same
     vocabulary. Encoders are refused, because they predict masked tokens.

@@ -74,7 +74,7 @@ class Masked(Objective):
         return Example(input_ids, labels, example.id, example.source)
 
     def _words(self, input_ids: list[int], positions: list[int], tokenizer: Any) -> list[list[int]]:
-        """Return the positions of the tokens of each word."""
+        """Group the given positions by word: return a list of the positions of each word's tokens."""
         tokens = tokenizer.convert_ids_to_tokens([input_ids[position] for position in positions])
         marks_continuations = vocabulary_of(tokenizer).marks_continuations
         words: list[list[int]] = []

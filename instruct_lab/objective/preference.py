@@ -152,10 +152,9 @@ def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
 
 @contextlib.contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
-    """Disable the model's adapters and its training mode inside the block, which leaves the base model.
+    """Turn the model into its base model inside the block, by disabling its adapters and training mode.
 
-    A model without adapters is accepted if gradients are disabled, because it is then taken to be the base model
-    itself.
+    If gradients are disabled, a model without adapters is accepted: it is taken to be the base model itself.
 
     Raises:
         InstructLabError: the model has no adapters to disable, and gradients are enabled.

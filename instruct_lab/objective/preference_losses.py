@@ -31,8 +31,9 @@ class DPO(ReferenceObjective, PairObjective):
     The loss of a pair depends on `loss_type`. h is the log-ratio of the chosen answer minus the log-ratio of the
     rejected answer, s is the logistic function, and e is `label_smoothing`:
 
-    - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h) (Rafailov et al., 2023; with e > 0, conservative DPO: Mitchell,
-      2023); with `smoothing=robust` (-(1 - e) log s(beta h) + e log s(-beta h)) / (1 - 2e) (Chowdhury et al., 2024)
+    - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h). This is DPO (Rafailov et al., 2023) if e = 0, and conservative
+      DPO (Mitchell, 2023) if e > 0. With `smoothing=robust`, it is
+      (-(1 - e) log s(beta h) + e log s(-beta h)) / (1 - 2e) (Chowdhury et al., 2024).
     - ipo: (h' - 1 / (2 beta))^2, where h' uses log-ratios per token (Azar et al., 2023)
     - hinge: max(0, 1 - beta h) (Zhao et al., 2023, SLiC)
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 ATTENTION = ("eager", "sdpa", PACKED_ATTENTION)
 """Attention implementations for which shared prefixes are tested; the last one computes padded rows like `sdpa`."""
 RANDOM_SETTINGS = ("drop", "jitter")
-"""Parts of the names of modules' attributes whose positive values make training random."""
+"""Parts of the names of those module attributes, such as `attention_dropout`, that make training random if above 0."""
 LENGTH_DEPENDENT = ("dynamic", "longrope")
 """Types of rotary embeddings whose frequencies depend on the length of the text."""
 SECONDS_PER_LAYER = 5e-4
-"""Estimated time that an accelerator needs to start the kernels of one layer, forward and backward."""
+"""Estimated seconds that an accelerator needs to start the kernels of one layer, forward and backward."""
 OPERATIONS_PER_SECOND = 3e14
 """Estimated floating-point operations per second of an accelerator."""
 
@@ -41,11 +41,13 @@ OPERATIONS_PER_SECOND = 3e14
 def logits_by_level(
     model: Any, tree: PrefixTree, is_target: Tensor, reduce: Callable[[Tensor], Tensor] = lambda hidden: hidden
 ) -> Tensor:
-    """Compute the logits `[targets, vocab]` at the target positions of a batch, in the order of its rows.
+    """Compute the logits `[targets, vocab]` at the target positions of a batch, level by level of its prefix tree.
+
+    The logits are in the order of the batch's rows.
 
     Args:
         model: a model for which `obstacle` returns `None`.
-        tree: the rows of the batch.
+        tree: the rows of the batch, divided into shared and unshared segments.
         is_target: bool `[rows, seq]`, whether each position of the batch is a target position.
         reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
     """
@@ -80,7 +82,7 @@ def logits_by_level(
 
 
 def usable_tree(model: Any, batch: Batch) -> PrefixTree | None:
-    """Return the tree of shared prefixes with which a model should compute a batch; `None`: no tree is used."""
+    """Return the prefix tree of a batch if the model can use it and it saves time; otherwise `None`."""
     tree = batch.prefixes
     return tree if tree is not None and pays(model, tree) and obstacle(model, tree.width) is None else None
 
@@ -174,9 +176,9 @@ def _random_setting(module: nn.Module) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _random_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those names that are names of settings which may make training random.
+    """Return the names among `names` that contain a part listed in `RANDOM_SETTINGS`.
 
-    The results are cached, because all modules of one class have the same names.
+    The results are cached, because all modules of one class have attributes of the same names.
     """
     return tuple(name for name in names if any(part in name for part in RANDOM_SETTINGS))
 

@@ -1,4 +1,4 @@
-"""Computation of logits at target positions only, because the output projection dominates the cost of a small model."""
+"""Compute logits at target positions only; in a small model, most computation is that of the output projection."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> t
     Args:
         model: a language model of transformers, with or without adapters.
         batch: rows `[rows, seq]`.
-        evaluate: function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, each of its own row.
+        evaluate: function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, one for each row.
 
     Returns:
         Values `[targets, ...]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
@@ -163,5 +163,11 @@ def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
 
 
 def sum_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Sum `values` `[targets]` by the rows to which they belong, `rows` `[targets]`; return `count` sums, `[count]`."""
+    """Sum values by row, and return the sum of each row, `[count]`.
+
+    Args:
+        values: the values, `[targets]`.
+        rows: index of the row to which each value belongs, `[targets]`.
+        count: number of rows.
+    """
     return torch.zeros(count, device=values.device, dtype=values.dtype).index_add(0, rows, values)

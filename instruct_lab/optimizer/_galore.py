@@ -8,7 +8,7 @@ from pytorch_optimizer import GaLore
 from pytorch_optimizer.optimizer.utils.galore import GaLoreProjector
 
 PROJECTOR_STATE = ("ortho_matrix", "last_svd_step")
-"""Attributes of a projector that are saved in checkpoints."""
+"""Attributes, saved in checkpoints, of the objects that project the gradient of a matrix to a lower rank."""
 
 
 class ProjectedAdamW(GaLore):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @component
 class Optimizer(Component, ABC):
-    """Base class of optimizers: sets the update rule, and the learning rate and weight decay of each parameter.
+    """Base class of optimizers, which define the update rule, and the learning rate and weight decay of each parameter.
 
     A parameter's learning rate is the product of `lr`, the tuning method's factor for it, the first factor in
     `lr_factors` whose pattern matches its name, and `layer_decay` to the power of its distance from the model's output.
@@ -110,7 +110,7 @@ class Optimizer(Component, ABC):
 
     @abstractmethod
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Build the torch optimizer for these parameter groups."""
+        """Build the torch optimizer for the given parameter groups."""
 
 
 def check_betas(betas: list[float]) -> None:

@@ -19,10 +19,14 @@ LAYER = re.compile(r"(?:^|[._])(?:layers?|layer_groups|h|blocks?)\.(\d+)(?=\.|$)
 """Matches the layer number in a parameter name: `model.layers.3.`, `transformer.h.3.`, `encoder.block.3.`."""
 
 EMBEDDING = r"embed|(^|\.)(wte|wpe|shared)(\.|$)"
-"""Matches token and position embeddings of Llama, GPT-2, T5, BART and BERT, and trained prompt embeddings."""
+"""Matches names of token and position embeddings of Llama, GPT-2, T5, BART and BERT, and trained prompt embeddings."""
 
 NO_DECAY = rf"bias$|norm|(^|\.)ln_|relative_attention_bias|magnitude_vector|ia3_|{EMBEDDING}"
-"""Matches biases, norms, embeddings, and adapter vectors whose neutral value is not zero."""
+"""Matches names of the parameters that get no weight decay by default.
+
+These are biases, norms, embeddings, and those vectors of adapters that leave the model unchanged at another value than
+zero, such as 1.
+"""
 
 Factor = Callable[[str], float]
 """Function that returns the learning-rate factor for a parameter name."""
@@ -45,7 +49,7 @@ class Group:
     part: str
 
     def options(self, lr: float, weight_decay: float) -> dict[str, Any]:
-        """Return the group as a dictionary for a torch optimizer."""
+        """Return the parameter group in the form that torch optimizers take."""
         return {
             "params": self.parameters,
             "lr": lr * self.factor,
@@ -66,7 +70,7 @@ def parameter_groups(
 
     Args:
         parameters: all parameters of a model, with their names.
-        no_decay: regular expression; no weight decay for parameters whose names match.
+        no_decay: regular expression; parameters whose names match it get no weight decay.
         factor: function that returns the learning-rate factor for a parameter name.
         part: function that returns the name of a parameter's update rule; groups are sorted by this name.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 OUTSIDE = rf"{EMBEDDING}|relative_attention_bias|(^|\.)(lm_head|embed_out|score|classifier|cls)\."
-"""Matches matrices at the input or output: embeddings, language-model heads, classification heads."""
+"""Matches names of matrices at the model's input or output, such as embeddings and heads, which AdamW updates."""
 
 MATRIX, REST = "matrix", "rest"
 
@@ -64,11 +64,12 @@ class MatrixOptimizer(Optimizer, ABC):
 class Muon(MatrixOptimizer):
     """Muon: momentum, made orthogonal by a Newton-Schulz iteration, for matrices; AdamW for other parameters.
 
-    With g the gradient: m = momentum·m + (1 - momentum)·g; u = momentum·m + (1 - momentum)·g with `nesterov`, else
-    u = m; from X = u / |u|, in bfloat16, `iterations` times X = a·X + (b·A + c·A²)·X with A = X·Xᵀ;
-    w [n, m] = w - lr·wd·w - lr·s·X. If `scale` is `match_rms_adamw`, s = 0.2·sqrt(max(n, m)), so that learning rates
-    of AdamW can be used. If it is `original`, s = sqrt(max(1, n / m)). Sources: Jordan et al., 2024; Liu et al., 2025;
-    implemented by `torch.optim.Muon`.
+    With g the gradient of a matrix w: m = momentum·m + (1 - momentum)·g. With `nesterov`,
+    u = momentum·m + (1 - momentum)·g, else u = m. Starting from X = u / |u| in bfloat16, the step
+    X = a·X + (b·A + c·A²)·X with A = X·Xᵀ is repeated `iterations` times. Then w = w - lr·wd·w - lr·s·X. For w of shape
+    [rows, columns], s = 0.2·sqrt(max(rows, columns)) if `scale` is `match_rms_adamw`, so that learning rates of AdamW
+    can be used, and s = sqrt(max(1, rows / columns)) if it is `original`. Sources: Jordan et al., 2024; Liu et al.,
+    2025; implemented by `torch.optim.Muon`.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # decay rate of the gradient's running mean, for matrices

@@ -18,7 +18,7 @@ DESCRIPTIONS = Path(__file__).parent / "models.yaml"
 
 @functools.cache
 def descriptions() -> dict[str, dict[str, Any]]:
-    """Return the architectures that the package describes, keyed by the label of the weights."""
+    """Return the `config.json` fields of the models that the package describes, keyed by the label of the weights."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8"))
     return found
 
@@ -26,8 +26,8 @@ def descriptions() -> dict[str, dict[str, Any]]:
 def architecture(model: Model, cache_path: Path, tokenizer: Any = None) -> Mapping[str, Any]:
     """Return the fields of a model's `config.json`.
 
-    They are read from this machine if they are there; otherwise from the package's descriptions; otherwise the file
-    (never the weights) is downloaded from the Hub.
+    They are read from files on this machine. If there are none, the package's description of the model is used; if the
+    package has none, `config.json` is downloaded from the Hub, without any weights.
 
     Args:
         model: the model of the run.

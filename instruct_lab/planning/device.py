@@ -23,11 +23,12 @@ class Device:
         label: the name in reports.
         memory_gib: memory that a program can allocate, in GiB.
         reserved_gib: memory that the driver and the libraries take from it, in GiB.
-        teraflops: peak of dense products, in 10^12 operations per second, keyed by the dtype of the numbers.
+        teraflops: peak speed of dense matrix products, in 10^12 floating-point operations per second, keyed by the
+            dtype of the numbers.
         gigabytes_per_second: bandwidth of the memory.
         interconnect_gigabytes_per_second: bandwidth between devices, in each direction; `None`: unknown.
-        reached_share: share of the peak that products of usual sizes reach.
-        microseconds_per_operation: least time of an operation, however small it is.
+        reached_share: share of the peak speed that matrix products of usual sizes reach.
+        microseconds_per_operation: time that even the smallest operation takes.
         kind: `gpu` or `cpu`.
     """
 
@@ -44,7 +45,7 @@ class Device:
 
     @property
     def precision(self) -> str:
-        """The precision, by Lightning's name, of a run on this device whose configuration sets no precision."""
+        """The precision, by its name in Lightning, that a run on this device uses if its configuration sets none."""
         return "bf16-mixed" if self.kind == "gpu" and "bfloat16" in self.teraflops else "32-true"
 
     @property
@@ -53,10 +54,10 @@ class Device:
         return (self.memory_gib - self.reserved_gib) * GIB
 
     def flops_per_second(self, width: int) -> float:
-        """Return the floating-point operations per second that products reach.
+        """Return the floating-point operations per second that matrix products reach.
 
         Args:
-            width: bytes of one number of the product.
+            width: number of bytes of each number.
         """
         half = self.teraflops.get("bfloat16") or self.teraflops.get("float16")
         full = self.teraflops.get("float32") or half

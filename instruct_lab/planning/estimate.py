@@ -20,28 +20,28 @@ from instruct_lab.planning.step import StepCost, StepSimulator, seconds
 from instruct_lab.planning.workload import Workload
 
 START_SECONDS = 20.0
-"""Assumed time to import libraries, to read the prepared data and the weights, and to write the record."""
+"""Assumed seconds to import libraries, to read the prepared data and the weights, and to write the record."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The estimate of one run; all sizes and times are of one device.
+    """The estimated memory, computation and time of one run; memory is that of a single device.
 
     Args:
         device: name of the device.
         devices: number of devices that share a step.
-        precision: Lightning's precision.
+        precision: name of the precision in Lightning, such as `bf16-mixed`.
         total_parameters: number of parameters.
         trained_parameters: number of trained parameters.
-        memory: bytes of each part of memory at the moment of the peak.
+        memory: bytes at the moment of the peak, keyed by category; see `instruct_lab.planning.step.PARTS`.
         peak_at: what is computed at that moment: `training` or `validation`, or `evaluation` in a run without training.
         usable_bytes: bytes that tensors can use on the device.
         num_steps: optimizer steps; `None`: unknown.
         tokens: tokens of all training examples, in all epochs.
         target_tokens: number of target tokens among them.
         flops: floating-point operations of training, on all devices.
-        step_flops: floating-point operations of a usual micro-batch on one device.
-        times: seconds of each stage; empty if the number of steps is unknown.
+        step_flops: floating-point operations of a micro-batch of average size on one device.
+        times: seconds of each stage of the run, such as `training`; empty if the number of steps is unknown.
         assumptions: sentences that each state an assumption about something unknown.
     """
 
@@ -106,7 +106,7 @@ def estimate(
         experiment: the run's configuration.
         workload: the batches and steps of the run.
         device: the device that computes it.
-        precision: Lightning's precision.
+        precision: name of the precision in Lightning.
         devices: number of devices that share a step.
         tokenizer: the run's tokenizer; `None` if it is not on this machine.
         cache_path: folder for downloads and conversions.
@@ -186,9 +186,10 @@ def _times(
     positions: int,
     exchange_seconds: float,
 ) -> dict[str, float]:
-    """Compute the seconds of each stage, keyed by its name.
+    """Compute the seconds that each stage of a run takes, such as training or validation, keyed by the stage's name.
 
-    The time of a usual batch is divided by its number of positions, and multiplied by the positions of the stage.
+    The time for one position (a token or padding) is taken from a batch of average size, and multiplied by the number
+    of positions in the stage.
     """
     batch = workload.usual
     forward = seconds(simulator.evaluate(batch).operations, device) / positions  # a position
@@ -204,7 +205,7 @@ def _times(
 
 
 def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
-    """Return the seconds in which devices in a ring exchange bytes.
+    """Return the seconds that devices connected in a ring need to exchange a number of bytes.
 
     Each device sends all bytes except its own share. The result is 0 if the bandwidth between devices is not known.
 

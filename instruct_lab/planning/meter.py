@@ -40,7 +40,13 @@ ATTENTION_FLOPS: dict[Any, Callable[..., int]] = {
 
 
 class Operation(NamedTuple):
-    """One operation: its floating-point operations, the bytes that it reads and writes, and the bytes of one number."""
+    """The cost of one torch operation.
+
+    Args:
+        flops: its floating-point operations.
+        moved: the bytes that it reads and writes.
+        width: number of bytes of each number in its result.
+    """
 
     flops: int
     moved: int
@@ -48,7 +54,9 @@ class Operation(NamedTuple):
 
 
 class Meter(TorchDispatchMode):
-    """A counter of live bytes by category, of floating-point operations, and of moved bytes, while it is active.
+    """A dispatch mode that measures the memory and the computation of all torch operations inside its `with` block.
+
+    It counts the bytes in use by category (such as `activations`), and records each operation in `operations`.
 
     Args:
         vocabulary: size of the vocabulary; results with this last dimension are logits.
@@ -65,11 +73,11 @@ class Meter(TorchDispatchMode):
 
     @property
     def peak_bytes(self) -> int:
-        """The largest number of bytes that were alive at one moment."""
+        """The largest number of bytes that were in use at the same time."""
         return self.peak.total()
 
     def reset_peak(self) -> None:
-        """Set the peak to the number of bytes that are alive now."""
+        """Set the peak to the number of bytes that are in use now."""
         self.peak = Counter(self.live)
 
     @contextmanager
@@ -150,7 +158,10 @@ def _positions(indices: Any) -> list[Any]:
 
 
 def remove_values(model: torch.nn.Module) -> FakeTensorMode:
-    """Replace a model's parameters and buffers on the device `meta` by fake tensors on the CPU; weights stay tied."""
+    """Replace a model's parameters and buffers, which are on the device `meta`, by fake tensors on the CPU.
+
+    Tied weights stay tied.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     replaced: dict[int, torch.Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""Build a run's optimizer for parameters without values."""
+"""Build a run's optimizer for a plan, in which parameters have shapes but no values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instruct_lab.optimizer.groups import Group
 from instruct_lab.optimizer.quantized import QuantizedAdamW
 
 BLOCK = 256
-"""Number of 8-bit states that share a scale."""
+"""Number of 8-bit values of a state that have one scaling factor in common."""
 
 
 class _QuantizedStates(torch.optim.Optimizer):
@@ -43,7 +43,7 @@ class _QuantizedStates(torch.optim.Optimizer):
 def build_optimizer(
     optimizer: Optimizer, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Any
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a run.
+    """Build the optimizer of a run for parameters without values; bitsandbytes is not needed.
 
     Args:
         optimizer: the run's optimizer.
@@ -54,7 +54,7 @@ def build_optimizer(
         return optimizer.build(parameters, factor)
 
     class Planned(QuantizedAdamW):
-        """The component with the same settings, whose optimizer needs no bitsandbytes."""
+        """A component with the same settings as `optimizer`, which builds an optimizer without bitsandbytes."""
 
         def make(self, groups: list[Group]) -> torch.optim.Optimizer:
             return _QuantizedStates([group.options(self.peak_lr, self.weight_decay) for group in groups], self)

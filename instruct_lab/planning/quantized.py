@@ -1,4 +1,4 @@
-"""Linear layers whose weights have the size of quantised ones, for plans without bitsandbytes."""
+"""Linear layers whose weights take as much memory as quantised weights, for plans without bitsandbytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from instruct_lab.model.quantization import Quantization
 
 BLOCK = 64
-"""Number of 4-bit weights that share a scale."""
+"""Number of 4-bit weights that have one scaling factor in common."""
 
 
 class _Dequantized(torch.autograd.Function):
-    """The product with a weight that is held in full size only while the forward or the backward pass uses it."""
+    """The product with a quantised weight, which is in memory in full size only during its forward or backward pass."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, packed: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -28,7 +28,7 @@ class _Dequantized(torch.autograd.Function):
 
 
 class QuantizedLinear(nn.Linear):
-    """A frozen linear layer with a weight of few bits, as bitsandbytes stores it."""
+    """A frozen linear layer whose weight takes as many bytes as the quantised weight of bitsandbytes."""
 
     def __init__(self, layer: nn.Linear, quantization: Quantization) -> None:
         super().__init__(1, 1, bias=False, device="meta")
@@ -51,12 +51,12 @@ class QuantizedLinear(nn.Linear):
 
 
 def quantize(model: Any, quantization: Quantization, kept: tuple[str, ...]) -> None:
-    """Replace the linear layers of a model on the device `meta` by layers of the size of quantised ones.
+    """Replace the linear layers of a model by layers that take as much memory as quantised ones.
 
     Args:
-        model: the model, which is changed in place.
+        model: the model, which is on the device `meta` and is changed in place.
         quantization: the settings of the run.
-        kept: names of modules that are not quantised; neither is the output layer.
+        kept: names of modules that are not quantised; the output layer is not quantised either.
     """
     model.requires_grad_(False)
     output = model.get_output_embeddings()

@@ -17,7 +17,7 @@ class Remedy:
 
     Args:
         overrides: overrides to add to the command line.
-        effect: description of the effects of the change, besides saving memory.
+        effect: description of what the change does besides saving memory.
         estimate: the estimate of the changed run.
     """
 
@@ -89,13 +89,13 @@ def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[
 
 
 def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Join overrides; the later value of a key replaces the earlier one."""
+    """Join two lists of overrides; if both set a key, only the override in the second list is kept."""
     keys = {override.partition("=")[0] for override in second}
     return [*(override for override in first if override.partition("=")[0].lstrip("+") not in keys), *second]
 
 
 def _estimate(typed: Sequence[str], overrides: Sequence[str], plan: Callable[[Checked], Estimate]) -> Estimate | None:
-    """Estimate the changed run; return `None` if its config is refused."""
+    """Estimate a run with further overrides after the typed ones; return `None` if the resulting config is refused."""
     try:
         return plan(check(merge(typed, overrides), is_for_another_machine=True).or_refuse())
     except InstructLabError:

@@ -15,7 +15,7 @@ FOLDER = "plans"
 
 
 def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
-    """Keep the description of an estimate; do nothing if the cache cannot be written.
+    """Keep the description of a run's estimate in the cache; do nothing if the cache cannot be written.
 
     Args:
         config: the resolved config of the run.
@@ -29,7 +29,7 @@ def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
 
 
 def recall(config: Mapping[str, Any], cache_path: Path) -> str | None:
-    """Return the description of the last estimate of a config; `None` if it was never planned."""
+    """Return the description of the last estimate for a config; `None` if the cache holds none."""
     with contextlib.suppress(OSError, ValueError, InstructLabError):
         found = read_json(_file(config, cache_path))
         if isinstance(found, dict) and isinstance(found.get("plan"), str):

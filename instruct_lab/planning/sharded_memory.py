@@ -1,4 +1,4 @@
-"""Memory and traffic of a model that is sharded over devices, computed from the same steps on one device."""
+"""Memory and traffic of a model that is sharded over devices, computed from a simulation of its steps on one device."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool)
 
 
 def sharded_traffic(model: Any, passes: int) -> int:
-    """Return the bytes that the devices exchange in a step: in each pass, all weights twice, and the gradients once.
+    """Return the number of bytes that the devices exchange in an optimizer step.
+
+    For each forward and backward pass, these are all weights, twice, and all gradients, once.
 
     Args:
         model: the model that is sharded, with its tuning method applied.
-        passes: number of forward and backward passes of the step.
+        passes: number of forward passes, each with its backward pass, in the step.
     """
     weights = sum(map(_bytes, model.parameters()))
     return passes * (2 * weights + sum(_bytes(one) for one in model.parameters() if one.requires_grad))

@@ -24,7 +24,7 @@ from instruct_lab.tuning.noise import add_embedding_noise
 from instruct_lab.tuning.parameters import count_parameters
 
 PLAIN_ATTENTION = {"flash_attention_2": "sdpa", "flex_attention": "sdpa"}
-"""Attention that needs a GPU, and the implementation with the same memory that is planned instead."""
+"""For each attention implementation that needs a GPU, the one whose memory, which is the same, is computed instead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Skeleton:
         return None if output is None else int(output.weight.shape[0])
 
     def count_parameters(self) -> tuple[int, int]:
-        """Return the numbers of all parameters and of the trained ones; a quantised number counts as one."""
+        """Return the numbers of all parameters and of the trained ones; a quantised weight counts as one parameter."""
         counts = count_parameters(self.loaded.model)
         packed = [module for module in self.loaded.model.modules() if isinstance(module, QuantizedLinear)]
         hidden = sum(module.in_features * module.out_features - module.weight.numel() for module in packed)
@@ -133,10 +133,10 @@ def _build(model: Model, cache_path: Path, tokenizer: Any | None, head: Literal[
 
 
 def untie_output(model: Any) -> None:
-    """Give the output layer a weight of its own, as in the checkpoint, if it is tied to the input embeddings.
+    """Give the output layer a weight of its own if it is tied to the input embeddings.
 
-    transformers ties the two layers of T5 even if the config forbids it; the flag then only leaves out a factor of the
-    hidden states.
+    This is needed for checkpoints of T5 with two separate weights: a model that transformers builds from their config
+    ties the weights, although the config says that they are not tied.
     """
     import torch
 

@@ -17,20 +17,27 @@ from instruct_lab.planning.optimizer_states import build_optimizer
 from instruct_lab.planning.skeleton import Skeleton
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
-"""The parts of memory: frozen and trained weights; gradients of trained weights; states of the optimizer; tensors that
-the backward pass needs, and intermediate results; logits; buffers, batches and averages of weights."""
+"""The categories of memory.
+
+- `weights`: frozen and trained weights.
+- `gradients`: gradients of the trained weights.
+- `optimizer`: states of the optimizer.
+- `activations`: intermediate results, including those that the backward pass needs.
+- `logits`: outputs over the vocabulary.
+- `buffers`: the model's buffers, batches, and averages of the weights.
+"""
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Lightning's precisions that compute in 16 bits and do not convert the weights."""
 WHOLE = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
-"""Lightning's precisions that also convert the weights."""
+"""Lightning's precisions that compute in 16 bits and also convert the weights to 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """The cost of one step.
+    """The memory and the operations of one step.
 
     Args:
-        peak: bytes of each part of memory at the moment of the peak.
+        peak: bytes at the moment of the peak, keyed by the categories in `PARTS`.
         operations: the operations of one batch, forward and backward.
         update: the operations of the optimizer's update.
     """
@@ -41,12 +48,12 @@ class StepCost:
 
     @property
     def peak_bytes(self) -> int:
-        """The peak of memory."""
+        """The peak of memory in bytes, over all categories."""
         return sum(self.peak.values())
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of products, forward and backward, of one batch."""
+        """Floating-point operations of one batch's forward and backward pass; only matrix products are counted."""
         return sum(operation.flops for operation in self.operations)
 
 
@@ -58,7 +65,7 @@ class StepSimulator:
     Args:
         experiment: the run's configuration.
         skeleton: the run's models, without values.
-        precision: Lightning's precision.
+        precision: name of the precision in Lightning, such as `bf16-mixed`.
         extra_copies: copies of the trained weights that callbacks or the strategy keep.
         divides: whether batches are computed in parts of similar length, as on a CPU.
     """
@@ -137,7 +144,10 @@ class StepSimulator:
         return StepCost(self._peak(), meter.operations)
 
     def predict(self, rows: int) -> Sequence[Operation]:
-        """Return the operations that generate one token in each of several rows, except those that read the cache."""
+        """Return the operations that generate one token in each of `rows` rows.
+
+        Reading the key-value cache is not included.
+        """
         self._model.eval()
         ids = torch.full((rows, 1), 3)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -16,7 +16,10 @@ REPEATS = 5
 
 @functools.cache
 def measure_this_machine(kind: str = "cpu") -> Device:
-    """Measure the processor (`cpu`, with torch's current number of threads) or the first GPU (`cuda`) for a second."""
+    """Measure the speed of this machine's processor (`cpu`) or first GPU (`cuda`), which takes about a second.
+
+    The processor is measured with torch's current number of threads.
+    """
     import torch
 
     is_gpu = kind == "cuda"

@@ -30,13 +30,13 @@ class Workload:
         positions: positions of all these micro-batches.
         tokens: tokens of the training examples, on all devices, in all epochs.
         target_tokens: number of target tokens among them.
-        usual: a micro-batch with about the mean number of positions.
+        usual: a micro-batch whose number of positions is close to the mean.
         largest: the micro-batches with the most positions and with the most target tokens.
         validation: the largest validation batch; `None` if nothing is validated.
         validated: positions of all validation batches, in all validations.
         scored: positions of the batches in which likelihoods are computed, before and after training.
         prompts: positions of the batches of prompts that are answered, before, during and after training.
-        answer_steps: tokens that are generated one after another, each for a whole batch.
+        answer_steps: number of decoding steps, each of which generates one token for every prompt of a batch.
         answer_rows: usual number of prompts that are answered together.
         assumptions: sentences that each state an assumption about something unknown.
     """
@@ -59,10 +59,10 @@ class Workload:
 
 
 def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
-    """Return the configuration whose steps are executed for a plan.
+    """Return the configuration to use in a plan: on a GPU, prefixes that rows share are computed in every row.
 
-    A run on a GPU decides for each batch whether it saves time to compute shared prefixes once. A plan assumes that
-    they are computed in every row, so it gives upper limits of memory and time.
+    A run on a GPU decides for each batch whether it saves time to compute a shared prefix only once. A plan does not
+    know these decisions, so it gives upper limits of memory and time.
     """
     batching: Any = experiment.batching
     if device.kind == "cpu" or getattr(batching, "share_prefix", "off") == "off":

@@ -39,7 +39,7 @@ class IA3(PeftMethod):
             raise Refusal("feedforward_modules", "names a layer that is not one of target_modules")
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         scaled, feedforward = self.target_modules, self.feedforward_modules
@@ -63,7 +63,7 @@ class OFT(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         return peft.OFTConfig(
@@ -90,7 +90,7 @@ class BOFT(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         return peft.BOFTConfig(
@@ -102,7 +102,7 @@ class BOFT(PeftMethod):
         )
 
     def problems(self) -> Iterator[Problem]:
-        """Report several factors without a GPU, which PEFT would silently replace by one."""
+        """Report more than one butterfly factor on a machine without a GPU, where PEFT would silently use only one."""
         if self.butterfly_factors > 1 and (absent := hardware.no_gpu()):
             reason = f"several factors need a GPU, and {absent}: PEFT would silently use one"
             key, value = "butterfly_factors", self.butterfly_factors
@@ -143,7 +143,7 @@ class VeRA(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         return peft.VeraConfig(
@@ -175,7 +175,7 @@ class FourierFT(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         return peft.FourierFTConfig(

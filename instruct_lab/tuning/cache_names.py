@@ -17,13 +17,13 @@ PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """Return the cache parameter's name in the `forward` of a model or of its body, or `None` if there is no cache."""
+    """Return the name by which the `forward` method of a model takes a key-value cache; `None` if it takes none."""
     parameters = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
     return next((name for name in NAMES if name in parameters), None)
 
 
 def bridge_cache_names(adapted: Any) -> Any:
-    """Translate the name of the cache in both directions between PEFT and the model."""
+    """Make a PEFT model and its base model translate the name of the key-value cache in both directions."""
     base = adapted.get_base_model()
     if _rename_for_model not in base._forward_pre_hooks.values():
         base.register_forward_pre_hook(_rename_for_model, with_kwargs=True)

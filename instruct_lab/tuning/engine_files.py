@@ -1,7 +1,7 @@
-"""Files of a tuned model for an inference engine: the base model's weights, and a LoRA adapter by itself.
+"""Write the files of a tuned model for an inference engine: the base model's weights, and separately a LoRA adapter.
 
-Only LoRA adapters without further trained parts can be read by an engine that computes adapters itself. For every other
-method that adds no modules, an engine reads the weights of the whole model.
+Of all adapters, engines can read only LoRA adapters without further trained parts. For methods that add no modules to
+the model, an engine reads the weights of the whole tuned model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from instruct_lab.tuning.base import Tuning
 from instruct_lab.tuning.lora import LoRA
 
 BASE_LAYER, ADAPTER = ".base_layer.", ".lora_"
-"""Parts of the names of parameters inside PEFT's modules: a layer without its adapter, and an adapter."""
+"""Parts of parameter names by which PEFT's modules mark a layer's own weights and the weights of its adapter."""
 
 
 def unreadable_by_engine(tuning: Tuning) -> str | None:

@@ -24,7 +24,10 @@ class Full(Tuning):
     trains_new_tokens: ClassVar[bool] = True
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return 1e-3 for random weights, as in `experiments=translation_from_scratch`, else `learning_rate`."""
+        """Return `learning_rate` for pretrained weights, and 1e-3 for random weights.
+
+        The latter is the rate of `experiments=translation_from_scratch`.
+        """
         return self.learning_rate if pretrained else 1e-3
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:

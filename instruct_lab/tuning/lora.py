@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
-"""Learning rate and hidden size of SmolLM2-135M in `experiments=tuning_methods`."""
+"""The learning rate that was best in the study `tuning_methods`, and the hidden size of its model, SmolLM2-135M."""
 WIDTH_POWER = 0.781
 """Exponent with which the best learning rate falls with the hidden size (*LoRA Without Regret*, for Llama models)."""
 ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -73,7 +73,7 @@ class LoRA(PeftMethod):
             )
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration.
+        """Build the PEFT configuration of the method.
 
         Raises:
             InstructLabError: a name matches no module.
@@ -153,7 +153,10 @@ class LoRA(PeftMethod):
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:
-        """Return `exclude_modules` and the modules that were not pretrained, which are trained without an adapter."""
+        """Return the modules that get no adapter: those in `exclude_modules`, and those that were not pretrained.
+
+        The latter are trained in full.
+        """
         new = list(loaded.new_modules)
         if not new:
             return self.exclude_modules
@@ -163,7 +166,7 @@ class LoRA(PeftMethod):
         return pattern if self.exclude_modules is None else f"({self.exclude_modules})|{pattern}"
 
     def _check_names(self, model: Any) -> None:
-        """Refuse names that match no module; PEFT ignores them if at least one name matches."""
+        """Refuse names that match no module; PEFT would ignore such a name if at least one other name matches."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value is None or value == ALL_LINEAR:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 LAYER = re.compile(r"^(.*?\b(?:layers|layer|h|block|blocks)\.)(\d+)\.")
-"""Matches a layer's stack and number in parameter names of Llama, GPT-2, T5, BART and BERT."""
+"""Matches the name of a stack of layers and a layer's number in parameter names of Llama, GPT-2, T5, BART and BERT."""
 FILE = "trained.safetensors"
 
 
 @component
 class Partial(Tuning, ABC):
-    """Base class: only selected parameters of the model are trained and saved in checkpoints."""
+    """Base class of methods that train only selected parameters of the model and save only these in checkpoints."""
 
     learning_rate: ClassVar[float | None] = 1e-4  # measured: experiments=tuning_methods, for the last two layers
     trains_new_tokens: ClassVar[bool] = True
@@ -105,7 +105,7 @@ class Partial(Tuning, ABC):
 
 @component
 class Freeze(Partial):
-    """Training of selected parameters: first or last layers of each stack, names that match a pattern, embeddings."""
+    """Training of only some layers at the start or end of the model, parameters selected by name, or embeddings."""
 
     first_layers: Annotated[int, Field(ge=0)] = (
         0  # number of trained layers at the input of each stack (encoder, decoder)

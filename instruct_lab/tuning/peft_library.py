@@ -25,7 +25,7 @@ def load_peft() -> Any:
 
 @contextlib.contextmanager
 def without_quantizer(config: Any) -> Iterator[None]:
-    """Let PEFT skip its search for layers of bitsandbytes in the block, in which it adds adapters to a model.
+    """Make PEFT skip its search for layers of bitsandbytes while it adds adapters to a model inside the block.
 
     If bitsandbytes has been imported, the model may have such layers, and nothing is skipped.
 

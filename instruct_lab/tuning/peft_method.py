@@ -37,7 +37,7 @@ class PeftMethod(Tuning, ABC):
 
     @abstractmethod
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration.
+        """Build the PEFT configuration of the method.
 
         Args:
             loaded: the model that gets the adapter.
@@ -121,7 +121,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Return the names and modules of the model's parts that are fully trained, without an adapter."""
+    """Return the modules that are fully trained instead of getting an adapter, each with its name."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -152,7 +152,7 @@ def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _unwrap_whole_modules(adapted: Any) -> None:
-    """Replace each original module by its fully trained copy; PEFT does this only for layers with a single weight."""
+    """Replace each module by its fully trained copy; PEFT itself does this only for layers with a single weight."""
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
@@ -196,7 +196,13 @@ def _replace_patterns(config: Any, model: Any, where: str) -> None:
 
 
 def _keyed_by_name(values: Mapping[str, Any], names: list[str], where: str) -> dict[str, Any]:
-    """Replace each key that is not a plain name by the names of the modules that PEFT would find with it."""
+    """Replace each key that is a regular expression by the names of the modules that it matches.
+
+    Args:
+        values: settings of modules, keyed by a module's name or a regular expression; the first match applies.
+        names: full names of the model's modules.
+        where: the config key of the mapping, for errors.
+    """
     found: dict[str, Any] = {}
     for key, value in values.items():
         is_name = NAME.fullmatch(key) is not None

@@ -127,7 +127,10 @@ def _question(conversation: Conversation) -> str:
 
 
 class _Similar:
-    """A ranking of prompts by BM25 (Robertson et al., 1995); of equal ones, the earlier prompt comes first."""
+    """A ranking of prompts by their similarity to a text, computed by BM25 (Robertson et al., 1995).
+
+    Of prompts with equal similarity, the earlier one comes first.
+    """
 
     def __init__(self, demonstrations: Sequence[Conversation]) -> None:
         self._words = [Counter(compared_words(_question(one))) for one in demonstrations]

@@ -73,7 +73,7 @@ class PromptTuning(VirtualTokens):
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         return peft.PromptTuningConfig(
@@ -115,7 +115,7 @@ class PTuning(VirtualTokens):
     hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration."""
+        """Build the PEFT configuration of the method."""
         import peft
 
         return peft.PromptEncoderConfig(
@@ -136,7 +136,7 @@ class PrefixTuning(VirtualTokens):
     hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network; only with projection
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build PEFT's configuration.
+        """Build the PEFT configuration of the method.
 
         Raises:
             InstructLabError: the model has no cache of keys and values.
