@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
-"""The learning rate that was best in the study `tuning_methods`, and the hidden size of its model, SmolLM2-135M."""
+"""The learning rate of LoRA in the study `tuning_methods`, and the hidden size of the study's model, SmolLM2-135M."""
 WIDTH_POWER = 0.781
 """Exponent with which the best learning rate falls with the hidden size (*LoRA Without Regret*, for Llama models)."""
 ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
