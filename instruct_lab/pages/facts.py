@@ -25,7 +25,7 @@ def render_fact(value: Any, label: str = "", depth: int = 0) -> Markup:
 
     Args:
         value: the fact, in plain containers. A dictionary of dictionaries becomes a table with a row for each; a
-            dictionary of counts gets bars; `{"bounds", "counts"}` becomes a histogram.
+            dictionary of counts gets bars; one with the keys `bounds` and `counts` becomes a histogram.
         label: caption of the fact's histograms.
         depth: nesting level inside other facts.
     """

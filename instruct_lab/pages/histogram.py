@@ -35,7 +35,7 @@ def is_histogram(value: object) -> bool:
 
 
 def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = False) -> str:
-    """Draw counts as blocks of eight heights; only empty bins are blank.
+    """Draw counts as one line of block characters of eight heights; only empty bins are blank.
 
     Args:
         counts: counts of the bins, in order.

@@ -117,7 +117,7 @@ def render_page(
     connects: bool = False,
     **values: object,
 ) -> str:
-    """Render a whole HTML document that can always be written as UTF-8.
+    """Render a whole HTML document, in which signs replace characters that could not be encoded as UTF-8.
 
     Args:
         template: path of the template in the package; the template extends `pages/templates/page.html`.

@@ -1,6 +1,6 @@
 """Lay out rows of text in columns for a terminal of a given width: columns that do not fit are left out, never broken.
 
-Each row is one line. At most one column is flexible: its cells can be shortened by their own rule.
+Each row is one line. At most one column is flexible: a function shortens its cells if the space is too small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from instruct_lab.terminal import visible
 GAP = 2
 """Number of spaces between columns."""
 MIN_NAME = 8
-"""Smallest width of a name that is shortened to fit."""
+"""Minimum width to which `list_within` shortens a name."""
 
 
 @dataclasses.dataclass(frozen=True)

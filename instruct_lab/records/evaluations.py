@@ -111,7 +111,7 @@ class EvaluationFiles:
             return results_from_json(files.read_json(file) or {})
 
     def read_unfinished(self, fingerprint: str) -> Results:
-        """Read the measurements that a killed evaluation with this fingerprint has left behind."""
+        """Read the measurements that `write_unfinished` wrote with this fingerprint; empty if there are none."""
         entries = files.read_json(self._unfinished)
         if not isinstance(entries, dict) or entries.get("fingerprint") != fingerprint:
             return {}
@@ -125,7 +125,7 @@ class EvaluationFiles:
             return [PredictionLine.from_json(line) for line in files.read_lines(file)]
 
     def write_unfinished(self, fingerprint: str, results: Results) -> None:
-        """Write the measurements that are known so far, so that a killed evaluation can go on."""
+        """Write the measurements that are known so far, so that the evaluation can be continued if it is killed."""
         entries = {"fingerprint": fingerprint, "results": results_to_json(results)}
         files.write_json(self._unfinished, entries)
 
@@ -137,7 +137,7 @@ class EvaluationFiles:
         predictions: Iterable[PredictionLine],
         config: dict[str, Any],
     ) -> None:
-        """Write all files; the file with the values is the last one, so that it exists only if the others do."""
+        """Write all files; the file with the values is written last, so that it exists only if all others do."""
         files.write_json(self.folder / schema.RESULTS[AFTER], results_to_json(results))
         files.write_atomically(self.folder / schema.PREDICTIONS, (files.to_json(line) + "\n" for line in predictions))
         files.write_atomically(self.folder / schema.CONFIG, [to_yaml(config)])
@@ -147,10 +147,10 @@ class EvaluationFiles:
             left.unlink(missing_ok=True)
 
     def unfinished_path(self, ending: str) -> Path:
-        """Return the path of a file that a killed evaluation leaves behind; `write` removes it.
+        """Return the path of a file for results that are not final yet; `write` removes such files.
 
         Args:
-            ending: the ending of its name.
+            ending: the end of the file's name, such as `.json`.
         """
         return self.folder / f"{UNFINISHED}{ending}"
 

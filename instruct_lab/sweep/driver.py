@@ -257,7 +257,7 @@ class Driver:
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Store the outcome of a run; if it was the last run that its point needs, report the point to Optuna."""
+        """Store the outcome of a run; if the point needs no further run, report the point to Optuna."""
         self._record_death(point, seed, outcome)
         point.ended[seed] = outcome
         seeds = self.plan.settings.seeds
@@ -268,7 +268,7 @@ class Driver:
         self._report(point)
 
     def _is_abandoned(self, point: Point) -> bool:
-        """Whether the point's other runs are skipped because a pruner is used and the first run failed."""
+        """Whether the point's other runs are skipped: with a pruner, they are if the first run failed."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:

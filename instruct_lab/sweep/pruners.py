@@ -1,4 +1,4 @@
-"""Pruners stop unpromising trials early, judged by their validation values so far."""
+"""Pruners stop trials early whose validation values so far are worse than those of other trials."""
 
 from __future__ import annotations
 

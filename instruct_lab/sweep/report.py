@@ -50,7 +50,7 @@ def read_study(name: str) -> Study:
 
 
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each part of the opening comment; a line that starts no part belongs to the last one."""
+    """Yield the name and the text of each part of the opening comment; a part can have several lines."""
     name, texts = "", list[str]()
     for line in option.content.decode("utf-8").splitlines():
         if not line.startswith("#"):

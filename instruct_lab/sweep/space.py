@@ -266,7 +266,8 @@ def space_of(dimensions: Sequence[Dimension]) -> Space:
     """Create a search space of these dimensions.
 
     Raises:
-        SpaceError: a dimension depends on a key that does not vary before it, or two dimensions set the same key.
+        SpaceError: the condition of a dimension does not refer to a value of an earlier dimension, or two dimensions
+            set the same key.
     """
     known: dict[str, Dimension] = {}
     for dimension in dimensions:

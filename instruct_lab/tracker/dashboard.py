@@ -28,7 +28,7 @@ REFRESH_SECONDS = 5.0
 CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
 TARGET = "instruct_lab.tracker.Trackio"
 FAILED = "failed"
-"""The state of a record that could not be imported; the import is tried again, but the failure is logged only once."""
+"""State of a record whose import failed; the import is tried again later, but only the first failure is logged."""
 logger = logging.getLogger(__name__)
 
 

@@ -74,7 +74,7 @@ def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
 def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[str, Any]:
     """Rename estimates for trackers, such as `val/chrf` to `val/chrf_estimate`; other values keep their names.
 
-    Trackers show the last value of each name next to the final value `val/chrf/after`; the suffix sets them apart.
+    Trackers show the last estimate next to the final value `val/chrf/after`; the suffix distinguishes the estimate.
 
     Args:
         values: logged values, keyed by `split/metric`.
