@@ -33,16 +33,19 @@ NAMED = re.compile(
     r"(?:api|auth|access|bearer|refresh|session|login|hf|hub|github|gitlab|wandb)[_-]?token)$",
     re.IGNORECASE,
 )
-"""Names of settings and variables that always hold a secret."""
+"""Matches the names of settings and variables that always hold a secret."""
 OFTEN_NAMED = re.compile(r"(?:token|key|_pass|_pat|_auth)$", re.IGNORECASE)
-"""Names that hold a secret if the value looks like one; `pad_token` and `answer_key` do not."""
+"""Matches names such as `pad_token` or `hf_key`, whose values are secrets only if they look like secrets."""
 ORDINARY_VARIABLE = re.compile(
     r"(?:HOME|USER|USERNAME|LOGNAME|HOST|HOSTNAME|PWD|OLDPWD|SHELL|LANG|TERM|TMPDIR|TMP|TEMP|PATH|SCRATCH|TZ)$|"
     r"(?:LC|SLURM|CUDA|XDG|OMP)_|(?:\w*_)?(?:DIR|PATH|HOME|ROOT|FOLDER|FILE|CACHE|PROJECT|ENTITY|TEAM|NAME|ID|GROUP|MODE|"
     r"MODEL|DATA|DATASET|TASK|STUDY|EXPERIMENT|RUN|VERSION|LANGUAGE)$",
     re.IGNORECASE,
 )
-"""Variables that describe a machine, a user or a folder; their values are recorded unless they look like keys."""
+"""Matches the names of variables that describe a machine, a user or a folder.
+
+The values of such variables are recorded unless they look like keys.
+"""
 KEY_FORM = re.compile(
     r"(?<![A-Za-z0-9_])(?:(?:hf_|gh[pousr]_|npm_|[rsp]k_live_|A[KS]IA|sk-(?:[a-z]{2,10}-){0,2})(?=[A-Za-z]{0,255}[0-9])"
     r"[A-Za-z0-9]{12,255}|(?:github_pat_|glpat-|xox[abeoprs]-|AIza|pypi-)(?=[A-Za-z_-]{0,255}[0-9])[A-Za-z0-9_-]{12,255})"
@@ -144,7 +147,7 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether a variable holds a number, a switch, a path, or the name of a machine or a user."""
+    """Whether a variable clearly holds no secret, but a number, a very short text, a path, or the name of a user."""
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):
@@ -167,7 +170,7 @@ def collect_readings() -> Iterator[dict[str, str]]:
 
 
 def contained(text: str) -> Mapping[str, str]:
-    """Return the known secrets that a text contains, with their variables."""
+    """Return the known secrets that a text contains, mapped to the environment variables that hold them."""
     return {value: variable for value, variable in list(_values.items()) if value in text}
 
 

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 150
 MIN_WIDTH = 30
-"""Minimum width of a column in which long texts are wrapped."""
+"""Minimum number of columns that `write_hanging` leaves for the indented lines of a text."""
 INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     r"\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-"""Invisible characters, and those that change how others are displayed: controls, text direction, lone surrogates.
+"""Matches invisible characters and those that change how others are displayed.
+
+These are control characters, marks of the text direction and lone surrogates, among others.
 
 Line breaks and tabs are not included, nor the joiners that emoji and several scripts need.
 """

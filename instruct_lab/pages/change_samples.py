@@ -85,5 +85,5 @@ def _limit(text: str) -> str:
 
 
 def _looks_alike(before: str, after: str) -> bool:
-    """Whether two texts differ only in their Unicode form."""
+    """Whether two texts differ only in their Unicode normalization form."""
     return before != after and unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", after)

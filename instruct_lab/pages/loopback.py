@@ -1,4 +1,4 @@
-"""Check the port of a local page, and that a request to the page names this machine as the host."""
+"""Checks for pages that are served locally: of the port, and of the host that a request names."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def render_page(
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page to a file, and create its folder.
+    """Write a page to a file, whose folder is created if it is missing.
 
     Raises:
         InstructLabError: the file cannot be written.

@@ -25,7 +25,7 @@ LINES_SHARE = 0.05
 
 
 class Reporter:
-    """The writer of reports on the innermost open stage and on the stages around it.
+    """Writes reports on the innermost open stage and the stages around it to a stream.
 
     Args:
         stream: the stream to write to.
@@ -45,7 +45,7 @@ class Reporter:
         self._thread: threading.Thread | None = None
 
     def open(self, stage: Stage) -> None:
-        """Begin a stage inside those that are open."""
+        """Report a stage that begins inside the stages that are already open."""
         with self.lock:
             self.stages.append(stage)
             if self.line is not None:
@@ -59,7 +59,7 @@ class Reporter:
         self._wakes.set()
 
     def close(self, stage: Stage) -> None:
-        """End a stage."""
+        """Stop the reports on a stage, since it has ended."""
         with self.lock:
             self.stages.remove(stage)
             if not self.stages:

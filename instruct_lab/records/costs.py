@@ -23,7 +23,10 @@ def cost_of(record: RunRecord, name: str) -> float | None:
 
 
 def format_cost(name: str, value: float | None, *, with_unit: bool = False) -> str:
-    """Format a cost as text; bytes always get a unit, seconds only with `with_unit`, as headings can name it."""
+    """Format a cost as text.
+
+    Bytes always get a unit. Seconds get one only if `with_unit` is set, since the heading of a table can name it.
+    """
     if value is None:
         return "-"
     if name.endswith("_bytes"):

@@ -73,7 +73,7 @@ class EvaluationFiles:
 
     @property
     def path(self) -> Path:
-        """The file with the values, in the form of `summary.json`."""
+        """The file with the evaluation's metric values, in the form of `summary.json`."""
         return self.record.path / FOLDER / f"{self.name}.json"
 
     @property
@@ -88,7 +88,7 @@ class EvaluationFiles:
 
     @property
     def summary(self) -> Summary | None:
-        """The values with their intervals; `None` if the evaluation has not ended."""
+        """The metric values with their intervals; `None` if the evaluation has not ended."""
         entries = files.read_json(self.path)
         if entries is None:
             return None
@@ -137,7 +137,7 @@ class EvaluationFiles:
         predictions: Iterable[PredictionLine],
         config: dict[str, Any],
     ) -> None:
-        """Write all files; the file with the values is written last, so that it exists only if all others do."""
+        """Write all files; the file with the metric values is written last, so that it exists only if all others do."""
         files.write_json(self.folder / schema.RESULTS[AFTER], results_to_json(results))
         files.write_atomically(self.folder / schema.PREDICTIONS, (files.to_json(line) + "\n" for line in predictions))
         files.write_atomically(self.folder / schema.CONFIG, [to_yaml(config)])
@@ -179,7 +179,7 @@ class EvaluatedRecord(RunRecord):
 
     @property
     def summary(self) -> Summary | None:
-        """The costs of the run, with the values of the evaluation; `None` if the evaluation has not ended."""
+        """The costs of the run and the metric values of the evaluation; `None` if the evaluation has not ended."""
         measured, own = self._files.summary, RunRecord(self.path).summary or Summary()
         return None if measured is None else dataclasses.replace(own, metrics=measured.metrics)
 

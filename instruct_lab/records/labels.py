@@ -141,7 +141,7 @@ def label_typed(run: RunSettings) -> Label:
 
 
 def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Difference]:
-    """Find the settings that a label names, the most important first.
+    """Find the settings that the labels of these runs have to name, the most important first.
 
     Args:
         runs: the settings of the runs.

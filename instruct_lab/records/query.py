@@ -49,7 +49,10 @@ class Term:
     value: str
 
     def holds(self, facts: dict[str, Any]) -> bool:
-        """Whether a run meets the condition; a missing value equals `null` and `none`, and is never less or greater."""
+        """Whether a run meets the condition.
+
+        A value that the run lacks is equal to `null` and `none`, unequal to all others, and never less or greater.
+        """
         found = facts.get(self.key)
         if found is None:
             return self.sign in ("=", "!=") and (self.sign == "=") == (self.value in ("null", "none"))

@@ -223,7 +223,7 @@ class RunRecord:
         Args:
             key: full key of the value in the config.
             value: the value.
-            origin: text that says what the value follows from.
+            origin: text that says what the value is derived from.
         """
         config = copy.deepcopy(self.config)
         *groups, name = key.split(".")
@@ -253,12 +253,12 @@ class RunRecord:
         return files.size_or_zero(self.path / schema.METRICS)
 
     def truncate_metrics(self, size: int) -> None:
-        """Remove the lines of `metrics.jsonl` that were written after the state from which the run resumes.
+        """Remove the lines of `metrics.jsonl` that were written after the saved state from which the run resumes.
 
         The `seconds` of later lines continue from the last kept line.
 
         Args:
-            size: the size of `metrics.jsonl`, in bytes, when the state was written.
+            size: the size of `metrics.jsonl`, in bytes, when the state was saved.
         """
         path = self.path / schema.METRICS
         if self.metrics_size() > size:

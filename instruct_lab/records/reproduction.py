@@ -138,7 +138,7 @@ def _values(record: RunRecord) -> Iterator[tuple[Key, float]]:
 
 
 def _relative_difference(first: float | None, second: float | None) -> float:
-    """Return the relative difference; 0 for equal values and for two values that are not numbers."""
+    """Return the relative difference of two values: 0 if they are equal or both NaN, infinity if one is missing."""
     if first is None or second is None:
         return math.inf
     if first == second or (math.isnan(first) and math.isnan(second)):

@@ -34,7 +34,7 @@ FILES = {
     schema.CHECKPOINTS: "weights",
     schema.LOG: "log",
 }
-"""Files of a record that a user may open, with their content."""
+"""Descriptions of the files of a record that a user may open, keyed by file name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RunReport:
 
     @property
     def files(self) -> dict[Path, str]:
-        """The files that the record has, with their content."""
+        """Descriptions of the files that the record has, keyed by path."""
         return {self.record.path / name: text for name, text in FILES.items() if (self.record.path / name).exists()}
 
     @property

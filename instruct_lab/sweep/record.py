@@ -1,4 +1,4 @@
-"""The record of a sweep: its folder, beside the records of its runs, and the results of these runs."""
+"""The record of a sweep, a folder beside the records of its runs, and access to the results of these runs."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Sampler(Component, ABC):
     """Whether the sampler can optimise several metrics (a Pareto front)."""
 
     needs_package: ClassVar[str | None] = None
-    """An optional package that the sampler needs."""
+    """Optional package that the sampler requires; `None` if it requires none."""
 
     def problems(self) -> Iterator[Problem]:
         """Report a required package that is not installed."""

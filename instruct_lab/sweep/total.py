@@ -101,7 +101,7 @@ def estimate_sweep(
 
 
 def _cost_key(checked: Checked) -> str:
-    """Return a text that is equal for runs with the same memory and computation."""
+    """Return a text that is equal for runs that need the same memory and the same computation."""
     experiment = checked.experiment
     parts: dict[str, Any] = {
         name: describe(getattr(experiment, name))
