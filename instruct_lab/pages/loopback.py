@@ -1,4 +1,4 @@
-"""Checks for pages that are served locally: of the port, and of the host that a request names."""
+"""Check that the port of a local page is free, and that a request to the page names this machine as its host."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ class Driver:
         self._report(point)
 
     def _is_abandoned(self, point: Point) -> bool:
-        """Whether the point's other runs are skipped: with a pruner, they are if the first run failed."""
+        """Whether the point's other runs are skipped, as they are if the first run failed and a pruner is used."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""Pruners stop trials early whose validation values so far are worse than those of other trials."""
+"""Pruners stop a trial early if its validation values so far are worse than those of other trials."""
 
 from __future__ import annotations
 
