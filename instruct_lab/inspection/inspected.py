@@ -20,7 +20,7 @@ class Cut:
     """A sequence of consecutive tokens that was cut out of a conversation.
 
     Args:
-        at: index of the first token after the cut, counted in the example that is left.
+        at: index of the first token after the cut, in the example after cutting.
         tokens: number of tokens that were cut out.
     """
 

@@ -33,7 +33,7 @@ MAX_EQUAL_IDS = 50
 
 
 class Inspector:
-    """A reader of the prepared data of one experiment.
+    """Reads the prepared data of one experiment, to show its examples and to find the rows that were dropped.
 
     Args:
         experiment: the checked configuration.

@@ -3,8 +3,8 @@
 In: for each example, a prediction with its references or the other columns of its data row, the model's probabilities
 of the labels, or a value that the objective computes. Out: `MetricValue`s, scores of single examples, and paired
 differences between two systems. Values equal those of the reference implementations (sacrebleu, rouge-score, the SQuAD
-2.0 script) and are on a scale of 0 to 100, except perplexity, lengths and margins. Benchmarks bring their own examples
-and keep the scale of their library.
+2.0 script). They are on a scale of 0 to 100, except for perplexity, lengths and margins. Benchmarks bring their own
+examples and keep the scale of their library.
 """
 
 from typing import TYPE_CHECKING

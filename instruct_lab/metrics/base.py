@@ -58,11 +58,11 @@ class Metric(Component, ABC, Generic[Row]):
 
     Before a run, it is used to estimate the smallest difference that can be detected with the number of examples. The
     values of the metrics in this package are medians over the pairs of the four best methods of the study
-    `tuning_methods`, on both held-out splits. `None` if no value is known, or if the unit has no typical spread.
+    `tuning_methods`, on both held-out splits. `None` if no value is known, or if no value would be typical.
     """
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
-    """The input of the metric: a generated answer, the likelihood of the labels, or a value of the objective."""
+    """What the metric reads: a generated answer, the likelihood of the labels, or a value from the objective."""
 
     @property
     def num_answers(self) -> int:
@@ -124,14 +124,16 @@ class AnswerMetric(Metric[Row], ABC):
 
     @abstractmethod
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Row:
-        """Compute the row of one example; statistics end with `is_empty(prediction)` and always have the same length.
+        """Compute the row of one example.
+
+        A row of statistics ends with `is_empty(prediction)` and has the same length for every example.
 
         Raises:
             InstructLabError: the example has no reference.
         """
 
     def of_prediction(self, prediction: Prediction) -> Row:
-        """Compute the row of a prediction; a metric overrides this to read further samples or the metadata."""
+        """Compute the row of a prediction; a metric overrides this to read other sampled answers or the metadata."""
         return self.statistics(prediction.text, prediction.references)
 
     def has_empty_answer(self, row: Row) -> bool:
@@ -201,7 +203,7 @@ class LikelihoodMetric(Metric[Statistics], ABC):
 
     @abstractmethod
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Compute the sufficient statistics of one example, always of the same length."""
+        """Compute the sufficient statistics of one example; their number is the same for every example."""
 
 
 class ValueMetric(Metric[Statistics], ABC):

@@ -1,7 +1,7 @@
 """Benchmarks: tasks of another library, which bring their own examples, prompts and scores.
 
 A metric scores the run's own held-out examples. A task has examples of its own, so its results are named like those of
-a further split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are the same as for metrics.
+a further split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are computed as for metrics.
 """
 
 from __future__ import annotations
@@ -111,5 +111,5 @@ CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": Benchma
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Return the score that a recorded signature describes; the signature ends with the direction that is better."""
+    """Create the score that a recorded signature describes; the signature ends with the direction that is better."""
     return CLASSES.get(signature.rpartition("|better:")[2], BenchmarkFigure)(signature)

@@ -46,7 +46,7 @@ class InstructionFollowing(RowMetric):
 
         Raises:
             InstructLabError: the row has no instructions, the numbers of instructions and of groups of arguments
-                differ, or an argument is an invalid or a too expensive regular expression.
+                differ, or an argument is a regular expression that is invalid or takes too long.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
@@ -77,7 +77,10 @@ class InstructionFollowing(RowMetric):
 
 
 def variants(answer: str) -> list[str]:
-    """Return the answer whole, without its first line, last line or both, and each of these without asterisks."""
+    """Return variants of an answer, for the option `loose`: without its first line, its last line, both or neither.
+
+    Each variant is returned with and without its asterisks.
+    """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(some).strip() for some in (lines[1:], lines[:-1], lines[1:-1]))]
     return [*cut, *(text.replace("*", "") for text in cut)]

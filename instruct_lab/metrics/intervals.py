@@ -28,7 +28,7 @@ from instruct_lab.metrics.resampling import (
 
 TAIL_PERCENT = 2.5
 WIDENED = "|interval:t-percentile"
-"""The part of a signature that says that the interval is not the percentile interval."""
+"""The part of a signature that marks an interval as widened, see `resampling.widening`."""
 
 Rows = Sequence[Any]
 """The rows of all examples, in order."""

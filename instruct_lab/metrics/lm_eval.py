@@ -32,10 +32,10 @@ class LmEval(Benchmarks):
     An adapter may be merged or not, and the weights may be quantised. The library itself makes prompts, answers and
     scores, so values equal those that it gives for the exported model, and are on its scale: an accuracy is between 0
     and 1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
-    `gsm8k/exact_match,strict-match`. A group that the library aggregates, such as `mmlu`, is reported as one, and with
-    `evaluation.by_source` also by its tasks. Intervals and paired tests use the scores of single examples; a score that
-    is not a mean over examples, such as BLEU or a perplexity, is divided into the contributions of the examples by the
-    jackknife.
+    `gsm8k/exact_match,strict-match`. A group that the library aggregates, such as `mmlu`, has one result, and with
+    `evaluation.by_source` also one for each task. Intervals and paired tests use the scores of single examples; a score
+    that is not a mean over examples, such as BLEU or a perplexity, is divided into the contributions of the examples by
+    the jackknife.
 
     The data comes from the Hugging Face Hub, or from its cache if there is no network. A folder of task files
     (`include_path`) needs a permission, because such files can run Python code. Two tasks come with this package and

@@ -28,7 +28,7 @@ FEW_UNITS = 96
 """With fewer units, percentile intervals contain the true value too rarely, so they are widened; see `widening`."""
 WIDENING_SEED = 2
 MIN_FREEDOM = 2.0
-"""Lower limit of the degrees of freedom in `widening`, which would otherwise be lower if the kurtosis is high."""
+"""Lower limit of the degrees of freedom in `widening`, which a high kurtosis would make still lower."""
 CHANGED_WIDTH = 0.1
 """Intervals over clusters and over examples are both reported if their widths differ by more than this share of the
 width over examples."""

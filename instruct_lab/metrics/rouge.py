@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @component
 class ROUGE(AnswerMetric[Statistics]):
-    """ROUGE: overlap with the reference, as the mean F-measure over examples, 0 to 100. Source: Lin, 2004.
+    """ROUGE: the F-measure of the overlap of answer and reference, averaged over examples, 0 to 100. Source: Lin, 2004.
 
     If there are several references, the reference with the best F-measure is used. `rougeLsum` treats each line as a
     sentence.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BASE, REFERENCE = "base", "reference"
 PRIOR = 0.1
-"""Precision (1 / variance) of the normal prior of the coefficients of `LengthControlledWinRate`; see there."""
+"""Precision (1 / variance) of the normal prior of both coefficients in the regression of `LengthControlledWinRate`."""
 
 
 class ComparisonMetric(AnswerMetric[Statistics], ABC):
@@ -54,11 +54,11 @@ class WinRate(ComparisonMetric):
     """Win rate: the percentage of answers that a judge prefers to those of an opponent; a tie counts as half.
 
     The judge is asked about each pair of answers in both orders; if its verdicts contradict each other, the pair is a
-    tie. So a judge's preference for a position does not change the value. The value has notes, which report how often
-    the judge contradicted itself and in favour of which position, how often the longer answer won, and, if this is so,
-    that the verdicts in the two orders agree no more than random verdicts would. Two equal answers are a tie, and the
-    judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out, and the
-    signature contains their number.
+    tie. So a judge's preference for a position does not change the value. Notes on the value report how often the judge
+    contradicted itself, in favour of which position it did so, and how often the longer answer won. A further note
+    warns if the verdicts in the two orders agree no more than random verdicts would. Two equal answers are a tie, and
+    the judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out, and
+    the signature contains their number.
 
     Every verdict is recorded in `verdicts.jsonl` with the question and the reply. It is also kept in the cache, so the
     judge is never asked twice about the same pair. With `against: base`, only the tuned model is measured; baselines

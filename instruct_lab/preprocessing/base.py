@@ -32,7 +32,7 @@ def train_only() -> list[SplitName]:
 
 
 def no_tokenizer() -> PreTrainedTokenizerBase:
-    """Raise an error, because a step that does not list `tokenizer` in `needs` gets no tokenizer."""
+    """Raise the error for a step that asks for the tokenizer although it does not list `tokenizer` in `needs`."""
     raise RuntimeError("This step uses the tokenizer but does not list 'tokenizer' in `needs`")
 
 

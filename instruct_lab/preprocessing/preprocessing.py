@@ -60,7 +60,7 @@ class Preprocessing(Component):
         return dict(sorted(active, key=lambda named: named[1].weight))
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing installation of Ray."""
+        """Report that Ray is not installed, if it is set to run the processes."""
         if self.workers == "ray":
             yield from missing_packages("ray", key="workers", value=self.workers)
 
@@ -149,7 +149,7 @@ class _Apply:
 
 
 class _Followed(list[Conversation]):
-    """A list of rows that knows which row an iteration over it has reached, so that errors can name this row."""
+    """A list of rows that stores the current row of an iteration over it, so that an error can name this row."""
 
     current: Conversation | None = None
 

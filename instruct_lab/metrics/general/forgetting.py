@@ -26,7 +26,7 @@ class Forgetting(Benchmarks):
     French, German, Spanish, Chinese), per byte of UTF-8; lower is better. Unlike a perplexity, it does not depend on
     the tokenizer. `general/knowledge` is the percentage of 48 easy questions for which the right one of four choices
     has the highest log-probability per byte, as in the length-normalised accuracy of lm-evaluation-harness; guessing
-    gives 25. The difference between the tuned and the untuned model is what was forgotten.
+    gives 25. The difference between the results of the tuned and of the untuned model shows what was forgotten.
 
     The texts are part of this package and are given to the model as they are, without the run's template. For the
     intervals, whole kinds of texts are resampled.

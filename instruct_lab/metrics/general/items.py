@@ -19,7 +19,7 @@ class GeneralItem:
         kind: kind of the text, such as `history`, `code` or `french`.
         text: the text.
         question: the question.
-        choices: the possible answers, of which the first one is right.
+        choices: the possible answers; the first one is right.
     """
 
     kind: str
@@ -37,5 +37,5 @@ def read_items() -> tuple[GeneralItem, ...]:
 
 @functools.cache
 def items_version() -> str:
-    """Return the beginning of the SHA-256 of the items, which signatures contain."""
+    """Return the version of the items that signatures contain: the beginning of the SHA-256 of all items."""
     return hashlib.sha256(FILE.read_bytes()).hexdigest()[:8]

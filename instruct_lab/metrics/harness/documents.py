@@ -1,4 +1,4 @@
-"""The documents of the tasks that come with this package, made from the locale data of Babel (Unicode CLDR).
+"""The examples (documents) of the benchmark tasks in this package, made from the locale data of Babel (Unicode CLDR).
 
 Babel is a dependency of this package, so these tasks need no network. Licence of the data: Unicode License V3.
 """
@@ -13,7 +13,7 @@ NUM_CHOICES = 4
 
 
 def currencies(**settings: Any) -> dict[str, Any]:
-    """Return the documents of the task `cldr_currencies`: a territory, four currencies, and the index of the right one.
+    """Return the documents of the task `cldr_currencies`, each with a territory, four currencies, and the right index.
 
     A hash of the territory's code determines the other currencies and the index of the right one.
     """
@@ -31,7 +31,7 @@ def currencies(**settings: Any) -> dict[str, Any]:
 
 
 def languages(**settings: Any) -> dict[str, Any]:
-    """Return the documents of the task `cldr_languages`: a language's own name, and its name in English."""
+    """Return the documents of the task `cldr_languages`, each with a language's own name and its name in English."""
     from babel import Locale, localedata
 
     english = Locale("en").languages

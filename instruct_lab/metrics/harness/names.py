@@ -1,4 +1,4 @@
-"""Search for the names of tasks without importing lm-evaluation-harness, which would take seconds."""
+"""Finding the names of tasks in their files, because importing lm-evaluation-harness would take seconds."""
 
 from __future__ import annotations
 

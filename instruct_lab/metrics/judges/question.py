@@ -1,4 +1,4 @@
-"""The text that asks a judge which of two answers is better, and the verdict in its reply."""
+"""Writing the text that asks a judge which of two answers is better, and reading the verdict from its reply."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ MAX_SHOWN = 200
 
 @component
 class JudgeServer(Judge):
-    """A model behind a server with OpenAI's `chat/completions`: a hosted service, vLLM, Ollama, llama.cpp's server.
+    """A model on a server with OpenAI's interface `chat/completions`: a hosted service, vLLM, Ollama or llama.cpp.
 
     Every question is one request with one message, whose text holds the conversation, both answers and the rubric. A
     server on another machine therefore receives prompts and answers, so you have to allow it (`--allow judge-server`,
@@ -233,7 +233,7 @@ def _content(body: bytes) -> str:
 
 
 def _details(error: urllib.error.HTTPError) -> str:
-    """Return the beginning of the body of an error, which often names its cause."""
+    """Return the beginning of the server's error message, which often names the cause."""
     try:
         text = _shorten(error.read(MAX_SHOWN * 4).decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException, ValueError):
@@ -242,7 +242,7 @@ def _details(error: urllib.error.HTTPError) -> str:
 
 
 def _retry_after(headers: Any, usual: float) -> float:
-    """Return the seconds that a busy server asks to wait, at most a minute."""
+    """Return how many seconds to wait before the next attempt: what a busy server asks for, at most 60, or `usual`."""
     try:
         return min(60.0, max(0.0, float(headers.get("Retry-After", usual))))
     except (TypeError, ValueError):

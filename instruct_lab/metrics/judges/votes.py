@@ -129,8 +129,9 @@ def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
 def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield how often the longer answer won, and whether its length predicts the winner.
 
-    Among the pairs with a winner, those in which the answer is longer are compared with those in which the opponent's
-    answer is longer (Fisher's exact test), so that the wins of a better system are not mistaken for a bias.
+    By Fisher's exact test on the pairs with a winner, the win rate of the answers that are longer than the opponent's
+    is compared with the win rate of the answers that are shorter. So the wins of a better system are not mistaken for
+    a bias towards long answers.
     """
     decided = [vote for vote in asked if vote.score != 0.5 and vote.difference]
     if not decided:

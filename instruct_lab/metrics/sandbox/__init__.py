@@ -58,7 +58,9 @@ def run(
     wanted: tuple[str, ...] = LAYERS,
     required: tuple[str, ...] = (),
 ) -> Outcome:
-    """Run a program and its tests; it passes only if the test process reports this and ends with exit status 0.
+    """Run a program and its tests.
+
+    The program passes only if the process of the tests reports that no test failed, and ends with exit status 0.
 
     Args:
         program: the program with its tests.

@@ -152,7 +152,7 @@ class Peer:
             self.send("result", *reply)
 
     def encode(self, value: Any) -> Any:
-        """Encode a value of a built-in or known library type as JSON; encode any other object as its number."""
+        """Encode a value of a built-in or known library type as JSON; any other object is kept here under a number."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Remote):

@@ -69,7 +69,7 @@ def serve(task: dict[str, Any], peer: Peer) -> None:
 
 
 def judge(task: dict[str, Any], peer: Peer) -> None:
-    """Run the tests with the functions and other names of the program, and report it if no test failed."""
+    """Run the tests with the functions and other names of the program, and report a pass if no test fails."""
     names: dict[str, Any] = {}
     replaces = not task["entry_point"] and not _needed_names(task["tests"])
     kind, *described = peer.receive()

@@ -89,7 +89,7 @@ def has_city_table(answer: str) -> bool:
 def has_product_table(answer: str) -> bool:
     """Whether the answer is CSV with the header that IFBench requires and 14 rows of five fields.
 
-    At least one row needs a special character in a quoted field. As in IFBench, later rows are not checked.
+    At least one row needs a special character in a quoted field. The number of fields is checked only up to this row.
     """
     if not _has_header(answer, ("ProductID", "Category", "Brand", "Price", "Stock"), r",[ \t]*"):
         return False

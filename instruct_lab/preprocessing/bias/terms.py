@@ -15,7 +15,7 @@ LANGUAGE_WORDS = 300
 """Number of words at the start of a text from which its language is detected."""
 
 Group = tuple[str, str]
-"""A category and one of its groups."""
+"""The name of a category, such as gender, and of one group of people in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Phrases:
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """The words counted in one language: terms of groups, and positive (True) and negative (False) words."""
+    """The words that are counted in one language: terms for groups, and positive (True) and negative (False) words."""
 
     groups: list[Phrases]  # one search per category, because `old woman` (age) contains a term of gender
     sentiment: Phrases
@@ -115,8 +115,8 @@ def _word_list(lists: Mapping[str, object], name: str) -> list[str]:
 def language_of(tokens: list[str], known: Mapping[str, Terms]) -> str:
     """Detect the language of a text: Chinese by its characters, other languages by function words.
 
-    Ties go to the first language. Each language has its own terms, because words of the same spelling can differ in
-    meaning: French `sale` means dirty.
+    If several languages fit equally well, the first one is returned. Each language has its own terms, because words of
+    the same spelling can differ in meaning: French `sale` means dirty.
     """
     if len(known) == 1:
         return next(iter(known))

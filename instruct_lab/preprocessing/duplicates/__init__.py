@@ -1,4 +1,4 @@
-"""Steps that drop duplicates, and rows that overlap with the texts that a model is evaluated on.
+"""Steps that drop duplicate rows, near duplicates, and rows that overlap with evaluation texts.
 
 In: the rows of a split, the rows of splits whose rows take precedence (validation and test), and benchmarks. Out: the
 rows to keep; the audit counts the others.

@@ -72,7 +72,7 @@ class Limits:
 
 
 class Postings:
-    """An index from n-grams to texts in sorted arrays, with 16 bytes per distinct n-gram.
+    """An index that finds the texts with a given n-gram, in sorted arrays that take 16 bytes per distinct n-gram.
 
     Args:
         hashes: hashes of all n-grams.
@@ -236,10 +236,12 @@ class HeldOutIndex:
     def _best_match(self, ngrams: list[list[str]], texts: Numbers, shared: Integers, size: int) -> int | None:
         """Find the text that shares most n-grams with a row; return `None` if no text shares enough.
 
+        All texts that share enough n-grams with the row are added to those that `num_found` counts.
+
         Args:
             ngrams: the row's n-grams that are in the index.
-            texts: texts that contain these n-grams.
-            shared: for each of these texts, the position of the shared n-gram in `ngrams`.
+            texts: for each pair of one of these n-grams and a text that contains it, the index of the text.
+            shared: for each of these pairs, the position of the n-gram in `ngrams`.
             size: number of words in an n-gram; fewer than n if each n-gram is a whole text.
         """
         rule = self._rule if size == self._limits.n else WHOLE
@@ -255,7 +257,7 @@ class HeldOutIndex:
         return best
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
-        """Whether a row overlaps with a text even if the words themselves are compared instead of their hashes.
+        """Whether a row still overlaps with a text if the words themselves are compared, not only their hashes.
 
         Args:
             ngrams: the row's n-grams that are in the index.

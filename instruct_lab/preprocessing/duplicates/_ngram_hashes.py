@@ -16,7 +16,7 @@ Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 BASE = np.uint64(0x9E3779B97F4A7C15)
 MAX_KNOWN_WORDS = 1 << 16
 BATCH_ROWS, BATCH_WORDS = 1000, 1 << 17
-"""Number of texts, and number of words, either of which completes a batch."""
+"""Number of texts and number of words; a batch ends when it has reached one of them."""
 
 
 class WordHashes(dict[str, int]):

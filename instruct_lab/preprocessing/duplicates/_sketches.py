@@ -75,8 +75,8 @@ class Sketches:
 
     Args:
         num_rows: number of rows.
-        num_bands: bands per sketch.
-        band_rows: values per band.
+        num_bands: number of bands in a sketch.
+        band_rows: number of values in a band.
         seed: random seed of the permutations.
         folder: folder of the temporary file (4 bytes per row and band); `None`: the system's temporary folder.
     """
@@ -119,7 +119,7 @@ class Sketches:
 
 
 def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
-    """Return the sum of the mixed hashes of each text, modulo 2^64; a sum of 0 becomes 1."""
+    """Combine the hashes of each text in one hash: the sum of the mixed hashes, modulo 2^64; a sum of 0 becomes 1."""
     totals = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(mix(hashes))))
     return np.maximum(totals[offsets[1:]] - totals[offsets[:-1]], np.uint64(1))
 

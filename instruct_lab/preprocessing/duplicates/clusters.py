@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 
 class LargestClusters:
-    """Keeps the largest clusters while rows are counted, each with the text of one of its rows.
+    """Keeps the largest clusters of duplicates, each with the text of one of its rows, while a step counts rows.
 
     Args:
         most: number of clusters to keep.

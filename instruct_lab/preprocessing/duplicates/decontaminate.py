@@ -36,8 +36,8 @@ class Decontaminate(Step):
     A row overlaps with a held-out text if its messages contain `min_share` or `min_matches` of the text's n-grams, or
     if one of its messages, its prompt or the whole conversation equals the text. A text of fewer than n words is
     compared as a whole; it is searched inside messages only if it has at least `min_words_inside` words, because
-    shorter texts are often common phrases. Case, punctuation and white space are ignored; operators (`+`), currency
-    signs and emoji count as words; Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in
+    shorter texts are often common phrases. Case, punctuation and white space are ignored. Operators (`+`), currency
+    signs and emoji count as words. Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in
     more than `max_texts` held-out texts are assumed to come from a template and are ignored. With no more than
     `max_texts` held-out texts, templates cannot be recognised in this way, so every row that contains a long template
     is dropped; the audit shows such rows. Hash matches are confirmed word for word before a row is dropped. System

@@ -33,7 +33,8 @@ class NearDuplicates(Step):
     each pair is then compared exactly, so no row is dropped because of an estimate. Pairs form clusters, and one row of
     each cluster is kept. Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji
     count as words. Chinese, Japanese, Thai and similar scripts are compared by character. A text of fewer than n words
-    is a near duplicate only of texts with the same words. A row that lacks the part to compare (`by`) is kept.
+    is a near duplicate only of texts with the same words in the same order. A row that lacks the part to compare (`by`)
+    is kept.
 
     Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is deterministic.
     Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.

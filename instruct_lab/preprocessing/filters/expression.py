@@ -46,7 +46,7 @@ METHODS: dict[type | None, set[str]] = {
     dict: {"get", "keys", "values"},
     list: {"count", "index"},
 }
-"""Methods that may be called on a value; their results are never much larger than the value."""
+"""Methods that may be called on a value, keyed by its type; their results are never much larger than the value."""
 
 NODES = (
     *(ast.Constant, ast.Name, ast.Load, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call),
@@ -54,7 +54,7 @@ NODES = (
     *(ast.And, ast.Or, ast.Not, ast.UAdd, ast.USub, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
     *(ast.Pow, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot),
 )
-"""The syntax that an expression may use, which has no comprehensions, lambdas and f-strings."""
+"""The elements of Python's syntax that an expression may use; comprehensions, lambdas and f-strings are not allowed."""
 
 
 def _contents(row: Conversation, role: str) -> list[str]:
@@ -188,7 +188,10 @@ def _evaluator() -> Any:
 
 
 def _failure(error: Exception) -> str:
-    """Name the missing column if this is the error, else the type of the error; equal errors are counted together."""
+    """Describe an error without its details, so that equal errors are counted together.
+
+    The description is the name of the column if a column is missing, else the type of the error.
+    """
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 

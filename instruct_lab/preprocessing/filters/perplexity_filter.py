@@ -47,9 +47,10 @@ class PerplexityFilter(Step):
     Perplexity is exp of the mean negative log-likelihood of a text's tokens, computed in float32. The first token is
     predicted from the beginning-of-text token, or the end-of-text token if there is none; if the tokenizer has neither,
     the first token is not scored. Very high values suggest noise, very low values repetition or memorised text. Read
-    the quantiles in the audit before choosing bounds. This is usually the slowest step, because every text of at least
-    `min_tokens` tokens goes through the model, up to `max_tokens` tokens each. Pickled weights are refused, and Python
-    files that come with the model are not run. Source: CCNet (Wenzek et al., 2020).
+    the quantiles in the audit before choosing bounds. This is usually the slowest step, because the model computes the
+    probabilities of up to `max_tokens` tokens of every text (except texts of fewer than `min_tokens`, which are kept).
+    Pickled weights are refused, and Python files that come with the model are not run. Source: CCNet (Wenzek et al.,
+    2020).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})

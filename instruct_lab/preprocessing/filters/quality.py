@@ -35,7 +35,7 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
 class Text:
-    """A text with its words, lines and character shares, each computed when a rule first needs it.
+    """A text with its words, its lines and the shares of kinds of characters, each computed when a rule first needs it.
 
     Args:
         whole: the full text.

@@ -93,7 +93,7 @@ class Repetition(Step):
 
 
 def line_shares(text: str) -> dict[str, float]:
-    """Compute the shares of duplicate lines and paragraphs, and of the characters in them, by name."""
+    """Compute the shares of duplicate lines and paragraphs, and of the characters in them, keyed by name."""
     lines = [line.strip() for line in text.split("\n")]
     paragraphs = ["\n".join(block) for filled, block in itertools.groupby(lines, key=bool) if filled]
     shares = {}
@@ -107,7 +107,7 @@ def line_shares(text: str) -> dict[str, float]:
 
 
 def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
-    """Compute the shares of characters in repeated n-grams, by name; omit shares of 0.
+    """Compute the shares of characters in repeated n-grams, keyed by name; shares of 0 are omitted.
 
     An n-gram can repeat only if its first n-1 words repeat. So for each n, only n-grams whose first n-1 words repeat
     are examined, and the search ends when nothing repeats: in ordinary text, at two or three words.

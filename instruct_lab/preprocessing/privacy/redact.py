@@ -70,7 +70,7 @@ class Redact(Step):
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
     def __post_init__(self) -> None:
-        """Refuse invalid names, expressions that match empty text, and a step with every kind switched off."""
+        """Refuse invalid names of kinds, expressions that match empty text, and a step with every kind switched off."""
         if "{kind}" not in self.placeholder:
             raise Refusal("placeholder", "it must contain {kind}", "<{kind}>")
         for kind, pattern in self.extra.items():

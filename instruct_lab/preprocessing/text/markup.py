@@ -43,8 +43,8 @@ def is_about_markup(texts: Iterable[str]) -> bool:
 def remove_html(text: str) -> str:
     """Remove comments, scripts and tags of HTML, and replace entities with their characters.
 
-    Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. Tags that
-    arise from entities (`&lt;b&gt;`) stay, so a second pass may remove more.
+    Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. Tags that result
+    from replaced entities (`&lt;b&gt;`) stay, so a second pass over the text may remove more.
     """
     if "<" not in text and "&" not in text:
         return text

@@ -57,9 +57,10 @@ def _settings() -> TextFixerConfig:
 def repair_encoding(text: str) -> str:
     """Repair a text if the whole text was decoded with a wrong encoding; change nothing else.
 
-    Of ftfy (Speer, 2019), only the encoding repair is used, and not its repair of single sequences; curly quotes,
-    ligatures and full-width characters therefore stay. A text with characters that this wrong decoding cannot have
-    produced, such as a correct é, does not change, because it may discuss the damage (`shows CafÃ© instead of Café`).
+    Of the repairs in ftfy (Speer, 2019), only the one for the encoding of a whole text is used. Single sequences of
+    damaged characters are not repaired, and curly quotes, ligatures and full-width characters stay. A text with
+    characters that this wrong decoding cannot have produced, such as a correct é, does not change, because it may
+    discuss the damage (`shows CafÃ© instead of Café`).
     """
     if text.isascii() or not SUSPECT.search(text):
         return text

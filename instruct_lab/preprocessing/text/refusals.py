@@ -48,7 +48,7 @@ REFUSALS: tuple[str, ...] = (
     r"[^.\n]{0,20} je (?:ne (?:peux|puis|saurais|suis)|n['’]ai)",
     r"je ne (?:peux|puis) pas (?:vous |t['’])?(?:aider|assister|répondre)[^.\n]{0,20}(?:demande|question|requête|cela)",
 )
-"""Patterns of the beginnings of answers that decline (English, Chinese, French); case is ignored."""
+"""Patterns of the beginnings of answers that decline a request (English, Chinese, French); case is ignored."""
 
 BOILERPLATE: tuple[str, ...] = (
     r"\bas an? (?:responsible |ethical )?(?:ai|artificial intelligence|(?:large )?language)"

@@ -40,8 +40,8 @@ class SegmentWords(Step):
 
     The step cannot be reversed. A placeholder such as <EMAIL> is one word; code is unchanged unless `in_code` is true.
     To segment questions and answers in different languages, use two steps with different `of_roles`. Sources: the
-    tokenizer of Moses (Koehn et al., 2007) in sacremoses; jieba; the run's own tokenizer, with pieces marked as in
-    subword-nmt (Sennrich et al., 2016).
+    tokenizer of Moses (Koehn et al., 2007), as implemented in sacremoses; the package jieba; and for subwords, which
+    come from the run's own tokenizer, the marks of subword-nmt (Sennrich et al., 2016).
     """
 
     method: Method = "whitespace"  # moses: words and punctuation; jieba: Chinese words; subwords: the run's tokenizer
