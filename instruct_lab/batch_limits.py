@@ -22,7 +22,7 @@ class Reduction:
     """The lowering of a limit because memory was exhausted.
 
     Args:
-        work: the work that has the limit: `training`, which is counted in examples, or a part of an evaluation such as
+        work: the kind of work: `training`, which is counted in examples, or a part of an evaluation such as
             `validation` and `answers`, which is counted in tokens with padding.
         step: the optimizer step, counted from 1; 0 before training.
         before: size of the batch that did not fit into memory, in examples or tokens.
@@ -150,7 +150,7 @@ def compute_in_parts(
 
 
 def release_memory() -> None:
-    """Free the memory of a failed computation; call this after the `except` block, as the exception holds tensors."""
+    """Free the memory of a failed computation; call this after the `except` block, which keeps the tensors alive."""
     import torch
 
     gc.collect()

@@ -38,11 +38,10 @@ from instruct_lab.streams import quiet_streams
 SPIN_COUNT = "10000"
 """Number of times that torch's CPU threads check for work before they sleep (`GOMP_SPINCOUNT`).
 
-libgomp reads the variable when torch is imported.
-
-libgomp's default is 300,000: on a shared machine every operation then waits for threads that another process has
-displaced. With a few thousand, threads sleep between the operations of a short training step, and waking them takes a
-sixth of the step. See tests/benchmarks/README.md.
+libgomp, which runs these threads, reads the environment variable when torch is imported. With its default of 300,000,
+every operation on a shared machine waits for threads that another process has displaced from their cores. With a few
+thousand, the threads sleep between the operations of a short training step, and waking them takes a sixth of the step.
+See tests/benchmarks/README.md.
 """
 
 
@@ -71,7 +70,7 @@ RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130 and 143: interrupted.
+    The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130, 143: stopped by a signal.
 
     Args:
         typed: the arguments of the command; `None`: those of this process, which ends with the command.
@@ -117,7 +116,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """While a command runs, grant the permissions after `--allow` and those for keys that an override sets to true."""
+    """Grant the permissions after `--allow` and those for keys that an override sets to true, while a command runs."""
     names = getattr(parsed, "allow", [])
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
     if not names and not overrides:

@@ -1,4 +1,4 @@
-"""Write files so that they stay readable after a crash at any moment, and read files that need not be trusted."""
+"""Write files so that they stay readable after a crash at any moment, and read untrusted files safely."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def user_path(path: str | Path) -> Path:
     """Convert a path that a user has given, in which `~` stands for a home folder.
 
     Raises:
-        InstructLabError: the system cannot look up the path: it is too long or holds a NUL, there is no such user, or a
-            folder on the way is not searchable. A path that does not exist is not an error.
+        InstructLabError: the system cannot look up the path: it is too long or contains a NUL character, there is no
+            such user, or a folder on the way is not searchable. A path that does not exist is not an error.
     """
     try:
         found = Path(path).expanduser()
@@ -235,7 +235,7 @@ def size_or_zero(path: Path) -> int:
 
 
 def drop_torn_end(path: Path) -> None:
-    """Remove an incomplete last line from a file, which a crash during a write has left."""
+    """Remove an incomplete last line, which a crash during a write has left in a file."""
     with disk_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         content = stream.read()
         whole = content.rfind(b"\n") + 1

@@ -17,7 +17,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.terminal import write_line
 
 UMASK_VARIABLE = "INSTRUCT_LAB_UMASK"
-"""Environment variable with an umask that replaces `PRIVATE`; 027 lets the group read new files, 022 lets everyone."""
+"""Environment variable with a umask that replaces `PRIVATE`; 027 lets the group read new files, 022 lets everyone."""
 PRIVATE = 0o077
 SHARED_COMMANDS = ("init",)
 """Commands that write files to be shared, which are therefore not private."""
@@ -148,7 +148,7 @@ class RedactedStream:
 def redacted_streams() -> Iterator[None]:
     """Hide known secrets in standard output, and on standard error also everything that has the form of a secret.
 
-    Standard output can hold data, which is shown unchanged except for the secrets of this process.
+    Standard output may contain data, so only secrets that are known to this process are replaced there.
     """
     before = sys.stdout, sys.stderr
     if sys.stdout is not None:

@@ -90,7 +90,7 @@ def might_have_secret(text: str) -> bool:
 
 
 CHARACTERS_PER_CHANGE = 5
-"""Maximum mean number of characters, in a random value, for each change between digits, upper and lower case."""
+"""A value looks random if it changes between digits, upper and lower case at least once per this many characters."""
 
 
 def entropy(text: str) -> float:

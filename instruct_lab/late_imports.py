@@ -37,7 +37,7 @@ class _LateModule(types.ModuleType):
 
 
 class _LatePackage(types.ModuleType):
-    """A package whose `__init__` runs only when a name is used that is not in `members`.
+    """A package whose `__init__` runs only when a name outside of `members` is used.
 
     Its submodules can be imported before `__init__` runs.
 

@@ -47,7 +47,7 @@ def free_memory() -> int | None:
 def total_memory() -> int | None:
     """Return the memory of the machine in bytes, or a smaller limit of the control groups; `None` if it is not known.
 
-    In contrast to `free_memory`, it does not depend on what runs at the moment.
+    In contrast to `free_memory`, the result does not depend on what runs at the moment.
     """
     found = [*_machine_memory(), *(limit for limit, _ in _group_limits())]
     return min(found) if found else None
@@ -166,7 +166,7 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
 
 @contextlib.contextmanager
 def limited_allocations(where: str) -> Iterator[None]:
-    """Refuse the creation of a tensor in the block if all tensors created there would exceed the free memory together.
+    """Refuse the creation of a tensor in the block if all tensors created there would together exceed the free memory.
 
     Raises:
         InstructLabError: the next tensor would exceed the free memory; it is not created.

@@ -2,8 +2,8 @@
 
 `import instruct_lab as il` gives these names: `il.compose`, `il.check`, `il.train`, `il.sweep`, `il.load_run`,
 `il.load_sweep` and `il.find_runs`. Overrides are a list of strings, each written as on the command line. Like the
-commands, each call hides secrets in its output and writes files that only the user can read. A fault that the user can
-fix raises `InstructLabError`; no call ends the process.
+commands, each call hides secrets in its output and writes files that only the user can read. An error that the user can
+fix is an `InstructLabError`; no call ends the process.
 """
 
 from instruct_lab.api.comparisons import ComparedRuns

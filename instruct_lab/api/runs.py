@@ -304,7 +304,7 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame that begins with the given columns; it has each of them even if no row has a value for it.
+    """Make a DataFrame whose first columns are the given ones, which exist even if no row has a value for them.
 
     Raises:
         InstructLabError: pandas is not installed.

@@ -98,7 +98,7 @@ def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
 def _compared(
     parsed: argparse.Namespace, sweep: SweepRecord | None
 ) -> tuple[list[RunRecord], list[RunRecord], str | None]:
-    """Return the records to compare, the records without results, and the metric of `--metric` or of the sweep."""
+    """Return the records to compare, the records without results, and the metric that `--metric` or the sweep names."""
     from instruct_lab.records import find_run
 
     if sweep is not None:

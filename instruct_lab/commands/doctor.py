@@ -10,7 +10,10 @@ from instruct_lab.terminal import write_hanging, write_line
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Print what this machine has for training; return 1 if a required package is missing or unsuitable (0 as JSON)."""
+    """Print what this machine has for training; return 1 if a required package is missing or unsuitable.
+
+    With `--json`, the problems are part of the output, and the result is always 0.
+    """
     from instruct_lab.diagnosis import diagnose, render
 
     found = diagnose()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @json_results
 def evaluate(parsed: argparse.Namespace) -> Outcome:
-    """Evaluate a run, the runs of a sweep, or a model, and write the results into the record."""
+    """Evaluate a run, the runs of a sweep, or a model, and write the results into the record of each."""
     with stage("instruct-lab evaluate: reading the record"):
         from instruct_lab.records.evaluations import check_evaluation_name
 

@@ -29,7 +29,7 @@ def report_failure(error: BaseException, *, is_debug: bool, as_json: bool = Fals
     Args:
         error: the error.
         is_debug: whether to raise the error again, so that its traceback is shown, unless it is an interruption.
-        as_json: whether to print an error that ends the command to standard output too, as a JSON object.
+        as_json: whether to print the error, unless it is an interruption, as a JSON object to standard output too.
     """
     if isinstance(error, KeyboardInterrupt):
         return 130

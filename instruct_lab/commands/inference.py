@@ -1,4 +1,4 @@
-"""The command `inference-cost`: speed and memory of a run's model, with its adapter merged and with it separate."""
+"""The command `inference-cost`: speed and memory of a run's model, with the adapter merged or kept separate."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Metrics = Mapping[str, Mapping[str, MetricValue]]
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """A system that was evaluated without training, such as the model before training; runs with equal values share it.
+    """A system that was evaluated without training, such as the base model; runs with equal values share one object.
 
     Args:
         label: `before training` or `baseline NAME`, followed by the runs' ids if other runs measured other values.

@@ -1,4 +1,4 @@
-"""Compute the effect of each setting that varies: the metric's mean for each value, and the share of its variance.
+"""Compute how each varying setting affects a metric: the mean for each value, and the share of variance it explains.
 
 In this module, a choice is a setting that differs between the runs. The means for two values of a choice can be
 compared only if the other choices have the same distribution for both values, as in a grid. Otherwise, the effect is
@@ -17,7 +17,7 @@ from instruct_lab.comparison.scores import Estimate, RunScores
 from instruct_lab.optional_packages import is_installed
 
 MAX_LEVELS = 8
-"""Maximum number of values of a choice to list one by one; if there are more numbers, they are grouped into ranges."""
+"""Maximum number of values of a choice that are listed one by one; a larger set of numbers is grouped into ranges."""
 NUM_RANGES = 4
 MIN_RUNS = 4
 """Minimum number of runs for which importance is computed."""
@@ -134,7 +134,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute each choice's share of the metric's variance by Optuna's fANOVA; the result is empty if not possible."""
+    """Compute each choice's share of the metric's variance by Optuna's fANOVA; return `{}` if this is impossible."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

@@ -25,7 +25,9 @@ from instruct_lab.records.schema import AFTER, split_of
 
 @dataclasses.dataclass(frozen=True)
 class PairedRuns:
-    """The results of several runs; a metric is paired if all runs were measured by it alike, on the same examples.
+    """The results of several runs, for each metric.
+
+    A metric is paired if all runs were measured by it in the same way and on the same examples.
 
     Args:
         arms: the configurations.
@@ -108,7 +110,7 @@ def _paired(
 
 
 def _measured_differently(signatures: Sequence[str], across_engines: bool) -> str | None:
-    """Return the reason why values that were measured as described are not compared, or `None` if they are."""
+    """Return why values with these signatures (descriptions of their measurement) are not compared, or `None`."""
     alike = dict.fromkeys(map(measured_alike, signatures))
     ways = list(dict.fromkeys(map(without_engine, alike)))
     if len(ways) > 1:
@@ -165,7 +167,7 @@ class Measured:
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:
-        """Return all references in a metric's split, which is the first part of its full name `split/metric`."""
+        """Return all references in the split of a metric, which is named `split/metric`."""
         return all_references(self._part(split_of(name)).predictions)
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:

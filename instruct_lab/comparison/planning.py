@@ -52,7 +52,7 @@ class ComparisonPlan:
         num_runs: number of recorded runs.
         examples: number of examples on which the recorded runs were measured.
         seeds: smallest number of recorded runs of a configuration.
-        detectable: the difference that is detected with the probability `power` from `examples` and `seeds`.
+        detectable: the difference that is detected with the probability `power`, given `examples` and `seeds`.
         run_seconds: mean time of a run's training, in seconds; `None` if it was not recorded.
         example_seconds: mean time of evaluating one example, in seconds; `None` if it was not recorded.
         sizes: for each of several numbers of seeds, the number of examples that suffices.

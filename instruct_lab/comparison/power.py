@@ -108,7 +108,7 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 
 @functools.cache
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
-    """Return, for each of several angles, the critical value of a weighted sum of two deviations.
+    """Return the critical value of a weighted sum of two deviations, for each of several weightings, given by angles.
 
     The deviation due to examples is weighted by the cosine of the angle, and the deviation due to seeds by the sine.
     """

@@ -28,7 +28,7 @@ from instruct_lab.pages.format import (
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Maximum number of runs for which a table has one column each; beyond it, each value is listed with its run count."""
+"""Maximum number of runs that have a column each in a table; with more, each value has its number of runs beside it."""
 MAX_NAMED = 4
 """Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300
@@ -207,7 +207,7 @@ def show(compared: Comparison, console: Console) -> None:
 
 
 def importance_hint(compared: Comparison) -> str:
-    """Return a hint on how to get the importance of choices; it is empty if scikit-learn is there or nothing varies."""
+    """Return a hint on how to get the importance of choices; it is empty if it is computed, or if no choice varies."""
     if not compared.effects or can_compute_importance():
         return ""
     return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"

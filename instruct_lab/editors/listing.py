@@ -53,7 +53,7 @@ def _is_lab() -> bool:
 
 
 def _signature() -> str:
-    """Hash the version of this package, and path, size and modification time of each option file of package and lab."""
+    """Hash this package's version, and the path, size and modification time of each option file (package and lab)."""
     found = [instruct_lab.__version__]
     for root in (PACKAGE / "_packaged", PACKAGE.parent, Path.cwd()):
         for folder in FOLDERS:

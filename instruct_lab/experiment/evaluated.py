@@ -33,7 +33,7 @@ MEASURED = (
     "evaluation",
     "seed",
 )
-"""The top-level keys that an evaluation can choose: everything but the model and its training."""
+"""The top-level keys that an evaluation can set: all except those of the model and its training."""
 
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -104,7 +104,7 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
 def _all_held_out(used: dict[str, Any], parsed: list[Override]) -> dict[str, Any]:
     """Return the config of the data, in which all rows of a chosen file or data set are held out.
 
-    If the data or an override already assigns the rows to splits, it is returned unchanged.
+    If the data or an override already assigns the rows to splits, the config is returned unchanged.
 
     In a run that trains, only a share of the rows would be held out.
 

@@ -9,7 +9,7 @@ from typing import Any
 from instruct_lab.comparison.page.values import short
 
 MAX_POINTS, MIN_POINTS = 500, 20
-"""The highest and the lowest limit for the number of points of one curve; more curves have a lower limit."""
+"""Upper and lower bound of the limit on the points of one curve, which is the lower, the more curves there are."""
 CURVE_BYTES = 1_500_000
 NUMBER_BYTES = 8
 """Approximate size in the page, in bytes, of a number with five digits."""

@@ -30,7 +30,7 @@ ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
 SCRIPTS = ("state", "forest", "table", "charts", "curves", "parallel", "scatter", "words", "predictions", "main")
 MAX_COLUMNS = 6
-"""Maximum number of runs for which the table of settings has one column each; beyond it, each value lists its runs."""
+"""Maximum number of runs that have a column each in the table of settings; with more, each value lists its runs."""
 MAX_NAMED = 8
 MAX_ROWS = 200
 
@@ -51,7 +51,7 @@ def write_comparison(path: Path, records: Sequence[RunRecord], compared: Compari
 
 
 def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
-    """Render the page as HTML in which all data is escaped and which requests nothing from the network."""
+    """Render the page as HTML; all data is escaped, and the page requests nothing from the network."""
     data, notes = comparison_data(records, compared)
     labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
     names = list(dict.fromkeys(record.name for record in records))
@@ -74,7 +74,7 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
 
 
 def page_styles() -> list[str]:
-    """Read the style sheets of the pages of runs."""
+    """Read the style sheets that the pages about runs share."""
     return [(VIEW / "style.css").read_text(encoding="utf-8")]
 
 

@@ -65,7 +65,7 @@ def write_run_page(path: Path, report: RunReport) -> Path:
 
 
 def run_page(report: RunReport) -> str:
-    """Render the page as HTML in which all data is escaped and which requests nothing from the network."""
+    """Render the page as HTML; all data is escaped, and the page requests nothing from the network."""
     record = report.record
     logged, curve_notes = curves([[], logged_values(record)])
     metrics = _metrics(record)

@@ -106,7 +106,7 @@ def accelerator_obstacle(accelerator: Any) -> str | None:
 
 
 def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """For a run on the CPU, report `trainer.devices` if it is no number, and warn if it exceeds the number of cores."""
+    """Report `trainer.devices` in a run on the CPU if it is not a number; warn if it exceeds the number of cores."""
     devices = _devices(trainer)
     if not _is_valid(devices) or not computes_on_cpu(trainer) or external_launch() is not None:
         return

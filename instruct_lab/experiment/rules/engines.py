@@ -41,7 +41,7 @@ def _reason(engine: str, model: Model, tuning: Tuning) -> str | None:
 
 
 def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an engine that supports no model split over devices or, in the case of vllm, no run on several devices."""
+    """Report an engine if the model is split over devices, or if it is vllm and the run uses several devices."""
     engine = generation.engine
     if engine == NATIVE:
         return
