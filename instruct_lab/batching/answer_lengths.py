@@ -55,7 +55,7 @@ def measure_lengths(
 
 
 def usual_length(lengths: ndarray) -> int | None:
-    """Return the 99th percentile of lengths, which is itself one of the lengths; `None` if there are no lengths."""
+    """Return the 99th percentile of the lengths, rounded up to one of the lengths; `None` if there are no lengths."""
     import numpy
 
     return int(numpy.quantile(lengths, USUAL_SHARE, method="higher")) if len(lengths) else None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 STAGE = "batching"
 SETTING = "batching.max_tokens"
-"""The full key of the length limit, which the audit names as the reason for each cut or dropped example."""
+"""Config key of the length limit, which the audit names in the reasons for cut and dropped examples."""
 CHUNK = 1000
 """Number of conversations that are rendered and encoded together."""
 
@@ -221,7 +221,7 @@ class Batching(Component, ABC):
         )
 
     def divisible_batch(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples into a batch that can be divided into parts, and its parts into smaller ones."""
+        """Join examples into a batch that can later be divided into smaller batches."""
         batch = self.collate(examples, pad_token_id)
         batch.join = lambda start, end: self.divisible_batch(examples[start:end], pad_token_id)
         return batch
@@ -229,7 +229,7 @@ class Batching(Component, ABC):
     def _fit(
         self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str
     ) -> Example | None:
-        """Shorten an overlong example if `overlong` permits it; otherwise return `None` or raise an error."""
+        """Shorten an overlong example, drop it (return `None`), or raise an error, depending on `overlong`."""
         limit = self.max_tokens
         assert limit is not None
         too_long = f"longer than {limit:,} tokens ({SETTING})"

@@ -56,7 +56,7 @@ class Batch:
     prefixes: PrefixTree | None = None
 
     def to(self, device: device | str, **options: Any) -> Batch:
-        """Copy the batch to a device; called by Lightning."""
+        """Copy the batch to a device; Lightning calls this method."""
         moved = {
             field.name: value.to(device, **options) if hasattr(value, "to") else value
             for field in dataclasses.fields(self)

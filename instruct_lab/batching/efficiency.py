@@ -14,7 +14,7 @@ MAX_PACKED = 20_000
 
 
 def padding_share(lengths: ndarray, batch_size: int, packing: Packing | None = None) -> float:
-    """Compute the share of positions in batches that hold padding.
+    """Compute the share of padding among all positions of the batches of an epoch.
 
     Args:
         lengths: number of tokens of each example, in the order of an epoch: integers `[examples]`.

@@ -43,7 +43,7 @@ class EncodedPart:
 
 @dataclasses.dataclass(frozen=True)
 class EncodeRows:
-    """The rendering and encoding of the conversations of a split, as a whole or in parts.
+    """A callable that renders and encodes the conversations of a split, part by part.
 
     Args:
         batching: batching that encodes the conversations.
@@ -64,7 +64,7 @@ class EncodeRows:
     max_broken_share: float = 0.0
 
     def write(self, path: Path, audit: Audit) -> int:
-        """Write the examples and return their number.
+        """Encode all conversations, write the examples to a file, and return their number.
 
         Raises:
             InstructLabError: for the reasons given at `Batching.encode`, or if the template refuses too many

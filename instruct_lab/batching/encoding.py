@@ -53,7 +53,7 @@ class Piece:
 
 
 class SegmentEncoder:
-    """An encoder of the segments of conversations, which calls the tokenizer only a few times for many of them.
+    """An encoder of the segments of conversations, which encodes many conversations with few calls of the tokenizer.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).

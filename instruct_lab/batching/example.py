@@ -85,4 +85,4 @@ def evaluation_source(example: Example) -> random.Random:
 
 
 ExampleTransform = Callable[[Example, random.Random], Example]
-"""A function that changes an example (masking, noise) each time it enters a batch, with a random number generator."""
+"""A function that masks an example or adds noise to it each time it enters a batch, with the given random generator."""

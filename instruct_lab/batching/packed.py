@@ -36,10 +36,10 @@ class Packed(RowBatching):
     GPU in 16 bits (`torch.nn.attention.varlen`); with `flash_attention_2`, once for all texts. With `eager` and
     `flex_attention`, a mask separates the texts: its size grows with the square of a row's length, so set `row_tokens`.
 
-    Encoder-decoders are refused: they count positions from the start of a row. So are virtual tokens, which precede a
-    row and not a text, and architectures whose layers mix the tokens of a row in another way than by attention. When
-    the weights are loaded, each model is tested on short texts; a model in which one text affects the results of
-    another is refused.
+    Encoder-decoders are refused: they count positions from the start of a row. Virtual tokens are also refused, because
+    they precede a row and not a text, and so are architectures whose layers mix the tokens of a row in another way than
+    by attention. When the weights are loaded, each model is tested on short texts; a model in which one text affects
+    the results of another is refused.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})

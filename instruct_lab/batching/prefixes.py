@@ -39,7 +39,7 @@ class PrefixTree:
     """The rows of a batch as paths through a tree, whose inner segments are prefixes that several rows share.
 
     Under a causal mask, the hidden states of a prefix are the same in every row that begins with it, so they need to be
-    computed once for all of these rows.
+    computed only once for all of these rows.
 
     Args:
         levels: the segments by depth. The segments of the last level are the remainders of the rows, in the order of

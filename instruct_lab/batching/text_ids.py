@@ -69,7 +69,7 @@ class TextIds:
 
     @contextlib.contextmanager
     def _configured(self, ordinary: bool) -> Iterator[None]:
-        """Disable truncation and padding, and set whether special tokens written out in a text are ordinary text."""
+        """Disable truncation and padding; within the block, set whether special tokens in a text are ordinary text."""
         self._backend.no_truncation()  # transformers sets both again in each of its calls
         self._backend.no_padding()
         self._backend.encode_special_tokens = ordinary

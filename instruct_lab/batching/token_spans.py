@@ -63,7 +63,7 @@ class TokenReader:
         self._bytes_of_letters = _bytes_of_letters() if self._byte_level else {}
 
     def text(self, ids: Sequence[int]) -> str:
-        """Decode ids, with special tokens as text."""
+        """Decode token ids to text; special tokens are written out."""
         return "".join(span.text for span in self._spans(ids, ids))
 
     def spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
@@ -114,7 +114,7 @@ class TokenReader:
         return spans
 
     def _decode(self, number: int, previous: int | None) -> bytes | str:
-        """Return the text that a token adds to the previous one, or its bytes if it may be only a part of a character.
+        """Return the text that a token adds after the previous one, or its bytes if it may be a part of a character.
 
         Args:
             number: the id of the token.
@@ -135,7 +135,7 @@ class TokenReader:
 
 
 def _bytes_of_letters() -> dict[str, bytes]:
-    """Return the byte that each letter represents in byte-level tokenizers such as GPT-2's."""
+    """Return the byte that each printable letter stands for in byte-level vocabularies such as GPT-2's."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     letters = {chr(byte): bytes([byte]) for byte in printable}

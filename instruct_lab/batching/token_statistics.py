@@ -20,9 +20,9 @@ def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any
         target_lengths: number of target tokens of each example, `[examples]`.
 
     Returns:
-        `examples`, `tokens`, `target_tokens`, `target_share` (`None` without tokens), `longest`, `median`, and the
-        histograms `lengths` and `target_lengths`: `{"bounds": [...], "counts": [...]}`, integers, at most 30 bins.
-        Every bin includes its lower bound; the last bin also includes its upper bound.
+        A dictionary with `examples`, `tokens`, `target_tokens`, `target_share` (`None` without tokens), `longest`,
+        `median`, and the histograms `lengths` and `target_lengths`: `{"bounds": [...], "counts": [...]}`, integers, at
+        most 30 bins. Every bin includes its lower bound; the last bin also includes its upper bound.
     """
     import numpy
 

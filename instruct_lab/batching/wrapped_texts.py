@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class WrappedTexts:
-    """An encoder of whole texts with one tokenizer, which may be fast or slow.
+    """An encoder of whole texts with the special tokens that the tokenizer puts around them.
 
     Args:
-        tokenizer: the tokenizer.
+        tokenizer: the tokenizer, which may be fast or slow.
         parses_special: whether a special token that is written out in a message's content is encoded as this token;
             otherwise, it is encoded as ordinary text.
     """

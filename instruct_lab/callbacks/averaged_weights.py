@@ -73,7 +73,7 @@ class AveragedWeights(EvaluatedWeights):
             average.lerp_(parameter.to(average.dtype), 1 - self._decay)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:
-        """Whether the average has started."""
+        """Whether an average exists, which is the case once `start_step` is reached."""
         return bool(self._average)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ def has_modes(optimizer: Any) -> bool:
 
 
 class OptimizerModes(EvaluatedWeights):
-    """A callback that switches optimizers to evaluation mode for validation and at the end, and back for training.
+    """A callback that switches optimizers to evaluation mode for validation and after training, and back for training.
 
     It calls the optimizer's methods `eval()` and `train()`, and does nothing for optimizers without these two methods.
     It must come after the callbacks that write weights.

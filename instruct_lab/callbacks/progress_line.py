@@ -46,7 +46,7 @@ class ProgressLine(pl.Callback):
         self._training.start_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Report progress by one batch, which may be only a part of an optimizer step."""
+        """Report that a further batch is done, which may be only a part of an optimizer step."""
         assert self._training is not None
         step, size = trainer.global_step, trainer.accumulate_grad_batches
         if not self._module.step_ended:
@@ -77,7 +77,7 @@ class ProgressLine(pl.Callback):
         self._validation = self._validating.enter_context(stage("validation", num_batches, "batch"))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Report progress by one batch."""
+        """Report that a further validation batch is done."""
         if self._validation is not None:
             self._validation.advance()
 

@@ -16,7 +16,7 @@ from instruct_lab.terminal import write_line
 
 Value = TypeVar("Value")
 CHECKED_STEPS = 10
-"""Number of first optimizer steps; during them, every trained parameter should receive a gradient."""
+"""Number of optimizer steps at the start of training in which every trained parameter should get a gradient."""
 FEWEST_STEPS = 3
 """Minimum number of optimizer steps of a run that is checked. The matrix A of LoRA has its first gradient at the second
 step, and the first learning rates of a warm-up may be too small to change a parameter."""
@@ -58,7 +58,7 @@ class TrainingCheck(pl.Callback):
         self._is_sharded = any(hasattr(one, "to_local") for one in named.values())
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """In the first steps, find the parameters whose first gradient has arrived; then report those that had none."""
+        """Find the parameters that get their first gradient now; after `CHECKED_STEPS` steps, report the others."""
         self._steps += 1
         if self._steps > CHECKED_STEPS:
             return

@@ -63,7 +63,7 @@ def _remove_unnamed_shares(folder: Path) -> None:
 
 
 def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
-    """Return the folder with the shares that the ranks wrote of a training state, after a check of its files.
+    """Return the folder with the ranks' shares of a training state, after checking that its files are complete.
 
     Args:
         parent: folder of the state.

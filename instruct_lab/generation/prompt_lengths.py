@@ -1,4 +1,4 @@
-"""The lengths of prompts and answers, and the context of the model."""
+"""A check that prompts and answers fit the context of the model."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 All prompts may begin with the same system prompt or worked examples, and a prompt has a row for each beam and sample.
 Under a causal mask, the keys and values of shared tokens are the same numbers in every row, so they are computed in one
-row and then repeated. The padding of shorter prompts lies between the beginning of all prompts and the other tokens.
-`objective.shared_prefix.obstacle` returns the reason why a model does not allow this.
+row and then repeated. The padding of shorter prompts lies between the common beginning of all prompts and their other
+tokens. `objective.shared_prefix.obstacle` returns the reason why a model does not allow this.
 """
 
 from __future__ import annotations

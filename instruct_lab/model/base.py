@@ -77,7 +77,7 @@ class Model(Component, ABC):
 
     @property
     def kernel_packages(self) -> tuple[str, ...]:
-        """Names of the imported packages with fused kernels that the model uses."""
+        """Import names of the packages with fused kernels that the model uses."""
         return PACKAGES[self.kernels]
 
     @property
@@ -133,7 +133,7 @@ class Model(Component, ABC):
         return None
 
     def _quantization(self) -> Quantization | None:
-        """Return the quantisation settings, with default settings if `quantization` is only a name."""
+        """Return the quantisation settings; a name such as `4bit` stands for settings with default values."""
         if isinstance(self.quantization, str):
             return Quantization(bits=8 if self.quantization == "8bit" else 4)
         return self.quantization
@@ -227,5 +227,5 @@ class Model(Component, ABC):
         return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the tokenizer's files that are in folders of the user, who may change them between runs."""
+        """Return the tokenizer's files that lie in the user's own folders, and may therefore change between runs."""
         return self.tokenizer.inputs(self.weights, cache_path)

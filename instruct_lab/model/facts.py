@@ -55,7 +55,7 @@ INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_
 EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 """Names that configurations use for a width of the embeddings that differs from the model's width.
 
-`LAYERS` and `INNER_WIDTHS` are their names for the number of layers and the inner width of feed-forward layers.
+`LAYERS` and `INNER_WIDTHS` list such names for the number of layers and the inner width of feed-forward layers.
 """
 
 WITHOUT_PACKING = frozenset({

@@ -10,7 +10,7 @@ from instruct_lab.errors import InstructLabError
 
 CLASSES = {"decoder": "Decoder", "encoder-decoder": "EncoderDecoder", "encoder": "Encoder"}
 ENDINGS = {"ForMaskedLM": "encoder", "ForCausalLM": "decoder", "GPT2LMHeadModel": "decoder"}
-"""Endings of the names of architectures, with the family of their models."""
+"""Families of models, keyed by the ending of the name of their architecture."""
 OTHER_MODALITIES = ("speech", "vision", "whisper", "audio")
 """Words in the model types of encoder-decoders that do not read text."""
 

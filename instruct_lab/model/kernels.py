@@ -18,7 +18,7 @@ PACKAGES = {
     "cut_cross_entropy": ("cut_cross_entropy",),
     "all": ("liger_kernel", "cut_cross_entropy"),
 }
-"""Names of the imported packages, by the value of `model.kernels`."""
+"""Import names of the packages, keyed by the value of `model.kernels`."""
 CHANGED_GLOBALLY = ("rope", "cross_entropy", "fused_linear_cross_entropy", "layer_norm")
 """Kernels of Liger that stay off, since they replace functions or classes that other models of the process use too."""
 

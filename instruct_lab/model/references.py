@@ -47,7 +47,7 @@ class ReferencedWeights:
 
 
 def describe_option(reference: Reference) -> ReferencedOption:
-    """Examine what a reference names, and return the option that stands for it.
+    """Examine the model that a reference names, and return the config option that stands for it.
 
     Raises:
         InstructLabError: there is no such model, its family cannot be recognised, or the Hub cannot be reached.

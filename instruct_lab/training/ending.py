@@ -61,7 +61,7 @@ class StopRequest:
         return {number: signal.signal(number, self.handle) for number in numbers if number not in ignored}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal.
+        """Stop the run, or note that it has to stop as soon as no work is lost.
 
         Raises:
             Interrupted: the run stops at once.

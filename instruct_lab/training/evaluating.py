@@ -84,12 +84,12 @@ def prepare_job(
     replaces: bool = False,
     shared: SharedModels | None = None,
 ) -> EvaluationJob:
-    """Check the choices of an evaluation, and return the job that `evaluate` runs.
+    """Check the overrides and the name of an evaluation, and return the job that `evaluate` runs.
 
     Args:
         record: the record of the run.
-        overrides: the choices of what to measure.
-        name: name of the evaluation; `None`: it is made from the choices, or `own` without any choices.
+        overrides: overrides of the run's config that choose what to measure.
+        name: name of the evaluation; `None`: it is made from the overrides, or `own` without any overrides.
         checkpoint: the weights to evaluate; see `EvaluationJob`.
         replaces: whether an evaluation of the same name is replaced; see `EvaluationJob`.
         shared: models that earlier evaluations loaded; see `EvaluationJob`.
@@ -222,7 +222,7 @@ def _nothing_to_measure(
 
 
 def _fingerprint(prepared: _Prepared) -> str:
-    """Hash the choices of the evaluation: the settings, the data and the weights."""
+    """Return a hash of what determines the results of the evaluation: the settings, the data and the weights."""
     setup, evaluation = prepared.experiment.evaluation_setup, prepared.experiment.evaluation
     parts = ("model", "template", "batching", "objective", "generation", "metrics")
     content: dict[str, Any] = {
@@ -307,7 +307,7 @@ def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console:
 
 
 def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
-    """Set the maximum length of answers from the data and the model if it is null."""
+    """Return the experiment; if its maximum length of answers is null, it is set from the data and the model."""
     if prepared.data is None:
         return prepared.experiment
     return settle_answers(prepared.experiment, prepared.data.answer_lengths, context_length(loaded.model))[0]

@@ -62,7 +62,7 @@ class StreamPosition:
 
 
 class ExampleStream(ExampleBlocks):
-    """The blocks of a run's training examples.
+    """The blocks of training examples that a run reads from a source while it trains.
 
     Args:
         experiment: the run's configuration, whose data is a `DataSet` with `stream: true`.
@@ -260,6 +260,6 @@ class _Counts:
     first_error: InstructLabError | None = None
 
     def add(self, other: _Counts) -> None:
-        """Add the numbers of a part of the rows."""
+        """Add the numbers of another part of the block's rows."""
         self.rows, self.broken = self.rows + other.rows, self.broken + other.broken
         self.first_error = self.first_error or other.first_error

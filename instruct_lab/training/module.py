@@ -116,7 +116,7 @@ class TuningModule(pl.LightningModule):
         self._train_values: dict[str, float] = {}
 
     def configure_model(self) -> None:
-        """Shard the model if the strategy is `fsdp`; Lightning calls this once all processes have started."""
+        """Shard the model if the strategy is `fsdp`; Lightning calls this after all processes have started."""
         if not isinstance(self.trainer.strategy, ShardedStrategy) or is_sharded(self.model):
             return
         self._template = without_weights(self.loaded)

@@ -1,4 +1,4 @@
-"""Handling of optimizer steps whose loss or gradient is not finite: the run stops with the cause, or skips the step."""
+"""Handling of optimizer steps whose loss or gradient is not finite: the run names the cause, and stops or goes on."""
 
 from __future__ import annotations
 

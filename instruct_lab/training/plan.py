@@ -31,7 +31,8 @@ class RunPlan:
 
     Args:
         estimate: the estimate of the run.
-        remedies: changes that make it fit, cheapest first; empty if it fits, or if no known change suffices.
+        remedies: changes of the config that make the run fit into memory, cheapest first; empty if it fits, or if no
+            known change suffices.
     """
 
     estimate: Estimate
@@ -39,7 +40,7 @@ class RunPlan:
 
 
 def plan_checked(checked: Checked, device: Device, devices: int | None = None, *, remedies: bool = True) -> RunPlan:
-    """Estimate the memory, the time and the cost of a run on a device, and find changes that make it fit.
+    """Estimate the memory, time and cost of a run on a device; find changes of the config that make it fit.
 
     Args:
         checked: the checked config, which has no problems.

@@ -1,4 +1,4 @@
-"""Starting and resuming of runs: the record of a run, its lock and trackers, the call of its stages, and its ending."""
+"""Starting and resuming of runs, with their records, locks and trackers; the stages of a run are called in order."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Weights(Component, ABC):
         """Return the files from which the weights are read, with their SHA-256."""
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the tokenizer's files that are in folders of the user, who may change them between runs."""
+        """Return the tokenizer's files that lie in the user's own folders, and may therefore change between runs."""
         return []
 
     def origin(self, cache_path: Path) -> Origin | None:

@@ -133,7 +133,7 @@ class GGUF(Weights):
         return self.inputs(cache_path, allow_pickle=False)
 
     def least_parameters(self) -> int:
-        """Return the number of values in the tensors of a file on this machine, from its header."""
+        """Return the number of values in all tensors, from the header of the file; 0 for an asset."""
         header = None if self.path is None else read_header(user_path(self.path))
         return 0 if header is None else sum(header.tensors.values())
 

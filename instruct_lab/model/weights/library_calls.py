@@ -13,7 +13,7 @@ from instruct_lab.optional_packages import install_command_in
 
 @contextlib.contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Switch off the progress bars of transformers."""
+    """Switch off the progress bars of transformers within the block."""
     from transformers.utils import logging as transformers_logging
 
     was_enabled = transformers_logging.is_progress_bar_enabled()

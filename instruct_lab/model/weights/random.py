@@ -57,7 +57,7 @@ class Random(Weights):
         return tokenizer
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """Build a model of the given architecture with random weights, which depend only on the seed.
+        """Build a model of the given architecture, whose random weights are drawn with `seed`.
 
         Raises:
             InstructLabError: transformers does not know the architecture, a field or a value.
