@@ -274,7 +274,7 @@ class Generation(Component):
     def _batches(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_tokens: int | None, of_one_length: bool
     ) -> list[list[int]]:
-        """Return the indices of the prompts of each batch, which with `of_one_length` all have the same length."""
+        """Return the prompt indices of each batch; with `of_one_length`, all prompts of a batch are equally long."""
         import numpy as np
 
         from instruct_lab.model.token_budget import decoded_tokens
