@@ -44,8 +44,8 @@ def measure_lengths(
     """Measure the lengths of training answers and held-out prompts.
 
     Args:
-        examples: the examples of each split.
-        conversations: the conversations of each split.
+        examples: the encoded examples of each split, keyed by the name of the split.
+        conversations: the conversations of each split, keyed by the name of the split.
         tokenizer: tokenizer of the model, called only if the labels do not show where the answers begin.
         layout: the layout of the examples; it decides how the answers are found.
     """
@@ -70,7 +70,7 @@ def answer_lengths(
     show the answers, so the final messages are encoded and measured instead.
 
     Args:
-        examples: the examples of a split.
+        examples: the encoded examples of one split.
         conversations: the conversations of the same split.
         tokenizer: tokenizer of the model, called only if the labels do not show where the answers begin.
         layout: the layout of the examples; it decides how the answers are found.

@@ -167,7 +167,7 @@ class Batching(Component, ABC):
         """Split examples into batches of similar length for an evaluation, the longest examples first.
 
         Args:
-            examples: the examples.
+            examples: the examples of the split to evaluate.
             batch_tokens: maximum number of tokens of a batch on each device, with padding; a longer example forms a
                 batch of its own.
             num_devices: number of devices that share each batch.
@@ -200,8 +200,8 @@ class Batching(Component, ABC):
             min_examples: for evaluation, the minimum number of examples of a batch.
             seed: random seed for the order and for `transform`.
             pad_token_id: token that pads shorter rows of `input_ids`; `None` means 0.
-            rank: index of this device.
-            world_size: number of devices.
+            rank: index of this device, from 0.
+            world_size: number of devices that share the examples.
             transform: function that is applied to an example each time the example is used.
         """
         fixed = None

@@ -23,7 +23,7 @@ class Batch:
     example, followed by the rejected answers of the pairs.
 
     Args:
-        input_ids: int64 `[rows, seq]`.
+        input_ids: int64 `[rows, seq]`, token ids, padded on the right.
         attention_mask: int64 `[rows, seq]`; 1 for tokens, 0 for padding.
         labels: int64 `[rows, seq]`; for encoder-decoder models `[rows, target_seq]`.
         sources: the source of each example, `[examples]`.

@@ -18,7 +18,7 @@ def padding_share(lengths: ndarray, batch_size: int, packing: Packing | None = N
 
     Args:
         lengths: number of tokens of each example, in the order of an epoch: integers `[examples]`.
-        batch_size: examples per batch.
+        batch_size: number of examples in a batch.
         packing: how the examples of a batch are packed; `None`: they are padded to the longest one.
     """
     import numpy as np

@@ -50,8 +50,8 @@ class EncodeRows:
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
         layout: the layout of the examples, which fits the objective's input and the model family.
-        rows: the conversations.
-        split: the name of their split.
+        rows: the table of the split's conversations.
+        split: the name of the split, for the audit and the progress report.
         max_broken_share: the largest share of conversations that the template may refuse without an error.
     """
 

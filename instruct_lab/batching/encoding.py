@@ -98,7 +98,7 @@ class SegmentEncoder:
 
         Args:
             conversations: the segments of each conversation.
-            names: the ids of the examples.
+            names: the id for each example; `None`: every id is empty.
 
         Raises:
             InstructLabError: the text begins with two BOS tokens, or a special token that is written out in a message's

@@ -57,8 +57,8 @@ class BatchLoader:
             training, the examples are shuffled.
         seed: random seed for the order and for `transform`, in training.
         group_by_length: whether training batches hold examples of similar length.
-        rank: index of this device.
-        world_size: number of devices.
+        rank: index of this device, from 0.
+        world_size: number of devices that share the examples.
         transform: function that is applied to an example each time the example is used. In training, its random
             numbers depend only on the seed, the epoch and the index of the example, not on the batch size or the number
             of devices; in evaluation, they come from `evaluation_source`.

@@ -25,7 +25,7 @@ class Shortened:
     """A conversation that was cut to fit.
 
     Args:
-        conversation: the cut conversation.
+        conversation: the conversation with its shortened messages.
         example: the example of the cut conversation.
         before: the content of the message that was cut first, as it was before the cut.
         after: the content of this message after all cuts.

@@ -49,7 +49,7 @@ class TokenReader:
     """A decoder of token ids to text, for one tokenizer, which may be byte-level; special tokens are shown as text.
 
     Args:
-        tokenizer: a fast tokenizer.
+        tokenizer: a fast tokenizer (from the `tokenizers` library).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -30,7 +30,7 @@ class Prediction:
         split: the split of the conversation.
         prompt: the last message before the answer.
         text: the generated answer.
-        references: acceptable answers.
+        references: acceptable answers, with which the generated answer is compared.
         metadata: the columns of the data row that are not part of the conversation, such as tests for a program.
         samples: further answers to the same prompt, sampled independently.
         num_cut: number of answers, including samples, that ended at the length limit instead of a stop token.

@@ -34,8 +34,8 @@ def decode_by_engine(
     Args:
         engine: name of the engine; not `native`.
         model: a decoder, with or without adapters.
-        prompts: token ids.
-        settings: the settings of decoding.
+        prompts: the token ids of each prompt.
+        settings: limits, stop tokens and sampling of the decoding.
         seeds: random seed for each prompt; used only for sampling.
         batch_tokens: maximum number of tokens whose keys and values are in memory at the same time; `None`: estimated
             from the memory.

@@ -45,8 +45,8 @@ def decode_continuously(
 
     Args:
         model: a decoder, with or without adapters in its layers.
-        prompts: token ids, by index.
-        settings: the settings of decoding.
+        prompts: the token ids of each prompt, keyed by the index of the prompt.
+        settings: limits and stop tokens of the decoding, which must be greedy.
         batch_tokens: maximum number of tokens in the cache; `None`: estimated from the memory.
         keep: function that gets the index of a prompt and the tokens of its answer, once the answer has ended.
 

@@ -129,8 +129,8 @@ def decode(
 
     Args:
         model: the model; call this function only in an `evaluation_mode` block.
-        prompts: token ids.
-        settings: the settings of decoding.
+        prompts: the token ids of each prompt.
+        settings: limits, stop tokens, beams and sampling of the decoding.
         seeds: random seed for each prompt; used only for sampling.
         streamer: streamer of transformers for the tokens of a single prompt, without beam search.
         report: the stage that counts the answers, for the progress report.
@@ -226,7 +226,7 @@ def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]
     """Return the processors for the repetition penalty and for sampling, if the settings use them.
 
     Args:
-        settings: the settings of decoding.
+        settings: settings with the repetition penalty and the sampling.
         mask: attention mask of the text that the model continues, int64 `[batch, seq]`.
         seeds: random seed for each row; used only for sampling.
     """

@@ -28,8 +28,8 @@ class Rows:
 
     Args:
         input_ids: prompts and new tokens, int64 `[rows, seq]`.
-        mask: attention mask, int64 `[rows, seq]`.
-        processors: logits processors.
+        mask: attention mask, int64 `[rows, seq]`; 1 for tokens, 0 for padding.
+        processors: logits processors, each with a state for every row.
         cache: keys and values of all tokens but the last, keyed by the name of the model's argument; empty if
             `generate` creates the cache, so that no row can leave.
         indices: the index of each row in the whole batch.

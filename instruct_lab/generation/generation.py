@@ -126,7 +126,7 @@ class Generation(Component):
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
             tokenizer: tokenizer that decodes the answers; its pad token pads shorter prompts.
-            prompts: token ids; lengths may differ.
+            prompts: the token ids of each prompt; lengths may differ.
             stop_token_ids: tokens that end an answer and are not part of it.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
@@ -157,7 +157,7 @@ class Generation(Component):
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
             tokenizer: tokenizer that decodes the answer.
-            prompt: token ids.
+            prompt: the token ids of the prompt.
             stop_token_ids: tokens that end an answer and are not part of it.
             seed: random seed for sampling.
             on_text: function that gets each new piece of the answer; an exception that it raises ends the generation.
@@ -196,7 +196,7 @@ class Generation(Component):
 
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
-            prompts: token ids; lengths may differ.
+            prompts: the token ids of each prompt; lengths may differ.
             stop_token_ids: tokens that end an answer and are not part of it.
             pad_token_id: token that pads shorter prompts on the left, or on the right for an encoder-decoder. Padding
                 is masked by length, so this may be a stop token. `None` means 0.

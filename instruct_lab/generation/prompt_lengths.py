@@ -15,8 +15,8 @@ def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limi
     """Refuse prompts without tokens, and prompts that do not fit the model's context together with an answer.
 
     Args:
-        model: a language model.
-        prompts: token ids.
+        model: a language model, whose context limits the lengths.
+        prompts: the token ids of each prompt.
         limit: maximum number of tokens in an answer.
 
     Raises:

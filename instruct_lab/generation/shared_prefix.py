@@ -45,7 +45,7 @@ def prompt_cache(
     Args:
         model: a model of transformers in evaluation mode, for which `obstacle` returns `None`.
         input_ids: token ids of the prompts, int64 `[batch, seq]`; padding lies after the shared tokens.
-        mask: attention mask, int64 `[batch, seq]`.
+        mask: attention mask, int64 `[batch, seq]`; 1 for tokens, 0 for padding.
         shared: number of first tokens that all prompts share, from `shared_length`.
         num_beams: number of rows of each prompt.
 

@@ -46,7 +46,7 @@ class TextStream(BaseStreamer):
         """Pass on the part of the whole answer that was not passed on yet.
 
         Args:
-            text: the whole answer.
+            text: the text of the whole answer, with the part that was already passed on.
         """
         self._pass_on(text)
 

@@ -43,7 +43,7 @@ def decode_with_vllm(
     Args:
         model: a decoder, with or without a LoRA adapter.
         parts: groups of prompts that are decoded together, each with the token ids of its prompts, keyed by index.
-        settings: the settings of decoding.
+        settings: limits, stop tokens and sampling of the decoding.
         seeds: random seed of each prompt, by index; used only for sampling.
         keep: function that gets the index of a prompt and the tokens of its answer, once all prompts of its part are
             answered.
@@ -95,7 +95,7 @@ class _Engine:
     """A vLLM engine with the folder of its weights.
 
     Args:
-        llm: the engine.
+        llm: vLLM's own engine object.
         folder: folder with the weights, which is deleted with this object.
         max_tokens: number of tokens of the longest prompt with its answer.
         rank: highest rank of an adapter; `None` if no adapter can be loaded.

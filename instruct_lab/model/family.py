@@ -87,7 +87,7 @@ def check_family(config: Any, family: str, name: str) -> None:
 
     Args:
         config: the transformers configuration.
-        family: the expected family.
+        family: the expected family: `decoder`, `encoder-decoder` or `encoder`.
         name: name of the model in error messages.
 
     Raises:

@@ -31,8 +31,8 @@ def attend(
     """Compute attention within each text of packed rows; for padded rows, call PyTorch's own attention.
 
     Args:
-        module: the attention layer.
-        query: `[rows, heads, seq, width]`.
+        module: the attention layer that calls the function.
+        query: `[rows, heads, seq, width]`; `width` is that of one head.
         key: `[rows, key heads, seq, width]`.
         value: `[rows, key heads, seq, width]`.
         attention_mask: for packed rows, the borders of the texts in the flattened rows, int32 `[1, 1, 1, texts + 1]`;

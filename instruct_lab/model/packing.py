@@ -20,7 +20,7 @@ class PackedInputs:
     """The arguments of a model that reads packed rows.
 
     Args:
-        arguments: keyword arguments of the model.
+        arguments: keyword arguments with which the model is called.
         positions: index of each token in the flattened rows, int64 `[texts, seq]` in the shape of the batch; 0 for
             padding.
     """
@@ -174,8 +174,8 @@ def _logits(model: Any, batch: Batch, single: int | None = None) -> list[Tensor]
     """Return the logits of each text, float32 `[length, vocab]`.
 
     Args:
-        model: the model.
-        batch: the texts.
+        model: a language model, with or without adapters.
+        batch: the texts, one in each row.
         single: number of tokens of the text if there is only one, which is then not packed; `None`: the texts are
             packed.
     """

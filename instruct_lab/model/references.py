@@ -122,7 +122,7 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
     """Read a JSON file of settings.
 
     Args:
-        file: the file.
+        file: the JSON file, such as a model's `config.json`.
         name: the name of the model in error messages.
 
     Raises:

@@ -35,7 +35,7 @@ def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     Args:
         model: a model with the score head, with or without adapters.
         input_ids: int64 `[rows, seq]`, padded on the right.
-        attention_mask: int64 `[rows, seq]`.
+        attention_mask: int64 `[rows, seq]`; 1 for tokens, 0 for padding.
     """
     if family_of(model) == "encoder":
         logits: Tensor = model(input_ids=input_ids, attention_mask=attention_mask).logits

@@ -136,7 +136,7 @@ class InstructionData(pl.LightningDataModule):
 
         Args:
             before: the cached result of the previous stage, which holds the conversations.
-            folder: the folder for the files.
+            folder: folder in which one file per split is written.
             audit: the audit that counts dropped and changed rows.
         """
         assert before is not None
@@ -287,7 +287,7 @@ class InstructionData(pl.LightningDataModule):
         """Return the examples with the prompts that the tuning method uses; only the final answers have labels.
 
         Args:
-            examples: the examples.
+            examples: the chosen examples with their conversations.
             tuning: the tuning method, which may put worked examples before each prompt.
             demonstrations: the conversations from which worked examples are taken; `None`: the training split.
 

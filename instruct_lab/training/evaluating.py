@@ -59,7 +59,7 @@ class EvaluationJob:
     Args:
         files: the files of the evaluation in the record.
         run: the configuration of the run, with which its model is loaded.
-        evaluated: the configuration of the evaluation.
+        evaluated: the configuration with the overrides of the evaluation.
         overrides: the overrides of the evaluation, as typed.
         checkpoint: `best` or `last`; `None`: the weights that the run was evaluated with.
         replaces: whether an evaluation of the same name with other settings, data or weights is replaced.
@@ -124,8 +124,8 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
     If the record holds the results of the same settings, data and weights, nothing is measured.
 
     Args:
-        job: the evaluation.
-        console: the console for the results.
+        job: the evaluation, as `prepare_job` returned it.
+        console: the console on which the results are printed.
 
     Returns:
         Whether anything was measured.

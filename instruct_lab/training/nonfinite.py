@@ -27,7 +27,7 @@ class NonFiniteStep:
     Args:
         step: the optimizer step, counted from 1.
         loss: the summed loss of the step.
-        gradient_norm: norm of the gradient.
+        gradient_norm: norm of the gradient of all trained parameters.
         examples: ids of the examples with a loss that is not finite, or else of all examples of the step.
         parameter: name of the first parameter whose values or gradient are not finite; `None` if there is none.
         is_weight: whether the values of that parameter are not finite, not only its gradient.
@@ -89,8 +89,8 @@ class NonFiniteSteps:
         Args:
             step: the optimizer step, counted from 1.
             loss: the summed loss of the step.
-            norm: norm of the gradient.
-            named: the model's named parameters.
+            norm: norm of the gradient of all trained parameters.
+            named: the model's parameters with their names.
 
         Raises:
             InstructLabError: the policy is `stop`, or too many steps in a row were not finite.

@@ -21,7 +21,7 @@ def print_overview(
     """Print the overview, one line for each subject; a run without training has no lines about training.
 
     Args:
-        run: the run.
+        run: the run, whose console prints the overview.
         data: every split as examples.
         loaded: the base model.
         evaluated: the examples to evaluate on, keyed by split.

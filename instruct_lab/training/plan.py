@@ -30,7 +30,7 @@ class RunPlan:
     """The plan of a run.
 
     Args:
-        estimate: the estimate of the run.
+        estimate: the estimated memory, time and cost of the run.
         remedies: changes of the config that make the run fit into memory, cheapest first; empty if it fits, or if no
             known change suffices.
     """

@@ -31,7 +31,7 @@ def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[
     """Estimate the run on its device, and write the estimate to the record.
 
     Args:
-        run: the run.
+        run: the run, which is about to train.
         data: the prepared data of the run.
         loaded: the base model.
 

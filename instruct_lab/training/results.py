@@ -30,7 +30,7 @@ def write_results(
         recorder: the recorder that writes to the record and the trackers.
         results: measurements, keyed by split and then by system (base model, baseline or tuned model).
         trained: steps, tokens and costs of the training.
-        weights: the evaluated weights.
+        weights: the kept weights that were evaluated after training.
     """
     record = recorder.record
     setup = dataclasses.replace(experiment.evaluation_setup, selected_by=weights.monitor)
@@ -66,7 +66,7 @@ def next_steps(record: RunRecord, has_answers: bool) -> list[str]:
     """Return the commands that show or use a finished run.
 
     Args:
-        record: the run.
+        record: the record of the run.
         has_answers: whether the model has answered prompts, so that one can chat with it.
     """
     runs_path = short_path(record.path.parent.parent)

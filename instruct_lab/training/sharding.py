@@ -164,7 +164,7 @@ def fill(template: LoadedModel, model: nn.Module, is_needed: bool) -> LoadedMode
     Every rank must call this.
 
     Args:
-        template: the copy without weights.
+        template: the copy that `without_weights` returned.
         model: the sharded model.
         is_needed: whether this rank needs the weights; other ranks only send their shares.
 

@@ -19,7 +19,7 @@ class StopAtStep(pl.Callback):
     validation follows the step, the run stops after the validation, so that a resumed run repeats neither of them.
 
     Args:
-        request: the handler of signals.
+        request: the handler of the signals that ask the run to stop.
         module: the module that trains the model.
     """
 

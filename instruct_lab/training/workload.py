@@ -47,7 +47,7 @@ def measure_workload(
 
     Args:
         experiment: the run's configuration.
-        data: the prepared data.
+        data: the run's prepared data, which holds every split as examples.
         tokenizer: the run's tokenizer.
         device: the device that computes the run.
         devices: number of devices that share a step.

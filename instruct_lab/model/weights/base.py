@@ -27,7 +27,7 @@ class Loading:
     """Settings for loading a model from any source of weights.
 
     Args:
-        family: the family of the model.
+        family: the family of the model: `decoder`, `encoder-decoder` or `encoder`.
         auto_class: name of the transformers class that chooses the architecture, such as `AutoModelForCausalLM`.
         dtype: name of the torch dtype of the weights in memory.
         attention: name of the attention implementation.

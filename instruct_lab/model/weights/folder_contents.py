@@ -16,7 +16,7 @@ def weight_files(folder: Path, name: str, allow_pickle: bool) -> list[Path]:
     """Return the weight files in a model folder: safetensors files or, if there are none, pickled files.
 
     Args:
-        folder: the folder.
+        folder: the model folder; its subfolders are not searched.
         name: name of the model in error messages.
         allow_pickle: whether pickled weights are accepted if there are no safetensors.
 

@@ -21,8 +21,8 @@ class HubModel:
 
     Args:
         repository: the name of the repository, `owner/name`.
-        commit: the commit of the revision.
-        config: the file `config.json`.
+        commit: the commit to which the revision was resolved.
+        config: path of the downloaded file `config.json`.
         num_bytes: the size of the weights; `None` if it is unknown.
         notes: sentences for the user about the revision and the weights.
     """
