@@ -29,7 +29,7 @@ SWEEP = "sweep"
 Load = Callable[[list[Override]], DictConfig]
 _BY_WRONG_FILES = (RecursionError, ValueError, TypeError, AttributeError, KeyError, AssertionError, OSError)
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, *_BY_WRONG_FILES)
-"""Exceptions that composing raises; malformed files also make the libraries raise built-in exceptions."""
+"""Exceptions that composing a config may raise, including built-in ones that libraries raise for malformed files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
 
 
 def _tree(nodes: dict[Any, Any]) -> DictConfig:
-    """Create a config whose top-level keys have the given nodes as values, without copying the nodes to save time."""
+    """Create a config whose top-level keys have the given nodes as values; to save time, the nodes are not copied."""
     tree = OmegaConf.create({})
     with flag_override(tree, "no_deepcopy_set_nodes", True):
         for key, node in nodes.items():
@@ -171,7 +171,11 @@ def _to_plain(choice: Any) -> Any:
 def _compose_usable(
     overrides: list[Override], problems: list[Problem], load: Load
 ) -> tuple[DictConfig, list[Override]]:
-    """Compose a config with all overrides that can be applied; return both, and add the other ones to `problems`."""
+    """Compose a config with all overrides that can be applied, and add a problem for each of the others.
+
+    Returns:
+        The config, and the overrides that were applied.
+    """
     usable: list[Override] = []
     rest = list(overrides)
     while True:

@@ -81,11 +81,13 @@ def _written_secrets(value: str, key: str) -> dict[str, str]:
 
 
 def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
-    """Replace the values of variables in a text by interpolations; escape parts that already look like interpolations.
+    """Replace the values of environment variables in a text by interpolations.
+
+    Other parts of the text that look like interpolations are escaped.
 
     Args:
         value: the text.
-        variables: names of the variables, keyed by their values.
+        variables: names of the environment variables, keyed by their values.
     """
     present = sorted((text for text in variables if text and text in value), key=len, reverse=True)
     if not present:
@@ -124,7 +126,7 @@ def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
 
 
 def require_variables(config: Mapping[str, Any], where: str) -> None:
-    """Refuse to use a recorded config whose environment variables are not set.
+    """Refuse to use a recorded config if an environment variable that it refers to is not set.
 
     Args:
         config: the config, as `read_plain` returned it.

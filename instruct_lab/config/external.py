@@ -189,7 +189,7 @@ def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
 
 
 class _Namespace(dict[str, Any]):
-    """The names that may occur in a type annotation; a name that the module does not define stands for `Any`."""
+    """The namespace in which a module's type annotations are evaluated; a name without a known value becomes `Any`."""
 
     def __init__(self, module: str) -> None:
         super().__init__(_KNOWN_NAMES)

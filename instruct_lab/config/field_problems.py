@@ -35,7 +35,7 @@ def component_problems(
 ) -> Iterator[Problem]:
     """Yield one problem for each field that pydantic refuses.
 
-    If a field accepts several types, its problem gives the reason why the value is none of each type.
+    If a field accepts several types, its problem gives one reason for each type.
 
     Args:
         error: pydantic's error.
@@ -159,7 +159,7 @@ def _literals(detail: Any) -> list[str]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Return a value that JSON can express; any other value becomes a text, and a component the name of its class."""
+    """Convert a value for messages and JSON: a component becomes the name of its class, other objects their `repr`."""
     try:
         json.dumps(value)
     except TypeError:

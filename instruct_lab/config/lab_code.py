@@ -101,7 +101,7 @@ def make_importable(module: str) -> None:
 
 
 def restore() -> None:
-    """Make the lab's modules importable in a started process, as `make_importable` did in its parent process."""
+    """Make the lab's modules importable in a process that a run has started, as they are in the run's own process."""
     names, _, lab = os.environ.get(VARIABLE, "").partition(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
         sys.meta_path.append(LabFinder(Path(lab), frozenset(names.split(","))))

@@ -104,7 +104,7 @@ class _Layers:
         self._keys: dict[str, list[tuple[str, int]]] = {}
 
     def of(self, key: str) -> int:
-        """Return the latest layer that set a value: itself, a part of it, or a mapping that contains it.
+        """Return the latest layer that set a value, a part of the value, or a mapping that contains it.
 
         Args:
             key: full key of the value.

@@ -29,8 +29,8 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
     """Parse an override in Hydra's syntax; if that fails, add a problem that shows what to type instead.
 
     Returns:
-        The override. If Hydra refuses the text, the value is quoted, so that the rest of the config can be checked with
-        the value that the user meant. The result is `None` if Hydra refuses the quoted text as well.
+        The override. If Hydra refuses the text, quotes are added around its value, so that the rest of the config can
+        be checked with the value that the user meant. The result is `None` if this does not help either.
     """
     if len(text) > MAX_CHARACTERS or max(text.count(opening) for opening in "[{(") > MAX_BRACKETS:
         reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"

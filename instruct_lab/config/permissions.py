@@ -77,8 +77,8 @@ def allow(*names: str) -> Iterator[None]:
     """Give permissions until the block ends, in this process and in processes that it starts.
 
     Args:
-        names: names, as the option `--allow` takes them; `key:FULL.KEY` permits the value of one config key, and a
-            result of `within` permits a config to write below a folder.
+        names: the permissions, in the form that the option `--allow` takes. In addition, `key:FULL.KEY` permits the
+            value of one config key, and a result of `within` permits a config to write below a folder.
     """
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*filter(None, [before]), *names])
@@ -101,7 +101,7 @@ def inherited() -> dict[str, str]:
 
 
 def allowed_names() -> set[str]:
-    """Return the names that the user allows for this command or in the settings file."""
+    """Return the names of all permissions that the user gives for this command or in the settings file."""
     names = os.environ.get(VARIABLE, "").split(",")
     return {name.strip() for name in names if name.strip()} | set(read_settings().allow)
 

@@ -60,8 +60,10 @@ class Reference:
 
     @property
     def label(self) -> str:
-        """A short name for folders and tags: the repository's or file's name; for a pattern such as `*.json`, that of
-        the folder."""
+        """A short name for folders and tags: the name of the repository or file.
+
+        For a pattern of files such as `texts/*.json`, this is the folder's name.
+        """
         name = self.name.partition("@")[0] if self.scheme == "hub" else self.name
         parts = [part for part in re.split(r"[/\\]", name) if part.strip(".") and not glob.has_magic(part)]
         last = parts[-1] if parts else self.scheme

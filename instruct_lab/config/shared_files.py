@@ -63,7 +63,7 @@ class SharedFiles:
 def _is_option(override: Override) -> bool:
     """Whether an override chooses an option of a group.
 
-    Hydra is asked for the options only if the key has no dot, because this takes milliseconds.
+    For a key with a dot, Hydra is not asked whether there is a group of this name, since that takes milliseconds.
     """
     loader: Any = GlobalHydra.instance().config_loader()
     key = override.key_or_group

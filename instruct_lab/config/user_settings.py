@@ -1,4 +1,4 @@
-"""Read and write the settings file of the user, which says what is allowed in every command."""
+"""Read and write the settings file of the user, which lists the permissions that hold for every command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Settings:
     """The content of the user's settings file.
 
     Args:
-        allow: names that are allowed in every command.
+        allow: names of the permissions that hold for every command.
         labs: absolute paths of labs whose Python files may run.
     """
 

@@ -13,7 +13,7 @@ from instruct_lab.files import read_regular
 MAX_BYTES = 2_000_000
 MAX_DEPTH = 50
 MAX_VALUES = 20_000
-"""Maximum number of keys and values in a file; an alias counts as many as the part of the file that it repeats."""
+"""Maximum number of keys and values in a file; an alias counts like a copy of the part that it repeats."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

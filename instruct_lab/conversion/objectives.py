@@ -48,7 +48,7 @@ def choose_objective(state: Conversion, method: str) -> Result:
 
 
 def choose_loss(state: Conversion, name: str) -> Result:
-    """Choose the preference loss with this name."""
+    """Choose the preference loss with the given name, or DPO's loss if there is no such loss here."""
     option = LOSSES.get(name)
     state.choose("objective", option or "dpo")
     return Different(f"there is no preference loss {name} here; DPO's is used") if option is None else None

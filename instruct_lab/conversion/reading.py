@@ -25,9 +25,9 @@ TEXTS = ("revision", "model_revision", "revision_of_model", "run_name", "wandb_n
 NEW_LAYOUT = frozenset(
     ["train_dataset", "kernel_config", "dist_config", "quant_config", "peft_config", "sample_backend", "model_class"]
 )
-"""Settings by which a config in LLaMA-Factory's newer layout (its `v1`) is recognised, which cannot be converted."""
+"""Settings by which the newer layout of LLaMA-Factory's configs (its `v1`) is recognised; it cannot be converted."""
 USES = frozenset(["export_dir", "infer_backend"])
-"""Settings by which a config of LLaMA-Factory is recognised that merges or serves a model instead of training one."""
+"""Settings that show that a config of LLaMA-Factory merges or serves a model instead of training one."""
 WHAT_TO_TYPE = (
     "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
 )

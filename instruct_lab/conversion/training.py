@@ -242,7 +242,7 @@ def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
 
 
 def name_run(state: Conversion, value: Any) -> Result:
-    """Set the run's name, with each character replaced by an underscore that is no letter, digit, `-`, `_` or `.`."""
+    """Set the run's name; characters other than letters, digits, `-`, `_` and `.` are replaced by underscores."""
     state.set("name", "".join(c if c.isalnum() or c in "-_." else "_" for c in str(value)).strip(".") or state.name)
     return None
 

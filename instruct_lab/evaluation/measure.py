@@ -218,7 +218,7 @@ def measure_baselines(
     training: Sequence[Conversation],
     examples: EvaluatedExamples,
 ) -> dict[str, Measurement]:
-    """Compute the answer metrics' statistics for the answers of baselines, which need no model.
+    """Answer the examples with baselines, which need no model, and compute the statistics of the answer metrics.
 
     Args:
         setup: the settings of the evaluation.

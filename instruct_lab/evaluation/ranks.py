@@ -85,7 +85,7 @@ def evaluate_shared(
 
 
 def wait_for_first_rank() -> None:
-    """Wait until the first rank has called this; every rank must call it."""
+    """Wait until the first rank has called this function; every rank must call it."""
     first_rank_value(None)
 
 

@@ -29,7 +29,7 @@ Metrics = dict[str, dict[str, MetricValue]]
 def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     """Compute the `metrics` of `summary.json`: the value of each system, by `split/metric`.
 
-    If results are also reported by source, `split/source/metric` holds the results of each source.
+    If results are also reported for each data source, these have keys of the form `split/source/metric`.
     """
     metrics: Metrics = {}
     for split, systems in results.items():

@@ -21,7 +21,7 @@ class ExampleScores:
     """One example's scores under a model.
 
     Args:
-        tokens: the model's prediction of each of the example's labels; `None` if not requested.
+        tokens: how well the model predicts each label of the example; `None` if not requested.
         values: the objective's values for the example, such as preference accuracy; empty if they were not requested.
     """
 
@@ -47,7 +47,7 @@ def score_examples(
         setup: the settings of the evaluation.
         loaded: the evaluated model.
         examples: token ids and labels.
-        tokens: whether to compute the model's prediction of each label.
+        tokens: whether to compute how well the model predicts each label.
         values: whether to compute the objective's values.
         teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
 

@@ -11,14 +11,14 @@ from instruct_lab.model.weights.base import Origin
 from instruct_lab.training.workspace import TunedModel, Workspace
 
 BASE_FOLDER = "base_model"
-"""Folder inside the export for the base model, if users could not load it from its repository or original folder."""
+"""Subfolder of the export for the base model, which is written only if it cannot be loaded from elsewhere."""
 CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter, with the repository or folder from which its base model is loaded.
+    """Write the adapter, and record the repository or folder from which its base model can be loaded.
 
-    If the base model that the adapter needs is in no such repository or folder, it is written as well.
+    If the base model that the adapter needs is in no repository or folder, it is written as well.
 
     Args:
         experiment: the run's configuration.

@@ -32,12 +32,12 @@ CONFIG = "instruct_lab_config.json"
 VERSIONS = "instruct_lab_versions.json"
 """Name of the export's file that lists the versions of Python and packages with which the run was trained."""
 PARTIAL = ".partial-"
-"""Marks the name of the temporary folder in which an export is written; the process id follows."""
+"""Part of the name of the temporary folder in which an export is written; the id of the process follows it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """What an export of a recorded run's model writes, and where.
+    """The settings of an export: the run whose model is written, the format and the folder.
 
     Args:
         experiment: the run's configuration.

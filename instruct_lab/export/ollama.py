@@ -1,8 +1,9 @@
 """The Modelfile of Ollama: the run's template in Ollama's language, the stop tokens, and the decoding settings.
 
-Ollama renders prompts with Go's text templates. Most chat templates write a fixed text before and after the content of
-each message, which depends only on the role. These texts are found by rendering a conversation with the run's template.
-Other conversations are then rendered from these texts and with the template; if they differ, the template is refused.
+Ollama renders prompts with Go's text templates. Most chat templates write, before and after the content of each
+message, texts that depend only on its role. These texts are found by rendering a conversation with the run's template.
+Several conversations are then rendered with these texts and with the template. If the results differ, the template is
+refused.
 
 Source: https://docs.ollama.com/modelfile
 """
@@ -86,7 +87,7 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
         stops: the tokens that end an answer.
 
     Raises:
-        InstructLabError: the template writes texts that do not depend on the role only.
+        InstructLabError: the template writes texts that depend on more than the role of a message.
     """
     rendered = {roles: _render(template, tokenizer, _conversation(roles)) for roles in PROBES}
     whole, short = PROBES[-1], PROBES[0]
@@ -112,16 +113,26 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
 
 
 def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
-    """Split the text `between` the contents of two messages after the token that ends a turn.
+    """Split a text at the token that ends a turn; this token and the blanks after it belong to the first part.
 
-    The result is `None` if the text has no such token.
+    Args:
+        between: the text between the contents of two messages.
+        stops: tokens that end a turn.
+
+    Returns:
+        The two parts; `None` if the text has no such token.
     """
     found = re.search(rf"(?:{'|'.join(map(re.escape, stops))})\s*", between)
     return None if found is None else (between[: found.end()], between[found.end() :])
 
 
 def _cut_common(between: str, end: str) -> tuple[str, str]:
-    """Split the text `between` the contents of two messages after the longest prefix that it shares with `end`."""
+    """Split a text after the longest prefix that it has in common with another text.
+
+    Args:
+        between: the text between the contents of a question and its answer.
+        end: the text after the last question.
+    """
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(between, end, strict=False))
     length = sum(1 for _ in equal)
     return between[:length], between[length:]

@@ -130,7 +130,7 @@ class CosineRestarts(LRScheduler):
             raise Refusal("peak_decay", f"the peak of the last cycle would be below min_ratio, {self.min_ratio}")
 
     def after_warmup(self, at: Position) -> float:
-        """Return min_ratio + (peak - min_ratio)·(1 + cos(pi · progress within the cycle)) / 2; peak is the cycle's."""
+        """Return min_ratio + (peak - min_ratio)·(1 + cos(pi · progress)) / 2 for the peak and progress of the cycle."""
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         done = at.progress * sum(lengths)
         cycle = 0

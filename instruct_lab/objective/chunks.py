@@ -37,7 +37,7 @@ SETTINGS_OF_PROCESSING = (
     "output_multiplier",
     "output_logit_soft_cap",
 )
-"""Settings in a model's config that make it change the outputs of its projection, for example by a factor."""
+"""Settings in a model's config that make the model change the outputs of its projection before it returns logits."""
 PROCESSING_CLASSES: set[type] = set()
 """Model classes whose logits were found, in this process, to differ from the outputs of their projection."""
 

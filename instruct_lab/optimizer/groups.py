@@ -24,8 +24,8 @@ EMBEDDING = r"embed|(^|\.)(wte|wpe|shared)(\.|$)"
 NO_DECAY = rf"bias$|norm|(^|\.)ln_|relative_attention_bias|magnitude_vector|ia3_|{EMBEDDING}"
 """Matches names of the parameters that get no weight decay by default.
 
-These are biases, norms, embeddings, and those vectors of adapters that leave the model unchanged at another value than
-zero, such as 1.
+These are biases, norms, embeddings, and vectors of adapters whose neutral value, which leaves the model unchanged, is
+not zero, but, for example, 1.
 """
 
 Factor = Callable[[str], float]

@@ -14,7 +14,7 @@ BLOCK = 64
 
 
 class _Dequantized(torch.autograd.Function):
-    """The product with a quantised weight, which is in memory in full size only during its forward or backward pass."""
+    """The product with a quantised weight, which takes its full size in memory only while the product is computed."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, packed: Tensor, shape: tuple[int, int]) -> Tensor:

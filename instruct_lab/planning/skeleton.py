@@ -24,7 +24,7 @@ from instruct_lab.tuning.noise import add_embedding_noise
 from instruct_lab.tuning.parameters import count_parameters
 
 PLAIN_ATTENTION = {"flash_attention_2": "sdpa", "flex_attention": "sdpa"}
-"""For each attention implementation that needs a GPU, the one whose memory, which is the same, is computed instead."""
+"""Attention implementations that need a GPU, each with one that takes the same memory and replaces it in a plan."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ class OFT(PeftMethod):
 class BOFT(PeftMethod):
     r"""Orthogonal butterfly: OFT with R as a product of sparse orthogonal factors. Source: Liu et al., 2024.
 
-    PEFT computes several factors only with a CUDA extension, which it compiles when the adapter is added.
+    For more than one factor, PEFT needs a CUDA extension, which it compiles when the adapter is added.
     """
 
     learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured
@@ -162,7 +162,7 @@ class FourierFT(PeftMethod):
 
     IDFT is the inverse discrete Fourier transform. F is zero except for a few trained entries at random positions.
     These entries are initialised from a standard normal distribution, as in the paper, so training starts from weights
-    that differ from those of the base model; the smaller its layers are, the more they differ.
+    that differ from those of the base model. The smaller a layer is, the larger is the difference.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # a common choice, not measured

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @component
 class Tuning(Component, ABC):
-    """Base class of tuning methods: decides which parameters are trained and stored in checkpoints."""
+    """Base class of tuning methods, which decide which parameters are trained and stored in checkpoints."""
 
     neftune_alpha: Annotated[float, Field(gt=0)] | None = None  # scale of NEFTune noise on the embeddings; 5 is usual
 

@@ -76,7 +76,7 @@ class LoRA(PeftMethod):
         """Build the PEFT configuration of the method.
 
         Raises:
-            InstructLabError: a name matches no module.
+            InstructLabError: a name in `target_modules` or `exclude_modules` matches no module.
         """
         import peft
 

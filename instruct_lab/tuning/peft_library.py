@@ -1,4 +1,4 @@
-"""Load the library PEFT without bitsandbytes, which it imports whether or not a model is quantised.
+"""Load the library PEFT without bitsandbytes, which PEFT would otherwise import even if no model is quantised.
 
 The import of bitsandbytes takes half as long as the import of PEFT. A model has quantised layers only if bitsandbytes
 was imported before, when the model was loaded.
@@ -18,7 +18,7 @@ QUANTIZER = "bitsandbytes"
 
 
 def load_peft() -> Any:
-    """Import PEFT; bitsandbytes is imported when PEFT first uses one of its names."""
+    """Import PEFT without bitsandbytes, which is then imported only when PEFT first uses it."""
     with import_late(QUANTIZER):
         return importlib.import_module("peft")
 

@@ -165,7 +165,7 @@ def matching_modules(pattern: str, names: Iterable[str], where: str) -> list[str
 
 
 def _replace_patterns(config: Any, model: Any, where: str) -> None:
-    """Replace the regular expressions in PEFT's configuration by the names that they match.
+    """Replace the regular expressions in PEFT's configuration by the names of the modules that they match.
 
     PEFT would search for them with `re`, which has no time limit.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @component
 class LoHa(PeftMethod):
-    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2), training A and B. Source: Hyeon-Woo et al., 2022 (FedPara)."""
+    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2) with W frozen. Source: Hyeon-Woo et al., 2022 (FedPara)."""
 
     learning_rate: ClassVar[float | None] = 1e-3  # value of optimizer.lr if the config sets none
 

@@ -1,4 +1,4 @@
-"""A learning-rate schedule of your own: the factor of the peak learning rate at each optimizer step."""
+"""A learning-rate schedule of your own: the learning rate at each optimizer step, as a multiple of its peak."""
 
 from __future__ import annotations
 
