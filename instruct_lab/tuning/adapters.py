@@ -50,7 +50,7 @@ class IA3(PeftMethod):
 
 @component
 class OFT(PeftMethod):
-    r"""Orthogonal fine-tuning: y = W (R x), R block-diagonal and orthogonal. Source: Qiu et al., 2023.
+    r"""Orthogonal fine-tuning: y = W (R x), with R block-diagonal and orthogonal. Source: Qiu et al., 2023.
 
     R rotates the input of a layer, which keeps the angles between neurons. If `block_size` does not divide the number
     of a layer's inputs, PEFT uses another block size for this layer.
