@@ -199,7 +199,7 @@ class BatchLoader:
         return [_without_target(shortest)]
 
     def _together(self, order: numpy.ndarray, position: int) -> numpy.ndarray:
-        """Return the indices of a batch's examples, for all devices together."""
+        """Return the indices of the examples of a whole batch, before they are divided between the devices."""
         if self._batches is not None:
             return self._batches[position]
         size = self._batch_size * self._world_size

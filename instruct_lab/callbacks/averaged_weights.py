@@ -33,7 +33,7 @@ class AveragedWeights(EvaluatedWeights):
         return {"step": self._step, "average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved average."""
+        """Restore a saved average, which later steps update."""
         self._step, self._average = state_dict["step"], dict(state_dict["average"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -43,11 +43,11 @@ class CheckpointWriter(pl.Callback):
         self._is_epoch_done = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far."""
+        """Return the best monitored value so far, as an entry of the training state."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value so far."""
+        """Restore the best monitored value from a training state."""
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

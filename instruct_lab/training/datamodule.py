@@ -63,7 +63,7 @@ class InstructionData(pl.LightningDataModule):
         audit: the audit that counts dropped and changed rows.
 
     Raises:
-        InstructLabError: bad input, or a split without any usable example.
+        InstructLabError: the data cannot be read or used, or a split has no usable example.
     """
 
     def __init__(self, experiment: Experiment, tokenizer: Any, cache_path: Path, audit: Audit) -> None:

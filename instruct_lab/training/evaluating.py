@@ -57,7 +57,7 @@ class EvaluationJob:
     """One evaluation of the model of a recorded run.
 
     Args:
-        files: the files of the evaluation in the record.
+        files: the paths of the evaluation's files in the record.
         run: the configuration of the run, with which its model is loaded.
         evaluated: the configuration with the overrides of the evaluation.
         overrides: the overrides of the evaluation, as typed.

@@ -31,7 +31,7 @@ class StepGradients:
         compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
         discard: function that clears the gradients and the sums of the step.
         limits: the limits on the sizes of the run's batches.
-        fitting: the estimate of how many examples fit.
+        fitting: estimator of the number of examples that fit into memory.
         largest: the largest size of a micro-batch; `None`: as many examples as the memory allows.
         is_divisible: whether a batch may be computed in parts.
     """

@@ -169,7 +169,7 @@ class TuningModule(pl.LightningModule):
         return summed.detach()
 
     def _repeat_passes(self, batch: Batch) -> None:
-        """Run the passes of a micro-batch and add nothing to gradients and sums."""
+        """Run the forward and backward passes of a micro-batch without adding anything to gradients and sums."""
         loss = self._loss(self.trainer.precision_plugin.convert_input(batch))
         with torch.autocast(self.device.type, enabled=False):
             self.trainer.strategy.backward(loss.sums.sum() * 0.0, None)
@@ -313,7 +313,7 @@ class TuningModule(pl.LightningModule):
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained weights; store the number of target tokens and the size of `metrics.jsonl`."""
+        """Keep only the trained weights; add the number of target tokens and the size of `metrics.jsonl` as entries."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens

@@ -95,8 +95,8 @@ def train(
         The record of the finished run.
 
     Raises:
-        InstructLabError: bad input, after which the record has the status `failed`; or devices that this machine lacks,
-            which are refused before a record is written.
+        InstructLabError: the run cannot use its input, and its record has the status `failed`; or this machine lacks
+            the devices, which is checked before a record is written.
         Pruned: `context.on_validation` stopped the run; the record has the status `pruned`.
     """
     _check_devices(experiment.trainer)

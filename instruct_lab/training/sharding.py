@@ -49,11 +49,11 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the module's state, whose parameters are shares."""
+        """Return the module's state, with this rank's shares of the parameters."""
         return Strategy.lightning_module_state_dict(self)
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return the optimizer's state, whose tensors are shares."""
+        """Return the optimizer's state, with this rank's shares of the tensors."""
         return Strategy.optimizer_state(self, optimizer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:

@@ -126,7 +126,7 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
         The run with the changed configuration, which the other stages use, and the data with the models.
 
     Raises:
-        InstructLabError: bad input, or the data has changed since the run started.
+        InstructLabError: the data or the model cannot be used, or the data has changed since the run started.
     """
     experiment, workspace, audit = run.experiment, run.workspace, Audit()
     try:

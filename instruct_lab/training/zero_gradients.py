@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ZeroGradients:
-    """A zero loss with which DDP averages the gradients of a step; gradients that DDP itself added are removed.
+    """A zero loss whose backward pass lets DDP average a step's gradients; gradients that only DDP adds are removed.
 
     DDP gives a gradient of zeros to a parameter that no rank has used, and an optimizer would then decay it. On one
     device, such a parameter has no gradient, and the optimizer leaves it unchanged.
@@ -43,8 +43,9 @@ class ZeroGradients:
 class ZeroOfParameters(torch.autograd.Function):
     """A zero that depends on parameters and adds nothing to their gradients.
 
-    In a multi-device run, the gradients are added up while DDP expects none. The backward pass of this zero, which
-    reaches every trained parameter, then lets DDP average them over the ranks, once a step on all ranks.
+    In a multi-device run, the module adds up the gradients of a step within DDP's forward pass, when DDP does not
+    average gradients. The backward pass of this zero, which reaches every trained parameter, then lets DDP average them
+    over the ranks, once in each step.
     """
 
     @staticmethod
