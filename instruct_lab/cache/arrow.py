@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-"""Maximum size in bytes of small batches joined into one, so that memory does not grow with the number of rows."""
+"""Maximum total size in bytes of joined batches, so that memory does not grow with the number of rows."""
 
 
 class ArrowFile:

@@ -1,4 +1,4 @@
-"""The server of the page of `chat --web`: only this machine can reach it, and one or two models answer on the page."""
+"""The server of the page of `chat --web`, only for this machine; one or two models answer the same messages."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ MAX_STEPS = 4_000_000
 """Maximum number of steps of one rendering: an iteration of a loop is one step, a call ten and a filter five."""
 CALL_STEPS, FILTER_STEPS = 10, 5
 MAX_CHARACTERS = 4 << 20
-"""Maximum number of characters or items of one value, plus four times the size of the template's variables."""
+"""Maximum size of one value, in characters or items; four times the size of the template's variables is added."""
 MAX_TOTAL = 1 << 30
-"""Maximum number of characters and items of all values of one rendering, plus 100 times the size of its variables."""
+"""Maximum size of all values of one rendering, in characters and items; 100 times that of its variables is added."""
 MAX_WIDTH = 10_000
 MAX_BITS = 10_000
 COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge, test_in)

@@ -25,7 +25,7 @@ ALL_BROKEN = 100
 """Number of rows at the beginning of a source: if all are broken, the format must be wrong, so reading stops."""
 FREQUENT = 0.1
 FREQUENT_KEYS = "rows_by_frequent_key"
-"""Name of the audit fact that counts the rows with each frequent `HashSplit` key, which many rows of a part share."""
+"""Name of the audit fact that counts rows by `HashSplit` key, for keys of at least the share `FREQUENT` of a part."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]

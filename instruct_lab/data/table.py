@@ -82,7 +82,7 @@ class ConversationTable(Sequence[Conversation]):
         return self._file.batches
 
     def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
-        """Divide the batches into pieces of at most `num_rows` rows; yield each as (batch, first row, rows in it)."""
+        """Yield pieces of batches, of at most `num_rows` rows, each as batch index, first row and number of rows."""
         for index, batch in enumerate(self.batches):
             for start in range(0, batch.num_rows, num_rows):
                 yield index, start, min(num_rows, batch.num_rows - start)

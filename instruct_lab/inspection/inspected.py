@@ -11,8 +11,7 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""Maximum number of tokens that are aligned one by one to find the cuts between them; in a longer sequence, all
-missing tokens are counted as a single cut."""
+"""Maximum number of tokens that are aligned one by one; in a longer sequence, all missing tokens count as one cut."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

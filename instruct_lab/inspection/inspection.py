@@ -45,7 +45,8 @@ def inspect(
         row: index of a single example to show, counted from 0 within its split; `None`: the first `num` examples.
         dropped: show dropped rows instead of examples, namely those whose reason contains this text; `None`: show
             examples.
-        row_id: show only the examples and dropped rows whose id is, or begins with, this text; `None`: any id.
+        row_id: show only the examples and dropped rows with this id, which may be given by its beginning if no other id
+            begins with it; `None`: any id.
         ids: whether to show token ids.
         html: path of an HTML page to write, in which case only this path is printed; `None`: print the rows.
         as_json: whether to print JSON.

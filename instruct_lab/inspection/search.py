@@ -1,7 +1,7 @@
 """Searching, by id, for rows that were dropped at any stage between the source and the examples.
 
-The audit keeps only a few sample rows for each reason. To find any other row, the results of successive stages are
-compared, and the stage whose result lacks the row is run again in a temporary folder to find the reason.
+The audit keeps only a few sample rows for each reason. Therefore, the results of successive stages are compared, and
+the stage whose result lacks the row is run again in a temporary folder to find the reason.
 """
 
 from __future__ import annotations

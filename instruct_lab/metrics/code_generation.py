@@ -28,10 +28,10 @@ BODY_INDENT = "    "
 class PassAtK(RowMetric):
     """pass@k: the mean probability that at least one of k answers passes all tests of its problem, 0 to 100.
 
-    If c of the n answers that were sampled for a problem pass, the unbiased estimate is `1 - C(n - c, k) / C(n, k)`.
-    Source: Chen et al., 2021. The tests are columns of the row: HumanEval's `prompt`, `test` and `entry_point`, or
-    MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced code blocks, the block that
-    defines the function is used, or else the first block.
+    If c of the n answers to a problem (the answer and its further samples) pass, the unbiased estimate is
+    `1 - C(n - c, k) / C(n, k)`. Source: Chen et al., 2021. The tests are columns of the row: HumanEval's `prompt`,
+    `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced
+    code blocks, the block that defines the function is used, or else the first block.
 
     This metric executes programs that a model wrote, so you have to allow it: with `allow_execution` in the config and
     `--allow execution` on the command line. The program and its tests run in two processes. Each process has its own

@@ -156,8 +156,7 @@ class SelfBLEU(CorpusMetric):
 
 
 _Most = tuple[int, int, int]
-"""For one n-gram: the index of the answer in which it is most frequent, the number of times that it occurs there, and
-the largest number of times that it occurs in any other answer."""
+"""For one n-gram: index of the answer that has it most often, its number there, and its largest number elsewhere."""
 
 
 def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:

@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 DRAWS_AT_ONCE = 1 << 22
 MIN_CLUSTERS = 10
-"""Minimum number of clusters; if there are fewer, single examples are resampled instead. Clusters of unequal sizes
-count as fewer clusters, see `units_of`."""
+"""With fewer clusters, single examples are resampled; clusters of unequal size count as fewer, see `units_of`."""
 FEW_UNITS = 96
 """With fewer units, percentile intervals contain the true value too rarely, so they are widened; see `widening`."""
 WIDENING_SEED = 2
 MIN_FREEDOM = 2.0
 """Lower limit of the degrees of freedom in `widening`, which a high kurtosis would make still lower."""
 CHANGED_WIDTH = 0.1
-"""Intervals over clusters and over examples are both reported if their widths differ by more than this share of the
-width over examples."""
+"""Intervals over clusters and over examples are both reported if their widths differ by more than this share.
+
+The share refers to the width over examples.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

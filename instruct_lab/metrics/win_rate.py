@@ -60,9 +60,9 @@ class WinRate(ComparisonMetric):
     the judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out, and
     the signature contains their number.
 
-    Every verdict is recorded in `verdicts.jsonl` with the question and the reply. It is also kept in the cache, so the
-    judge is never asked twice about the same pair. With `against: base`, only the tuned model is measured; baselines
-    are not judged. Source: Zheng et al., 2023.
+    Every verdict is recorded in `verdicts.jsonl` with the question and the reply. It is also kept in the cache, so no
+    question is asked twice. With `against: base`, only the tuned model is measured; baselines are not judged. Source:
+    Zheng et al., 2023.
     """
 
     judge: Judge  # the judge

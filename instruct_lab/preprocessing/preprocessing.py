@@ -60,7 +60,7 @@ class Preprocessing(Component):
         return dict(sorted(active, key=lambda named: named[1].weight))
 
     def problems(self) -> Iterator[Problem]:
-        """Report that Ray is not installed, if it is set to run the processes."""
+        """Report that Ray is not installed if `workers` is `ray`."""
         if self.workers == "ray":
             yield from missing_packages("ray", key="workers", value=self.workers)
 

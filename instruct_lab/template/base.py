@@ -24,8 +24,8 @@ class Segment:
     Args:
         text: the text of the piece.
         trained: whether its tokens are targets.
-        role: the role of the message whose content this is; `None` for the template's own text. Only in the template's
-            own text, the characters of a special token stand for this token; in a content, they are ordinary text.
+        role: the role of the message whose content this is; `None` for the template's own text. The characters of a
+            special token stand for this token in the template's own text, but are ordinary text in a content.
         starts_answer: whether the piece starts an assistant's content. No token crosses this start, so the ids of the
             prompt are the same as at inference.
         has_tokens: whether, as an exception, the characters of a special token stand for this token in this content.

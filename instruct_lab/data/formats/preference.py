@@ -52,7 +52,7 @@ class Preference(TurnFormat):
     repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of both answers, and those of the scores and the system message if they are named."""
+        """Return the columns of both answers and, if not the default names, of scores, margin and system message."""
         named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 

@@ -37,7 +37,7 @@ class Alpaca(Format):
     history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of the instruction and the output, and of the system message and the history if set."""
+        """Return the columns of instruction and output and, if not the default names, of system message and history."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | self.required_if_named("system", "history")
 

@@ -58,10 +58,10 @@ class Templates(Format):
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the draw
 
     def __post_init__(self) -> None:
-        """Refuse a config that cannot be rendered.
+        """Refuse templates that cannot be used.
 
-        It has no templates, a template without an answer or with invalid syntax, or choices for a template that does
-        not exist.
+        The config names no template, a template has no answer, the syntax of a template or of its choices is invalid,
+        or there are choices for a template that does not exist.
         """
         if not self._texts():
             raise Refusal("templates", "names no template")

@@ -239,7 +239,7 @@ def _decode_json(row: Row, text: str, location: str) -> Any:
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
-    """Return the role of each name that the config adds (in lower case); turns with these names are plain text."""
+    """Return the role of each name that the config adds (in lower case); such turns keep their text unchanged."""
     return {name.casefold(): role for name, role in roles.items() if role is not None}
 
 

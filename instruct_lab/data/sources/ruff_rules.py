@@ -40,9 +40,8 @@ class RuffRules(Source):
     """Rules of ruff 0.17.6, as `ruff rule --all` prints them. Licence of the texts: MIT.
 
     The task `why` asks for the reason of a rule (question answering), `summary` for a one-sentence summary of its
-    explanation (summarisation), and `repair` for a correction of bad code (code repair). Rules without
-    the requested part are dropped and counted. With `why` and `summary`, answers with a placeholder such as `{name}`
-    are dropped too.
+    explanation (summarisation), and `repair` for a correction of bad code (code repair). Rules without the requested
+    part are dropped and counted. With `why` and `summary`, answers with a placeholder such as `{name}` are dropped too.
     """
 
     task: Literal["why", "summary", "repair"] = "repair"  # the task of the prompts

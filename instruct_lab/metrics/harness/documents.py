@@ -13,7 +13,7 @@ NUM_CHOICES = 4
 
 
 def currencies(**settings: Any) -> dict[str, Any]:
-    """Return the documents of the task `cldr_currencies`, each with a territory, four currencies, and the right index.
+    """Return the documents of the task `cldr_currencies`: a territory, four currencies, and the index of the right one.
 
     A hash of the territory's code determines the other currencies and the index of the right one.
     """

@@ -16,8 +16,7 @@ from instruct_lab.metrics.judges.question import Choice
 SIGNIFICANT = 0.05
 """Significance level: a judge is called biased if the p-value of its verdicts is below this."""
 POOR_AGREEMENT = 0.2
-"""A judge is called unreliable if its verdicts in the two orders do not agree significantly more than by chance, and
-Scott's pi, a measure of this agreement, is below this value."""
+"""A judge whose agreement is not significantly above chance is called unreliable if Scott's pi is below this."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

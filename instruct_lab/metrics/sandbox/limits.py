@@ -94,7 +94,7 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Use Landlock to forbid all files outside the folder, except reading the interpreter, and all execution of files.
+    """Use Landlock to forbid access to files outside the folder, except reading `readable`, and execution of files.
 
     Returns:
         The name of the layer with Landlock's version; `None` if the system does not support it.

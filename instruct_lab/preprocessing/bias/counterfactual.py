@@ -31,7 +31,7 @@ NO_NOUN = (
     "under after before again then there here now today yesterday tomorrow too also a an the this these those his her "
     "its my your our their him it me you us them he she they we i what why how up down out off away back home"
 ).replace(" ", "|")
-"""Words that never follow a possessive, separated by `|`; before them, `her` becomes `him` and `his` becomes `hers`."""
+"""Words that do not count as nouns, separated by `|`; before them, `her` becomes `him` and `his` becomes `hers`."""
 NO_PRONOUN = ("其他", "吉他", "利他", "维他", "他乡", "他国", "他日")
 """Words in which `他` does not mean he; they are never changed."""
 BEFORE_NOUN = re.compile(r"\s+(?!(?:" + NO_NOUN + r")\b)[^\W\d_]", re.IGNORECASE)

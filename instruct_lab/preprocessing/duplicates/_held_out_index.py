@@ -72,7 +72,7 @@ class Limits:
 
 
 class Postings:
-    """An index that finds the texts with a given n-gram, in sorted arrays that take 16 bytes per distinct n-gram.
+    """An index from n-grams to the texts that contain them, in sorted arrays, with 16 bytes per distinct n-gram.
 
     Args:
         hashes: hashes of all n-grams.

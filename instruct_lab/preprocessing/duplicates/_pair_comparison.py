@@ -67,7 +67,7 @@ class Comparison:
         self._hash_texts = shingles.hash_texts
 
     def compare_equal(self, bucket: list[int]) -> None:
-        """Compare the first row of a bucket with every other row of it; all rows of the bucket have equal hashes."""
+        """Compare the first row of a bucket with each other row of it; the words of all its rows have the same hash."""
         for row in bucket[1:]:
             self._compare(bucket[0], row)
 
