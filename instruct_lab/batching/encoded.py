@@ -30,7 +30,7 @@ class EncodedPart:
 
     Args:
         batches: the examples, as Arrow record batches.
-        audit: the counts of the rows that were cut, dropped or reported.
+        audit: the audit of the rows, which counts those that were cut, dropped or reported.
         num_broken: number of rows that the template refused.
         first_error: the error for the first row that the template refused, if there is one.
     """

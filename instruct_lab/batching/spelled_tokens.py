@@ -23,7 +23,7 @@ def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokeni
 
 
 def warn_of_spelled_tokens(audit: Audit, stage: str, split: str, num_rows: int) -> str | None:
-    """Return a warning if many rows of a split contain special tokens as text; otherwise return `None`.
+    """Return a warning if many rows of a split contain special tokens as text, encoded as ordinary text; else `None`.
 
     Args:
         audit: audit that counts such rows under the reason `REASON`.

@@ -45,7 +45,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """Return the word cache that is kept for a tokenizer; `None` if the tokenizer cannot encode texts word by word."""
+    """Return a tokenizer's word cache, kept as long as the tokenizer; `None` if it cannot encode texts word by word."""
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)

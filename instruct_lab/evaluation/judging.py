@@ -1,4 +1,4 @@
-"""Ask judges which of two answers is better, and compute win rates, after all models of a run have answered."""
+"""Ask judges which of two answers is better, for a run's win rates, after all models of the run have answered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Judging:
 
     Args:
         setup: the settings of the evaluation.
-        runs_path: the folder of all run records, in which the run is found whose answers are the opponents.
+        runs_path: the folder of all run records, in which a run is looked up if a win rate compares with its answers.
         cache_path: the folder of the cache, in which the replies of judges are kept.
         device: the device on which a local judge runs.
     """
@@ -69,7 +69,7 @@ class Judging:
             examples: the evaluated examples, keyed by split.
 
         Returns:
-            The results with a row of statistics for each judged answer, and the verdicts.
+            The results with a row of statistics for each pair of answers, and the verdicts.
         """
         judged: Results = {split: dict(systems) for split, systems in results.items()}
         own = {split: systems for split, systems in judged.items() if split in examples}  # without benchmarks
@@ -162,7 +162,7 @@ class _Pair:
         answer: the answer.
         opponent: the opponent's answer; `None` if there is none.
         question: the question to the judge; `None` if the answers are equal or the opponent's is missing.
-        fault: the reason why the opponent's answer is missing, if it is.
+        fault: the reason to report if the opponent's answer is missing.
     """
 
     split: str

@@ -25,7 +25,7 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(?=$|[_-])")
 def front_matter(
     experiment: Experiment, record: RunRecord, library: str, results: list[HubResult], notes: list[str]
 ) -> ModelCardData:
-    """Collect the front matter of the model card; facts that the run's configuration does not state are left out.
+    """Collect the front matter of the model card; facts that are not known are left out.
 
     Args:
         experiment: the run's configuration.

@@ -91,7 +91,7 @@ def _attend_at_once(
 
 
 def _window_mask(query: Tensor, window: int, is_causal: bool) -> Tensor:
-    """Return whether each query of a text attends to each key in its sliding window: bool `[1, 1, length, length]`."""
+    """Return whether each key (column) is in the sliding window of each query (row): bool `[1, 1, length, length]`."""
     positions = torch.arange(query.shape[2], device=query.device)
     distances = positions[:, None] - positions  # [length, length]
     is_seen = distances.abs() < window

@@ -85,8 +85,8 @@ class Objective(Component, ABC):
     """True if the loss compares the model with its base model."""
 
     reads_packed: ClassVar[bool] = False
-    """True if the loss can be computed on packed rows, because only functions compute it that take account of
-    `Batch.packing`, such as `target_logits`."""
+    """True if the loss can be computed on packed rows: only functions that follow `Batch.packing`, such as
+    `target_logits`, compute it."""
 
     learning_rate_scale: ClassVar[float] = 1.0
     """Suitable learning rate for this objective, as a multiple of the rate for supervised training."""

@@ -105,7 +105,7 @@ class InstructionData(pl.LightningDataModule):
         self._note_efficiency(audit)
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Add the share of padding in training batches to the audit; it depends on the batch size and is not cached."""
+        """Add the share of padding in training batches to the audit; not cached, since it depends on the batch size."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train")
         order = loader.order(0)

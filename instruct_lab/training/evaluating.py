@@ -316,7 +316,7 @@ def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
 def _keeping_answers(
     job: EvaluationJob, experiment: Experiment, split: str, system: str, fingerprint: str
 ) -> EvaluationSetup:
-    """Return the evaluation's settings, with a file that keeps the answers of one model or baseline to one split."""
+    """Return the evaluation's settings, with a file that keeps the answers of the base or tuned model to a split."""
     path = job.files.unfinished_path(f"-{split}-{system}.jsonl")
     return dataclasses.replace(experiment.evaluation_setup, journal=AnswerJournal(path, fingerprint))
 

@@ -153,7 +153,7 @@ class LockstepGradients:
         self._is_started = False
 
     def add(self, batch: Batch) -> Tensor:
-        """Add the gradients of a batch on every rank; return its summed loss, without an autograd graph."""
+        """Add a batch's gradients; return its summed loss, without an autograd graph. Every rank must call this."""
         if not self._is_started:
             self._discard()
             self._is_started = True

@@ -1,4 +1,4 @@
-"""Handling of optimizer steps whose loss or gradient is not finite: the run names the cause, and stops or goes on."""
+"""Handling of steps whose loss or gradient is not finite: the run names the cause, and stops or skips the step."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """Print the reason why the model cannot compute shared prefixes only once, if the config asks for this."""
+    """Print the reason, if any, why the model cannot compute shared prefixes only once, if the config allows this."""
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

@@ -276,7 +276,7 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 
 
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
-    """Create the limits on batch sizes with the reductions in the record; add each new reduction to the record."""
+    """Create the limits on batch sizes from the record's reductions; each later reduction is added to the record."""
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 
     def report(reduction: Reduction) -> None:

@@ -17,7 +17,7 @@ PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """Return the name by which the `forward` method of a model takes a key-value cache; `None` if it takes none."""
+    """Return the name by which `forward` of a model or of its body takes a key-value cache; `None` if neither does."""
     parameters = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
     return next((name for name in NAMES if name in parameters), None)
 

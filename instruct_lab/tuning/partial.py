@@ -105,7 +105,7 @@ class Partial(Tuning, ABC):
 
 @component
 class Freeze(Partial):
-    """Training of only some layers at the start or end of the model, parameters selected by name, or embeddings."""
+    """Training of selected parameters: first or last layers of each stack, names that match a pattern, embeddings."""
 
     first_layers: Annotated[int, Field(ge=0)] = (
         0  # number of trained layers at the input of each stack (encoder, decoder)

