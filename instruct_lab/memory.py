@@ -60,7 +60,7 @@ def _machine_memory() -> list[int]:
 
 
 def _group_limits() -> Iterator[tuple[int, int]]:
-    """Yield the memory limit and the used memory, in bytes, of each control group (version 1 or 2) of this process."""
+    """Yield the memory limit and the used memory, in bytes, of each control group above this process (v1 or v2)."""
     try:
         entries = [line.split(":", 2) for line in CGROUP.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):

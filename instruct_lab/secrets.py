@@ -147,7 +147,7 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether a variable clearly holds no secret, but a number, a very short text, a path, or the name of a user."""
+    """Whether a variable clearly holds no secret, but a number, a short text, a path, or a machine's or user's name."""
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):

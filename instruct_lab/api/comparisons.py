@@ -45,7 +45,8 @@ def compare_records(records: Sequence[RunRecord], metric: str | None) -> Compare
     """Compare runs on the examples that all of them answered; a run that is given twice counts once.
 
     Raises:
-        InstructLabError: a run is given twice, with the results of two different evaluations.
+        InstructLabError: a run is given twice, with different results: those of its training and of an evaluation, or
+            those of two evaluations.
     """
     from instruct_lab.comparison import compare
     from instruct_lab.records.evaluations import EvaluatedRecord

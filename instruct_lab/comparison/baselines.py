@@ -11,7 +11,7 @@ from instruct_lab.metrics import MetricValue
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 
 MAX_NAMED = 3
-"""Maximum number of runs whose ids a label or a note lists."""
+"""Maximum number of runs that a label or a note lists."""
 Metrics = Mapping[str, Mapping[str, MetricValue]]
 """The metrics of a summary, keyed by `split/metric` and then by system."""
 

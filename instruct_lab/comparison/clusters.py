@@ -14,7 +14,9 @@ MAX_NAMED = 3
 
 
 def cluster_notes(scores: RunScores, arms: Sequence[Arm], best: int) -> Iterator[str]:
-    """Yield a note if an interval's width would change by more than a tenth when single examples are resampled.
+    """Yield a note if resampling single examples would change the width of an interval by more than a tenth.
+
+    The intervals resample clusters of examples.
 
     Args:
         scores: scores of all runs by one metric.

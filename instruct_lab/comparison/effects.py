@@ -134,7 +134,11 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute each choice's share of the metric's variance by Optuna's fANOVA; return `{}` if this is impossible."""
+    """Compute each choice's share of the metric's variance by Optuna's fANOVA.
+
+    The result is empty with fewer than `MIN_RUNS` runs, if a value is not finite, if all values are equal, or without
+    scikit-learn.
+    """
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

@@ -91,7 +91,7 @@ def _widening(num_examples: float) -> float:
 
 
 def _beyond(difference: float, error: float, critical: float) -> float:
-    """Return the probability that the estimate of a difference is beyond the critical value on either side."""
+    """Return the probability that an estimate with this standard error is beyond the critical value on either side."""
     return NORMAL.cdf((difference - critical) / error) + NORMAL.cdf((-difference - critical) / error)
 
 

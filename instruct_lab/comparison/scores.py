@@ -204,7 +204,7 @@ class RunScores:
 
 
 def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
-    """Draw each run's random deviation due to its seed, in units of the standard deviation, `[runs, resamples]`.
+    """Draw each run's deviation due to its seed, in units of the estimated standard deviation, `[runs, resamples]`.
 
     Args:
         freedom: degrees of freedom of the estimated standard deviation, which is less certain if they are few.

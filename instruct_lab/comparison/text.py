@@ -207,7 +207,7 @@ def show(compared: Comparison, console: Console) -> None:
 
 
 def importance_hint(compared: Comparison) -> str:
-    """Return a hint on how to get the importance of choices; it is empty if it is computed, or if no choice varies."""
+    """Return how to get the importance of choices; an empty text if it can be computed already, or no choice varies."""
     if not compared.effects or can_compute_importance():
         return ""
     return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"

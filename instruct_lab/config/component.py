@@ -61,7 +61,7 @@ class Component:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
-    """Turn a class into a component: a frozen dataclass that checks its fields' types and refuses unknown keys."""
+    """Turn a class into a frozen dataclass with keyword-only fields, which refuses wrong types and unknown keys."""
     settings = pydantic.ConfigDict(
         extra="forbid",
         strict=True,

@@ -121,7 +121,7 @@ def escape(value: Any) -> Any:
 
 
 def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
-    """Convert a plain config to OmegaConf's form, where its `Interpolated` texts can be resolved again."""
+    """Convert a plain config to OmegaConf's form; its `Interpolated` texts then read the environment when resolved."""
     return OmegaConf.create(escape(config))
 
 

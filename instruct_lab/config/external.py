@@ -62,7 +62,7 @@ class ExternalClass:
         return found is not None and argument in signature_of(*found).types
 
     def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
-        """Import the class and create an object of it with the arguments of the config.
+        """Import the class from the module that defines it, and create an object with the arguments of the config.
 
         Args:
             run: the text that replaces each placeholder, keyed by the name inside its braces; `None`: no replacement.

@@ -94,7 +94,7 @@ def allow(*names: str) -> Iterator[None]:
 def inherited() -> dict[str, str]:
     """Return the environment variables that other processes need in order to have the same permissions.
 
-    One holds the permissions of this command, the other names the folder of the user's settings file. They are passed
+    One holds the permissions of this command, the other determines where the user's settings file is. They are passed
     on explicitly to processes that do not inherit the environment, such as those on another machine.
     """
     return {name: os.environ[name] for name in (VARIABLE, "XDG_CONFIG_HOME") if name in os.environ}

@@ -76,8 +76,8 @@ def _is_null(mapping: DictConfig, name: Any) -> bool:
 def _is_removable(kind: type[Component], field: str, annotation: Any) -> bool:
     """Return whether setting an entry of a field to null removes the entry.
 
-    This holds for mappings with arbitrary names as keys, unless `Component.null_values` lists the field. In a mapping
-    whose keys are limited to given names, such as those of splits, null is an ordinary value.
+    This holds for mappings from arbitrary names to values that may be null, unless `Component.null_values` lists the
+    field. In a mapping whose keys are limited to given names, such as those of splits, null is an ordinary value.
     """
     if field in kind.null_values or get_origin(annotation) is not dict:
         return False

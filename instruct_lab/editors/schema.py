@@ -234,7 +234,7 @@ def _is_concrete(kind: type) -> bool:
 
 
 def _target(kind: type) -> str:
-    """Return the dotted name of a class for configs; it begins with the package, if the package exports the class."""
+    """Return the dotted name of a class for configs: in its package if that exports the class, else in its module."""
     if not kind.__module__.startswith("instruct_lab."):
         return f"{kind.__module__}.{kind.__name__}"
     package = ".".join(kind.__module__.split(".")[:2])

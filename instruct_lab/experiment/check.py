@@ -168,7 +168,7 @@ def _problems(result: Build, config: DictConfig, settings_only: bool = False) ->
 
 
 def _root_problems(result: Build) -> Iterator[Problem]:
-    """Report a config whose outermost component is not an `Experiment`."""
+    """Report a config that as a whole builds something other than an `Experiment`."""
     if result.root is not FAILED and not isinstance(result.root, Experiment):
         target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
         found = type(result.root).__name__

@@ -9,7 +9,7 @@ import re
 WORDS = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s|[^\w\s]+")
 """Matches a word, a character of white space or a sequence of punctuation; in scripts without spaces, a character."""
 MAX_WORDS = 600
-"""Maximum number of words in each version; a longer text is marked as different as a whole, to limit the time."""
+"""Maximum number of words in each version; since comparing takes quadratic time, longer texts differ as a whole."""
 SPACES = {" ": "·", "\u00a0": "⍽", "\t": "⇥\t", "\n": "↵\n", "\r": "␍"}
 """Visible signs for white space in the parts that differ."""
 

@@ -25,7 +25,7 @@ LINES_SHARE = 0.05
 
 
 class Reporter:
-    """Writes reports on the innermost open stage and the stages around it to a stream.
+    """A writer of reports on the innermost open stage and the stages around it.
 
     Args:
         stream: the stream to write to.

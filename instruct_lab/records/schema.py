@@ -86,7 +86,7 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial to which a run belongs: the sweep's id and metrics, the index and values of the point, and the seed."""
+    """The place of a run in a sweep: the sweep's id and metrics, the index and values of the point, and the seed."""
 
     id: str = ""
     point: int = 0

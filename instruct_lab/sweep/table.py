@@ -213,7 +213,7 @@ def _format_number(value: float | None, digits: int) -> str:
 
 
 class LiveTable:
-    """A display of a sweep while its trials run: a live table or, without a terminal, a line for each trial that ends.
+    """A display of a sweep while its trials run: a live table or, without a terminal, lines on progress and results.
 
     The table is written to a copy of standard error that stays open while the output of trials is redirected.
 

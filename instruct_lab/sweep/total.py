@@ -69,7 +69,6 @@ def estimate_sweep(
 
     Runs that differ only in settings without effect on both, such as the seed or the learning rate, are estimated once.
 
-
     Args:
         planned: the checked sweep.
         device: the device that computes the runs.

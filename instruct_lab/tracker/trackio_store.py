@@ -19,7 +19,7 @@ from instruct_lab.tracker.values import plain_cell
 HUB_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")
 """Environment variables that make trackio send its data to a server."""
 STAMP = "_Record"
-"""Key of the setting that holds the state of a run's record at its import; trackio hides keys with an underscore."""
+"""Key of the setting with the state of a record at its import; trackio hides keys that begin with an underscore."""
 
 
 def open_folder(folder: Path) -> Any:

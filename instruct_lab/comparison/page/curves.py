@@ -9,7 +9,7 @@ from typing import Any
 from instruct_lab.comparison.page.values import short
 
 MAX_POINTS, MIN_POINTS = 500, 20
-"""Upper and lower bound of the limit on the points of one curve, which is the lower, the more curves there are."""
+"""Bounds of the maximum number of points of one curve, which decreases with the number of curves."""
 CURVE_BYTES = 1_500_000
 NUMBER_BYTES = 8
 """Approximate size in the page, in bytes, of a number with five digits."""

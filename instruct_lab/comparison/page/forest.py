@@ -17,10 +17,10 @@ BEST, ALIKE, WORSE = "best", "not distinguishable", "worse"
 def forests(
     records: Sequence[RunRecord], labels: Sequence[str], compared: Comparison
 ) -> dict[str, list[dict[str, Any]]]:
-    """Collect the rows of each metric, keyed by `split/metric`; the primary metric and the best rows come first.
+    """Collect the rows of each metric, keyed by `split/metric`; the primary metric comes first.
 
-    A row of a paired metric is a configuration, with the mean of its runs; a row of any other metric is one run, and
-    has no verdict.
+    A row of a paired metric is a configuration, with the mean of its runs; the best comes first. A row of any other
+    metric is one run, and has no verdict.
 
     Args:
         records: the records of all runs on the page.

@@ -210,7 +210,7 @@ def _result_notes(results: MetricTable) -> Iterator[str]:
 
 
 def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
-    """Yield each config value that was derived from others, as its key, the value and the reason."""
+    """Yield each config value that the program computed, as its key, the value and the reason."""
     for key, why in report.manifest.derived.items():
         value: Any = report.record.config
         for part in key.split("."):
