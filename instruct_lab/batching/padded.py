@@ -32,7 +32,7 @@ class RowBatching(Batching, ABC):
         return self.group_by_length
 
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
-        """Return the number of positions of each example's sequences, each a multiple of `pad_to_multiple_of`."""
+        """Return the length of each sequence of each example, rounded up to a multiple of `pad_to_multiple_of`."""
         return -(-super().widths(examples) // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
     def _join(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:

@@ -1,9 +1,13 @@
-"""Serve the option files and studies of a lab, and the packaged studies, to Hydra."""
+"""Serve option files and studies, packaged ones and those of a lab, to Hydra; each content is parsed only once."""
 
 from __future__ import annotations
 
+import copy
+import functools
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -11,14 +15,49 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from instruct_lab.config.options import STUDIES, roots
 from instruct_lab.config.references import ReferenceSource
-from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.config.yaml_text import LOADER, read_yaml_text
 from instruct_lab.errors import InstructLabError, one_line
 
 
-class LabSource(FileConfigSource):
+class OptionSource(FileConfigSource):
+    """A Hydra config source for the packaged option files; a content that was parsed before is not parsed again."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of the search-path entries that this source serves."""
+        return "options"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read an option file.
+
+        Raises:
+            ConfigLoadError: the file is not readable, or is not YAML in UTF-8.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigLoadError(f"{path} cannot be read: {one_line(error)}") from error
+        return self._result(text, path)
+
+    def _result(self, text: str, path: Path) -> ConfigResult:
+        config = copy.deepcopy(_parse(text, str(path)))  # Hydra changes it
+        header = self._get_header_dict(text[:512])
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(text: str, path: str) -> Any:
+    stream: Any = io.StringIO(text)
+    stream.name = path  # errors state it
+    return OmegaConf.load(stream)
+
+
+class LabSource(OptionSource):
     """A Hydra config source for a folder of option files that a stranger may have written."""
 
     @staticmethod
@@ -37,11 +76,11 @@ class LabSource(FileConfigSource):
             text = read_yaml_text(path)
         except (InstructLabError, OSError) as error:
             raise ConfigLoadError(f"{path} cannot be read: {one_line(error)}") from error
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=LOADER)
         if not isinstance(root, yaml.MappingNode):
             found = "nothing" if root is None else "one value" if isinstance(root, yaml.ScalarNode) else "a list"
             raise ConfigLoadError(f"{path}: expected keys with values, and found {found} (write {{}} for no settings)")
-        return super().load_config(config_path)
+        return self._result(text, path)
 
     def is_config(self, config_path: str) -> bool:
         """Whether anything with this name exists, even if it is not a regular file; `load_config` then refuses it."""
@@ -87,7 +126,7 @@ class StudySource(LabSource):
         return inside not in (None, "") and super().is_config(inside or "")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """List the names of the studies and folders inside the group; at the root, return the group's name."""
+        """List what a folder of the group `experiments` contains; for an empty path, return the group's name."""
         if not config_path:
             return [] if results_filter == ObjectType.CONFIG else [STUDIES]
         inside = self._inside(config_path)
@@ -104,7 +143,13 @@ class LabSearchPath(SearchPathPlugin):
     """Hydra plugin that adds the packaged studies, the lab and references to the search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and a path for references."""
+        """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and a path for references.
+
+        The packaged folder `conf/`, which Hydra knows, gets the source that parses each content only once.
+        """
+        for known in search_path.get_path():
+            if known.provider == "main":
+                known.path = f"{OptionSource.scheme()}://{known.path}"
         for index, root in enumerate(roots()):
             provider = "instruct_lab" if index == 0 else "lab"
             if index and (root / "conf").is_dir():

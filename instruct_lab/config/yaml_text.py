@@ -15,7 +15,8 @@ MAX_DEPTH = 50
 MAX_VALUES = 20_000
 """Maximum number of keys and values in a file; an alias counts like a copy of the part that it repeats."""
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, in C where it was built."""
 
 
 def read_yaml_text(path: Path) -> str:
@@ -48,7 +49,7 @@ def _check_size(text: str, path: Path) -> None:
     open_anchors: list[str | None] = []
     sizes: dict[str, int] = {}  # number of values of each anchor
     total = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.events.CollectionStartEvent):
             open_sizes.append(0)
             open_anchors.append(event.anchor)

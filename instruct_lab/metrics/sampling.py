@@ -1,4 +1,4 @@
-"""The part of a value's variance that comes from sampling the answers, apart from the choice of examples."""
+"""The part of a metric's variance that comes from sampling answers; the choice of examples causes the other part."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MAX_COMBINATIONS = 128
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points that together contain every value that `representatives` returns for a dimension.
+    """Yield a few points that together contain the typical and extreme values of every dimension (`representatives`).
 
     They also contain every combination of options of config groups if there are at most `MAX_COMBINATIONS`.
     """

@@ -215,13 +215,13 @@ def _check_points(
     files: SharedFiles,
     is_for_another_machine: bool,
 ) -> dict[tuple[str, ...], Checked]:
-    """Check points before the sweep starts.
+    """Check the config of each point before the sweep starts.
 
     Returns:
         The configs that can run, keyed by their overrides.
 
     Raises:
-        ConfigError: points have problems and `sweep.refused_points` is `refuse`, or no point can run.
+        ConfigError: no point can run, or a point has problems and the setting `sweep.refused_points` is `refuse`.
     """
     passed: dict[tuple[str, ...], Checked] = {}
     at_points: dict[Problem, list[str]] = {}

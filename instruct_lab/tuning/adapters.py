@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -162,7 +162,8 @@ class FourierFT(PeftMethod):
 
     IDFT is the inverse discrete Fourier transform. F is zero except for a few trained entries at random positions.
     These entries are initialised from a standard normal distribution, as in the paper, so training starts from weights
-    that differ from those of the base model. The smaller a layer is, the larger is the difference.
+    that differ from those of the base model. The smaller a layer is, the larger is the difference. With `init: zero`,
+    training starts from the base model.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # a common choice, not measured
@@ -172,6 +173,7 @@ class FourierFT(PeftMethod):
     n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries per layer; at most inputs times outputs
     scaling: Annotated[float, Field(gt=0)] = 150.0  # scale of the update; 100 to 300 is usual
     seed: Annotated[int, Field(ge=0)] = 777  # random seed of the positions
+    init: Literal["normal", "zero"] = "normal"  # initial values of the entries
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
@@ -179,6 +181,7 @@ class FourierFT(PeftMethod):
         import peft
 
         return peft.FourierFTConfig(
+            init_weights=self.init == "zero",
             n_frequency=self.n_frequency,
             scaling=self.scaling,
             random_loc_seed=self.seed,

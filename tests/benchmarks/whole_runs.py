@@ -6,7 +6,8 @@ Command: python tests/benchmarks/whole_runs.py [--train N] [--rounds N] [--befor
 Each side is a process of its own, in each round once, in an order that is reversed from round to round. They have the
 quick start's settings with N training examples (64) and start without any cached result, but with the data's packages
 and the model downloaded and converted. `--before` is a checkout of an earlier commit, `--python` the interpreter of an
-environment with TRL (extra `throughput`).
+environment with TRL (extra `throughput`). Both versions of instruct_lab read the rows from the same files, because the
+earlier commit divides the data into other splits.
 
 The script for TRL (`trl_script` below) trains on the same rows in float32 with the same batch size, schedule and
 adapters, without gradient checkpointing, and measures what our run measures, with the usual means: validation loss
@@ -14,7 +15,7 @@ twice, with the answers to 16 examples; before and after training the loss of, a
 examples of two splits, by `generate` in batches of 8 prompts of similar length, with the merged model after training;
 chrF of the answers. It computes no intervals, tests, baselines and other metrics, and writes no record.
 
-Printed are the medians of processor seconds and wall seconds, and chrF before and after training.
+Printed are the medians of processor seconds and wall seconds, and the values before and after training.
 """
 
 import argparse
@@ -33,15 +34,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DURING, SPLITS, BATCH = 16, ("validation", "test"), 8
+OPTION = "benchmark_rows"
 
 
 @dataclasses.dataclass
 class Costs:
-    """What one run cost, and its chrF by split, before and after."""
+    """What one run cost, and its values before and after training."""
 
     cpu: float
     wall: float
-    chrf: dict[str, list[float]]
+    results: dict[str, list[float]]
 
 
 def prepare(folder, overrides):
@@ -65,8 +67,27 @@ def prepare(folder, overrides):
     rows |= {f"measured {split}": [row_of(one) for one in data.evaluated_examples(split, number).conversations]
              for split in SPLITS}  # fmt: skip
     rows["during"] = [row_of(one) for one in data.evaluated_examples("validation", DURING).conversations]
+    splits = {split: rows.get(split, rows.get(f"measured {split}")) for split in ("train", *SPLITS)}
+    write_rows(folder / "conf" / "data", splits)
     facts = {"rows": rows, "limit": settled.generation.limit, "lr": experiment.tuning.learning_rate}
     (folder / "work.json").write_text(json.dumps(facts))
+
+
+def write_rows(folder, rows):
+    """Write rows as files, and a data option that reads them; its baselines are those of the quick start."""
+    folder.mkdir(parents=True)
+    option = {"_target_": "instruct_lab.data.DataSet", "format": {"_target_": "instruct_lab.data.Columns",
+              "prompt": "{prompt}", "completion": "{completion}"}}  # fmt: skip
+    option["baselines"] = {"copy": {"_target_": "instruct_lab.data.Copy", "column": "prompt"},
+                           "nearest": {"_target_": "instruct_lab.data.NearestExample", "column": "prompt"}}  # fmt: skip
+    for split, found in rows.items():
+        file = folder / f"{split}.jsonl"
+        lines = [
+            {"prompt": row["prompt"][-1]["content"], "completion": row["completion"][0]["content"]} for row in found
+        ]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        option[split] = {"rows": {"_target_": "instruct_lab.data.Files", "path": str(file)}}
+    (folder / f"{OPTION}.yaml").write_text("# the benchmark's rows\n" + json.dumps(option))
 
 
 def row_of(conversation):
@@ -161,16 +182,20 @@ def measure(command, folder, package, threads, results):
 
 
 def results_of_run(folder):
-    """chrF before and after training by split, from the record of a run."""
+    """Values before and after training, from the record of a run: chrF, perplexity and all others of each split."""
     (summary,) = folder.glob("runs/*/*/summary.json")
     metrics = json.loads(summary.read_text())["metrics"]
-    found = {"validation": metrics["val/chrf"], "test": metrics["test/chrf"]}
-    return {split: [one[system]["value"] for system in ("before", "after")] for split, one in found.items()}
+    return {
+        name: [values[system]["value"] for system in ("before", "after")]
+        for name, values in metrics.items()
+        if {"before", "after"} <= set(values)
+    }
 
 
 def read_chrf(folder):
-    """The same, as the script for TRL has written it."""
-    return json.loads((folder / "chrf.json").read_text())
+    """chrF before and after training, as the script for TRL has written it."""
+    found = json.loads((folder / "chrf.json").read_text())
+    return {"val/chrf": found["validation"], "test/chrf": found["test"]}
 
 
 def main():
@@ -184,17 +209,21 @@ def main():
     parser.add_argument("--without-trl", action="store_true", help="measure no script for TRL")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    settings = [f"data.limit.train={options.train}", "tracker=none", *options.overrides]
+    settings = ["tracker=none", *options.overrides]
     sides = ["this version", *([] if options.without_trl else ["TRL"]), *(["earlier commit"] if options.before else [])]
     found = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as name:
         shared = Path(name)
-        subprocess.run([sys.executable, __file__, "--prepare", str(shared), *settings], check=True)
+        subprocess.run(
+            [sys.executable, __file__, "--prepare", str(shared), f"data.limit.train={options.train}", *settings],
+            check=True,
+        )
         for number in range(options.rounds):
             for side in sides[:: -1 if number % 2 else 1]:
                 folder = Path(tempfile.mkdtemp(dir=name))
+                (folder / "conf").symlink_to(shared / "conf")
                 package, read = ROOT, functools.partial(results_of_run, folder)
-                command = [sys.executable, "-m", "instruct_lab.cli", "train", *settings]
+                command = [sys.executable, "-m", "instruct_lab.cli", "train", f"data={OPTION}", *settings]
                 if side == "TRL":
                     command, read = (
                         [options.python, __file__, "--trl", str(shared)],
@@ -207,10 +236,10 @@ def main():
     ours = statistics.median(one.cpu for one in found["this version"])
     for side in sides:
         cpu, wall = (statistics.median(getattr(one, kind) for one in found[side]) for kind in ("cpu", "wall"))
-        chrf = "; ".join(
-            f"{split} chrF {before:.2f}, {after:.2f}" for split, (before, after) in found[side][0].chrf.items()
+        values = "; ".join(
+            f"{name} {before:.4f}, {after:.4f}" for name, (before, after) in found[side][0].results.items()
         )
-        print(f"{side}: {cpu:.1f} s of processor time ({cpu / ours:.2f} times), {wall:.1f} s; {chrf}")
+        print(f"{side}: {cpu:.1f} s of processor time ({cpu / ours:.2f} times), {wall:.1f} s; {values}")
 
 
 if __name__ == "__main__":

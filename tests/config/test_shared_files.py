@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from instruct_lab.config import compose as composing
-from instruct_lab.config import shared_files
+from instruct_lab.config import shared_files, sources
 from instruct_lab.config.compose import PRIMARY, compose
 from instruct_lab.config.shared_files import SharedFiles
 from instruct_lab.config.yaml_text import MAX_BYTES
@@ -159,3 +159,18 @@ def test_a_value_with_a_package_is_refused(lab, override):
 def test_an_override_that_adds_a_group_is_hydras_to_refuse(lab):
     with composing.initialized_hydra(), pytest.raises(HydraException):
         SharedFiles().load(OverridesParser.create().parse_overrides(["++tuning=lora"]))
+
+
+def test_a_content_is_parsed_once_and_its_copies_are_independent(lab, monkeypatch):
+    sources._parse.cache_clear()
+    (lab / "conf" / "optimizer").mkdir()
+    (lab / "conf" / "optimizer" / "mine.yaml").write_text("_target_: instruct_lab.optimizer.AdamW\nlr: 0.5\n")
+    first, second = (compose(["optimizer=mine", f"trainer={name}"]).config for name in ("auto", "cpu"))
+    parsed = sources._parse.cache_info()
+    assert parsed.hits > 15 > parsed.misses - parsed.hits, "only the option of the trainer is parsed for the second"
+    first.optimizer.lr = 7
+    assert second.optimizer.lr == compose(["optimizer=mine", "trainer=auto"]).config.optimizer.lr == 0.5
+    text = lab / "conf" / "optimizer" / "mine.yaml"
+    text.write_text("_target_: instruct_lab.optimizer.AdamW\nlr: [0.5\n")
+    (problem,) = compose(["optimizer=mine"]).problems
+    assert "mine.yaml, line 3" in problem.reason

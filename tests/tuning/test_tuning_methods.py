@@ -231,6 +231,13 @@ def test_lora_starts_from_the_base_model(base):
     assert torch.equal(logits(LoRA().apply(base())), plain)
 
 
+@pytest.mark.parametrize(("init", "is_base"), [("zero", True), ("normal", False)])
+def test_fourier_entries_start_from_zero_or_a_normal_distribution(base, init, is_base):
+    adapted = FourierFT(n_frequency=20, init=init).apply(base())
+    assert torch.equal(logits(adapted), logits(base())) == is_base
+    assert not torch.allclose(logits(train(adapted)), logits(base()))
+
+
 def test_lora_draws_only_from_the_callers_random_state(base):
     def weights(seed):
         torch.manual_seed(seed)

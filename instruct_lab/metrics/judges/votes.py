@@ -23,10 +23,12 @@ POOR_AGREEMENT = 0.2
 class Votes:
     """The statistics of one pair: an answer, and the opponent's answer to the same prompt.
 
+    A judge sees each pair twice, with the two answers in either order.
+
     Args:
         score: 1 if the answer wins, 0 if the opponent's wins, 0.5 for a tie; also 0 if the pair was not judged.
-        judged: 1 if the pair was judged, else 0.
-        asked: 1 if a judge was asked; 0 otherwise, as for two equal answers.
+        judged: 1 if the pair has a score, else 0; two equal answers are a tie, for which no judge is asked.
+        asked: 1 if a judge was asked for the pair, else 0.
         own: number of orders in which the answer was preferred, 0 to 2.
         other: number of orders in which the opponent's answer was preferred.
         first: number of orders in which the answer that was shown first was preferred.
