@@ -49,7 +49,7 @@ def keep_state(partial: Path, folder: Path) -> None:
 
 
 def _remove_unnamed_shares(folder: Path) -> None:
-    """Remove the folders with the ranks' shares of states that are neither `last.ckpt` nor `previous.ckpt`."""
+    """Remove each folder of the ranks' shares, except those that `last.ckpt` and `previous.ckpt` name."""
     found = list(folder.glob(f"{SHARES}-*"))
     if not found:
         return

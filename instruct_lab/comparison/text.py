@@ -252,7 +252,11 @@ def format_gain(one: Estimate | Difference | MetricValue | None, digits: int) ->
 def _format_difference(
     difference: Estimate | Difference | None, probability: float | None, has_noise: bool, digits: int = 2
 ) -> str:
-    """Format a difference with its interval, its p-value and the verdict; return `best` for `None`."""
+    """Format a difference with its interval, its p-value and whether it is significant.
+
+    Returns:
+        The text; `best` if there is no difference or p-value, as for the best run itself.
+    """
     if difference is None or probability is None:
         return "best"
     interval = format_gain(difference, digits)

@@ -72,10 +72,10 @@ def read_mixer(state: Conversion, value: Any) -> Result:
 def _read(
     state: Conversion, where: str, entries: Any, held_out: float, tests: Sequence[Mapping[str, Any]] = ()
 ) -> Result:
-    """Set the data of the study from a list of data sets, and report each key of each entry.
+    """Set the data of the converted study from a list of data sets, and report what became of each key of each entry.
 
     Args:
-        state: the study.
+        state: the conversion, which holds the study and the report.
         where: the setting that holds the list.
         entries: the entries of the data sets for training, or a single entry.
         held_out: share of the training rows that is held out for validation.

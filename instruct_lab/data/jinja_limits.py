@@ -37,7 +37,7 @@ PADDING = ("ljust", "rjust", "center", "zfill")
 WIDTHS = (*PADDING, "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "round", "pprint")
 """Methods and filters that take a number as a width, a count or a precision."""
 REPEATING = ("indent", "wordwrap", "expandtabs", "translate")
-"""Methods and filters that may write an argument once for each character or line."""
+"""Methods and filters whose result may contain an argument once for each character or line of the text."""
 UNSIZED = ("length", "count", "first", "last", "default", "d", "map", "select", "reject", "selectattr", "rejectattr")
 """Filters whose results need no size estimate, because they neither convert their operand to text nor copy it."""
 

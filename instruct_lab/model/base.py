@@ -175,6 +175,7 @@ class Model(Component, ABC):
         """
         from instruct_lab.model.embeddings import fit_embeddings
         from instruct_lab.model.generation_defaults import special_tokens_config
+        from instruct_lab.model.linear_layers import use_faster_products
         from instruct_lab.model.transformers_library import import_transformers
 
         self._check_loadable(head)
@@ -185,6 +186,7 @@ class Model(Component, ABC):
         if model.can_generate():
             model.generation_config = special_tokens_config(model, tokenizer)
         use_kernels(model, self.kernels)
+        use_faster_products(model)
         checkpoint_gradients(model, self.gradient_checkpointing)
         return LoadedModel(
             model=model.eval(),

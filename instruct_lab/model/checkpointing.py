@@ -96,9 +96,13 @@ def _selective_contexts() -> Any:
     import torch
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
+    from instruct_lab.model.linear_layers import has_faster_products
+
     aten = torch.ops.aten
     attention = {getattr(aten, name).default for name in ATTENTION}
     products = {aten.mm.default: 0, aten.addmm.default: 1}  # with the index of the left matrix [n, inner]
+    if has_faster_products():
+        products[torch.ops.mkldnn._linear_pointwise.default] = 0
 
     def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
         is_large = operation in products and args[products[operation]].shape[1] >= LEAST_INNER

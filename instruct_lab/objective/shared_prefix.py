@@ -62,14 +62,15 @@ def logits_by_level(
 
     def keep(hidden: Tensor) -> Tensor:
         states.append(hidden.flatten(0, 1))
-        return reduce(torch.cat(states)[chosen]) if len(states) == len(tree.levels) else states[0][:1]
+        return reduce(_take_rows(torch.cat(states), chosen)) if len(states) == len(tree.levels) else states[0][:1]
 
     for level in tree.levels:
         if mask is None:
             mask = level.attention_mask
         else:
             mask = torch.cat([mask[level.parents], level.attention_mask], dim=1)  # [segments, past + width]
-            cache.batch_select_indices(level.parents)
+            for layer in cache.layers:
+                layer.keys, layer.values = (_take_rows(one, level.parents) for one in (layer.keys, layer.values))
         inputs = {
             "input_ids": level.input_ids,
             "attention_mask": mask,
@@ -79,6 +80,15 @@ def logits_by_level(
         }
         logits = selected_logits(model, inputs, keep)
     return logits
+
+
+def _take_rows(tensor: Tensor, indices: Tensor) -> Tensor:
+    """Return the rows of a tensor at the indices, which may repeat: `[indices, ...]`.
+
+    The gradients of a row that is taken several times are added in a fixed order, on every device and with any number
+    of threads. Those of `tensor[indices]` are added in a random order on a CPU, and those of `index_select` on a GPU.
+    """
+    return nn.functional.embedding(indices, tensor.flatten(1)).unflatten(1, tensor.shape[1:])
 
 
 def usable_tree(model: Any, batch: Batch) -> PrefixTree | None:

@@ -147,7 +147,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 2: Defazio et al. (2024) recommend one to ten times AdamW's learning rate."""
+        """Twice AdamW's learning rate; Defazio et al. (2024) recommend one to ten times that rate."""
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

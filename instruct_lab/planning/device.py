@@ -28,7 +28,7 @@ class Device:
         gigabytes_per_second: bandwidth of the memory.
         interconnect_gigabytes_per_second: bandwidth between devices, in each direction; `None`: unknown.
         reached_share: share of the peak speed that matrix products of usual sizes reach.
-        microseconds_per_operation: time that even the smallest operation takes.
+        microseconds_per_operation: time that even the smallest operation of a model takes.
         kind: `gpu` or `cpu`.
     """
 

@@ -1,4 +1,4 @@
-"""Keep the estimates of configs in the cache, so that `check` can show them without computing them again."""
+"""Keep a line about the predicted costs of each planned config in the cache, so that `check` can show it at once."""
 
 from __future__ import annotations
 

@@ -180,15 +180,14 @@ class StepSimulator:
 def seconds(operations: Iterable[Operation], device: Any) -> float:
     """Return the time that operations take on a device, one after another.
 
-    Each operation takes as long as its arithmetic, its memory traffic or its launch, whichever is longest.
+    Each operation takes as long as its arithmetic or its memory traffic, whichever is longer. On a processor, the time
+    to start it is added; on a GPU, which starts operations while others still run, it is only a lower bound.
 
     Args:
         operations: the operations.
         device: a `Device`.
     """
     bandwidth = device.gigabytes_per_second * 1e9
-    least = device.microseconds_per_operation / 1e6
-    return sum(
-        max(operation.flops / device.flops_per_second(operation.width), operation.moved / bandwidth, least)
-        for operation in operations
-    )
+    start = device.microseconds_per_operation / 1e6
+    works = (max(one.flops / device.flops_per_second(one.width), one.moved / bandwidth) for one in operations)
+    return sum(work + start if device.kind == "cpu" else max(work, start) for work in works)

@@ -12,6 +12,12 @@ from instruct_lab.planning.device import GIB, THIS_MACHINE, Device, Precision
 UNKNOWN_MEMORY = 16 * GIB
 """Memory that is assumed if the system does not report it."""
 REPEATS = 5
+SMALL_OPERATIONS = 9
+"""Time that a processor needs to start an operation of a model, in durations of a small operation without a model.
+
+The model's code, the recording for the backward pass and the allocation of memory take most of it. The number is
+measured with steps and answers of the default model (`tests/benchmarks/README.md`).
+"""
 
 
 @functools.cache
@@ -22,7 +28,10 @@ def measure_this_machine(kind: str = "cpu") -> Device:
     """
     import torch
 
+    from instruct_lab.model.linear_layers import has_faster_products, multiply
+
     is_gpu = kind == "cuda"
+    product = multiply if not is_gpu and has_faster_products() else torch.mm
     size = 4096 if is_gpu else 768
 
     def products(dtype: torch.dtype) -> float:
@@ -30,7 +39,7 @@ def measure_this_machine(kind: str = "cpu") -> Device:
             torch.randn(512, size, device=kind, dtype=dtype),
             torch.randn(size, size, device=kind, dtype=dtype),
         )
-        return 2 * 512 * size * size / _seconds(lambda: torch.mm(left, right), 20 if is_gpu else 1) / 1e12
+        return 2 * 512 * size * size / _seconds(lambda: product(left, right), 20 if is_gpu else 1) / 1e12
 
     def copies() -> float:
         source = torch.randn(64 * 2**20 if is_gpu else 4 * 2**20, device=kind)  # larger than the caches
@@ -44,6 +53,7 @@ def measure_this_machine(kind: str = "cpu") -> Device:
         teraflops["bfloat16"] = products(torch.bfloat16)
     if is_gpu:
         torch.cuda.empty_cache()  # other processes, such as the runs of a sweep, need the memory
+    start = 1e6 * _seconds(lambda: small * 1.5, count=200) * (1 if is_gpu else SMALL_OPERATIONS)
     free = torch.cuda.get_device_properties(0).total_memory if is_gpu else free_memory()
     count = torch.get_num_threads()
     threads = f"the CPU of this machine, {count} thread{'' if count == 1 else 's'}"
@@ -55,7 +65,7 @@ def measure_this_machine(kind: str = "cpu") -> Device:
         teraflops=teraflops,
         gigabytes_per_second=gigabytes_per_second,
         reached_share=1.0,  # the measurement is of what products reach
-        microseconds_per_operation=max(1.0, 1e6 * _seconds(lambda: small * 1.5, count=200)),
+        microseconds_per_operation=max(1.0, start),
         kind="gpu" if is_gpu else "cpu",
     )
 

@@ -51,11 +51,11 @@ class RunReport:
         default_choices: the default options of the groups; empty if they are not known.
         settings: the values that differ from those of the chosen options, keyed by full key; each is paired with its
             default.
-        has_defaults: whether the run was compared with the defaults. This is impossible if an option of the run does
-            not exist here; `choices` then has all options, and `settings` has the values that the user typed.
+        has_defaults: whether the run was compared with the defaults. This is impossible if this installation lacks
+            an option of the run; `choices` then has all options, and `settings` has the values that the user typed.
         costs: the known costs.
         evaluations: the metrics of each evaluation that was made after the run (`instruct-lab evaluate`), keyed by the
-            evaluation's name and then like `results`.
+            evaluation's name, then as in `summary`.
     """
 
     record: RunRecord

@@ -150,7 +150,11 @@ class _Skeleton:
         ]
 
     def _pieces(self, parts: list[str]) -> Iterator[_Piece]:
-        """Yield the pieces of a content that is split at markup; white space beside markup is a separate piece."""
+        """Yield the pieces of a message; white space beside markup is a separate piece.
+
+        Args:
+            parts: the message's content, split at markup: plain text and markup alternate.
+        """
         for number, part in enumerate(parts):
             if number % 2:
                 yield _Piece(part)

@@ -87,12 +87,12 @@ def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
 
 def with_shares(state: dict[str, Any], parent: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Add the tensors that a state's file leaves out; return a complete state unchanged.
+    """Add the tensors that are stored in separate files, one per rank; return a complete state unchanged.
 
     Args:
-        state: the content of the file.
-        parent: folder of the file.
-        mesh: the devices over which the shares are distributed; see `load_state`.
+        state: the content of the state's file.
+        parent: folder of this file, which also holds the ranks' files.
+        mesh: the devices over which the tensors are distributed; `None`: whole tensors are read.
     """
     if SHARES not in state:
         return state

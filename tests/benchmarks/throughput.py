@@ -5,7 +5,8 @@ Command: python tests/benchmarks/throughput.py [--quick] [--rounds N] [--steps N
 
 `--quick` (under five minutes on a quiet CPU) takes short texts, LoRA and one round. TRL comes with the extra
 `throughput`; or name with `--python` the interpreter of another environment that has it. `--before` is a checkout of an
-earlier commit, measured as one more side.
+earlier commit, measured as one more side; with it, ours reads the same rows from files, as the earlier commit does,
+because that divides the data into other splits.
 
 All sides train the default model (downloaded at first use) in float32, from the same weights of trained parameters, on
 the same examples for the same number of steps; each runs in a process of its own, in each round once, in an order that
@@ -35,6 +36,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from same_rows import OPTION
 
 HERE = Path(__file__).parent
 SIDES = ("ours", "trl", "trl-kept", "trl-best", "transformers", "lightning")
@@ -93,7 +95,14 @@ class Comparison:
     def measure(self, side):
         """Train one side."""
         if side in ("ours", "before"):
-            run = [*self.overrides, *RUN, f"optimizer.lr={self.rate}", f"trainer.max_steps={self.options.steps}"]
+            chosen = self.overrides
+            if self.options.before is not None:
+                chosen = [
+                    f"data={OPTION}",
+                    "preprocessing=none",
+                    *(text for text in chosen if not text.lstrip("+").startswith("data")),
+                ]
+            run = [*chosen, *RUN, f"optimizer.lr={self.rate}", f"trainer.max_steps={self.options.steps}"]
             package = self.options.before if side == "before" else HERE.parents[1]
             if side == "ours":
                 run += ["--allow", "throughput_sides.Clock"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from same_rows import write_rows
 from torch import nn
 
 FOLDER = Path(os.environ.get("THROUGHPUT_FOLDER", "."))
@@ -137,6 +138,7 @@ def prepare(overrides, tuning, steps, lr):
     cache = Path(experiment.cache_path).expanduser()
     tokenizer = experiment.model.load_tokenizer(cache)
     data = InstructionData(experiment, tokenizer, cache, Audit())
+    write_rows(FOLDER / "conf" / "data", {"train": data.conversations["train"]})
     chosen = []
     for batch, _ in zip(data._loader("train"), range(int(steps)), strict=False):
         rows = zip(batch.input_ids, batch.labels, batch.attention_mask.bool(), strict=True)
@@ -159,9 +161,11 @@ def ceiling():
     """Measure the arithmetic of the model's matrix products at the shapes of a step, and write it.
 
     The products of one layer are computed as in a step: forward, for the gradient of the input and, in full tuning, for
-    that of the weight. The rate is that of all products of the model together.
+    that of the weight, by the faster library of this machine. The rate is that of all products of the model together.
     """
     from transformers import AutoModelForCausalLM
+
+    from instruct_lab.model.linear_layers import has_faster_products, multiply
 
     settings, batches = Settings.read(), batches_of_examples()
     tokens = sum(len(ids) for batch in batches for ids, _ in batch) // len(batches)
@@ -169,6 +173,7 @@ def ceiling():
     model = AutoModelForCausalLM.from_pretrained(FOLDER / "model")
     linears = {name: one.weight for name, one in model.named_modules() if isinstance(one, nn.Linear)}
     layers = model.config.num_hidden_layers
+    product = (lambda left, right: multiply(left, right.t())) if has_faster_products() else torch.mm
     work, seconds, per_position, per_target = 0.0, 0.0, 0, 0
     for name, weight in linears.items():
         is_head = "lm_head" in name
@@ -189,11 +194,11 @@ def ceiling():
             per_position += products * layers
         for left, right in factors:
             with torch.no_grad():
-                torch.mm(left, right)
+                product(left, right)
                 found = []
                 for _ in range(5):
                     started = time.process_time()
-                    torch.mm(left, right)
+                    product(left, right)
                     found.append(time.process_time() - started)
             work += times * 2 * rows * weight.numel()
             seconds += times * sorted(found)[2]

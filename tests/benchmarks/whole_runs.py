@@ -6,8 +6,8 @@ Command: python tests/benchmarks/whole_runs.py [--train N] [--rounds N] [--befor
 Each side is a process of its own, in each round once, in an order that is reversed from round to round. They have the
 quick start's settings with N training examples (64) and start without any cached result, but with the data's packages
 and the model downloaded and converted. `--before` is a checkout of an earlier commit, `--python` the interpreter of an
-environment with TRL (extra `throughput`). Both versions of instruct_lab read the rows from the same files, because the
-earlier commit divides the data into other splits.
+environment with TRL (extra `throughput`). All sides read the same preprocessed rows from files, because the earlier
+commit divides and deduplicates the data differently.
 
 The script for TRL (`trl_script` below) trains on the same rows in float32 with the same batch size, schedule and
 adapters, without gradient checkpointing, and measures what our run measures, with the usual means: validation loss
@@ -31,10 +31,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from same_rows import OPTION, row_of, write_rows
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DURING, SPLITS, BATCH = 16, ("validation", "test"), 8
-OPTION = "benchmark_rows"
 
 
 @dataclasses.dataclass
@@ -63,37 +64,14 @@ def prepare(folder, overrides):
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     number = experiment.evaluation.max_examples
-    rows = {split: [row_of(one) for one in data.conversations[split]] for split in ("train", "validation")}
-    rows |= {f"measured {split}": [row_of(one) for one in data.evaluated_examples(split, number).conversations]
-             for split in SPLITS}  # fmt: skip
-    rows["during"] = [row_of(one) for one in data.evaluated_examples("validation", DURING).conversations]
-    splits = {split: rows.get(split, rows.get(f"measured {split}")) for split in ("train", *SPLITS)}
-    write_rows(folder / "conf" / "data", splits)
+    measured = {split: data.evaluated_examples(split, number).conversations for split in SPLITS}
+    train, validation = (data.conversations[split] for split in ("train", "validation"))
+    write_rows(folder / "conf" / "data", {"train": train, "validation": validation, "test": measured["test"]})
+    used = {"train": train, "validation": validation, **{f"measured {split}": measured[split] for split in SPLITS}}
+    used["during"] = data.evaluated_examples("validation", DURING).conversations
+    rows = {name: [row_of(one) for one in conversations] for name, conversations in used.items()}
     facts = {"rows": rows, "limit": settled.generation.limit, "lr": experiment.tuning.learning_rate}
     (folder / "work.json").write_text(json.dumps(facts))
-
-
-def write_rows(folder, rows):
-    """Write rows as files, and a data option that reads them; its baselines are those of the quick start."""
-    folder.mkdir(parents=True)
-    option = {"_target_": "instruct_lab.data.DataSet", "format": {"_target_": "instruct_lab.data.Columns",
-              "prompt": "{prompt}", "completion": "{completion}"}}  # fmt: skip
-    option["baselines"] = {"copy": {"_target_": "instruct_lab.data.Copy", "column": "prompt"},
-                           "nearest": {"_target_": "instruct_lab.data.NearestExample", "column": "prompt"}}  # fmt: skip
-    for split, found in rows.items():
-        file = folder / f"{split}.jsonl"
-        lines = [
-            {"prompt": row["prompt"][-1]["content"], "completion": row["completion"][0]["content"]} for row in found
-        ]
-        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        option[split] = {"rows": {"_target_": "instruct_lab.data.Files", "path": str(file)}}
-    (folder / f"{OPTION}.yaml").write_text("# the benchmark's rows\n" + json.dumps(option))
-
-
-def row_of(conversation):
-    """A conversation as TRL reads it."""
-    *prompt, answer = [{"role": one.role, "content": one.content} for one in conversation.messages]
-    return {"prompt": prompt, "completion": [answer]}
 
 
 def trl_script(folder):
@@ -223,7 +201,15 @@ def main():
                 folder = Path(tempfile.mkdtemp(dir=name))
                 (folder / "conf").symlink_to(shared / "conf")
                 package, read = ROOT, functools.partial(results_of_run, folder)
-                command = [sys.executable, "-m", "instruct_lab.cli", "train", f"data={OPTION}", *settings]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "instruct_lab.cli",
+                    "train",
+                    f"data={OPTION}",
+                    "preprocessing=none",
+                    *settings,
+                ]
                 if side == "TRL":
                     command, read = (
                         [options.python, __file__, "--trl", str(shared)],

@@ -120,6 +120,26 @@ def test_losses_and_gradients_equal_those_of_the_padded_batch(model, loss):
     assert (shared_gradient - gradient).norm() <= 1e-5 * gradient.norm()
 
 
+@pytest.fixture
+def several_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("loss", ["supervised", "text"])
+def test_gradients_are_the_same_to_the_bit_with_several_threads(loss, several_threads):
+    """The gradients of a prefix are sums over its rows; threads that add them at the same time change their order."""
+    objective, _ = LOSSES[loss]
+    make = texts if loss == "text" else prompted
+    examples = make(1, *range(3, 35))
+    model = decoder(hidden_size=128, intermediate_size=64, num_key_value_heads=2)
+    _, first, (start, *_), _ = evaluate(model, objective, examples, "auto")
+    assert start < 20, "the common start is computed once"
+    assert all(torch.equal(evaluate(model, objective, examples, "auto")[1], first) for _ in range(8))
+
+
 def test_only_trained_parameters_get_gradients():
     model = decoder()
     for name, parameter in model.named_parameters():

@@ -75,7 +75,7 @@ class Format(Component, ABC):
     def used_columns(self) -> set[str | None]:
         """Return the columns that the format reads, completely or in part; other columns are only kept as metadata.
 
-        The set may contain `None`, as in `consumed_columns`.
+        The set may contain `None`, which stands for a field that names no column and is ignored.
         """
         return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
 

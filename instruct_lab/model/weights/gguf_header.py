@@ -48,7 +48,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
 def unread_part(file: Path) -> str | None:
     """Return the name of a part of a GGUF file that transformers would silently leave out; `None` if there is none.
 
-    transformers reads neither scaled positions nor, for the architectures in `UNBIASED`, biases.
+    transformers does not read the scaling of rotary positions; for the architectures in `UNBIASED`, it reads no biases.
     """
     if (header := read_header(file)) is None:
         return None  # reading the model reports it

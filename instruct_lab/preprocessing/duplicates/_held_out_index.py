@@ -129,7 +129,7 @@ class Postings:
 
 
 WHOLE = Rule(min_matches=1, min_share=None)
-"""The rule for texts of a single n-gram."""
+"""The rule for a text so short that it is a single n-gram: one match makes it a duplicate."""
 
 
 class HeldOutIndex:
