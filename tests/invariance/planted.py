@@ -274,16 +274,14 @@ def _leave_out_the_check(patch):
 @bug
 def rows_do_not_train_their_shared_prefix(patch):
     """No gradient flows from the rows back into the keys and values of the prefix that they share."""
-    from transformers import DynamicCache
+    from instruct_lab.objective import shared_prefix
 
-    select = DynamicCache.batch_select_indices
+    take = shared_prefix._take_rows
 
-    def select_detached(self, indices):
-        for layer in self.layers:
-            layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
-        select(self, indices)
+    def take_detached(tensor, indices):
+        return take(tensor.detach() if tensor.dim() == 4 else tensor, indices)  # keys and values, not hidden states
 
-    patch.setattr(DynamicCache, "batch_select_indices", select_detached)
+    patch.setattr(shared_prefix, "_take_rows", take_detached)
 
 
 @bug
