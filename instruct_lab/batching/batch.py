@@ -95,7 +95,7 @@ class Batch:
 
     @property
     def chosen(self) -> Batch:
-        """The rows of the chosen answers and of answers with a label; all rows if there are no pairs."""
+        """The batch without the rows of rejected answers, which preference pairs have."""
         return self if self.num_examples == len(self.input_ids) else self.rows(0, self.num_examples)
 
     @property

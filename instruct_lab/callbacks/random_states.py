@@ -10,7 +10,10 @@ import torch
 
 
 class RandomStates(pl.Callback):
-    """A callback that saves the states of all random generators, and restores them before the next batch."""
+    """A callback that saves the states of all random generators in each checkpoint.
+
+    A run that continues from a checkpoint restores them before its first batch.
+    """
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None

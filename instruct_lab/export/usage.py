@@ -49,7 +49,15 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
 
 
 def _answer(stops: Sequence[str], loaded: LoadedModel) -> list[str]:
-    """Return the code that answers a prompt, if the model generates text and its tokenizer has the run's template."""
+    """Return the lines of an example of use that answers a prompt with the exported model.
+
+    Args:
+        stops: tokens that end an answer; empty if the model does not generate text.
+        loaded: the exported model.
+
+    Returns:
+        The lines; none if the model does not generate text or its tokenizer has no chat template.
+    """
     if not stops or not loaded.tokenizer.chat_template:
         return []
     start = "" if loaded.family == "encoder-decoder" else ", ids.shape[1] :"
