@@ -22,7 +22,7 @@ from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, options, packaged_
 from instruct_lab.config.overrides import chosen_lists, parse, to_applicable, unknown_option
 from instruct_lab.config.references import ReferenceSource, unset_problems
 from instruct_lab.config.shared_files import PRIMARY, load_config
-from instruct_lab.config.sources import LabSearchPath, LabSource, OptionSource, StudySource
+from instruct_lab.config.sources import LabSearchPath, LabSource, StudySource
 from instruct_lab.errors import ConfigError, Problem, one_line
 
 SWEEP = "sweep"
@@ -61,7 +61,7 @@ class Composition:
 def initialized_hydra() -> Iterator[None]:
     """Initialise Hydra with the packaged options, the studies and the lab, until the block ends."""
     plugins = Plugins.instance()
-    for plugin in (LabSearchPath, OptionSource, LabSource, StudySource, ReferenceSource):
+    for plugin in (LabSearchPath, LabSource, StudySource, ReferenceSource):
         plugins.register(plugin)
     with hydra.initialize_config_dir(str(packaged_conf()), job_name="instruct-lab", version_base="1.3"):
         yield

@@ -23,42 +23,8 @@ from instruct_lab.config.yaml_text import LOADER, read_yaml_text
 from instruct_lab.errors import InstructLabError, one_line
 
 
-class OptionSource(FileConfigSource):
-    """A Hydra config source for the packaged option files; a content that was parsed before is not parsed again."""
-
-    @staticmethod
-    def scheme() -> str:
-        """Return the scheme of the search-path entries that this source serves."""
-        return "options"
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        """Read an option file.
-
-        Raises:
-            ConfigLoadError: the file is not readable, or is not YAML in UTF-8.
-        """
-        path = Path(self.path, self._normalize_file_name(config_path))
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigLoadError(f"{path} cannot be read: {one_line(error)}") from error
-        return self._result(text, path)
-
-    def _result(self, text: str, path: Path) -> ConfigResult:
-        config = copy.deepcopy(_parse(text, str(path)))  # Hydra changes it
-        header = self._get_header_dict(text[:512])
-        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
-
-
-@functools.lru_cache(maxsize=1024)
-def _parse(text: str, path: str) -> Any:
-    stream: Any = io.StringIO(text)
-    stream.name = path  # errors state it
-    return OmegaConf.load(stream)
-
-
-class LabSource(OptionSource):
-    """A Hydra config source for a folder of option files that a stranger may have written."""
+class LabSource(FileConfigSource):
+    """A Hydra config source for a folder of option files, packaged ones or those that a stranger may have written."""
 
     @staticmethod
     def scheme() -> str:
@@ -76,15 +42,24 @@ class LabSource(OptionSource):
             text = read_yaml_text(path)
         except (InstructLabError, OSError) as error:
             raise ConfigLoadError(f"{path} cannot be read: {one_line(error)}") from error
-        root = yaml.compose(text, Loader=LOADER)
-        if not isinstance(root, yaml.MappingNode):
-            found = "nothing" if root is None else "one value" if isinstance(root, yaml.ScalarNode) else "a list"
-            raise ConfigLoadError(f"{path}: expected keys with values, and found {found} (write {{}} for no settings)")
-        return self._result(text, path)
+        config = copy.deepcopy(_parse(text, str(path)))  # Hydra changes it
+        header = self._get_header_dict(text[:512])
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     def is_config(self, config_path: str) -> bool:
         """Whether anything with this name exists, even if it is not a regular file; `load_config` then refuses it."""
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(text: str, path: str) -> Any:
+    root = yaml.compose(text, Loader=LOADER)
+    if not isinstance(root, yaml.MappingNode):
+        found = "nothing" if root is None else "one value" if isinstance(root, yaml.ScalarNode) else "a list"
+        raise ConfigLoadError(f"{path}: expected keys with values, and found {found} (write {{}} for no settings)")
+    stream: Any = io.StringIO(text)
+    stream.name = path  # errors state it
+    return OmegaConf.load(stream)
 
 
 class StudySource(LabSource):
@@ -145,11 +120,11 @@ class LabSearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and a path for references.
 
-        The packaged folder `conf/`, which Hydra knows, gets the source that parses each content only once.
+        The packaged folder `conf/`, which Hydra knows, gets the same source as a lab's.
         """
         for known in search_path.get_path():
             if known.provider == "main":
-                known.path = f"{OptionSource.scheme()}://{known.path}"
+                known.path = f"{LabSource.scheme()}://{known.path}"
         for index, root in enumerate(roots()):
             provider = "instruct_lab" if index == 0 else "lab"
             if index and (root / "conf").is_dir():

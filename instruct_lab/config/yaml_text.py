@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def read_yaml_text(path: Path) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=1024)
 def _check_size(text: str, path: Path) -> None:
     """Refuse YAML that has too many values or is nested too deeply."""
     open_sizes: list[int] = []  # number of values so far in each open collection

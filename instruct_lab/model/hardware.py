@@ -7,8 +7,9 @@ import functools
 import importlib.metadata
 import os
 import platform
-import re
 from pathlib import Path
+
+from instruct_lab.cores import processor_fact
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
 """Device files of GPU drivers: NVIDIA, AMD, and Windows Subsystem for Linux."""
@@ -69,12 +70,7 @@ def computes_bfloat16() -> bool:
 
 def cpu_instructions() -> list[str]:
     """Return the instruction sets of the CPU that speed up training; empty if the system does not list them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = set(line[1].split()) if line else set()
+    flags = (processor_fact("flags|Features") or "").split()
     return [name for name, flag in {**ARM_INSTRUCTIONS, **INSTRUCTIONS}.items() if flag in flags]
 
 

@@ -7,12 +7,13 @@ only; on AMD processors oneDNN is about twice as fast with the same precision (`
 from __future__ import annotations
 
 import functools
-import re
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from instruct_lab.cores import processor_fact
+from instruct_lab.model.hardware import cpu_instructions
 
 MIN_SIZE = 128
 """Minimum numbers of inputs and outputs of a layer that uses oneDNN, which gains nothing in smaller products."""
@@ -23,14 +24,9 @@ MIN_ROWS = 8
 @functools.cache
 def has_faster_products() -> bool:
     """Whether oneDNN is faster than MKL on this machine: on AMD processors with AVX-512, under Linux."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    is_amd = re.search(r"^vendor_id\s*:\s*AuthenticAMD", text, re.MULTILINE) is not None
+    is_amd_with_avx512 = processor_fact("vendor_id") == "AuthenticAMD" and "avx512" in cpu_instructions()
     has_libraries = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
-    is_fast = is_amd and has_libraries and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return is_fast and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return is_amd_with_avx512 and has_libraries and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.cores import usable_cores
+from instruct_lab.cores import processor_fact, usable_cores
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -157,12 +157,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    named = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
-    return named[1].strip() if named else platform.processor() or platform.machine()
+    return processor_fact("model name|Hardware") or platform.processor() or platform.machine()
 
 
 def _memory_bytes() -> int | None:

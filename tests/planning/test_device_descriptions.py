@@ -4,6 +4,9 @@ import pytest
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.planning.catalogue import FOLDER, device_names, find_device
+from instruct_lab.planning.device import Device
+from instruct_lab.planning.meter import Operation
+from instruct_lab.planning.step import seconds
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("*.yaml")))
@@ -58,3 +61,14 @@ def test_a_file_that_describes_no_device_is_refused(tmp_path, content, reason):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InstructLabError, match="cannot be read"):
         find_device(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cpu", 2.001 + 3.001 + 0.001), ("gpu", 2 + 3 + 0.001)])
+def test_a_processor_starts_an_operation_when_the_last_has_ended_and_a_gpu_before(kind, expected):
+    """An operation with much arithmetic, one with much traffic, and one that takes no longer than its start."""
+    device = Device(
+        name="a", label="a", memory_gib=1, teraflops={"float32": 1}, gigabytes_per_second=1, reached_share=0.5,
+        microseconds_per_operation=1000, kind=kind,
+    )  # fmt: skip
+    operations = [Operation(10**12, 10**9, 4), Operation(0, 3 * 10**9, 4), Operation(0, 0, 4)]
+    assert seconds(operations, device) == pytest.approx(expected)
