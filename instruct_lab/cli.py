@@ -102,16 +102,20 @@ def _run(typed: Sequence[str]) -> int:
 
 
 def _parse(given: list[str]) -> argparse.Namespace:
-    parsed, unknown = _parser().parse_known_args(given)
+    parser = _parser()
+    parsed, unknown = parser.parse_known_args(given)
     if unknown:
-        if not hasattr(parsed, "overrides") or any(text.startswith("-") for text in unknown):
+        command = parsed.parsers[given[0]]
+        if not any(text.startswith("-") for text in unknown):
+            # argparse ends the list of positional arguments at the first option; here they may also stand after it
+            parsed, unknown = command.parse_known_intermixed_args(given[1:], argparse.Namespace(parsers=parsed.parsers))
+        if unknown:
             hint = ""
             if hasattr(parsed, "overrides"):
                 from instruct_lab.experiment.other_tools import describe_as_overrides
 
                 hint = describe_as_overrides(unknown, given)
-            _parser().error(f"unknown argument: {' '.join(unknown)}{hint}")
-        parsed.overrides = [*parsed.overrides, *unknown]
+            command.error(f"unknown argument: {' '.join(unknown)}{hint}")
     return parsed
 
 

@@ -12,6 +12,7 @@ from instruct_lab.config.options import GROUPS, options
 from instruct_lab.config.quoting import BLANKS, parse_or_none, quote_for_shell, quoted_override, several_values
 from instruct_lab.config.references import (
     FORMS,
+    SCHEMES,
     describe_reference,
     parse_reference,
     quote_reference,
@@ -129,7 +130,11 @@ def _reparse(text: str) -> Override:
 
 def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
     """Return the problem to report for an option that a group does not have."""
-    references = f"; or {' or '.join(FORMS[group])}" if group in FORMS else ""
+    forms = " or ".join(FORMS.get(group, ()))
+    if forms and str(name).strip() in {f"{scheme}:" for scheme in SCHEMES}:
+        reason = f"the name is missing after the colon; write {forms}"
+        return Problem(key=group, value=name, reason=reason, kind="unknown_option")
+    references = f"; or {forms}" if forms else ""
     return Problem(
         key=group,
         value=name,

@@ -194,6 +194,30 @@ def test_a_wrong_command_line_exits_with_2(arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "field", "expected"),
+    [
+        ("compare A --json B", "runs_compared", ["A", "B"]),
+        ("chat A --web B", "other", "B"),
+        ("list tuning --json lora", "option", "lora"),
+        ("runs a=1 --json b=2", "query", ["a=1", "b=2"]),
+        ("train a=1 --debug b=2 -m c=3", "overrides", ["a=1", "b=2", "c=3"]),
+    ],
+)
+def test_options_may_stand_between_the_other_arguments(typed, field, expected):
+    parsed = cli._parse(typed.split())
+    assert getattr(parsed, field) == expected
+    assert parsed.command.__name__.startswith(typed.split()[0])
+
+
+def test_an_unknown_argument_is_reported_with_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--json", "x"])
+    error = capsys.readouterr().err
+    assert error.startswith("usage: instruct-lab doctor ")
+    assert error.endswith("instruct-lab doctor: error: unknown argument: x\n")
+
+
 def test_stopping_on_a_validation_that_never_happens_is_refused():
     stop = "callbacks=[default,early_stopping]"
     assert check([stop]).problems == []
