@@ -143,7 +143,7 @@ class PackageAsset(Component):
         return None
 
     def _run_locked(self, cache_path: Path, work: Callable[[Path], Path]) -> Path:
-        """Call `work` with a new temporary folder while this process holds the lock on the wheel; return its result."""
+        """Call `work` with a new temporary folder while holding the lock on the wheel; return what `work` returns."""
         from filelock import FileLock
 
         packages = cache_path / "packages"

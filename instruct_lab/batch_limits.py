@@ -22,8 +22,8 @@ class Reduction:
     """The lowering of a limit because memory was exhausted.
 
     Args:
-        work: the kind of work: `training`, which is counted in examples, or a part of an evaluation such as
-            `validation` and `answers`, which is counted in tokens with padding.
+        work: the kind of work: `training`, which is counted in examples, or a step of an evaluation, such as
+            `validation` or `answers`, which is counted in tokens, including padding.
         step: the optimizer step, counted from 1; 0 before training.
         before: size of the batch that did not fit into memory, in examples or tokens.
         now: the largest size of a batch from this step on, in examples or tokens.
@@ -92,7 +92,7 @@ def apply_limits(limits: BatchLimits) -> Iterator[None]:
 
 
 def current_limits() -> BatchLimits:
-    """Return the limits of the surrounding `apply_limits` block; without one, return the current thread's limits."""
+    """Return the limits of the surrounding `apply_limits` block; outside such blocks, those of the current thread."""
     limits = _active.get()
     if limits is None:
         limits = BatchLimits()

@@ -120,7 +120,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Grant the permissions after `--allow` and those for keys that an override sets to true, while a command runs."""
+    """While a command runs, grant the permissions that `--allow` names and those that its overrides imply."""
     names = getattr(parsed, "allow", [])
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
     if not names and not overrides:

@@ -1,4 +1,4 @@
-"""Let Python's garbage collector run less often while libraries are loaded or rows are read.
+"""Let Python's garbage collector run less often while libraries are imported or rows of data are read.
 
 Both create hundreds of thousands of objects that stay in use. By default, the collector visits them repeatedly without
 freeing any, which takes a quarter of the time to the first step of a short run.

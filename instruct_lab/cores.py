@@ -1,4 +1,4 @@
-"""The CPU: the cores that this process may use, and what the system knows about the processor."""
+"""The CPU: the cores that this process may use, and what the operating system knows about the processor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def usable_cores() -> list[int]:
-    """Return the numbers of the CPU cores on which the system lets this process run, in ascending order."""
+    """Return the ids of the CPU cores on which the operating system lets this process run, in ascending order."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 

@@ -1,4 +1,4 @@
-"""Describe what this machine has for training: versions, devices, memory, caches and keys, and what cannot run here."""
+"""Describe this machine: package versions, devices, memory, caches, access keys, and what cannot run here."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _file_sizes(folder: Path) -> Iterator[int]:
 
 
 def _keys() -> dict[str, bool]:
-    """Return whether each access key is set, in the environment or in a file that the service's own program reads."""
+    """Return whether each access key is set, in the environment or in a file of the service such as `~/.netrc`."""
     import netrc
 
     found = {name: bool(os.environ.get(name)) for name in VARIABLES}
@@ -142,7 +142,7 @@ def _keys() -> dict[str, bool]:
 
 
 def _lab() -> dict[str, Any] | None:
-    """Return the lab in the working directory, and whether its Python files may run; `None` if there is no lab."""
+    """Return the path of the user's lab folder and whether its Python files may run; `None` if there is none."""
     return {"path": str(Path.cwd()), "code_allowed": is_lab_allowed(Path.cwd())} if len(roots()) > 1 else None
 
 
@@ -214,7 +214,7 @@ def _slow(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def render(found: Mapping[str, Any]) -> str:
-    """Render the facts as text."""
+    """Render the facts from `diagnose` as text."""
     machine = found["hardware"]
     versions = {**found["versions"], **{name: found["packages"].get(name) for name in SHOWN}}
     gpus = [f"{gpu['name']}, {gpu['memory_bytes'] / 1e9:.0f} GB" for gpu in machine["gpus"]]

@@ -111,7 +111,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def user_path(path: str | Path) -> Path:
-    """Convert a path that a user has given, in which `~` stands for a home folder.
+    """Convert a path that a user has typed, with `~` or `~NAME` replaced by the home folder.
 
     Raises:
         InstructLabError: the system cannot look up the path: it is too long or contains a NUL character, there is no

@@ -93,7 +93,8 @@ def _is_secret(match: re.Match[str]) -> bool:
 def private_files() -> Iterator[None]:
     """Create files and folders that only the user can read, until the block ends.
 
-    The umask of the process continues to apply in addition. `INSTRUCT_LAB_UMASK` sets another mask.
+    The umask of the process continues to apply as well. The environment variable `INSTRUCT_LAB_UMASK`, if set, replaces
+    the mask that hides files from all other users.
 
     Raises:
         InstructLabError: `INSTRUCT_LAB_UMASK` is not a mask in octal digits.

@@ -1,4 +1,4 @@
-"""Ask the Hugging Face Hub about a repository, and explain its errors."""
+"""Ask the Hugging Face Hub about a repository, and explain errors of the Hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_TO_ANSWER = 10.0
 
 
 class HubUnreachable(InstructLabError):
-    """The error that is raised if the Hub cannot be reached and its local cache does not hold the requested files."""
+    """The error that is raised if the Hub cannot be reached and the local cache does not hold the requested files."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _log(text: str) -> None:
 
 @contextlib.contextmanager
 def logged(write: Callable[[str], None]) -> Iterator[None]:
-    """Pass warnings of libraries to a log while the block runs, beginning with the warnings that were kept before.
+    """Pass warnings of libraries to a log while the block runs, beginning with those that were kept before the block.
 
     Args:
         write: function that writes one text to the log.

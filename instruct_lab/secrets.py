@@ -79,7 +79,7 @@ def looks_like_secret(name: str, value: str) -> bool:
 
 
 def _is_coded(value: str) -> bool:
-    """Whether a value is a word of letters and digits, as keys are, and not a numbered name such as `item_17`."""
+    """Whether a value mixes letters and digits as access keys do, and is not a numbered name such as `item_17`."""
     is_numbered = re.fullmatch(r"[A-Za-z]{4,}[-_.]\w{1,4}", value) is not None
     return (
         len(value) >= MIN_UNNAMED_CHARACTERS
@@ -147,7 +147,7 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether a variable clearly holds no secret, but a number, a short text, a path, or a machine's or user's name."""
+    """Whether a variable clearly holds no secret: its value is a number, short text, path, or machine or user name."""
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):
@@ -160,7 +160,7 @@ def _is_ordinary(variable: str, value: str) -> bool:
 
 @contextlib.contextmanager
 def collect_readings() -> Iterator[dict[str, str]]:
-    """Collect the values that configs read from the environment in the block: names of variables, keyed by value."""
+    """Yield a dictionary that collects the environment variables that configs read in the block, keyed by value."""
     readings: dict[str, str] = {}
     _reading.open = [*getattr(_reading, "open", []), readings]
     try:
@@ -175,7 +175,7 @@ def contained(text: str) -> Mapping[str, str]:
 
 
 def hide(text: str) -> str:
-    """Replace the known secrets in a text, also where they are escaped as in JSON, Python or a URL."""
+    """Replace the known secrets in a text, even where they are escaped as in JSON, Python or a URL."""
     pattern = _pattern() if _values else None
     return text if pattern is None else pattern.sub(HIDDEN, text)
 

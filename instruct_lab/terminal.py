@@ -59,7 +59,7 @@ def output_width() -> int | None:
 
 
 def write_hanging(text: str, indent: int) -> None:
-    """Write a line to standard output; if the output has a width, wrap a longer line at spaces and indent the rest.
+    """Write a line to standard output; if the width of the output is known, wrap a longer line and indent the rest.
 
     Args:
         text: the line.
@@ -79,7 +79,7 @@ def write_hanging(text: str, indent: int) -> None:
 
 
 def write_content(text: str) -> None:
-    """Write a line that another program may read: unchanged, unless standard output is a terminal."""
+    """Write a line that another program may read; invisible characters become signs only on a terminal."""
     if sys.stdout.isatty():
         write_line(text)
     else:
@@ -101,7 +101,7 @@ def open_console(**settings: Any) -> Console:
 
 
 def wide_console() -> Console:
-    """Return a console on standard output; without a terminal and `COLUMNS`, it is at least `TABLE_WIDTH` wide."""
+    """Return a console on stdout that is at least `TABLE_WIDTH` wide, unless a terminal or `COLUMNS` sets the width."""
     console = open_console()
     has_width = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
     return console if has_width else open_console(width=max(console.width, TABLE_WIDTH))

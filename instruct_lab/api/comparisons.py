@@ -28,7 +28,7 @@ class ComparedRuns:
 
     @property
     def best(self) -> dict[str, str]:
-        """For each metric, the id of the first run of the configuration that is best by this metric."""
+        """The best configuration by each metric: the id of its first run, keyed by metric."""
         runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
         return {metric: runs[arm] for metric, arm in self.result.best.items()}
 

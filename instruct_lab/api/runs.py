@@ -143,7 +143,7 @@ class Run:
             checkpoint: which weights to use; `None`: the weights with which the run was evaluated.
             base: whether to use the model before training instead.
             seed: random seed of sampled answers; `None`: the seed of the run.
-            settings: new values for fields of the run's `generation`, such as `max_new_tokens=64`.
+            settings: decoding settings that replace those of the run, such as `max_new_tokens=64`.
 
         Raises:
             InstructLabError: the model cannot answer prompts, or a setting is refused.

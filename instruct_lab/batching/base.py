@@ -64,11 +64,11 @@ class Batching(Component, ABC):
 
     @property
     def packing(self) -> Packing | None:
-        """The rule by which texts of a batch are joined in long rows; `None` if each text has its own padded row."""
+        """How the texts of a batch are joined into long rows; `None` if each text has its own padded row."""
         return None
 
     def encoding_settings(self) -> dict[str, Any]:
-        """Return the settings that affect the encoded examples, as a part of the key under which these are cached.
+        """Return the settings that affect the encoded examples; they are part of the cache key of the examples.
 
         A subclass that overrides `encode` adds its own settings.
         """
@@ -146,10 +146,10 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Return the token ids of each prompt and of the header that opens its answer.
+        """Return the token ids of each prompt, including the header that opens the answer.
 
-        The ids are those with which `encode` begins the example of the same conversation. Overlong conversations are
-        cut as in `encode`.
+        `encode` begins the example of the same conversation with the same ids, and cuts overlong conversations in the
+        same way.
         """
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
@@ -272,7 +272,7 @@ def _encode_chunk(
     """Encode a chunk of conversations, and return an example, an error or `None` for each of them.
 
     If the template refuses a conversation, the chunk is halved until that conversation is found; its error is returned
-    instead of an example. `None` stands for a conversation without an example in this layout.
+    instead of an example. `None` means that this layout cannot make an example from the conversation.
     """
     try:
         return encoder.encode(chunk)

@@ -34,10 +34,10 @@ class Batch:
         desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example has a label.
         owners: int64 `[rows]`, the index of each row's example; `None` if no example has a label.
         ids: the id of each example, `[examples]`.
-        join: function that joins the examples from one index to another (exclusive) into a batch of their own; `None`
-            if the batch cannot be divided.
-        packing: rule by which the texts of all rows are joined in long rows for the model; `None`: the model reads
-            padded rows. The results of a row are the same in both cases, up to rounding.
+        join: function that joins the examples from a start index to an end index (exclusive) into a smaller batch;
+            `None` if the batch cannot be divided.
+        packing: how the texts of all rows are joined into long rows for the model; `None`: the model reads padded
+            rows. The results of a row are the same in both cases, up to rounding.
         prefixes: the prefixes that rows share, which a causal decoder may compute once; `None` if none are shared.
     """
 
@@ -95,7 +95,7 @@ class Batch:
 
     @property
     def chosen(self) -> Batch:
-        """The batch without the rows of rejected answers, which preference pairs have."""
+        """The batch without the rows of rejected answers; the whole batch if it has no preference pairs."""
         return self if self.num_examples == len(self.input_ids) else self.rows(0, self.num_examples)
 
     @property
@@ -107,7 +107,7 @@ class Batch:
 
     @property
     def num_positions(self) -> int:
-        """The number of positions, including padding, of the rows that a model reads."""
+        """The number of positions in the rows that the model reads, including padding."""
         if self.packing is None:
             return self.input_ids.numel()
         rows, width = self.packing.rows(self.attention_mask.sum(dim=1).tolist())

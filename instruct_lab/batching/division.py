@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def divide_batch(batch: Batch) -> list[Batch]:
     """Divide a batch on a CPU into parts of consecutive examples, if this saves time because less padding is computed.
 
-    Every part is a forward and a backward pass of its own, whose fixed cost equals that of `PASS_POSITIONS` positions.
+    Every part needs its own forward and backward pass, whose fixed cost equals that of `PASS_POSITIONS` positions.
     On other devices the cost of a pass is not known, so the batch stays whole. Packed rows have no padding to save.
 
     Returns:
@@ -43,7 +43,7 @@ def divide_lengths(lengths: np.ndarray, shared: int = 0) -> list[tuple[int, int]
 
     Args:
         lengths: int64 `[examples, sequences]`, lengths of each example's sequences, which are padded separately.
-        shared: number of tokens with which all sequences begin; each part computes them once, in a further pass.
+        shared: number of leading tokens that all sequences share; each part computes them once, in an additional pass.
 
     Returns:
         The index of the first example of each part, and the index after its last one.
@@ -84,7 +84,7 @@ def _lengths(batch: Batch) -> np.ndarray:
 
 
 def _work(batch: Batch) -> int:
-    """Return the work for a batch: the positions that a model computes, plus the fixed cost of its passes."""
+    """Return the number of positions that a model computes for a batch, plus the fixed cost of its passes."""
     if batch.prefixes is not None:
         return batch.prefixes.num_positions + PASS_POSITIONS * len(batch.prefixes.levels)
     targets = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0

@@ -89,7 +89,7 @@ class EncodeRows:
             raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
 
     def __call__(self, piece: tuple[int, int, int]) -> EncodedPart:
-        """Encode one of the parts of the table that `ConversationTable.pieces` yields."""
+        """Encode a part of the table, given by its batch index, first row and number of rows."""
         audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout, refused)

@@ -53,7 +53,7 @@ class Piece:
 
 
 class SegmentEncoder:
-    """An encoder of the segments of conversations, which encodes many conversations with few calls of the tokenizer.
+    """An encoder of conversations, given as segments, that calls the tokenizer only a few times for many of them.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
@@ -182,7 +182,7 @@ class SegmentEncoder:
         return Example(ids, labels, example.id)
 
     def _ids_by_key(self, pieces: Iterable[Piece]) -> dict[Key, list[int]]:
-        """Encode every piece; equal pieces are encoded once."""
+        """Encode every piece, equal pieces only once; return the token ids by `Piece.key`."""
         known: dict[Key, list[int]] = {}
         wanted = dict.fromkeys(piece.key for piece in pieces)
         for ordinary in (False, True):
@@ -197,9 +197,9 @@ class SegmentEncoder:
         return known
 
     def _ids_inside(self, texts: Sequence[tuple[str, str | None]], ordinary: bool) -> list[list[int]]:
-        """Encode texts that are not at the start of the whole text.
+        """Encode texts from the middle of a rendered text, and return the token ids of each.
 
-        A special token or another text is put before each text for encoding; the ids of this addition are then removed.
+        Each text is encoded with a special token or a short text before it, whose ids are then removed.
 
         Args:
             texts: each text with the special token before it, if there is one.

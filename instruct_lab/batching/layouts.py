@@ -225,7 +225,7 @@ class Pairs(LayoutEncoder):
         return self._single.prompts(conversations)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return the excess of the input and of the target, each for whichever of the two answers is longer."""
+        """Return by how many tokens the input and the target exceed the limit, for the longer of the two answers."""
         both = [self._single.excess(one, limit) for one in (example, example.rejected) if one is not None]
         return max(read for read, _ in both), max(predicted for _, predicted in both)
 

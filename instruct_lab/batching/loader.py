@@ -172,10 +172,10 @@ class BatchLoader:
         self._announced = int(state_dict.get("announced", epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Start the next epoch if `epoch` changed and batches of the current one were yielded.
+        """Start the next epoch if `epoch` has changed and a batch of the current epoch was already yielded.
 
-        The value of `epoch` is used only before the first batch of a new loader. A resumed Lightning run can call this
-        method twice before the next batch, and the second value is then too high by 1.
+        The number itself is used only before the first batch of a new loader. Later numbers are not reliable: a resumed
+        Lightning run can call this method twice before the next batch, and the second number is then too high by 1.
         """
         if epoch == self._announced:
             return
@@ -199,7 +199,7 @@ class BatchLoader:
         return [_without_target(shortest)]
 
     def _together(self, order: numpy.ndarray, position: int) -> numpy.ndarray:
-        """Return the indices of the examples of a whole batch, before they are divided between the devices."""
+        """Return the indices of the examples in the batch at `position`, for all devices together."""
         if self._batches is not None:
             return self._batches[position]
         size = self._batch_size * self._world_size

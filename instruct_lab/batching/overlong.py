@@ -71,7 +71,7 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Return the number of tokens to cut; `None` if a part that the policy never cuts already exceeds the limit."""
+    """Return the number of tokens to cut; `None` if the target exceeds the limit and the policy never cuts it."""
     read, predicted = excess
     if policy == "truncate_prompt":
         return None if predicted > 0 else read

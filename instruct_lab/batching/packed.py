@@ -1,4 +1,4 @@
-"""Batching that lays the texts of a batch end to end, so that the model computes no padding."""
+"""Batching that lays the texts of a batch end to end, so that the model computes almost no padding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _refuse_sharing(value: object) -> object:
 
 @component
 class Packed(RowBatching):
-    """The texts of a batch laid end to end in rows: the model reads every text, but almost no padding.
+    """The texts of a batch laid end to end in rows, so that the model computes almost no padding.
 
     No token sees a token of another text: positions start again at each text, attention stays within it, and no label
     is predicted from another text. A batch holds the same examples as with `Padded`, in the same order, so a run gives
@@ -36,10 +36,10 @@ class Packed(RowBatching):
     GPU in 16 bits (`torch.nn.attention.varlen`); with `flash_attention_2`, once for all texts. With `eager` and
     `flex_attention`, a mask separates the texts: its size grows with the square of a row's length, so set `row_tokens`.
 
-    Encoder-decoders are refused: they count positions from the start of a row. Virtual tokens are also refused, because
-    they precede a row and not a text, and so are architectures whose layers mix the tokens of a row in another way than
-    by attention. When the weights are loaded, each model is tested on short texts; a model in which one text affects
-    the results of another is refused.
+    Encoder-decoders are refused, because they count positions from the start of a row. Virtual tokens are also refused,
+    because they precede a row and not a text. Architectures with layers other than attention that mix the tokens of a
+    row are refused as well. When the weights are loaded, each model is tested on short texts; a model in which one text
+    affects the results of another is refused.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})

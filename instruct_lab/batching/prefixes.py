@@ -19,7 +19,7 @@ Cut = tuple[list[int], list[int]]
 
 @dataclasses.dataclass(slots=True)  # not frozen, like `Batch`
 class PrefixLevel:
-    """The segments of one depth of a `PrefixTree`, each of which continues a segment of the previous level.
+    """The segments at one depth of a `PrefixTree`, each of which continues a segment of the previous level.
 
     Args:
         input_ids: int64 `[segments, width]`, padded on the right.
@@ -106,11 +106,11 @@ def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
 
 
 def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -> Cut:
-    """Group neighbouring rows that begin with at least `least` equal tokens, and return the level of these prefixes.
+    """Group neighbouring rows whose first `least` tokens are equal; return the prefixes as one level of a tree.
 
     Args:
         order: indices of the rows, in the order in which rows with long common prefixes are neighbours.
-        common: number of first tokens that each row in this order shares with the next row.
+        common: number of leading tokens that each row, in this order, shares with the next row.
         least: minimum number of tokens that the rows of a group share; a row without such a neighbour is its own group.
         sizes: number of tokens of each row.
     """
@@ -131,7 +131,7 @@ def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -
 
 
 def _work(chain: list[Cut]) -> int:
-    """Return the work for a tree: the positions to compute, plus the fixed cost of each pass but the first."""
+    """Return the number of positions to compute for a tree with these levels, plus the cost of each further pass."""
     work, starts = PASS_POSITIONS * (len(chain) - 1), [0] * len(chain[0][0])
     for segments, ends in chain:
         work += (max(segments) + 1) * _width(starts, ends)

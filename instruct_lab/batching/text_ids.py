@@ -22,7 +22,7 @@ def is_fast(tokenizer: Any) -> bool:
 
 
 class TextIds:
-    """An encoder of plain texts; it adds no special tokens and never truncates or pads, even if the tokenizer would.
+    """An encoder of plain texts that adds no special tokens and ignores the tokenizer's truncation and padding.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).

@@ -26,8 +26,8 @@ def batches_by_length(
 ) -> list[numpy.ndarray]:
     """Split examples into batches of similar length, the longest examples first.
 
-    A batch ends before the example with which it would exceed one of the limits, so its positions are at most
-    `max_padding` times its tokens. An example that exceeds `batch_tokens` forms a batch of its own.
+    An example that would make a batch exceed one of the limits starts the next batch. An example that exceeds
+    `batch_tokens` forms a batch of its own.
 
     Args:
         widths: number of tokens of each example, integers `[examples]`; or of each of its sequences, which are padded

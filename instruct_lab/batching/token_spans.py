@@ -46,10 +46,10 @@ class Span:
 
 
 class TokenReader:
-    """A decoder of token ids to text, for one tokenizer, which may be byte-level; special tokens are shown as text.
+    """A decoder that turns the token ids of one tokenizer into text, in which special tokens are written out.
 
     Args:
-        tokenizer: a fast tokenizer (from the `tokenizers` library).
+        tokenizer: a fast tokenizer (from the `tokenizers` library), byte-level or not.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,7 +2,7 @@
 
 Such a tokenizer first cuts a text into words with a regular expression and then encodes each word. Since texts repeat
 their words, this module cuts texts with the same regular expression and calls the tokenizer only once for each word.
-Added tokens count as words, because no word crosses them.
+Added tokens also count as words, because a text is first cut at them.
 
 To test whether a tokenizer uses a known expression, the tokenizer and the expression cut the same test texts into
 words, and the words are compared. The test texts contain every sequence of four kinds of characters, and every
@@ -45,7 +45,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """Return a tokenizer's word cache, kept as long as the tokenizer; `None` if it cannot encode texts word by word."""
+    """Return a tokenizer's `WordIds`, kept for later calls; `None` if its texts cannot be encoded word by word."""
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)
@@ -57,7 +57,7 @@ def word_ids(tokenizer: Any) -> WordIds | None:
 
 
 def known_cut(backend: Any) -> re.Pattern[str] | None:
-    """Find the expression in `CUTS` with which a tokenizer cuts texts; `None` if no expression matches.
+    """Find the expression in `CUTS` that cuts texts into the same words as a tokenizer; `None` if there is none.
 
     The result is also `None` if words are not independent: if the start of a text is treated differently
     (`pre_tokenize_str` then adds a space), if the text is normalized first, or if an added token absorbs text beside

@@ -32,7 +32,7 @@ class WrappedTexts:
 
     @functools.cached_property
     def encoder(self) -> SegmentEncoder:
-        """The encoder of segments.
+        """The encoder of segments that uses this tokenizer.
 
         Raises:
             InstructLabError: the tokenizer is slow.
@@ -53,7 +53,7 @@ class WrappedTexts:
         return input_ids, labels
 
     def source_ids(self, rendered: Sequence[Sequence[Segment]]) -> list[list[int]]:
-        """Encode rendered conversations as the input of an encoder."""
+        """Encode rendered conversations as inputs of the model's encoder."""
         if not is_fast(self._tokenizer):
             return self._call(["".join(segment.text for segment in segments) for segments in rendered], "text")
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in self.encoder.encode(rendered)]

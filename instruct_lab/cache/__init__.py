@@ -1,6 +1,7 @@
 """The data cache: worker processes compute results, which are stored under a hash of everything that they depend on.
 
-In: a chain of stages, each with everything that its result depends on. Out: a folder for each result, built once.
+In: a chain of processing stages, each with everything that its result depends on. Out: a folder for each stage's
+result, which is built only if the cache does not have it yet.
 """
 
 from instruct_lab.cache.keys import describe

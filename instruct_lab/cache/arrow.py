@@ -1,4 +1,4 @@
-"""Reading of rows from memory-mapped Arrow files, and writing of rows in record batches.
+"""Read rows from memory-mapped Arrow files, and write rows in record batches.
 
 Source of the format: Apache Arrow IPC file format.
 """
@@ -20,7 +20,7 @@ BATCH_BYTES = 32 << 20
 
 
 class ArrowFile:
-    """A complete Arrow file, which is memory-mapped, and whose rows can be located by their index.
+    """A complete, memory-mapped Arrow file whose rows can be located by their index.
 
     Args:
         path: the file.

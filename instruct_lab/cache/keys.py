@@ -56,9 +56,9 @@ def _external_code(kind: type) -> str:
 
 @functools.cache
 def code_fingerprint() -> str:
-    """Return a SHA-256 of the code that processes data.
+    """Return a SHA-256 of this package's code that processes data.
 
-    It also covers the versions of the libraries that this code uses, and the version of Python's Unicode tables.
+    The hash also covers the versions of the libraries that this code uses, and of Python's Unicode tables.
     """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(unicodedata.unidata_version.encode())

@@ -1,4 +1,4 @@
-"""Processing of many rows in parts by several worker processes; results keep the order of the parts.
+"""Process many rows in parts with several worker processes; the results are in the order of the parts.
 
 Each worker is a plain Python process that receives its function and parts through a pipe. It needs no importable main
 program, can be started by a worker of a sweep, and, unlike a forked process, shares no threads or locks with the main
@@ -42,7 +42,9 @@ CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel imp
 
 
 def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """Apply a function to every part, like `map`; within `with worker_processes():`, worker processes share long work.
+    """Apply a function to every part, like `map`, and yield the results in order.
+
+    Inside `with worker_processes():`, worker processes share the work once it has lasted `PATIENCE_SECONDS`.
 
     Args:
         function: a function whose result depends only on the part. It is sent to workers only if it can be pickled,
@@ -80,7 +82,7 @@ def _pickle(function: object) -> bytes | None:
 
 
 class Part:
-    """A part that a worker or the main process has begun to process, and its result once it is done."""
+    """A part of the input that is being processed, and its result once the part is done."""
 
     __slots__ = ("has_failed", "is_done", "result", "value")
 
@@ -94,7 +96,7 @@ class Part:
 
 
 class Workers:
-    """The workers of a `with` block, which start once the main process has worked for `PATIENCE_SECONDS`."""
+    """The worker processes of a `with` block, which start once the main process has worked for `PATIENCE_SECONDS`."""
 
     def __init__(self) -> None:
         self.answers: queue.SimpleQueue[tuple[Any, int, bool, Any]] = queue.SimpleQueue()
@@ -151,7 +153,7 @@ class Workers:
         return function(part.value)
 
     def _receive(self, wait: bool) -> None:
-        """Handle all answers that have arrived; with `wait`, first wait for an answer."""
+        """Handle all messages from workers that have arrived; with `wait`, first wait for a message."""
         with contextlib.suppress(queue.Empty):
             while True:
                 worker, number, has_failed, result = self.answers.get(block=wait)
@@ -171,7 +173,7 @@ class _Worker:
     """A worker process, with the parts sent to it.
 
     Args:
-        answers: queue that receives the worker's answers.
+        answers: queue that receives the worker's messages.
         pickled: the pickled function that the worker loads first.
     """
 
@@ -199,7 +201,7 @@ class _Worker:
         return self._is_ready and len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Send the worker its function, unless this was done before; the worker is ready once it has loaded it."""
+        """Send the function to the worker unless it was sent before; the worker is ready once it has loaded it."""
         if pickled != self._pickled:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))
@@ -213,7 +215,7 @@ class _Worker:
         return False
 
     def handle(self, number: int, has_failed: bool, result: Any) -> None:
-        """Handle an answer of the worker.
+        """Handle a message from the worker.
 
         Args:
             number: the number of a part that is done, `READY` if the worker has tried to load its function, or `GONE`
@@ -276,7 +278,7 @@ def serve(descriptor: int) -> None:
 
 
 def _read_messages(connection: Connection, messages: queue.SimpleQueue[bytes]) -> None:
-    """Put messages into a queue as they arrive, so that the sender never waits; end the process with the connection."""
+    """Queue messages as they arrive, so that the sender never waits; end the process when the connection closes."""
     try:
         while True:
             messages.put(connection.recv_bytes())

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: each part is a task, on whichever machine is free.
+"""Workers on a Ray cluster: each part of the work is a Ray task, which runs on any free machine.
 
 A task reads its rows from files of the cache, so every machine needs the folder of the cache under the same path. If a
 task fails, the main process processes the part again, as with worker processes on this machine.
@@ -46,7 +46,7 @@ def connect(address: str | None, where: str, do: str) -> None:
 
 
 def is_inside_task() -> bool:
-    """Whether this process is a task of a cluster; tasks that it starts could then wait for free CPUs forever."""
+    """Whether this process runs a Ray task; further tasks that it starts could wait for free CPUs forever."""
     if "ray" not in sys.modules:
         return False
     import ray
@@ -79,7 +79,7 @@ class RayWorkers(Workers):
         return workers
 
     def repeat(self, function: Callable[[Any], Any], part: Part) -> Any:
-        """Process a part again, in the main process, after it failed on the cluster; warn after the first success."""
+        """Process a part again, in the main process, after it failed on the cluster; log a warning the first time."""
         result = function(part.value)
         if not self._has_warned:
             self._has_warned = True
@@ -105,7 +105,7 @@ class _RayWorker:
     Args:
         answers: queue that receives the results.
         run: the remote function that processes a part.
-        send: function that stores a pickled function in the cluster, once.
+        send: function that stores a pickled function in the cluster, unless it is already stored there.
     """
 
     def __init__(self, answers: queue.SimpleQueue[Any], run: Any, send: Callable[[bytes], Any]) -> None:
@@ -119,7 +119,7 @@ class _RayWorker:
         return len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Store the function in the cluster, from which each task gets it."""
+        """Store the function in the cluster, so that every task can load it from there."""
         self._function = self._send(pickled)
 
     def send_part(self, number: int, part: Part) -> bool:

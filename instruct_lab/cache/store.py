@@ -98,7 +98,7 @@ class Stage:
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
             the folder and returns facts for the manifest, as JSON values.
-        joins: the first stages of other chains, whose results `build` joins into one.
+        joins: stages outside this chain, whose results `build` joins into one.
         activity: a text that says what `build` does, for the progress report.
     """
 
@@ -140,7 +140,7 @@ class Store:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Return every result, newest first, without comparing checksums; folders that hold no result are left out."""
+        """Return every stored result, newest first, without verifying checksums; skip folders without a result."""
         found = []
         for folder in self.path.glob("*"):
             if (manifest := _read_manifest(folder)) is not None:
@@ -273,7 +273,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
 
 def chain_keys(stages: Sequence[Stage]) -> list[str]:
-    """Return the key of every stage, where each stage continues the previous one."""
+    """Return the key of every stage of a chain; each key covers the stage and all stages before it."""
     keys: list[str] = []
     for stage in stages:
         content = [keys[-1] if keys else "", stage.name, stage.depends_on, code_fingerprint()]

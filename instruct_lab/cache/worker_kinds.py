@@ -1,4 +1,4 @@
-"""Choice of the workers that share the work of a `with` block: processes on this machine, or tasks on a Ray cluster."""
+"""Choose the workers that share the work of a `with` block: processes on this machine, or tasks on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ WorkerKind = Literal["local", "ray"]
 
 @contextlib.contextmanager
 def worker_processes(kind: WorkerKind = "local") -> Iterator[None]:
-    """Let worker processes share the work of a `with` block; they end with the block, and nested blocks use them too.
+    """Let worker processes share the work inside a `with` block.
+
+    Nested blocks use the same processes, which are stopped at the end of the outermost block.
 
     Args:
         kind: where the processes are: on this machine, or on a Ray cluster.

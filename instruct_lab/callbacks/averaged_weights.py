@@ -19,7 +19,7 @@ class AveragedWeights(EvaluatedWeights):
     Args:
         decay: factor by which each update multiplies the old average.
         every_steps: optimizer steps between two updates.
-        start_step: optimizer step whose weights start the average.
+        start_step: optimizer step after which the weights become the first average.
     """
 
     def __init__(self, decay: float, every_steps: int, start_step: int) -> None:
@@ -37,7 +37,7 @@ class AveragedWeights(EvaluatedWeights):
         self._step, self._average = state_dict["step"], dict(state_dict["average"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Register the update of the average, which then runs after every optimizer step.
+        """Register a hook that updates the average after optimizer steps.
 
         Raises:
             InstructLabError: the optimizer averages the weights itself.

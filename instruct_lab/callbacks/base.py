@@ -35,7 +35,7 @@ class TrainingModule(Protocol):
         """Whether the current batch completed an optimizer step."""
 
     def log_step(self) -> None:
-        """Log the optimizer step that just ended, if one did."""
+        """Log the last optimizer step if the current batch completed it."""
 
     def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
         """Return a function that writes the trained weights to a new folder.
@@ -44,7 +44,7 @@ class TrainingModule(Protocol):
         """
 
     def direction(self, name: str) -> Literal["min", "max"]:
-        """Return `min` if smaller logged values of this name are better, otherwise `max`."""
+        """Return `min` if smaller values of the logged metric `name` are better, otherwise `max`."""
 
 
 class Callback(Component, ABC):

@@ -51,7 +51,7 @@ class CheckpointWriter(pl.Callback):
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start counting, at the current step, the steps until the next training state is due."""
+        """Count the steps until the next training state from the current step."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -64,10 +64,10 @@ class CheckpointWriter(pl.Callback):
             self._save_state(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the state if it is due: `on_train_batch_end` does not write it after the last batch of an epoch.
+        """Write the state if it is due, since `on_train_batch_end` does not write it after an epoch's last batch.
 
-        Lightning also calls this when `max_steps` ends the run within an epoch. A state written then would count the
-        rest of the epoch as done, and the run could not be extended.
+        Lightning also calls this method when `max_steps` ends the run within an epoch. No state is written then: it
+        would count the rest of the epoch as done, and the run could not be extended.
         """
         if self._is_due(trainer) and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self._save_state(trainer, is_epoch_done=True)
@@ -118,7 +118,7 @@ class CheckpointWriter(pl.Callback):
         keep_state(partial, self._folder)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if the monitored value is the best so far.
+        """Save the weights if the monitored value is the best so far.
 
         Raises:
             InstructLabError: the monitored value is not logged.

@@ -1,4 +1,4 @@
-"""Evaluation weights that replace the training weights during validation, and when weights are kept.
+"""Evaluation weights, which replace the training weights during validation and when a run saves its best weights.
 
 The evaluation weights are an average of the weights, or those of a schedule-free optimizer."""
 

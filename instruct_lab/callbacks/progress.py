@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @component
 class Progress(Callback):
-    """Steps, loss, target tokens per second and time left: a live line in a terminal, plain lines elsewhere."""
+    """Shows steps, loss, target tokens per second and time left, as a live line in a terminal, else as plain lines."""
 
     every_steps: Annotated[int, Field(ge=1)] = (
         10  # optimizer steps between two plain lines, which are two seconds apart or more

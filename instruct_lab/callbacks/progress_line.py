@@ -20,7 +20,7 @@ MEASURED_SECONDS = 5.0
 
 
 class ProgressLine(pl.Callback):
-    """A callback that reports the steps and the validations of a training run as stages of the command.
+    """A callback that reports the progress of training and validation in the output of the command.
 
     Args:
         module: the module that trains the model.
@@ -40,13 +40,13 @@ class ProgressLine(pl.Callback):
         self._has_estimate = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the training stage."""
+        """Start the progress report of the training."""
         self._started = time.monotonic()
         self._training = self._open.enter_context(stage("training", self._module.num_steps, "step"))
         self._training.start_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Report that a further batch is done, which may be only a part of an optimizer step."""
+        """Report that another batch is done, which may be only one of several in an optimizer step."""
         assert self._training is not None
         step, size = trainer.global_step, trainer.accumulate_grad_batches
         if not self._module.step_ended:
@@ -72,12 +72,12 @@ class ProgressLine(pl.Callback):
         return f"loss {self._module.train_loss:.3f}, {self._module.tokens_per_second:,.0f} target tokens/s"
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the validation stage."""
+        """Start the progress report of a validation."""
         num_batches = sum(int(count) for count in trainer.num_val_batches)
         self._validation = self._validating.enter_context(stage("validation", num_batches, "batch"))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Report that a further validation batch is done."""
+        """Report that another validation batch is done."""
         if self._validation is not None:
             self._validation.advance()
 
@@ -91,7 +91,7 @@ class ProgressLine(pl.Callback):
         self._console.print(f"step {trainer.global_step}  {line}", soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the training stage, and print its number of steps and the last loss."""
+        """End the progress report of the training, and print the number of steps and the last loss."""
         self._open.close()
         if trainer.is_global_zero:
             seconds = format_seconds(time.monotonic() - self._started)
@@ -99,6 +99,6 @@ class ProgressLine(pl.Callback):
             self._console.print(f"training: {steps} in {seconds}, {self._values()}", soft_wrap=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """End the open stages of a run that failed."""
+        """End the open progress reports of a run that failed."""
         self._validating.close()
         self._open.close()

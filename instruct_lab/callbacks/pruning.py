@@ -21,7 +21,7 @@ class StopWhenPruned(pl.Callback):
         self._on_validation = on_validation
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Report the logged values.
+        """Pass the logged values to `on_validation` on the first rank, and stop all ranks if it returns a reason.
 
         Raises:
             Pruned: the pruner decides that the run should stop.

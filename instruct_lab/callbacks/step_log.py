@@ -1,4 +1,4 @@
-"""The callback that logs each optimizer step first, so that no checkpoint contains a step that is not yet logged."""
+"""The callback that logs each optimizer step before other callbacks run, so that checkpoints hold no unlogged step."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class StepLog(pl.Callback):
         self._module = module
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the step, if one ended."""
+        """Log the optimizer step if this batch completed one."""
         self._module.log_step()

@@ -27,11 +27,11 @@ NUM_NAMES = 3
 class TrainingCheck(pl.Callback):
     """A check that every trained parameter has a gradient and changes, and that no frozen parameter changes.
 
-    A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps on one of
-    the ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
-    parameter at the start of training with one at the end. The hashes at the end must also be the same on all ranks,
-    which hold copies of one model. If the model is sharded, so that each rank holds a share of it, a parameter is
-    reported only if no share of it has a gradient, or none changes.
+    A parameter is reported as having no gradient if, on at least one rank, its gradient is `None` or zero at each of
+    the first steps. This can be harmless, such as for an expert that no token was routed to. Changes are found by
+    comparing a hash of each parameter at the start of training with one at the end. The hashes at the end must also be
+    the same on all ranks, which hold copies of one model. If the model is sharded, so that each rank holds a share of
+    each parameter, a parameter is reported only if no share has a gradient, or if no share changes.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
@@ -50,7 +50,7 @@ class TrainingCheck(pl.Callback):
         self._is_sharded = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep a hash of every parameter."""
+        """Store a hash of every parameter."""
         named = dict(pl_module.named_parameters())
         self._waiting = {name: one for name, one in named.items() if one.requires_grad and one.numel()}
         self._num_trained = len(self._waiting)
@@ -58,7 +58,7 @@ class TrainingCheck(pl.Callback):
         self._is_sharded = any(hasattr(one, "to_local") for one in named.values())
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """Find the parameters that get their first gradient now; after `CHECKED_STEPS` steps, report the others."""
+        """Record which parameters have a gradient; after `CHECKED_STEPS` steps, report those that never had one."""
         self._steps += 1
         if self._steps > CHECKED_STEPS:
             return
@@ -107,7 +107,7 @@ class TrainingCheck(pl.Callback):
         self._warn(text)
 
     def _reported(self, names: list[str]) -> list[str]:
-        """Return the names that are listed on at least one rank or, if the parameters are sharded, on all ranks."""
+        """Return the names in the list of at least one rank or, if parameters are sharded, in the lists of all."""
         on_any = _on_any_rank(names)
         if not self._is_sharded:
             return on_any
@@ -127,12 +127,12 @@ def _digests(module: pl.LightningModule) -> dict[str, bytes]:
 
 
 def _on_any_rank(names: list[str]) -> list[str]:
-    """Return the names that the list of at least one rank contains; every rank must call this function."""
+    """Return the names that at least one rank passes to this function; every rank must call it."""
     return list(dict.fromkeys(name for of_rank in _gathered(names) for name in of_rank))
 
 
 def _gathered(value: Value) -> list[Value]:
-    """Return the values of all ranks, in order; every rank must call this function."""
+    """Return the values that the ranks pass to this function, in the order of the ranks; every rank must call it."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
     gathered: list[Any] = [None] * dist.get_world_size()

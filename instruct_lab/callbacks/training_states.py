@@ -31,7 +31,7 @@ class TrainingState:
 
     Args:
         path: file of the state; `None`: the run starts from its beginning.
-        step: number of optimizer steps that the state contains.
+        step: number of optimizer steps taken before the state was written.
         metrics_size: the size of `metrics.jsonl`, in bytes, when the state was written.
     """
 
@@ -49,7 +49,7 @@ def keep_state(partial: Path, folder: Path) -> None:
 
 
 def _remove_unnamed_shares(folder: Path) -> None:
-    """Remove each folder of the ranks' shares, except those that `last.ckpt` and `previous.ckpt` name."""
+    """Remove the folders with the ranks' shares of older states, which `last.ckpt` and `previous.ckpt` do not name."""
     found = list(folder.glob(f"{SHARES}-*"))
     if not found:
         return
@@ -67,7 +67,7 @@ def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
 
     Args:
         parent: folder of the state.
-        shares: the content of the state's entry `SHARES`.
+        shares: the value under the key `SHARES` in the state: the folder's name and the size of each file.
 
     Raises:
         InstructLabError: a file of the folder is missing or incomplete.
@@ -126,7 +126,7 @@ def set_aside_damaged_state(folder: Path) -> None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read the step of a training state and the size of its log, after verifying the checksums in the file.
+    """Read a training state's step and its recorded size of `metrics.jsonl`, after verifying the file's checksums.
 
     Raises:
         InstructLabError: the file is damaged or cannot be read.

@@ -1,4 +1,4 @@
-"""The component for a moving average of the weights during training."""
+"""The component that configures a moving average of the weights during training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @component
 class WeightAverage(Callback):
-    """Exponential moving average of the trained weights, evaluated and kept instead of the last step's weights.
+    """Exponential moving average of the trained weights, evaluated and saved instead of the last step's weights.
 
     average = decay·average + (1 - decay)·weights in float32 or wider, starting with the weights after `start_step`.
-    Validation uses the average, and the best and the last weights that are kept are averages. Training does not use it,
-    and neither do the weights in the state from which an interrupted run resumes.
+    Validation uses the average, and the best and last weights that a run saves are averages. Training continues with
+    the weights themselves, and so does an interrupted run that resumes.
     Memory: one copy of the trained parameters, and a second one during validation.
     Source: Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017.
     """

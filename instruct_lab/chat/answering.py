@@ -30,8 +30,8 @@ class Answerer:
         label: name of the model for the user.
         experiment: the run's configuration, with the settings of decoding.
         loaded: the model.
-        examples: training conversations from which the tuning method takes worked examples for each prompt; `None` if
-            the prompts are not changed.
+        examples: training conversations from which the tuning method takes few-shot examples for each prompt; `None`
+            if the prompts are not changed.
     """
 
     label: str

@@ -47,7 +47,7 @@ class InferenceCost:
     """The measured cost of one form of a model.
 
     Args:
-        form: `base`, `tuned`, `adapter` (the tuned model with its adapter beside the weights) or `merged`.
+        form: `base`, `tuned`, `adapter` (the tuned model with its adapter kept separate) or `merged`.
         prompt_tokens_per_second: number of prompt tokens that are read in a second, the median of the repeats.
         new_tokens_per_second: number of answer tokens that are generated in a second, the median of the repeats.
         slowest: the new tokens per second of the slowest repeat.
@@ -140,7 +140,7 @@ def _measure(form: str, loaded: LoadedModel, generation: Generation, workload: W
 
 
 def _prompts(tokenizer: Any, workload: Workload) -> list[list[int]]:
-    """Return token ids of prompts of equal length, each starting at another text of `metrics/general/items.jsonl`."""
+    """Return the token ids of prompts of equal length, cut from the texts in `metrics/general/items.jsonl`."""
     texts = [item.text for item in read_items()]
     prompts = []
     for index in range(workload.batch):

@@ -1,4 +1,7 @@
-"""The server of the page of `chat --web`, only for this machine; one or two models answer the same messages."""
+"""The web server of `chat --web`, reachable only from this machine.
+
+The page that it serves sends each message to one or two models.
+"""
 
 from __future__ import annotations
 

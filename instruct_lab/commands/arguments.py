@@ -63,7 +63,7 @@ def add_runs_path(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser, forced: str = "") -> None:
-    """Add the argument that names a recorded run and, if its help text `forced` is given, the option `--force`."""
+    """Add the argument that names a recorded run, and the option `--force` if its help text `forced` is not empty."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique beginning or end of the id, or `latest`")
     add_runs_path(parser)
     if forced:

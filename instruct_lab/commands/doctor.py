@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine has, and what cannot run on it."""
+"""The command `doctor`: the software and hardware of this machine, and what cannot run on it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from instruct_lab.terminal import write_hanging, write_line
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Print what this machine has for training; return 1 if a required package is missing or unsuitable.
+    """Print the software and hardware of this machine; return 1 if a required package is missing or unsuitable.
 
-    With `--json`, the problems are part of the output, and the result is always 0.
+    With `--json`, the problems are part of the output, and the exit code is always 0.
     """
     from instruct_lab.diagnosis import diagnose, render
 

@@ -1,4 +1,4 @@
-"""The options that the commands for exporting a run share, and loading of the run that the command line names."""
+"""Options shared by the commands that export a run, and a function that loads the run named on the command line."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Outcome:
 
 
 def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
-    """Decorate a command so that, with `--json`, nothing but its results as JSON is written to standard output.
+    """Decorate a command so that, with `--json`, it writes only its results, as JSON, to standard output.
 
     Any other output of the command then goes to standard error.
     """
@@ -51,11 +51,11 @@ def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
 
 
 def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
-    """Return a run's entry in the list of runs, extended by its warnings and the content of `summary.json`.
+    """Return a run as in `instruct-lab runs --json`, with its warnings and the content of its `summary.json`.
 
     Args:
         record: the record of the run.
-        more: further entries of the result.
+        more: further keys of the result, with their values.
     """
     from instruct_lab.records.locate import list_run
     from instruct_lab.records.schema import SUMMARY
@@ -65,7 +65,7 @@ def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
 
 
 def sweep_to_json(sweep: SweepRecord) -> dict[str, Any]:
-    """Return a sweep's metrics with their directions, its current status, and its runs' entries in the list of runs."""
+    """Return a sweep's status, metrics and their directions, and its runs as in `instruct-lab runs --json`."""
     from instruct_lab.records.locate import list_run
 
     info = sweep.info

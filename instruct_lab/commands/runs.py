@@ -79,7 +79,10 @@ DEVICES = ("accelerator", "devices", "num_nodes", "strategy")
 
 
 def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
-    """Parse the overrides of `resume`; return the new limits of the run's length, and the new values of `DEVICES`.
+    """Parse the overrides of `resume`.
+
+    Returns:
+        New values of the trainer arguments `LIMITS`, and new values of the trainer arguments `DEVICES`.
 
     Raises:
         InstructLabError: an override sets anything else, or the value of a limit is not a positive whole number.

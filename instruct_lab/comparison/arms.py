@@ -93,14 +93,14 @@ def factors(records: Sequence[RunRecord]) -> list[Factor]:
 
 
 def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Return each run's option, keyed by config group; leave out groups with the same option in all runs."""
+    """Return the option of each run, keyed by config group; groups with the same option in all runs are left out."""
     choices = [record.manifest.choices for record in records]
     found = {group: [one.get(group) for one in choices] for group in _keys(choices)}
     return {group: options for group, options in found.items() if _differ(options)}
 
 
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Return the value of each run, keyed by full config key; leave out keys with the same value in all runs."""
+    """Return the value of each run, keyed by full config key; keys with the same value in all runs are left out."""
     configs = [dict(leaves(record.config)) for record in records]
     found = {key: [one.get(key) for one in configs] for key in _keys(configs) if key.split(".")[0] not in LEFT_OUT}
     return {key: values for key, values in found.items() if _differ(values)}

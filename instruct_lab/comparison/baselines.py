@@ -18,7 +18,9 @@ Metrics = Mapping[str, Mapping[str, MetricValue]]
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """A system that was evaluated without training, such as the base model; runs with equal values share one object.
+    """A system that was evaluated without training, such as the base model.
+
+    If several runs measured equal values for a system, they share one `Baseline`.
 
     Args:
         label: `before training` or `baseline NAME`, followed by the runs' ids if other runs measured other values.

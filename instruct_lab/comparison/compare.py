@@ -67,7 +67,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """The verdict in words; if each configuration has only one run, the verdict is limited to these examples."""
+        """Whether the difference is significant, in words.
+
+        If every configuration has only one run, the text limits the verdict to these examples.
+        """
         return verdict(self.probability, has_noise=self.has_noise)
 
 
@@ -81,8 +84,8 @@ class Comparison:
     Args:
         runs: ids of the runs, in the given order.
         arms: the configurations.
-        choices: each run's option, keyed by group; only groups whose options differ.
-        config: each run's value, keyed by full key; only keys whose values differ.
+        choices: the option that each run chose, keyed by config group; only groups in which the runs differ.
+        config: each run's value, keyed by full config key; only keys in which the runs differ.
         costs: each run's cost, keyed by the cost's name; `None` if it was not recorded.
         metrics: each run's value with its interval, keyed by `split/metric`; `None` if it was not measured.
         notes: warnings about values that may mislead, keyed by `split/metric`.

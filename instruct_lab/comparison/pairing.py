@@ -110,7 +110,10 @@ def _paired(
 
 
 def _measured_differently(signatures: Sequence[str], across_engines: bool) -> str | None:
-    """Return why values with these signatures (descriptions of their measurement) are not compared, or `None`."""
+    """Return why values with these signatures cannot be compared, or `None` if they can.
+
+    A signature describes how a value was computed.
+    """
     alike = dict.fromkeys(map(measured_alike, signatures))
     ways = list(dict.fromkeys(map(without_engine, alike)))
     if len(ways) > 1:
@@ -163,7 +166,7 @@ class Measured:
         return self._part(name.rpartition("/")[0]).clusters_of(self.rows(name))
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """Return id and references (with white space normalized) of each example on which a metric was computed."""
+        """Return the id and references (with normalized white space) of each example on which a metric was computed."""
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:

@@ -160,7 +160,7 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 
 
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
-    """Return the mean seconds for training a run, and for evaluating one example of its largest split.
+    """Return two mean times in seconds: of a run's training, and of evaluating one example of the run's largest split.
 
     The time that a run spends outside training is mostly evaluation, so all of it counts as evaluation. Both results
     are `None` if a run did not record its costs or has no results.

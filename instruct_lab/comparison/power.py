@@ -1,9 +1,9 @@
 """The probability with which `compare` finds a difference between two configurations: the power of its test.
 
-The test compares the observed difference with resampled deviations. A deviation is the sum of a normal deviate for the
-examples and a wider deviate for the seeds, since the variance between seeds is itself uncertain (see
-`instruct_lab.comparison.scores`, whose draws are used here). The critical value of the test therefore depends on the
-observed deviation between seeds, so the power is averaged over the distribution of this deviation.
+The test compares the observed difference with random deviations. Each deviation is the sum of two random numbers: a
+normal deviate for the choice of examples, and a deviate with heavier tails for the seeds, because the variance between
+seeds is itself estimated (see `instruct_lab.comparison.scores`). The critical value of the test therefore depends on
+the observed deviation between seeds, so the power is averaged over the distribution of this deviation.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def detectable(variances: Variances, num_examples: float, num_seeds: int) -> flo
 
 
 def _widening(num_examples: float) -> float:
-    """Return the factor by which the test multiplies deviations due to examples if there are few examples.
+    """Return the factor by which the test multiplies deviations due to examples; it is 1 if there are many examples.
 
     The factor is a quantile of Student's t divided by the same quantile of the normal distribution; the former is
     approximated by its expansion in powers of the inverse degrees of freedom.
@@ -91,7 +91,7 @@ def _widening(num_examples: float) -> float:
 
 
 def _beyond(difference: float, error: float, critical: float) -> float:
-    """Return the probability that an estimate with this standard error is beyond the critical value on either side."""
+    """Return the probability that a normal estimate with standard error `error` is outside `[-critical, critical]`."""
     return NORMAL.cdf((difference - critical) / error) + NORMAL.cdf((-difference - critical) / error)
 
 
@@ -108,7 +108,7 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 
 @functools.cache
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
-    """Return the critical value of a weighted sum of two deviations, for each of several weightings, given by angles.
+    """Return the test's critical value for weighted sums of two deviations, at angles from 0 to 1.56 in steps of 0.04.
 
     The deviation due to examples is weighted by the cosine of the angle, and the deviation due to seeds by the sine.
     """
@@ -124,7 +124,7 @@ def _critical_values(num_seeds: int) -> tuple[float, ...]:
 
 @functools.cache
 def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw deviations of a difference of two means: those due to examples and those due to seeds, in unit scale."""
+    """Draw standardised deviations of a difference of two means: those due to examples, and those due to seeds."""
     import numpy as np
 
     noise = unit_noise(2 * (num_seeds - 1), 2 * num_seeds, RESAMPLES)
@@ -135,7 +135,7 @@ def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 @functools.cache
 def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
-    """Return quantiles, at equal steps of probability, of a chi-squared deviate divided by its degrees of freedom."""
+    """Return quantiles of a chi-squared variable divided by its degrees of freedom, at equally spaced probabilities."""
     import numpy as np
 
     drawn = np.random.default_rng(1).chisquare(freedom, 800_000) / freedom

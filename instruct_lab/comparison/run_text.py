@@ -81,7 +81,7 @@ def head_lines(report: RunReport) -> Iterator[str]:
 
 
 def evaluation_title(name: str) -> str:
-    """Return the title of the results of a later evaluation of the run's model."""
+    """Return the title of the results that `instruct-lab evaluate` measured after the run."""
     return f"Evaluation {name}, with 95% intervals"
 
 
@@ -93,7 +93,7 @@ def settings_title(report: RunReport) -> str:
 
 
 def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return each changed option, then each changed value, as name, text and default (empty if not known)."""
+    """Return a row (name, text, default) for each changed option and each changed value; unknown defaults are empty."""
     defaults = report.default_choices if report.has_defaults else {}
     rows = [
         (group, option_text(option), option_text(defaults.get(group, ""))) for group, option in report.choices.items()
@@ -117,7 +117,7 @@ def value_text(value: Any) -> str:
 
 
 def cost_texts(report: RunReport) -> list[tuple[str, str]]:
-    """Return the key and the formatted amount of each cost that is printed."""
+    """Return the name and the formatted amount of each cost in `COST_NAMES`."""
     found = []
     for name, cost in report.costs.items():
         if name in COST_NAMES:

@@ -153,7 +153,10 @@ class RunScores:
         return best
 
     def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
-        """Return, for each resample, the mean of some runs minus the mean of runs in `base`, if any, `[resamples]`."""
+        """Return the mean of the given runs in each resample, minus the mean of the runs in `base` if there are any.
+
+        The result has the shape `[resamples]`.
+        """
         import numpy as np
 
         drawn = _difference(self._resampled, runs, base)

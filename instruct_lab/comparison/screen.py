@@ -80,7 +80,7 @@ def screen_lines(
 
 
 def _together(text: str) -> str:
-    """Replace the spaces in a label or an interval, so that `_wrap` does not break it over two lines."""
+    """Replace spaces by no-break spaces, so that `_wrap` does not break a label or an interval over two lines."""
     return text.replace(" ", NO_BREAK)
 
 
@@ -196,7 +196,8 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
     """Yield a line for each metric that contradicts the metric `name`, and a line that lists the remaining metrics.
 
-    A metric contradicts if, by this metric, the best configuration by `name` is significantly worse than another.
+    A metric contradicts `name` if, by this metric, another configuration is significantly better than the one that is
+    best by `name`.
     """
     labels = {arm.id: arm.label for arm in compared.arms}
     others, chosen = [], compared.best.get(name or "")

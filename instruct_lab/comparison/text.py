@@ -37,7 +37,7 @@ MAX_TEXT = 300
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are texts, for output of any kind.
+    """A table of texts, which is printed in the terminal or formatted as Markdown or HTML.
 
     Args:
         title: text above the table.
@@ -99,7 +99,7 @@ def _front_table(compared: Comparison, front: Front) -> TextTable:
 
 
 def _config_table(compared: Comparison) -> TextTable:
-    """Build the table of settings that differ; leave out keys that exist only in some of the chosen options."""
+    """Build the table of settings that differ; leave out keys that only some options of a config group have."""
     below = tuple(f"{group}." for group in compared.choices)
     keys = {
         key: values
@@ -207,7 +207,7 @@ def show(compared: Comparison, console: Console) -> None:
 
 
 def importance_hint(compared: Comparison) -> str:
-    """Return how to get the importance of choices; an empty text if it can be computed already, or no choice varies."""
+    """Return how to install scikit-learn, which computes the importance of settings; empty if this is not necessary."""
     if not compared.effects or can_compute_importance():
         return ""
     return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"

@@ -1,6 +1,6 @@
 """Compose a config and build its components.
 
-In: overrides typed by a user, the packaged `conf/` and `experiments/`, and the user's own lab in the working directory.
+In: overrides typed by a user, and the option files in `conf/` and `experiments/`, both of the package and of the user.
 Out: components that are built and checked, or every problem that was found. No heavy library is loaded. The other
 packages import `component` from here.
 """

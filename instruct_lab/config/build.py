@@ -46,7 +46,7 @@ class Build:
 
 
 def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
-    """Build a composed config from its innermost parts outwards; if one part fails, the others are still built.
+    """Build the components of a composed config, innermost first; if one fails, the others are still built.
 
     Args:
         config: the composed config.

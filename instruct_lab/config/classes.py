@@ -1,4 +1,4 @@
-"""Find the class that a `_target_` names: a component class, or the signature of another library's class."""
+"""Find the class that a `_target_` names; of another library's class, only the signature is read."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
 
 
 def bases_of_field(kind: type, field: str) -> tuple[type, ...]:
-    """Return the component classes that a field accepts, subclasses included; empty if it also accepts other classes.
+    """Return the component classes in a field's type; the field accepts these classes and their subclasses.
 
-    The result is empty, too, for a field whose value is not a component.
+    The result is empty if the field accepts no component, or also accepts classes of other libraries.
     """
     info = getattr(kind, "__pydantic_fields__", {}).get(field)
     found = list(_classes_in(info.annotation)) if info is not None else []
@@ -119,7 +119,7 @@ def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
 
 
 def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
-    """Import a component from a lab or another library; if that fails, add a problem and return `None`."""
+    """Import a component from the user's files or another library; if that fails, add a problem and return `None`."""
     try:
         kind = getattr(importlib.import_module(module), name)
     except Exception as error:
@@ -141,7 +141,7 @@ def _import_component(module: str, name: str, target: str, key: str, problems: l
 
 
 def _build_validator(kind: Any) -> None:
-    """Build pydantic's validator for a component's class, which the decorator `component` leaves for the first use."""
+    """Build pydantic's validator for a component class; the decorator `component` postpones this until it is needed."""
     pydantic.dataclasses.rebuild_dataclass(kind)
 
 

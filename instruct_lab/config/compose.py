@@ -59,7 +59,7 @@ class Composition:
 
 @contextlib.contextmanager
 def initialized_hydra() -> Iterator[None]:
-    """Initialise Hydra with the packaged options, the studies and the lab, until the block ends."""
+    """Initialise Hydra with the option files and studies of the package and of the user, until the block ends."""
     plugins = Plugins.instance()
     for plugin in (LabSearchPath, LabSource, StudySource, ReferenceSource):
         plugins.register(plugin)

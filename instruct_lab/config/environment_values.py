@@ -23,8 +23,9 @@ ADDRESS = re.compile(r"(?:ur[il]|host|address|endpoint)$", re.IGNORECASE)
 def to_plain_config(config: DictConfig) -> dict[str, Any]:
     """Convert a config to dictionaries and lists with interpolations resolved, but without secrets.
 
-    A text that holds a secret, or a value that is read from the environment, becomes `Interpolated`. Numbers, paths and
-    names of users and machines are resolved even if they are read from the environment.
+    A text that holds a secret, or a value that is read from the environment, becomes an `Interpolated` text, which
+    names the environment variable instead. Numbers, paths and names of users and machines are resolved even if they
+    are read from the environment.
     """
     with bounded():
         plain = _plain(config, "")
@@ -130,7 +131,7 @@ def require_variables(config: Mapping[str, Any], where: str) -> None:
 
     Args:
         config: the config, as `read_plain` returned it.
-        where: the run, for the error.
+        where: name of the run, for the error message.
 
     Raises:
         InstructLabError: a variable is not set.
@@ -161,7 +162,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def read_plain(node: Any) -> Any:
-    """Convert a recorded config to plain containers; texts that name environment variables become `Interpolated`."""
+    """Convert a recorded config to dictionaries and lists; texts with `${oc.env:NAME}` become `Interpolated`."""
     if isinstance(node, DictConfig) and not node._is_none():
         return {name: _read_value(node, name) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():

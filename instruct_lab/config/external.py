@@ -230,7 +230,7 @@ def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
 def name_needing_permission(module: str, definition: ast.ClassDef, group: str | None = None) -> str | None:
     """Return the name that the user has to allow before a class may be used; `None` if it needs no such permission.
 
-    The name is the dotted name of the class. Classes of the user's lab have a permission of their own.
+    The name is the dotted name of the class. Classes in the user's lab folder need another permission instead.
 
     Args:
         module: module that defines the class.
@@ -244,7 +244,7 @@ def name_needing_permission(module: str, definition: ast.ClassDef, group: str | 
 
 
 def _ancestors(module: str, definition: ast.ClassDef, hops: int = 0) -> set[str]:
-    """Return the dotted names of all base classes of a class (from `module`) that can be found in source files."""
+    """Return the dotted names of all base classes, found in source files, of a class that `module` defines."""
     names: set[str] = set()
     for base in definition.bases:
         found = _definition(module, ast.unparse(base))
@@ -284,7 +284,7 @@ def is_component(definition: ast.ClassDef) -> bool:
 
 
 def signature_of(module: str, definition: ast.ClassDef, hops: int = 0) -> Signature:
-    """Return the arguments of the own or inherited `__init__` of a class that `module` defines."""
+    """Return the arguments of a class's own or inherited `__init__`; `module` is the module that defines the class."""
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _arguments(statement.args, module)

@@ -110,7 +110,8 @@ def _common_path(details: list[Any]) -> list[str]:
     """Return the path of the refused value inside a field.
 
     Args:
-        details: pydantic's errors for the field, one for each type that it accepts. The path is their common beginning.
+        details: pydantic's errors for the field, one for each type that it accepts. The result is the beginning
+            that the paths of all these errors have in common.
     """
     paths = [
         [str(part) for part in detail["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]

@@ -1,4 +1,4 @@
-"""Find a lab's own Python modules, and decide whether they may run.
+"""Find the Python modules in the user's lab folder, and decide whether they may run.
 
 The lab is the working directory. A `.py` file or package beside its `conf/` is imported only if the user allows it:
 with `--allow-lab-code` for one command, or with `instruct-lab allow DIR` for this lab (see `permissions`). The file
@@ -32,7 +32,7 @@ HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `i
 
 
 def refusal() -> str | None:
-    """Return why the lab's Python files may not run, and the command that allows them; `None` if they may run."""
+    """Return why Python files in the lab folder may not run, or how to allow them; `None` if they may run."""
     settings = _settings()
     if any(settings_problems()) or settings.get("python", True) is not True:
         return f"{SETTINGS} of the lab does not say `python: true`"
@@ -40,7 +40,7 @@ def refusal() -> str | None:
 
 
 def _settings() -> Any:
-    """Read `lab.yaml`; return an empty dictionary if there is no such file, and `None` if it is not YAML."""
+    """Read the settings in `lab.yaml`; return an empty dictionary if there is no file, and `None` if it is not YAML."""
     try:
         return yaml.safe_load(read_yaml_text(Path(SETTINGS))) or {}
     except FileNotFoundError:
@@ -50,7 +50,7 @@ def _settings() -> Any:
 
 
 def settings_problems() -> Iterator[Problem]:
-    """Yield the problems with `lab.yaml`."""
+    """Yield the problems with `lab.yaml`, the settings of the lab folder."""
     settings = _settings()
     if not isinstance(settings, dict):
         yield Problem(key=SETTINGS, reason="expected YAML with the field python: true or false")
@@ -64,7 +64,7 @@ def settings_problems() -> Iterator[Problem]:
 
 
 def lab_source(module: str) -> Path | None:
-    """Return the file of the lab that a module's dotted name refers to, as `my_metrics.py` for `my_metrics`.
+    """Return the file in the lab folder to which a module name refers, such as `my_metrics.py` for `my_metrics`.
 
     Only the first part of the dotted name counts. The result is `None` if the lab has no such file or package, or if
     this package or an installed library has the same name.
@@ -87,7 +87,7 @@ def lab_source(module: str) -> Path | None:
 
 
 def make_importable(module: str) -> None:
-    """Let `import` find a module of the lab and the modules that it imports; unload the modules of other labs."""
+    """Let `import` find a module in the lab folder and the modules that it imports; unload those of other folders."""
     here, names = Path.cwd().resolve(), {module.partition(".")[0]}
     for finder in _finders():
         if finder.lab == here:
@@ -101,14 +101,14 @@ def make_importable(module: str) -> None:
 
 
 def restore() -> None:
-    """Make the lab's modules importable in a process that a run has started, as they are in the run's own process."""
+    """Make modules in the lab folder importable in a process that a run has started, as they are in the run itself."""
     names, _, lab = os.environ.get(VARIABLE, "").partition(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
         sys.meta_path.append(LabFinder(Path(lab), frozenset(names.split(","))))
 
 
 class LabFinder:
-    """An import finder for a lab's modules: those that configs name, and those that other modules of the lab import.
+    """An import finder for modules in a lab folder that configs name, and those that these modules import.
 
     A library that looks for an optional package (`import torch_xla`) does not find a file of the lab with that name.
     Installed packages come first, since this finder is the last of `sys.meta_path`.

@@ -104,7 +104,7 @@ class _Layers:
         self._keys: dict[str, list[tuple[str, int]]] = {}
 
     def of(self, key: str) -> int:
-        """Return the latest layer that set a value, a part of the value, or a mapping that contains it.
+        """Return the number of the last layer that sets a value, a part of it, or a mapping that contains it.
 
         Args:
             key: full key of the value.
@@ -113,7 +113,7 @@ class _Layers:
         return max(layers, default=INHERITED)
 
     def _keys_beside(self, key: str) -> list[tuple[str, int]]:
-        """List the keys that each layer sets, each with its layer; of all option files, read those of one group only.
+        """List the keys that overrides, studies and option files of one group set, each with the number of its layer.
 
         Args:
             key: a full key, whose first part is the group.

@@ -1,4 +1,4 @@
-"""Find the options of every group in `conf/` and `experiments/`, both of the package and of the user's own lab."""
+"""Find the options of every group in `conf/` and `experiments/`, both of the package and of the user."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def packaged_conf() -> Path:
 
 
 def roots() -> list[Path]:
-    """Return the folders that hold `conf/` and `experiments/`: the packaged one, then the lab if there is one."""
+    """Return the folders that hold `conf/` and `experiments/`: the package's, then the user's if there is one."""
     packaged = _packaged_root()
     lab = Path.cwd()
     is_lab = (lab / "conf").is_dir() or (lab / STUDIES).is_dir()
@@ -71,7 +71,7 @@ class Option:
         group: the group, such as `tuning`.
         name: name of the option.
         path: path of the file.
-        from_lab: whether the file belongs to the user's lab and not to the package.
+        from_lab: whether the file is the user's own and not the package's.
     """
 
     group: str
@@ -140,7 +140,7 @@ def _is_copy(option: Option, twin: Option) -> bool:
 
 
 def shadowed() -> Iterator[Problem]:
-    """Report options of a lab that have the same name as a packaged option but different content."""
+    """Report the user's own options that have the same name as a packaged option but different content."""
     packaged, *labs = roots()
     for group, lab in itertools.product(GROUPS, labs):
         for option in _options_under(lab, group):

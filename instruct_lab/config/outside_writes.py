@@ -61,8 +61,8 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
     Args:
         key: full key of the path.
         path: the path.
-        built: the parts of the config, keyed by full key. If the user allows a key in `ROOTS`, every path below the
-            folder that it names is allowed.
+        built: the parts of the config, keyed by full key. If the user allows `runs_path` or `cache_path`
+            (the keys in `ROOTS`), every path below that folder is allowed.
     """
     if is_allowed(OUTSIDE, key):
         return True

@@ -145,7 +145,7 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return, for each group in which overrides choose a list of options, the names of these options.
+    """Return the lists of options that overrides choose, keyed by group.
 
     Hydra's own record of the chosen options does not contain lists.
     """

@@ -1,10 +1,10 @@
 """The permissions that a user can give, and without which a config may not do certain things.
 
-A config, a run record and a lab are data that a stranger may have written, so they cannot give themselves a permission.
-The user gives a permission for one command with `--allow NAME`, or for every command in the user's settings file. The
-environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas) also gives permissions, and is inherited by the
-processes that a command starts. A name is one of `PERMISSIONS`, or the dotted name of a module, a package or a class of
-an installed library.
+A config, a run record and a lab folder are data that a stranger may have written, so they cannot give themselves a
+permission. The user gives a permission for one command with `--allow NAME`, or for every command in the user's settings
+file. The environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas) also gives permissions, and is inherited
+by the processes that a command starts. A name is one of `PERMISSIONS`, or the dotted name of a module, a package or a
+class of an installed library.
 """
 
 from __future__ import annotations
@@ -124,12 +124,12 @@ def allowed_folders() -> list[str]:
 
 
 def is_lab_allowed(path: Path) -> bool:
-    """Whether the user lets the Python files of a lab run."""
+    """Whether the user lets the Python files in a lab folder run."""
     return is_allowed(LAB_CODE) or str(path.resolve()) in read_settings().labs
 
 
 def is_library_class(name: str, bases: Set[str], group: str | None = None) -> bool:
-    """Whether a class of another library is one of `LIBRARY_CLASSES`.
+    """Whether a config may name a class of another library without a permission, according to `LIBRARY_CLASSES`.
 
     Args:
         name: dotted name of the class, in the module that defines it.
@@ -157,7 +157,7 @@ def how_to_allow(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is neither a permission nor a module or class of an installed library or of this lab.
+    """Refuse a name that is neither a permission nor a module or class of an installed library or the lab folder.
 
     Raises:
         InstructLabError: neither a permission nor a module or class has this name.
@@ -179,7 +179,7 @@ def check_name(name: str) -> None:
 
 
 def with_names(settings: Settings, names: Iterable[str], *, is_removed: bool = False) -> Settings:
-    """Return the user's settings with permissions added or removed; the path of a folder stands for the lab in it.
+    """Return the user's settings with permissions added or removed; a lab folder's path permits its Python files.
 
     Raises:
         InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts.

@@ -90,7 +90,7 @@ def quoted_override(text: str) -> str | None:
 
 
 def several_values(text: str) -> str | None:
-    """Return an override that sweeps over the parts of a value that contains commas; `None` if it contains none.
+    """Return an override that sweeps over the comma-separated parts of its value; `None` if that is not possible.
 
     Each part is quoted if Hydra refuses it without quotes.
     """

@@ -128,11 +128,14 @@ def _compile(expression: str, ignore_case: bool) -> regex.Pattern[str]:
 
 
 def _translate(expression: str, keeps_classes: bool) -> tuple[int, str]:
-    """Translate an expression of `re` for `regex`; also return the number of characters that repetitions require.
+    """Translate an expression from the syntax of `re` to that of `regex`.
 
     Args:
         expression: a valid expression.
-        keeps_classes: whether classes such as `\\w` have the same meaning for both, because they are limited to ASCII.
+        keeps_classes: whether classes such as `\\w` mean the same in both syntaxes, because they are limited to ASCII.
+
+    Returns:
+        The number of characters that a text needs to match all required repetitions, and the translated expression.
     """
     outside, inside = ({}, {}) if keeps_classes else (OUTSIDE_SETS, INSIDE_SETS)
     sizes, last, parts, in_set = [0], 0, [], False

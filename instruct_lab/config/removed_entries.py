@@ -55,7 +55,7 @@ def unused_removals(composition: Composition, load: Load) -> Iterator[Problem]:
 
 
 def _mappings(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """Yield each mapping of a component whose entries can be removed by null, with its full key."""
+    """Yield the full key and the content of each mapping whose entries can be removed by setting them to null."""
     for key, node, kind in components(config):
         for field, info in getattr(kind, "__pydantic_fields__", {}).items():
             mapping = node._get_node(field) if field in node else None

@@ -26,9 +26,9 @@ _Files = tuple[tuple[str, object], ...]
 class SharedFiles:
     """A function object that composes `conf/train.yaml` with overrides and reads each set of option files only once.
 
-    The config from the option files is kept; overrides of single values are then applied to a copy of it, in the given
-    order and with the same result as in Hydra. Use an instance only for a short time, since it does not notice if a
-    file changes.
+    It caches the config composed from a set of option files, and applies overrides of single values to a copy, in the
+    given order and with the same result as in Hydra. Use an instance only for a short time, since it does not notice if
+    a file changes.
     """
 
     def __init__(self) -> None:
@@ -93,9 +93,9 @@ def load_config(overrides: list[Override]) -> DictConfig:
 def _option_files() -> _Files | None:
     """Return a value that changes whenever an option file changes; `None` if there is no such value.
 
-    Packaged files are represented by their sizes and modification times, and those of a lab by their contents. Only
+    Packaged files are represented by their sizes and modification times, and the user's files by their contents. Only
     files whose names end with `.yaml` count, since Hydra reads no others. There is no such value if a folder is a
-    symbolic link or cannot be read, or if a lab's file reads environment variables.
+    symbolic link or cannot be read, or if a file of the user reads environment variables.
     """
     packaged, *labs = roots()
     files: list[tuple[str, object]] = []

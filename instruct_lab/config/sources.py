@@ -1,4 +1,7 @@
-"""Serve option files and studies, packaged ones and those of a lab, to Hydra; each content is parsed only once."""
+"""Hydra config sources for the option files and studies of the package and of the user.
+
+A file whose content has not changed is parsed only once.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from instruct_lab.errors import InstructLabError, one_line
 
 
 class LabSource(FileConfigSource):
-    """A Hydra config source for a folder of option files, packaged ones or those that a stranger may have written."""
+    """A Hydra config source for a folder of option files, which it checks, since a stranger may have written them."""
 
     @staticmethod
     def scheme() -> str:
@@ -115,12 +118,12 @@ class StudySource(LabSource):
 
 
 class LabSearchPath(SearchPathPlugin):
-    """Hydra plugin that adds the packaged studies, the lab and references to the search path."""
+    """Hydra plugin that adds the packaged studies, the user's option files and references to the search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and a path for references.
 
-        The packaged folder `conf/`, which Hydra knows, gets the same source as a lab's.
+        The packaged folder `conf/`, which is already in the search path, is then read by `LabSource` too.
         """
         for known in search_path.get_path():
             if known.provider == "main":

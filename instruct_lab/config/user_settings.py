@@ -19,7 +19,7 @@ class Settings:
 
     Args:
         allow: names of the permissions that hold for every command.
-        labs: absolute paths of labs whose Python files may run.
+        labs: absolute paths of the user's lab folders whose Python files may run.
     """
 
     allow: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Convert the list of data sets in a config of axolotl; each entry has a type, which determines columns and prompt."""
+"""Convert axolotl's list of data sets; the `type` of each data set determines its columns and its prompt."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FIELDS = [
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from axolotl's list of data sets, and report each key of each entry."""
+    """Set the data of the study from axolotl's list of data sets, and report how each of their keys is converted."""
     entries = value if isinstance(value, list) else [value]
     tests = state.get("test_datasets", [])
     rows = [_read(state, f"datasets[{number}]", entry, False) for number, entry in enumerate(entries)]
@@ -102,7 +102,7 @@ def _read(state: Conversion, where: str, entry: Any, held_out: bool) -> data.Row
 
 
 def _report(state: Conversion, where: str, key: str, value: Any) -> None:
-    """Report how a key of a data set's entry is converted; the key `type` is not reported here."""
+    """Report how one key of an axolotl data set is converted; `_format` reports the key `type`."""
     name = f"{where}.{key}"
     if key in ("roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "chat_template"):
         _report_training(state, name, key, value)
@@ -129,7 +129,7 @@ def _report_training(state: Conversion, name: str, key: str, value: Any) -> None
 
 
 def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) -> Format:
-    """Return the format for the rows of a data set's entry, and report how its type is converted."""
+    """Return the format of the rows of an axolotl data set, and report how its `type` is converted."""
     if isinstance(kind, Mapping):
         found: Format = _own_columns(kind)
         template: str | None = None
@@ -146,7 +146,7 @@ def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) 
 
 
 def _own_columns(kind: Mapping[str, Any]) -> Format:
-    """Return the format for a type that is given as a mapping with the names of the columns."""
+    """Return the format of the rows for an axolotl `type` that is a mapping with the names of the columns."""
     if "field_chosen" in kind or "field_rejected" in kind:
         names = {"prompt": "field_prompt", "chosen": "field_chosen", "rejected": "field_rejected"}
         return "Preference", {ours: kind.get(theirs, ours) for ours, theirs in names.items()}
@@ -159,7 +159,7 @@ def _own_columns(kind: Mapping[str, Any]) -> Format:
 
 
 def _named(state: Conversion, entry: Mapping[str, Any], kind: str) -> tuple[Format, str | None, Any]:
-    """Return the format, the option of `template` (or `None`) and a note for a type that is given by its name."""
+    """Return the format, the prompt template (or `None`) and a note for an axolotl `type` that is a name."""
     head, _, rest = kind.replace(":", ".").partition(".")
     objective = state.choices.get("objective", "supervised")
     if objective == "kto":

@@ -58,7 +58,7 @@ def convert(source: Source) -> Converted:
 
 
 def _drop_missing_fields(state: Conversion) -> None:
-    """Leave out values for which the chosen component has no field, as Adafactor has no `betas`, and report them."""
+    """Leave out and report values for which the chosen component has no field, such as `betas` for Adafactor."""
     for group in [group for group in COMPONENTS if group in state.choices]:
         option = state.choices[group]
         keys = [key for key in state.values if key.startswith(f"{group}.")]

@@ -14,7 +14,7 @@ NOT_ADAPTED = Same("there is no adapter")
 
 
 def choose_model(revision_key: str) -> RuleFunction:
-    """Return a rule that chooses the model for the name of a repository on the Hub or the path of a folder.
+    """Return a rule for a setting that names a repository of the Hub or a folder; the rule chooses this model.
 
     Args:
         revision_key: the tool's setting with the revision of the repository.
@@ -77,7 +77,7 @@ def set_lora(key: str) -> RuleFunction:
 
 
 def quantize(bits: int) -> RuleFunction:
-    """Return a rule for a switch that quantises the frozen weights to the given number of bits."""
+    """Return a rule for an on/off setting that quantises the frozen weights to the given number of bits."""
 
     def rule(state: Conversion, value: Any) -> Result:
         return set_quantization(state, bits) if value in ON else Same("switched off")
@@ -96,7 +96,7 @@ def set_quantization(state: Conversion, value: Any) -> Result:
 
 
 def train_new_modules(state: Conversion, value: Any) -> Result:
-    """Report the modules that the other tool trains in full beside the adapters, and that stay frozen here."""
+    """Report the modules that the other tool trains in full in addition to the adapters, and that stay frozen here."""
     if not is_adapter(state):
         return NOT_ADAPTED
     return Different(f"{value} stay frozen; the embeddings of new tokens are trained with the adapter")

@@ -37,7 +37,7 @@ Methods that generate answers in training and reward them are not listed; `NO_RO
 
 
 def choose_objective(state: Conversion, method: str) -> Result:
-    """Choose the objective, and the metrics that suit it."""
+    """Choose the objective for a training method such as `dpo`, and the metrics that suit it."""
     option = OBJECTIVES.get(method)
     state.choose("objective", option or "supervised")
     if option in PAIRS or option == "kto":

@@ -60,7 +60,7 @@ def read_source(words: Sequence[str], tool: str | None = None) -> Source:
 
     Args:
         words: the path of a YAML file, or a command with its arguments.
-        tool: the tool, a key of `TOOLS`; `None`: recognised by the settings.
+        tool: the tool, a key of `TOOLS`; `None`: recognised from the settings.
 
     Raises:
         InstructLabError: there is no such file, it is not valid YAML, or it is not a config of one of the tools.
@@ -100,9 +100,9 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
 
 
 def _recognize(config: Mapping[str, Any], where: str) -> str:
-    """Return the tool that a config is for: the one of which the config contains the most `signs`.
+    """Return the tool for which a config was written, recognised by keys that are typical of it (`Tool.signs`).
 
-    If several tools have equally many, the one that has a rule for most of the config's keys is returned.
+    The tool with the most typical keys in the config is returned; among equals, the one with rules for the most keys.
     """
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
     known = {name: sum(find_rule(tool, key) is not None for key in config) for name, tool in TOOLS.items()}
@@ -131,7 +131,10 @@ def _read(path: Path) -> Any:
 
 
 def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
-    """Convert arguments to a mapping; `--key` becomes true, `--no_key` becomes false, several values become a list."""
+    """Convert command-line arguments to a mapping.
+
+    `--key` without a value becomes true, `--no_key` becomes false, and several values become a list.
+    """
     config: dict[str, Any] = {}
     key = ""
     for word in words:
@@ -156,7 +159,7 @@ def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _to_value(key: str, value: Any) -> Any:
-    """Convert a text such as `2e-4` (in YAML 1.1 a text), `true` or `null` to a number, a boolean or null."""
+    """Convert a text such as `2e-4`, `true` or `null` to a number, a boolean or null, unless `key` takes a text."""
     if not isinstance(value, str) or key in TEXTS:
         return value
     text = value.strip()

@@ -18,7 +18,7 @@ Kind = Literal["converted", "same", "different", "unknown"]
 
 @dataclasses.dataclass(frozen=True)
 class Same:
-    """A setting that needs no override in the study: it does not affect results, or is the behaviour here anyway.
+    """A setting that needs no override in the study, because it does not affect results or equals the behaviour here.
 
     Args:
         note: why nothing has to be set.
@@ -107,7 +107,7 @@ class Conversion:
     def mention(self, text: str) -> None:
         """List a text, such as `data.format: Alpaca`, among the overrides that replace the current setting.
 
-        It stands for a part of the study that no override sets.
+        The text stands for a part of the study that no override sets.
         """
         self._overrides.append(text)
 

@@ -16,7 +16,7 @@ from instruct_lab.files import disk_errors, write_atomically
 
 
 def study_files(converted: Converted) -> dict[str, str]:
-    """Return the text of each file of the study, keyed by the file's path relative to the lab."""
+    """Return the text of each file of the study, keyed by the file's path relative to the user's lab folder."""
     source = converted.source
     tool, name = TOOLS[source.tool].name, source.name
     files = {f"{STUDIES}/{name}.yaml": _study_text(converted, tool)}
@@ -27,11 +27,11 @@ def study_files(converted: Converted) -> dict[str, str]:
 
 
 def write_study(converted: Converted, folder: Path, replace: bool = False) -> list[Path]:
-    """Write the files of the study into a lab.
+    """Write the files of the study into the user's lab folder.
 
     Args:
         converted: the converted config.
-        folder: the folder of the lab.
+        folder: the lab folder.
         replace: whether existing files with the same names may be replaced.
 
     Raises:

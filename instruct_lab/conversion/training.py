@@ -151,7 +151,7 @@ def set_steps(state: Conversion, value: Any) -> Result:
 
 
 def set_betas(state: Conversion, value: Any) -> Result:
-    """Set the two betas of Adam, whichever of them the current setting is."""
+    """Set both betas of Adam; the settings of the two betas share this rule."""
     state.set("optimizer.betas", [state.get("adam_beta1", 0.9), state.get("adam_beta2", 0.999)])
     return None
 
@@ -211,7 +211,7 @@ def set_evaluation_steps(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
-    """Set when validation takes place: after each epoch, or every so many batches."""
+    """Set when validation takes place: after each epoch, or after a given number of batches."""
     if str(value) == "epoch" and state.has_held_out:
         state.set("trainer.val_check_interval", 1.0)
         return None

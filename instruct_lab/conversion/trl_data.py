@@ -56,7 +56,7 @@ def read_mixture(state: Conversion, value: Any) -> Result:
 def read_mixer(state: Conversion, value: Any) -> Result:
     """Set the data of the study from `dataset_mixer`, an older setting of the alignment handbook's scripts.
 
-    It gives the share of each data set that is used, keyed by the data set's name.
+    The setting maps the name of each data set to the share of its rows that is used.
     """
     if not isinstance(value, Mapping):
         return Different("a mapping of data sets to shares is expected: name the data with data=hub:OWNER/NAME")
@@ -98,7 +98,7 @@ def _read(
 
 
 def _rows(state: Conversion, where: str, entry: Mapping[str, Any], is_held_out: bool) -> data.Rows:
-    """Return the rows that an entry of a list of data sets describes, and report the entry's keys."""
+    """Return the rows that one entry of a list of data sets describes, and report how its keys are converted."""
     name, configuration = str(entry.get("path") or entry.get("id")), entry.get("name") or entry.get("config")
     split, files = str(entry.get("split") or "train"), entry.get("data_files")
     if isinstance(files, Mapping):
@@ -136,7 +136,7 @@ def _source(name: str, configuration: Any, split: Any) -> dict[str, Any]:
 
 
 def _format(state: Conversion, columns: Sequence[str]) -> Format:
-    """Return the format that fits the study's objective and, if an entry names columns, these columns."""
+    """Return the format that fits the study's objective and, if the config names columns, these columns."""
     objective = state.choices.get("objective", "supervised")
     if objective in PAIRS:
         return "Preference", {} if not columns or "prompt" in columns else {"prompt": None}

@@ -18,7 +18,7 @@ class Data(Component, ABC):
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that the conversations contain, to be compared with what the objective needs."""
+        """The kinds of supervision that the conversations contain: answers, preference pairs, labels or plain text."""
         return frozenset({"answers"})
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
@@ -46,12 +46,12 @@ class Data(Component, ABC):
 
     @property
     def is_stream(self) -> bool:
-        """Whether training, after the stored rows, also reads further rows of the source, which are never stored."""
+        """Whether training, after the stored rows, reads further rows from the source, which are not stored."""
         return False
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the template must write reasoning in `<think>` tags, since the data's format does not."""
+        """Whether the data requires a template that writes reasoning in `<think>` tags."""
         return False
 
     @property
@@ -72,7 +72,7 @@ class Data(Component, ABC):
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the pinned inputs, each once, without reading rows.
+        """Return the inputs of all sources, each once: files, package assets or Hub data sets, identified by SHA-256.
 
         Raises:
             InstructLabError: an input is missing, or cannot be read or downloaded.

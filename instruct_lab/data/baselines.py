@@ -31,7 +31,7 @@ class Baseline(Component, ABC):
             prompts: the conversations to answer; their own answers are not used.
 
         Raises:
-            InstructLabError: a conversation lacks the baseline's column.
+            InstructLabError: a conversation lacks the column that the baseline reads.
         """
 
 

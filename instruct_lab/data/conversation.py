@@ -115,7 +115,7 @@ def format_label(desirable: bool) -> str:
 
 
 def normalize_text(text: str) -> str:
-    """Normalise a text to its words, joined with spaces; if it has no words, keep its other characters."""
+    """Return the normalised words of a text, joined by spaces; if it has no words, return its other characters."""
     return " ".join(compared_words(text)) or "".join(text.casefold().split())
 
 

@@ -72,7 +72,7 @@ class DataSet(Data):
     )
 
     def __post_init__(self) -> None:
-        """Refuse a config without sources, or a split with both sources and a share of the training rows."""
+        """Refuse a config without sources, and a split that has sources and also takes a share of the training rows."""
         if not any(map(self._sources, SPLIT_NAMES)):
             raise Refusal("train", "names no source, so there are no rows to train on")
         for name in ("validation", "test"):
@@ -145,16 +145,16 @@ class DataSet(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the setting `reasoning` of the format is `template`."""
+        """Whether the format's setting `reasoning` is `template`, which requires a template with `<think>` tags."""
         return getattr(self.format, "reasoning", None) == "template"
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that the format gives."""
+        """The kinds of supervision that the conversations contain; the format determines them."""
         return self.format.gives
 
     def source_names(self, split: SplitName) -> list[str]:
-        """Return the names of a split's sources: the training sources, if the split is taken from the training rows."""
+        """Return the names of a split's sources; the training sources if the split is a share of the training rows."""
         if split != "train" and self.split is not None and getattr(self.split, split) > 0:
             return list(self._sources("train"))
         return list(self._sources(split))

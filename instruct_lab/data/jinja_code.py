@@ -1,4 +1,4 @@
-"""Compilation of Jinja templates to Python code that counts the work it does.
+"""Compilation of Jinja templates to Python code that counts its own loop iterations and the sizes of its values.
 
 The compiled code calls the counting functions of `jinja_limits`.
 """

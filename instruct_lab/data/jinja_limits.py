@@ -1,8 +1,9 @@
 """Limits on the computing time and the memory of Jinja templates, which may come from an untrusted source.
 
 Jinja's own sandbox denies a template access to Python's internals, but lets it use any amount of memory and time.
-Here, the size of a result that can be much larger than its operands is estimated before it is computed, loops and
-calls are counted as steps, and no part of a template is computed while it is compiled, when no steps are counted.
+Here, loops and calls are counted as steps, and the size of a result that can be much larger than its operands is
+estimated before the result is computed. The compiler does not evaluate constant expressions, because steps are counted
+only during rendering.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Budget:
         self.largest = MAX_CHARACTERS + 4 * input_size
 
     def charge(self, size: int, steps: int = 1) -> None:
-        """Count steps and the size of a value that is about to be created.
+        """Deduct steps and the size of a value that is about to be created.
 
         Raises:
             TemplateLimitExceeded: a limit is exceeded.
@@ -290,7 +291,7 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
 
 
 def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a Jinja test so that the parts of the values that it compares are counted; return other tests unchanged."""
+    """Wrap a Jinja test that compares values, so that their parts are counted; return any other test unchanged."""
     if function not in COMPARISONS:
         return function
 

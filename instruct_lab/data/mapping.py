@@ -1,4 +1,4 @@
-"""Conversion of a source's rows to conversations, part by part."""
+"""Conversion of a source's rows to conversations, in chunks of successive rows."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ Part = tuple[list[Row | BrokenRow], bool]
 
 @dataclasses.dataclass(frozen=True)
 class Mapped:
-    """The conversations from a part of a source's rows.
+    """The conversations from one chunk of a source's rows.
 
     Args:
         batches: record batches of the conversations, each with the name of its split.
-        num_rows: number of rows in the part.
+        num_rows: number of rows in the chunk.
         num_kept: number of conversations.
         num_broken: number of rows that were dropped because they are broken.
         first_error: the error of the first broken row; `None` if no row is broken.
@@ -63,8 +63,8 @@ class MapRows:
         division: division of the rows among the splits; with `None`, all rows belong to `split`.
         source: the name of the source.
         stage: the name of the stage in the audit.
-        seen_ids: ids of the conversations so far; a conversation whose id is among them is dropped. `None` keeps equal
-            conversations.
+        seen_ids: ids of the conversations so far; a conversation whose id is among them is dropped. `None` keeps
+            duplicates.
     """
 
     format: Format
@@ -75,7 +75,7 @@ class MapRows:
     seen_ids: set[str] | None = None
 
     def map_all(self, rows: Iterator[Row | BrokenRow]) -> Iterator[Mapped]:
-        """Convert every row; stop if the first `ALL_BROKEN` rows are all broken."""
+        """Convert every row, chunk by chunk; stop if the first `ALL_BROKEN` rows are all broken."""
         opening = self((list(itertools.islice(rows, ALL_BROKEN)), True))
         yield opening
         if opening.num_broken < ALL_BROKEN:
@@ -83,7 +83,7 @@ class MapRows:
             yield from map_in_order(self, parts) if self.seen_ids is None else map(self, parts)
 
     def __call__(self, part: Part) -> Mapped:
-        """Convert the rows of a part."""
+        """Convert one chunk of successive rows."""
         rows, are_first = part
         audit, batches = Audit(), []
         columns = {name: BatchBuilder() for name in SPLIT_NAMES}

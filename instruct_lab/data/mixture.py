@@ -89,16 +89,16 @@ class Mixture(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether any part needs a template that writes reasoning in `<think>` tags."""
+        """Whether any part requires a template that writes reasoning in `<think>` tags."""
         return any(part.needs_reasoning_template for part in self._parts.values())
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that every part gives."""
+        """The kinds of supervision that the conversations of every part contain."""
         return frozenset.intersection(*(part.gives for part in self._parts.values()))
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every part gives at least one of the needed kinds of supervision, which may differ between parts."""
+        """Whether every part contains at least one of the needed kinds of supervision, not necessarily the same one."""
         return all(part.gives_any(needed) for part in self._parts.values())
 
     def source_names(self, split: SplitName) -> list[str]:
@@ -266,7 +266,7 @@ class Mixture(Data):
 
 
 def leaves(data: Data, key: str = "data") -> Iterator[tuple[str, Data]]:
-    """Yield a data set or, if it is a mixture, the data sets in it that are no mixtures; each with its config key."""
+    """Yield the config key and the data set for each leaf of a (nested) mixture; a single data set is its own leaf."""
     if not isinstance(data, Mixture):
         yield key, data
         return

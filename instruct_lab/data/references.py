@@ -104,7 +104,7 @@ def _hub(name: HubName) -> ReferencedRows:
 
 
 def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
-    """Return the config of the sources and of the division of the training rows, and a text that describes both."""
+    """Return the config of the sources and of the split of the training rows, and a text that describes both."""
     config: dict[str, Any] = {name: {rows.source_name: source} for name, source in rows.sources.items()}
     missing = [name for name in SPLIT_NAMES if name not in rows.sources]
     own = [name for name in SPLIT_NAMES[1:] if name in rows.sources]
@@ -119,7 +119,7 @@ def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
 
 
 def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
-    """Return a sentence about the recognised format, and the columns that it reads and does not read."""
+    """Describe the recognised format in a sentence that names the columns it reads and the columns it does not read."""
     built = recognized.build()
     columns = list(dict.fromkeys(str(name) for row in rows.first_rows for name in row.columns))
     used = [name for name in columns if name in built._known_columns]
@@ -134,7 +134,7 @@ def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
 
 
 def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
-    """Return the reason why no format was chosen, and for each format that nearly fits the overrides to choose it."""
+    """Explain why no format was chosen, and list the overrides with which the user can choose each possible format."""
     columns = list(dict.fromkeys(str(name) for row in rows for name in row.columns))
     what = "fit several formats" if found else "fit no known format"
     near = found or recognize_misspelled(rows)

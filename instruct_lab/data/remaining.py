@@ -63,11 +63,13 @@ def warn_of_empty_splits(
 def warn_of_division(audit: Audit, division: HashSplit, drawn: Mapping[SplitName, int]) -> None:
     """Add a warning for each held-out split that should get a share of the training rows but got no rows.
 
-    If no split is empty, but many rows had to stay in one split because they begin alike, add a warning about these.
+    If there is no such split, but many rows had to stay in one split because they begin with the same messages or have
+    the same prompt, add a warning about these rows.
 
     Args:
-        audit: audit that receives the warnings. Its counts of rows with the same beginning are used and then removed.
-        division: the division of the training rows.
+        audit: audit that receives the warnings. Its counts of rows that had to stay in one split are used and then
+            removed.
+        division: the hash split that divides the training rows.
         drawn: number of training rows that each split got.
     """
     total = sum(drawn.values())

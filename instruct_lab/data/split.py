@@ -84,7 +84,7 @@ def metadata_value(conversation: Conversation, column: str, setting: str, use: s
     Args:
         conversation: the conversation of the row.
         column: name of the column.
-        setting: the full key that names the column, for the error message.
+        setting: the full config key of the setting that names the column, for the error message.
         use: beginning of the error message, which says what the column is used for.
 
     Raises:

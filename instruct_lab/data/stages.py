@@ -1,4 +1,4 @@
-"""Stages of the data cache that write an audit, which continues the audit of the previous stage."""
+"""Stages of the data cache whose results include an audit of this stage and all stages before it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def audited_stage(
 
 
 def audit_of(entry: Entry) -> dict[str, Any]:
-    """Return the audit of a cached result, which includes all stages before it, in the form of `Audit.to_json`."""
+    """Return the audit of a cached result and of all stages before it, in the form of `Audit.to_json`."""
     audit: dict[str, Any] = entry.facts[AUDIT]
     return audit

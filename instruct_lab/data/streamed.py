@@ -18,7 +18,7 @@ def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
         limit: maximum number of training rows, selected by content hash.
 
     Raises:
-        Refusal: a setting needs all rows, or the size of a block is not set.
+        Refusal: there is not exactly one source, a setting needs all rows, or `max_rows` is not set.
     """
     if len(sources) != 1:
         found = f"several: {', '.join(sources)}" if sources else "none"

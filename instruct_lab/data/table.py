@@ -82,7 +82,7 @@ class ConversationTable(Sequence[Conversation]):
         return self._file.batches
 
     def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
-        """Yield pieces of batches, of at most `num_rows` rows, each as batch index, first row and number of rows."""
+        """Cut batches into pieces of at most `num_rows` rows; yield the batch index, start and length of each piece."""
         for index, batch in enumerate(self.batches):
             for start in range(0, batch.num_rows, num_rows):
                 yield index, start, min(num_rows, batch.num_rows - start)
@@ -159,7 +159,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
 
 
 def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
-    """Apply a function to every conversation; the batches of a table can be shared among worker processes."""
+    """Apply a function to every conversation; worker processes, if there are any, share the batches of a table."""
     if not isinstance(rows, ConversationTable):
         return map(function, rows)
     return itertools.chain.from_iterable(map_in_order(_MapBatch(function, rows), range(len(rows.batches))))

@@ -86,18 +86,18 @@ class ConversationWriter:
 
     @property
     def num_rows(self) -> int:
-        """The number of conversations written."""
+        """The number of conversations passed to the writer so far."""
         return self._writer.num_rows + len(self._builder)
 
     def write(self, conversation: Conversation) -> None:
-        """Write a conversation, together with later ones as soon as a record batch is full."""
+        """Add a conversation to the current record batch; a full batch is written to the file."""
         self._builder.add(conversation)
         advance()
         if self._builder.is_full:
             self._writer.write(self._builder.take())
 
     def write_batch(self, batch: pyarrow.RecordBatch) -> None:
-        """Add the rows of a record batch, which may be empty."""
+        """Write a record batch, which may be empty, after the conversations added so far."""
         if len(self._builder):
             self._writer.write(self._builder.take())
         self._writer.write(batch)

@@ -83,7 +83,7 @@ def complete(
 
 
 def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) -> list[str]:
-    """Return the completions of an override that has been begun: groups, keys up to their next dot, or a key's values.
+    """Return the completions of a partly typed override: groups, keys up to their next dot, or a key's values.
 
     Args:
         word: the beginning of an override.

@@ -1,7 +1,7 @@
 """The list of groups, options and keys from which a shell completes overrides.
 
 Making the list requires importing every component class, so the list is stored in the cache folder and made again only
-after an option file was added, removed or changed. Reading the stored list needs no other library.
+after an option file was added, removed or changed. Reading the stored list loads no heavy library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Keys = dict[str, list[str]]
 
 
 def read_listing() -> dict[str, Any]:
-    """Return the list, from the cache if it is up to date.
+    """Return the list of groups, options and keys, from the cache if it is up to date.
 
     Returns:
         `groups`: the options of each group with their comments; `chosen`: the option of each group in the default
@@ -53,7 +53,7 @@ def _is_lab() -> bool:
 
 
 def _signature() -> str:
-    """Hash this package's version, and the path, size and modification time of each option file (package and lab)."""
+    """Hash this package's version, and the path, size and modification time of each option file."""
     found = [instruct_lab.__version__]
     for root in (PACKAGE / "_packaged", PACKAGE.parent, Path.cwd()):
         for folder in FOLDERS:
@@ -66,7 +66,7 @@ def _signature() -> str:
 
 
 def make_listing() -> dict[str, Any]:
-    """Make the list from the option files and the classes that they name; unreadable files contribute no keys."""
+    """Make the list of groups, options and keys from the option files; unreadable files add no keys."""
     from instruct_lab.config.compose import PRIMARY
     from instruct_lab.config.options import GROUPS, options, packaged_conf
 

@@ -132,11 +132,20 @@ class _Writer:
         return {**_external_arguments(TRAINER), "type": "object", "additionalProperties": False}
 
     def field(self, annotation: Any, metadata: Any = (), *, part: bool = False) -> dict[str, Any]:
-        """Return the schema of a field; component classes in its type become references to definitions."""
+        """Return the schema of a field; component classes in its type become references to definitions.
+
+        Args:
+            annotation: the type of the field.
+            metadata: constraints on the values, as in `Annotated`.
+            part: whether the fields of these classes may all be left out, because another file sets them.
+        """
         return schema_of(annotation, metadata, functools.partial(self._reference, part=part))
 
     def _reference(self, kind: type, *, part: bool) -> dict[str, Any]:
-        """Add a definition for a class and the classes derived from it, and return a reference to the definition."""
+        """Define the schema of a class and its subclasses, and return a reference to it.
+
+        With `part`, the schema requires no field.
+        """
         name = kind.__name__ + (PART if part else "")
         if name not in self.definitions:
             self.definitions[name] = {}  # a field of the class may have the class as its type
@@ -144,7 +153,10 @@ class _Writer:
         return {"$ref": f"#/definitions/{name}"}
 
     def _choice(self, kind: type, part: bool) -> dict[str, Any]:
-        """Return the schema of an object whose `_target_` determines its fields."""
+        """Return the schema of an object whose `_target_` determines its fields.
+
+        With `part`, the schema requires no field.
+        """
         if kind is ExternalClass:
             required = {} if part else {"required": [TARGET]}
             return {"type": "object", "properties": {TARGET: {"not": {"pattern": OWN_CLASS}}}, **required}
@@ -207,7 +219,7 @@ def _describe(schema: dict[str, Any], comment: str) -> dict[str, Any]:
 
 
 def import_lab_classes() -> None:
-    """Import the classes that a lab's options name, if the user has allowed the lab's Python files to run."""
+    """Import the classes that the user's own options name, if the user's Python files are allowed to run."""
     for option in (option for group in GROUPS for option in options(group) if option.from_lab):
         for target in re.findall(rf"{TARGET}:\s*[\"']?([\w.]+)", read_yaml_text(option.path)):
             if lab_source(target.rpartition(".")[0]) is not None:

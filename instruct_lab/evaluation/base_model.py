@@ -148,7 +148,7 @@ def _depends_on(
 
 
 def _depends_on_model(setup: EvaluationSetup, loaded: LoadedModel, digest: str) -> dict[str, Any]:
-    """Return what results depend on besides the examples, the metrics and the settings of scoring and decoding."""
+    """Return the part of the cache key that describes the model, the code, the libraries and the machine."""
     return {
         "weights": digest,
         "model": describe(setup.model),
@@ -171,7 +171,7 @@ def _device(loaded: LoadedModel) -> torch.device:
 
 @functools.cache
 def _code_fingerprint() -> str:
-    """Compute the SHA-256 of the source code, the tasks and the texts that an evaluation depends on."""
+    """Compute the SHA-256 of the package's files (code, tasks, texts) that can change the results of an evaluation."""
     digest, package = hashlib.sha256(), Path(__file__).resolve().parent.parent
     for folder in PACKAGES:
         for file in sorted(one for one in (package / folder).rglob("*") if one.suffix in CODE):

@@ -1,4 +1,4 @@
-"""Measure a model on benchmarks, whose tasks have examples of their own; a task's results are stored like a split's."""
+"""Measure a model on benchmarks: tasks with their own examples. A task's results are stored like those of a split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from instruct_lab.records.measurement import Measurement
 def measure_benchmarks(
     setup: EvaluationSetup, loaded: LoadedModel, known: Collection[str] = ()
 ) -> Iterator[tuple[str, Measurement]]:
-    """Measure a model on the tasks of the benchmarks one after the other; yield the name and the results of each.
+    """Measure a model on one benchmark task after the other; yield each task's name and results.
 
     In a multi-device run, every rank measures every example.
 

@@ -44,7 +44,7 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Judging:
-    """The part of an evaluation that asks judges.
+    """Asks judges for the verdicts that the win rates of a run need.
 
     Args:
         setup: the settings of the evaluation.
@@ -156,7 +156,7 @@ class _Pair:
 
     Args:
         split: split of the example.
-        system: the system that answered.
+        system: the system that gave the answer: the base model or the tuned model.
         id: id of the example.
         conversation: the prompt as a text.
         answer: the answer.

@@ -201,7 +201,7 @@ def _predictions(
 
 
 def answer_rows(metrics: Mapping[str, Metric[Any]], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """Compute a row of statistics for each prediction and answer metric.
+    """Compute each answer metric's statistics of each prediction, keyed by the name of the metric.
 
     Metrics that compare the answers of two models, such as win rates, are left out.
     """

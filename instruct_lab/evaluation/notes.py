@@ -52,7 +52,7 @@ def count_notes(count: int) -> Iterator[str]:
 
 
 def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
-    """Yield a note if the evaluated weights were chosen by a value of the same split."""
+    """Yield a note if the evaluated checkpoint was chosen by a value that was measured on the same split."""
     if setup.selected_by is not None and setup.selected_by.startswith(f"{short_name(split)}/"):
         yield f"the evaluated checkpoint was chosen by {setup.selected_by}, on this split: the value is optimistic"
 

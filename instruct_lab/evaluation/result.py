@@ -27,7 +27,7 @@ Metrics = dict[str, dict[str, MetricValue]]
 
 
 def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
-    """Compute the `metrics` of `summary.json`: the value of each system, by `split/metric`.
+    """Compute the `metrics` of `summary.json`, keyed by `split/metric` and then by system.
 
     If results are also reported for each data source, these have keys of the form `split/source/metric`.
     """
@@ -82,7 +82,7 @@ def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dic
     """Compute the tuned model's value minus the base model's on the same examples, with a paired bootstrap interval.
 
     The result is empty if one of the models was not measured, or if they were measured on different examples, for
-    example because the data of a benchmark has changed in between.
+    example because the data of a benchmark has changed between the two measurements.
     """
     if BEFORE not in systems or AFTER not in systems:
         return {}

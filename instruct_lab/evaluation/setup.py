@@ -59,7 +59,7 @@ class EvaluationSetup:
     journal: AnswerJournal | None = None
 
     def scored_tokens(self, device: torch.device) -> int:
-        """Return the maximum number of tokens of a batch that is scored without decoding, with padding."""
+        """Return the maximum number of tokens, with padding, of a batch that is scored without generating answers."""
         from instruct_lab.model.token_budget import scored_tokens
 
         return scored_tokens(device) if self.batch_tokens is None else self.batch_tokens
@@ -79,7 +79,7 @@ class EvaluationSetup:
         return dataclasses.replace(self, metrics=metrics)
 
     def with_answer_metrics(self) -> EvaluationSetup:
-        """Return a copy with only the metrics that read the answers of one system."""
+        """Return a copy with only the answer metrics, except those that compare the answers of two models."""
         from instruct_lab.metrics import AnswerMetric, ComparisonMetric
 
         answers: dict[str, Metric[Any]] = {

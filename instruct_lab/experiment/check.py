@@ -113,7 +113,7 @@ def check(
 
 
 def _several_values(override: Override) -> Problem:
-    """Return the problem of an override that gives several values to a command that makes only one run."""
+    """Return the problem to report for an override with several values in a command that makes only one run."""
     key, _, value = str(override.input_line).lstrip("+").partition("=")
     kinds = {"a text": f"{key}={quote_value(value)}", "a list": f"{key}=[{value}]"}
     if not isinstance(override.value(), ChoiceSweep):
@@ -168,7 +168,7 @@ def _problems(result: Build, config: DictConfig, settings_only: bool = False) ->
 
 
 def _root_problems(result: Build) -> Iterator[Problem]:
-    """Report a config that as a whole builds something other than an `Experiment`."""
+    """Report a config whose root builds something other than an `Experiment`."""
     if result.root is not FAILED and not isinstance(result.root, Experiment):
         target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
         found = type(result.root).__name__

@@ -102,11 +102,10 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
 
 
 def _all_held_out(used: dict[str, Any], parsed: list[Override]) -> dict[str, Any]:
-    """Return the config of the data, in which all rows of a chosen file or data set are held out.
+    """Return the config of the data, changed so that all rows of a file or data set named by an override are held out.
 
-    If the data or an override already assigns the rows to splits, the config is returned unchanged.
-
-    In a run that trains, only a share of the rows would be held out.
+    In a run that trains, only a share of these rows would be held out. The config is returned unchanged if the data or
+    an override already assigns the rows to splits.
 
     Args:
         used: the config of the evaluation.

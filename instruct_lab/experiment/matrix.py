@@ -48,7 +48,7 @@ class Combination:
 
 
 def component_of(group: str, option: str) -> Any:
-    """Build the component of an option, which may come from the package or from the user's lab.
+    """Build the component of an option, which may be the package's or the user's own.
 
     Raises:
         ConfigError: the option does not compose or build.

@@ -58,7 +58,7 @@ def settings_overview(
 
 
 def rate_line(experiment: Experiment, derived: Mapping[str, str], overrides: Sequence[str]) -> list[tuple[str, str]]:
-    """Describe the peak learning rate, where it comes from, and its schedule; return no line if there is no rate.
+    """Describe the peak learning rate, where it comes from, and its schedule; return an empty list if there is none.
 
     Args:
         experiment: the run's configuration.

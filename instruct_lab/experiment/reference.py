@@ -36,7 +36,7 @@ Combinable = Mapping[str, Mapping[str, Any]]
 
 
 def combinable() -> Combinable:
-    """Build the components of all options in the groups `COMBINED`."""
+    """Build the components of all objectives and tuning methods, the groups in `COMBINED`."""
     return {group: {one.name: component_of(group, one.name) for one in options(group)} for group in COMBINED}
 
 
@@ -74,7 +74,7 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """Return the values that an option sets, and the options that it chooses in other groups, as a study does."""
+    """Return the values that an option sets, and the options of other groups that it chooses (as a study does)."""
     values = yaml.safe_load(read_yaml_text(option.path)) or {}
     if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
         above, _, name = option.group.partition("/")

@@ -1,1 +1,1 @@
-"""Use of a recorded run's model: answering prompts, and writing a plain Hugging Face folder with a model card."""
+"""Export a recorded run's model, with a model card, for use with transformers, PEFT, llama.cpp, Ollama or vLLM."""

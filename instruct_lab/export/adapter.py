@@ -1,4 +1,4 @@
-"""Writing of an adapter, with the settings that PEFT needs to load it and to end answers with the right token."""
+"""Write an adapter, with the settings that PEFT needs to load it and to end answers with the right token."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
 def end_with(tokenizer: Any, token_id: int) -> None:
     """Set the tokenizer's end-of-sequence token, at which programs that load an adapter end an answer.
 
-    The present token is kept if the chat template refers to it or if the tokenizer adds it to an encoded text.
+    The current token is kept if the chat template refers to it or if the tokenizer adds it to encoded texts.
 
     Args:
         tokenizer: the tokenizer, which is changed.

@@ -1,4 +1,4 @@
-"""The evaluations of a run that an export reports beside the run's own results."""
+"""The evaluations of a run that the model card of an export reports in addition to the run's own results."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Evaluated:
 
 
 def evaluations_of(record: RunRecord, step: int) -> list[Evaluated]:
-    """Return the evaluations of the weights of an optimizer step, in the order of their names.
+    """Return the evaluations of the weights of an optimizer step, sorted by name.
 
-    An evaluation is left out if its files are damaged or do not state the step, as those of earlier versions.
+    An evaluation is left out if its files are damaged, or if they do not state the step, as in earlier versions.
 
     Args:
         record: the run.

@@ -33,7 +33,7 @@ class HubResult:
         value: the value with its interval.
         data: name of the data, by which the result is reported if `source` is `None`.
         source: the data set of the Hub; `None` if the examples are from elsewhere or from several sources.
-        is_cut: whether the run held the examples out of the training rows, because the data has no such split.
+        is_cut: whether the run held the examples out of the training rows, because the data has no split for them.
         evaluation: name of the evaluation that measured the value; empty for the run's own results.
     """
 
@@ -51,10 +51,10 @@ class HubResult:
 
     @property
     def split(self) -> str:
-        """The split of the examples, as it is reported.
+        """The split of the examples, as text for the report.
 
-        This is the split of the data set on the Hub. For examples that the run held out of it, the run's split is
-        followed by `(held out from ...)`; for data from elsewhere, only the run's split is given.
+        This is the split of the data set on the Hub or, if the run held the examples out of that split, a text such as
+        `validation (held out from train)`. For data from elsewhere, it is the run's split; for a benchmark, `test`.
         """
         own = split_of(self.name)
         if own not in SPLITS:
@@ -99,12 +99,12 @@ def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResul
 
 
 def _sources_of(data: Data | None, split: str, part: str) -> tuple[list[Source], bool]:
-    """Return the sources of a split's examples, and whether the examples are a share of the training rows.
+    """Return the sources of a split's examples, and whether the run held the examples out of the training rows.
 
     Args:
         data: the data; `None` if this version cannot build it.
         split: the split.
-        part: name of one source or one part of a mixture; empty: all of them.
+        part: name of the source, or of the part of a mixture, whose examples are meant; empty: all examples.
     """
     if isinstance(data, Mixture):
         found = [_sources_of(one, split, "") for name, one in data.parts.items() if one and part in ("", name)]

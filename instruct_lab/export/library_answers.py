@@ -1,4 +1,4 @@
-"""Find out whether PEFT's `generate`, for adapters of virtual tokens, gives the same answers as the run gave.
+"""Find out whether PEFT's `generate` gives the same answers as the run did; for adapters of virtual tokens, it may not.
 
 PEFT 0.21 passes the key-value cache as the argument `past_key_values`, which is called `cache` since transformers 5.24.
 With these versions, `generate` loses the cache or prepends the virtual tokens again at every step. A run corrects the

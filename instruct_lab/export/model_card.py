@@ -103,7 +103,10 @@ def _hyperparameters(config: dict[str, Any]) -> str:
 
 
 def _flatten(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the full key and the text of each value that is not null; for `_target_`, use the key of its component."""
+    """Yield the full key and the text of each value in a config that is not null.
+
+    The class in `tuning._target_` gets the key `tuning`.
+    """
     if not isinstance(value, dict):
         if value is not None:
             yield key, shorten(str(value), MAX_CHARACTERS)

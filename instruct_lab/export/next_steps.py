@@ -1,4 +1,4 @@
-"""Commands for the use of an export, which the user can copy."""
+"""Commands for using an export, which the user can copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instruct_lab.export.serving import gguf_commands, ollama_commands
 
 
 def next_steps(job: Export) -> list[str]:
-    """Return the lines that explain what to do with an export, each of which holds one command or the card's path."""
+    """Return lines that explain how to use an export: the path of its model card, and then one command in each line."""
     card = f"how to load it: {job.path / CARD}"
     run = shlex.quote(job.record.id)
     if job.form == "ollama":

@@ -113,7 +113,7 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
 
 
 def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
-    """Split a text at the token that ends a turn; this token and the blanks after it belong to the first part.
+    """Split a text after the token that ends a turn and the whitespace that follows the token.
 
     Args:
         between: the text between the contents of two messages.
@@ -180,7 +180,7 @@ def _escape(text: str) -> str:
 
 
 def modelfile(experiment: Experiment, tokenizer: Any, file: str, stops: Sequence[str]) -> str:
-    """Write the Modelfile.
+    """Return the text of Ollama's Modelfile for a GGUF file.
 
     Args:
         experiment: the run's configuration.

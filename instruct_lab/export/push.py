@@ -1,4 +1,4 @@
-"""Upload of an exported model to a model hub, with its card and the results of the run."""
+"""Upload an exported model to a model hub, with its card and the results of the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = "results.json"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A repository on the hub, for which the user has a token.
+    """A repository on a model hub, to which an export is uploaded.
 
     Args:
         repository: the repository, `ORG/NAME`.

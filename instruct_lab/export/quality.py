@@ -35,7 +35,7 @@ class Loss:
         split: the split of the examples.
         count: number of examples.
         num_equal: number of examples for which both models give the same answer; `None` if no metric reads answers.
-        metrics: the value of the tuned model, that of the export, and their paired difference, keyed by metric.
+        metrics: the tuned model's value, the export's value, and their paired difference, keyed by metric.
     """
 
     split: str
@@ -109,7 +109,7 @@ def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -
 
 
 def load_export(job: Export, tuned: LoadedModel) -> LoadedModel:
-    """Load an exported model and its tokenizer on the CPU, from the export's files and as a user would load them.
+    """Load an exported model and its tokenizer from the export's files, as a user would, on the CPU.
 
     Args:
         job: the export, which has been written.

@@ -25,24 +25,24 @@ def ollama_commands(name: str, modelfile: str = "Modelfile") -> list[str]:
 
 
 def vllm_commands(folder: Path | str, name: str, dtype: str) -> list[str]:
-    """Return the command that serves the folder with vLLM, with weights of the type in which they were written."""
+    """Return the command that serves the folder with vLLM; `dtype` is the dtype in which the weights were written."""
     return [f"vllm serve {shlex.quote(str(folder))} --served-model-name {model_name(name)} --dtype {dtype}"]
 
 
 def gguf_usage(file: str, stops: Sequence[str]) -> str:
-    """Write the section of the model card about a GGUF file."""
+    """Write the section of the model card about how to use a GGUF file."""
     ends = f"Answers end with {' or '.join(f'`{token}`' for token in stops)}; the file names these tokens. "
     return f"{ends}`--jinja` applies the chat template in the file.\n\n{_block(gguf_commands(file))}"
 
 
 def ollama_usage(name: str) -> str:
-    """Write the section of the model card about a Modelfile of Ollama."""
+    """Write the section of the model card about how to use the Modelfile with Ollama."""
     what = "The `Modelfile` has the template of the training, the tokens that end an answer, and the run's decoding."
     return f"{what}\n\n{_block(ollama_commands(name))}"
 
 
 def vllm_usage(folder: Path, name: str, dtype: str) -> str:
-    """Write the section of the model card about vLLM."""
+    """Write the section of the model card about how to serve the model with vLLM."""
     reads = (
         "vLLM reads the chat template from `chat_template.jinja`, and the tokens that end an answer from "
         "`generation_config.json`. Without `--dtype`, it would round weights of type float32 to float16."

@@ -1,4 +1,4 @@
-"""Decoding of all prompts with the engine of another library; a journal keeps the answers."""
+"""Decoding of all prompts with another library's engine, such as vLLM; a journal file keeps the answers."""
 
 from __future__ import annotations
 

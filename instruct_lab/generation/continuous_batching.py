@@ -1,4 +1,4 @@
-"""Decoding by transformers' continuous batching: as soon as an answer ends, a waiting prompt takes its row.
+"""Decoding by transformers' continuous batching: as soon as an answer ends, the next prompt takes its row in the batch.
 
 The keys and values of all prompts lie in pages of one cache, and each forward pass computes the next tokens of all
 unfinished answers, without padding. The library runs the model in a thread of its own and may change the model's
@@ -125,7 +125,7 @@ def _replaceable_attention(base: Any) -> Iterator[None]:
 def _cache_config(
     base: Any, prompts: Sequence[Sequence[int]], settings: Settings, batch_tokens: int | None
 ) -> ContinuousBatchingConfig:
-    """Return the settings of a cache that holds the longest prompts and their answers, as far as memory allows."""
+    """Return the settings of a batch and its key-value cache, whose size suits the longest prompts and the memory."""
     is_cpu = base.device.type == "cpu"
     page = CPU_PAGE_TOKENS if is_cpu else PAGE_TOKENS
     max_rows = CPU_MAX_ROWS if is_cpu else MAX_ROWS

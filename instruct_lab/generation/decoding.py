@@ -95,7 +95,10 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 
 def has_prefix_before_padding(model: Any) -> bool:
-    """Whether virtual tokens precede the text, so that padding between them and the text would change positions."""
+    """Whether virtual tokens (of prefix or prompt tuning) precede the text of a decoder.
+
+    Padding between these tokens and the text would change the positions of the text.
+    """
     has_virtual_tokens = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     return bool(has_virtual_tokens) and not model.config.is_encoder_decoder
 

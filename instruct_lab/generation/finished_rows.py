@@ -31,7 +31,7 @@ class Rows:
         mask: attention mask, int64 `[rows, seq]`; 1 for tokens, 0 for padding.
         processors: logits processors, each with a state for every row.
         cache: keys and values of all tokens but the last, keyed by the name of the model's argument; empty if
-            `generate` creates the cache, so that no row can leave.
+            `generate` creates the cache; then no row can leave the batch.
         indices: the index of each row in the whole batch.
     """
 
@@ -42,11 +42,11 @@ class Rows:
     indices: list[int] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        """Set `indices` to the numbers of the rows, counted from 0."""
+        """Number the rows from 0, because no row has left the batch yet."""
         self.indices = list(range(len(self.input_ids)))
 
     def keep(self, indices: Sequence[int], output: torch.Tensor) -> None:
-        """Keep only some of the present rows, and add the new tokens.
+        """Keep only the rows with the given indices, and add the new tokens.
 
         Args:
             indices: the indices of the kept rows in the whole batch, in ascending order.

@@ -53,8 +53,8 @@ class Generation(Component):
     `engine` chooses the program that decodes. `native` runs every model. `transformers_cb` is the continuous batching
     of transformers, for greedy decoding: a waiting prompt takes the row of an answer that has ended. It is meant for a
     GPU and answers of unequal length; on a CPU it takes about as long as `native`. `vllm` needs a GPU and the package
-    vllm; it reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. The signatures
-    of metrics name an engine other than `native`. A chat always uses `native`.
+    vllm; it reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. An engine
+    other than `native` is named in the signatures of metrics. A chat always uses `native`.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] | None = (
@@ -175,7 +175,7 @@ class Generation(Component):
         return answer
 
     def _answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Answer:
-        """Decode an answer; `ids` does not include the stop token, although it counts as a new token."""
+        """Decode an answer; `ids` does not include the stop token, although it counts towards `max_new_tokens`."""
         text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
         return Answer(text, is_cut=len(ids) >= self.limit)
 

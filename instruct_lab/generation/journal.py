@@ -32,11 +32,11 @@ class AnswerJournal:
 
     @property
     def num_answers(self) -> int:
-        """The number of kept answers."""
+        """The number of answers in the file."""
         return sum(map(len, self._known.values()))
 
     def read(self, indices: Sequence[int]) -> list[list[int]] | None:
-        """Return the answers of a batch as token ids; `None` if they are not kept.
+        """Return the answers of a batch as token ids; `None` if the file does not have them.
 
         Args:
             indices: indices of the prompts of the batch.
@@ -44,7 +44,7 @@ class AnswerJournal:
         return self._known.get(tuple(indices))
 
     def write(self, indices: Sequence[int], answers: Sequence[Sequence[int]]) -> None:
-        """Keep the answers of a batch.
+        """Append the answers of a batch to the file.
 
         Args:
             indices: indices of the prompts of the batch.

@@ -40,7 +40,7 @@ def prompt_cache(
 ) -> dict[str, Any]:
     """Create the cache of a batch, with the keys and values of the tokens that its rows share.
 
-    These are the first tokens of all prompts, and all tokens but the last of a prompt that has several rows.
+    All rows share the first `shared` tokens. The rows of the same prompt also share all its tokens except the last.
 
     Args:
         model: a model of transformers in evaluation mode, for which `obstacle` returns `None`.

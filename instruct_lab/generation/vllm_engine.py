@@ -98,9 +98,9 @@ class _Engine:
         llm: vLLM's own engine object.
         folder: folder with the weights, which is deleted with this object.
         max_tokens: number of tokens of the longest prompt with its answer.
-        rank: highest rank of an adapter; `None` if no adapter can be loaded.
+        rank: highest LoRA rank that the engine can load; `None` if it cannot load adapters.
         num_adapters: number of adapters that the engine has loaded so far.
-        adapter: vLLM's request for the present adapter; `None` without an adapter.
+        adapter: vLLM's `LoRARequest` for the current adapter; `None` without an adapter.
     """
 
     llm: Any
@@ -117,7 +117,7 @@ _kept: weakref.WeakKeyDictionary[Any, _Engine] = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
 def _running(model: Any, max_tokens: int) -> Iterator[_Engine]:
-    """Yield an engine with the model's present weights, and free its GPU memory afterwards."""
+    """Yield an engine with the model's current weights, and free its GPU memory afterwards."""
     base, rank = without_adapters(model), adapter_rank(model)
     is_kept = has_frozen_base(model)
     engine = _kept.pop(base, None) if is_kept else None

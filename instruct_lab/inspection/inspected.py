@@ -42,7 +42,7 @@ class InspectedRow:
         cuts: the sequences of tokens that were cut out of the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
         stage: the stage that dropped the row; `None` for an example.
-        sample: the row's text from the audit, for rows without tokens.
+        sample: the row's text from the audit (the record of dropped rows), for rows without tokens.
         further: other texts that the model sees, by name: `decoder writes` (the target of an encoder-decoder) and
             `rejected` (the rejected answer of a pair).
     """
@@ -61,7 +61,7 @@ class InspectedRow:
 
     @property
     def text(self) -> str:
-        """The text that the model sees, including special tokens; for rows without tokens, the audit's sample."""
+        """The text that the model sees, including special tokens; for rows without tokens, the text from the audit."""
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Inspector:
 
     Args:
         experiment: the checked configuration.
-        audit: audit to which `load` adds the dropped rows.
+        audit: the audit, in which `load` records the dropped rows.
     """
 
     def __init__(self, experiment: Experiment, audit: Audit) -> None:

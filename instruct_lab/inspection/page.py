@@ -22,7 +22,7 @@ class Token:
         text: the text of the span, with visible signs for tabs and line breaks.
         kind: CSS classes, such as `token trained`; empty for a cut without a span.
         ids: token ids, separated by commas.
-        ends_line: whether the text ends with a line break; the page then breaks the line after the border and the ids.
+        ends_line: whether the text ends with a line break; the page then shows the break after the ids.
         num_cut: number of tokens that were cut out before the span; 0 if there is no cut.
     """
 

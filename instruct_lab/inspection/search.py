@@ -1,4 +1,4 @@
-"""Searching, by id, for rows that were dropped at any stage between the source and the examples.
+"""Search by id for rows that were dropped at any stage of data preparation.
 
 The audit keeps only a few sample rows for each reason. Therefore, the results of successive stages are compared, and
 the stage whose result lacks the row is run again in a temporary folder to find the reason.

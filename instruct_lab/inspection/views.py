@@ -87,7 +87,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """A writer of the spans of one text, which marks trained and special tokens by colours or by brackets."""
+    """Writes the spans of one text, and marks trained and special tokens by colours or by brackets."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text

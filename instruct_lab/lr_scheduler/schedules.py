@@ -83,7 +83,7 @@ class Linear(LRScheduler):
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """Return the linear decay from 1 to `min_ratio`."""
+        """Return the factor of the peak learning rate, which decays linearly from 1 to `min_ratio`."""
         return 1 - (1 - self.min_ratio) * at.progress
 
 
@@ -106,7 +106,7 @@ class Cosine(LRScheduler):
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """Return the half-cosine decay from 1 to `min_ratio`."""
+        """Return the factor of the peak learning rate, which decays as a half-cosine from 1 to `min_ratio`."""
         return self.min_ratio + (1 - self.min_ratio) * half_cosine(at.progress)
 
 
@@ -117,7 +117,7 @@ def half_cosine(progress: float) -> float:
 
 @component
 class CosineRestarts(LRScheduler):
-    """Half-cosine decays in sequence, each with a peak of its own. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Several half-cosine decays, each of which begins at its own peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle
@@ -178,7 +178,7 @@ class WarmupStableDecay(LRScheduler):
             raise Refusal("decay_ratio", f"the sum with warmup_ratio {self.warmup_ratio} is above 1")
 
     def after_warmup(self, at: Position) -> float:
-        """Return 1 before the decay starts, then the decay from 1 to `min_ratio`."""
+        """Return the factor of the peak learning rate: 1 until the decay starts, then falling to `min_ratio`."""
         start = max(at.warmup, at.num_steps - math.ceil(self.decay_ratio * at.num_steps))
         if at.step < start:
             return 1.0

@@ -82,18 +82,18 @@ class Metric(Component, ABC, Generic[Row]):
         return self.signature()
 
     def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
-        """Return the reasons why the value of these examples may mislead, each as one line without the metric's name.
+        """Return the reasons why the value on these examples may mislead: one line each, without the metric's name.
 
         Args:
-            rows: the rows of the examples.
+            rows: the data that the metric stores for each example.
             predictions: the answers with references; empty for a metric that does not read answers.
         """
         return []
 
     def parts(self, rows: list[Row]) -> list[Statistics]:
-        """Return what is summed over examples: one list of statistics for each example.
+        """Return the statistics that are summed over examples, one list for each example.
 
-        For most metrics, these are the rows themselves. Other metrics compute them from the rows of all examples.
+        Most metrics return `rows` unchanged. Other metrics compute the statistics from the rows of all examples.
         """
         return rows  # type: ignore[return-value]  # metrics with other rows override this
 
@@ -124,16 +124,19 @@ class AnswerMetric(Metric[Row], ABC):
 
     @abstractmethod
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Row:
-        """Compute the row of one example.
+        """Compute the data that is stored for one example, which for most metrics is a list of statistics.
 
-        A row of statistics ends with `is_empty(prediction)` and has the same length for every example.
+        The list ends with `is_empty(prediction)` and has the same length for every example.
 
         Raises:
             InstructLabError: the example has no reference.
         """
 
     def of_prediction(self, prediction: Prediction) -> Row:
-        """Compute the row of a prediction; a metric overrides this to read other sampled answers or the metadata."""
+        """Compute the data that is stored for one prediction.
+
+        A metric overrides this to read further sampled answers or the metadata.
+        """
         return self.statistics(prediction.text, prediction.references)
 
     def has_empty_answer(self, row: Row) -> bool:
@@ -151,7 +154,7 @@ class AnswerMetric(Metric[Row], ABC):
 
 
 class RowMetric(AnswerMetric[Statistics], ABC):
-    """Scores an answer with other columns of the data row, such as tests for a program or instructions to verify."""
+    """Scores an answer by other columns of its data row, such as tests for a program or instructions to verify."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """Raise an error, because a text and its references are not enough; see `of_prediction`.

@@ -50,9 +50,9 @@ class Benchmarks(Component, ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return everything that determines the results besides the model and this component's fields.
+        """Return what else determines the results, such as versions of packages and hashes of files.
 
-        For example, versions of packages and hashes of files.
+        The model and this component's fields are not included.
         """
 
     @abstractmethod
@@ -111,5 +111,5 @@ CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": Benchma
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Create the score that a recorded signature describes; the signature ends with the direction that is better."""
+    """Create the score that a recorded signature describes; its end says which direction is better."""
     return CLASSES.get(signature.rpartition("|better:")[2], BenchmarkFigure)(signature)

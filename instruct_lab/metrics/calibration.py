@@ -22,7 +22,7 @@ class TokenAccuracy(LikelihoodMetric):
     """
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Return the number of target tokens with the highest probability, and the number of all target tokens."""
+        """Return the number of target tokens that are the most probable token, and the number of all target tokens."""
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:

@@ -1,4 +1,4 @@
-"""A metric that runs the programs in a model's answers and checks them by tests."""
+"""A metric that runs the programs in a model's answers and checks them with tests."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ class DistinctN(CorpusMetric):
 
     Words are the tokens of `ROUGE` with `tokenize: unicode`: they are in lower case and have no punctuation, and each
     Chinese character is a word. The value falls with the number of answers, so compare systems only on the same
-    examples. For the interval, each answer contributes the number of n-grams that occur in no other answer, and an
-    equal share of the number of n-grams that occur in several answers; the interval is then as wide as a jackknife
-    interval. The score of one example is computed from its answer only.
+    examples. For the interval, each answer contributes the number of n-grams that occur in no other answer; the
+    number of n-grams that occur in several answers is divided equally among all answers. The interval is then as wide
+    as a jackknife interval. The score of one example is computed from its answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram

@@ -46,7 +46,7 @@ class ExactMatch(AnswerMetric[Statistics]):
         return f"exact_match|case:{case}|{kept}|space:{counts[self.ignore_space]}|form:{self.normal_form}"
 
     def normalize(self, text: str) -> str:
-        """Normalise a text for the comparison."""
+        """Normalise a text as the settings require, before it is compared."""
         text = unicodedata.normalize(self.normal_form, text)
         if self.ignore_case:
             text = unicodedata.normalize(self.normal_form, text.casefold())

@@ -104,7 +104,7 @@ class SquadExactMatch(SquadMetric):
 class SquadF1(SquadMetric):
     """SQuAD F1: the harmonic mean of precision and recall over the words of the answer and its best reference.
 
-    A word that occurs several times in both texts counts as often as it occurs in both.
+    A word that occurs several times in both texts counts as often as in the text in which it is rarer.
     """
 
     kind: ClassVar[str] = "f1"

@@ -1,4 +1,4 @@
-"""Functions that read the references of examples."""
+"""Functions that check and collect the references (acceptable answers) of examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def require_references(references: Sequence[str]) -> list[str]:
-    """Return the references as a list.
+    """Return the references as a list, and refuse an example without a reference.
 
     Raises:
         InstructLabError: there is no reference.

@@ -37,7 +37,7 @@ The share refers to the width over examples.
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """The units that are drawn with replacement.
+    """The units that are resampled with replacement: single examples, or clusters of examples.
 
     Args:
         of_example: index of each example's unit; `None` if every example is a unit.
@@ -55,7 +55,7 @@ class Units:
         return self.of_example is not None
 
     def notes(self) -> Iterator[str]:
-        """Yield a note if the examples name clusters that are too few to be resampled."""
+        """Yield a note if the clusters of the examples are too few or too unequal to be resampled."""
         if self.num_clusters and not self.resamples_clusters:
             yield (
                 f"the examples come from {self.num_clusters} clusters (data.cluster), too few or too unequal to "
@@ -95,7 +95,7 @@ def units_of(clusters: Sequence[str], num_examples: int) -> Units:
 
 
 def draw_weights(num_units: int, seed: int, resamples: int) -> Iterator[Array]:
-    """Yield how often each unit is drawn, `[resamples, units]`, in parts of limited size.
+    """Yield how often each resample draws each unit: arrays `[resamples, units]`, each for some of the resamples.
 
     The draws depend only on the seed and the number of units.
 

@@ -67,7 +67,7 @@ class ROUGE(AnswerMetric[Statistics]):
 
 
 class UnicodeTokenizer:
-    """Splits text into lower-case words of letters, marks and digits of any script.
+    """Splits text into lower-case words of letters, combining marks and digits of any script.
 
     On ASCII text, the words equal the tokens of rouge-score. Each character of a script without spaces is a separate
     word, together with its marks.

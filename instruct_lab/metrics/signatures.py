@@ -9,7 +9,7 @@ ENGINE = re.compile(r"\|engine:([^|]*)")
 
 
 def measured_alike(signature: str) -> str:
-    """Return a signature without the parts that do not prevent a comparison: counts, and the kind of interval.
+    """Return a signature without the parts in which comparable values may differ: counts, and the kind of interval.
 
     Two values can be compared if this function returns the same text for their signatures.
     """

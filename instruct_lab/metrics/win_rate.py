@@ -31,8 +31,8 @@ PRIOR = 0.1
 class ComparisonMetric(AnswerMetric[Statistics], ABC):
     """Compares an answer with the answer of another system to the same prompt, by the verdicts of a judge.
 
-    The rows of the metric can therefore only be computed after all systems have answered, see
-    `instruct_lab.evaluation.judging`. The row of an example is `instruct_lab.metrics.judges.votes.Votes.row`.
+    The statistics can therefore only be computed after all systems have answered, see
+    `instruct_lab.evaluation.judging`. `instruct_lab.metrics.judges.votes.Votes` lists the statistics of an example.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
@@ -81,7 +81,7 @@ class WinRate(ComparisonMetric):
             raise Refusal("shows_reference", "has no use where the opponent is the reference itself", "false")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a gold set that cannot be read."""
+        """Report a gold set (pairs with known verdicts) that cannot be read."""
         if self.gold is not None:
             try:
                 read_gold(user_path(self.gold))
@@ -97,7 +97,7 @@ class WinRate(ComparisonMetric):
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the judge, the opponent, the criteria and the handling of the order."""
+        """Describe the judge, the opponent, the criteria, and how the order of the answers is handled."""
         criteria = hashlib.sha256(json.dumps([self.rubric, self.shows_reference]).encode()).hexdigest()[:8]
         return f"win_rate|judge:{self.judge.signature}|against:{self.against}|rubric:{criteria}|orders:2|ties:half"
 
@@ -120,7 +120,7 @@ class LengthControlledWinRate(ComparisonMetric):
     of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
 
     def parts(self, rows: list[Statistics]) -> list[Statistics]:
-        """Return each pair's contribution to `a`, a count of 1, and its score; all are 0 if it has no verdict."""
+        """Return each pair's contribution to `a`, a count of 1, and its score; all are 0 if the pair has no verdict."""
         import numpy as np
 
         votes = np.asarray(rows, dtype=np.float64)

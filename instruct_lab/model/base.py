@@ -56,9 +56,9 @@ class Model(Component, ABC):
     declared_facts: ModelFacts | None = None  # facts to use until the model is downloaded; see ModelFacts
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield the permissions for remote code and for pickled weights that this project has not examined.
+        """Yield each field that needs the user's permission, with the name of the permission.
 
-        See `Component.permissions_needed`.
+        Permissions are needed for remote code, and for pickled weights that this project has not examined.
         """
         if self.trust_remote_code:
             yield "trust_remote_code", "remote-code"
@@ -100,7 +100,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """Report settings that do not work on this machine, weights of another family, and missing permissions."""
+        """Report settings that do not work on this machine, and weights that do not fit the settings or the memory."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"

@@ -73,10 +73,11 @@ def is_checkpointing(model: Any) -> bool:
 def set_input_gradients(model: Any) -> None:
     """Set whether the outputs of the input embeddings require gradients in a model with gradient checkpointing.
 
-    Both transformers and PEFT let them require gradients. Architectures of transformers do not need this, because their
-    checkpoints are not reentrant here; the only effect would be that the backward pass also goes through the frozen
-    layers below the lowest trained layer, and computes them twice. Other architectures may need it. Models without
-    checkpointing do not change.
+    Reentrant checkpoints need these gradients, so transformers and PEFT switch them on. This package uses checkpoints
+    that are not reentrant for the architectures of transformers. There the gradients are switched off, because the
+    backward pass would otherwise also run through the frozen layers below the lowest trained layer, and compute them
+    again. For other architectures, which may need the gradients, they are switched on. A model without checkpointing is
+    not changed.
     """
     if not is_checkpointing(model):
         return
@@ -87,7 +88,7 @@ def set_input_gradients(model: Any) -> None:
 
 
 def _selective_contexts() -> Any:
-    """Return the contexts of a checkpoint that keeps the results of attention and of large matrix products.
+    """Return the `context_fn` of checkpoints that keep the results of attention and of large matrix products.
 
     These operations take most of the time. The other operations (norms, activation functions, rotary positions,
     low-rank adapters) are computed again, because they take little time and much of the memory. The scores of `eager`

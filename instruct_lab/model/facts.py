@@ -130,7 +130,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration, updated from its `text_config`, which models with several modalities have."""
+    """Return a model's configuration, merged with the `text_config` that multimodal models have."""
     inner = config.get("text_config")
     return {**config, **(inner if isinstance(inner, Mapping) else {})}
 

@@ -31,8 +31,7 @@ def family_of(model: Any) -> str:
 def family_of_config(config: Any) -> str:
     """Return the family of the model that a transformers configuration describes.
 
-    If an architecture's code comes with the weights, the model is an encoder if this code has a masked language model
-    and no causal language model.
+    A model whose code comes with the weights is an encoder if the code has a masked language model and no causal one.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 

@@ -30,7 +30,7 @@ def has_faster_products() -> bool:
 
 
 def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `left` [rows, inner] times the transposed `right` [columns, inner] plus a bias, computed by oneDNN."""
+    """Compute `left @ right.T + bias` with oneDNN; `left` is `[rows, inner]`, and `right` is `[columns, inner]`."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return product
 
@@ -57,7 +57,7 @@ class _Linear(nn.Linear):
 
 
 def _is_suitable(input: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN computes the same product as `torch.nn.Linear`: of ordinary float32 tensors in the main memory."""
+    """Whether to use oneDNN: only for plain float32 CPU tensors with enough rows, outside autocast and compilation."""
     return (
         type(input) is Tensor  # not a symbolic, distributed or quantised one
         and type(weight) in (Tensor, nn.Parameter)
@@ -74,7 +74,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the outputs [rows, outputs]."""
+        """Return the layer's outputs, `[rows, outputs]`."""
         needs_rows_gradient, needs_weight_gradient, _ = context.needs_input_grad
         context.save_for_backward(rows if needs_weight_gradient else None, weight if needs_rows_gradient else None)
         return multiply(rows, weight, bias)
@@ -82,7 +82,7 @@ class _Products(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients of the inputs [rows, inputs], the weight [outputs, inputs] and the bias [outputs]."""
+        """Return the gradients of the inputs, the weight and the bias, each in the shape of its tensor."""
         rows, weight = context.saved_tensors
         of_rows = None if weight is None else multiply(gradient, weight.t())
         of_weight = None if rows is None else multiply(gradient.t(), rows.t())

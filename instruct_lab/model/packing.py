@@ -30,10 +30,10 @@ class PackedInputs:
 
 
 def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
-    """Join the texts of a batch in long rows, in the way that `batch.packing` describes.
+    """Join the texts of a batch into long rows, as `batch.packing` describes.
 
-    In a model that uses PyTorch's attention, the attention is permanently replaced by an implementation that computes
-    it within each text; it computes padded rows as before.
+    In a model that uses PyTorch's attention, the attention is permanently replaced by an implementation that keeps
+    attention within each text. The results for padded rows stay the same.
 
     Args:
         model: a decoder or an encoder, with or without adapters.
@@ -78,7 +78,7 @@ def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
 
 
 def _first_position(model: Any) -> int:
-    """Return the position of a text's first token, which is above 0 if a table of positions has a row for padding."""
+    """Return the position id of a text's first token: above 0 if the position embeddings have a row for padding."""
     tables = (getattr(module, "position_embeddings", None) for module in model.modules())
     padding = next((row for table in tables if (row := getattr(table, "padding_idx", None)) is not None), -1)
     return int(padding) + 1
@@ -152,7 +152,7 @@ def check_packing(model: Any) -> None:
 
 
 def _differ(first: list[Tensor], second: list[Tensor], tolerance: float) -> bool:
-    """Whether the logits of any text differ by more than the norm of the second logits times `tolerance`."""
+    """Whether the logits of any text differ by more than `tolerance` times the norm of its logits in `second`."""
     return any(bool((one - other).norm() > tolerance * other.norm()) for one, other in zip(first, second, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Options for models that a reference names: `model=path:FOLDER` and `model=hub:OWNER/NAME`.
+"""Config options for models that are given by a reference: `model=path:FOLDER` or `model=hub:OWNER/NAME`.
 
 The family is recognised from the model's `config.json`. A revision of the Hub is resolved to a commit.
 """
@@ -31,10 +31,10 @@ ADVICE = {
 
 @dataclasses.dataclass(frozen=True)
 class ReferencedWeights:
-    """The weights that a reference names.
+    """The weights that a reference such as `hub:OWNER/NAME` names.
 
     Args:
-        weights: the config of the source of the weights.
+        weights: the config of the component that loads the weights.
         settings: the content of the model's `config.json`.
         num_bytes: the size of the weights; `None` if it is unknown.
         notes: sentences for the user about the revision and the weights.
@@ -47,7 +47,7 @@ class ReferencedWeights:
 
 
 def describe_option(reference: Reference) -> ReferencedOption:
-    """Examine the model that a reference names, and return the config option that stands for it.
+    """Examine the model that a reference names, and return a config option for this model.
 
     Raises:
         InstructLabError: there is no such model, its family cannot be recognised, or the Hub cannot be reached.

@@ -49,7 +49,7 @@ class TrainedTokenizer(Tokenizer):
             raise Refusal("min_frequency", "belongs to bpe, and algorithm is unigram", "2")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Return the reason if the weights are pretrained or `vocab_size` is too small; otherwise return `None`."""
+        """Return the reason why the tokenizer does not fit (pretrained weights or a small `vocab_size`), or `None`."""
         if not weights.is_random:
             return "A tokenizer that is trained now does not fit weights that were trained with another"
         least = NUM_BYTES + len(special_tokens_of(family))

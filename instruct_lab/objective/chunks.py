@@ -73,7 +73,7 @@ def _is_trained(projection: nn.Module) -> bool:
 
 
 def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, evaluate: Evaluate, size: int) -> Tensor:
-    """Compute the logits of hidden states, chunk by chunk, and return the values of a function of these logits.
+    """Apply a function to the logits of hidden states, which are computed chunk by chunk, and return its values.
 
     If the projection is trained, the backward pass computes the logits again. If it is frozen, the gradients of the
     hidden states are computed in the forward pass, and nothing is computed twice.
@@ -82,8 +82,8 @@ def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, eva
         projection: the output projection.
         hidden: the hidden states, `[targets, hidden]`.
         targets: the labels, `[targets]`.
-        evaluate: the function; in training, it returns one value for each target.
-        size: the number of states of a chunk.
+        evaluate: the function of logits and labels; in training, it returns one value for each target.
+        size: the number of hidden states in a chunk.
     """
 
     def compute(states: Tensor, labels: Tensor) -> Tensor:

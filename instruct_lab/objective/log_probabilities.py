@@ -21,7 +21,7 @@ def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Te
 
     Args:
         model: a decoder or an encoder-decoder.
-        batch: rows `[rows, seq]`.
+        batch: the batch; its tensors are `[rows, seq]`.
 
     Returns:
         The sum over each row's labels in nats, float32 `[rows]`, and the number of labels, int64 `[rows]`.
@@ -36,7 +36,7 @@ def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
 
     Args:
         model: a model in evaluation mode.
-        batch: rows `[rows, seq]`.
+        batch: the batch; its tensors are `[rows, seq]`.
     """
     chosen = batch.chosen
     table, _, rows = target_values(model, chosen, _scores)  # [targets, 3], [targets], [targets]

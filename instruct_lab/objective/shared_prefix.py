@@ -186,7 +186,7 @@ def _random_setting(module: nn.Module) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _random_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names among `names` that contain a part listed in `RANDOM_SETTINGS`.
+    """Return the names that contain one of the strings in `RANDOM_SETTINGS`.
 
     The results are cached, because all modules of one class have attributes of the same names.
     """

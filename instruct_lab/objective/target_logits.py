@@ -1,4 +1,4 @@
-"""Compute logits at target positions only; in a small model, most computation is that of the output projection."""
+"""Compute logits at target positions only, since a small model spends most computation on the output projection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
 
     Args:
         model: a language model of transformers, with or without adapters.
-        batch: rows `[rows, seq]`.
+        batch: the batch; its tensors are `[rows, seq]`.
 
     Returns:
         Logits `[targets, vocab]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
@@ -50,7 +50,7 @@ def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> t
 
     Args:
         model: a language model of transformers, with or without adapters.
-        batch: rows `[rows, seq]`.
+        batch: the batch; its tensors are `[rows, seq]`.
         evaluate: function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, one for each row.
 
     Returns:
@@ -110,7 +110,7 @@ def _logits(model: Any, batch: Batch, is_target: Tensor, reduce: Callable[[Tenso
 
     Args:
         model: a language model of transformers, with or without adapters.
-        batch: rows `[rows, seq]`.
+        batch: the batch; its tensors are `[rows, seq]`.
         is_target: bool `[rows, seq]`, whether each position is a target position.
         reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
     """

@@ -22,7 +22,7 @@ class Joint(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Give each optimizer its part of the parameter groups, and the common state."""
+        """Make each optimizer use its slice of the combined parameter groups, and the shared state."""
         start = 0
         for optimizer, size in zip(self._optimizers, self._sizes, strict=True):
             optimizer.param_groups = self.param_groups[start : start + size]

@@ -9,7 +9,7 @@ import torch
 
 
 class SignMomentum(torch.optim.Optimizer):
-    """The optimizer Lion. Formula: see `instruct_lab.optimizer.Lion`."""
+    """The Lion optimizer: updates by the sign of the momentum. `instruct_lab.optimizer.Lion` gives the formula."""
 
     def __init__(self, params: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0})

@@ -64,12 +64,12 @@ class MatrixOptimizer(Optimizer, ABC):
 class Muon(MatrixOptimizer):
     """Muon: momentum, made orthogonal by a Newton-Schulz iteration, for matrices; AdamW for other parameters.
 
-    With g the gradient of a matrix w: m = momentum·m + (1 - momentum)·g. With `nesterov`,
-    u = momentum·m + (1 - momentum)·g, else u = m. Starting from X = u / |u| in bfloat16, the step
-    X = a·X + (b·A + c·A²)·X with A = X·Xᵀ is repeated `iterations` times. Then w = w - lr·wd·w - lr·s·X. For w of shape
-    [rows, columns], s = 0.2·sqrt(max(rows, columns)) if `scale` is `match_rms_adamw`, so that learning rates of AdamW
-    can be used, and s = sqrt(max(1, rows / columns)) if it is `original`. Sources: Jordan et al., 2024; Liu et al.,
-    2025; implemented by `torch.optim.Muon`.
+    With g the gradient of a matrix w, and wd = `weight_decay`: m = momentum·m + (1 - momentum)·g. With `nesterov`,
+    u = momentum·m + (1 - momentum)·g, else u = m. Starting from X = u / |u| in bfloat16, the Newton-Schulz step
+    X = a·X + (b·A + c·A²)·X, with A = X·Xᵀ and PyTorch's constants a, b and c, is repeated `iterations` times. Then
+    w = w - lr·wd·w - lr·s·X. For w of shape [rows, columns], s = 0.2·sqrt(max(rows, columns)) if `scale` is
+    `match_rms_adamw`, so that learning rates of AdamW can be used, and s = sqrt(max(1, rows / columns)) if it is
+    `original`. Sources: Jordan et al., 2024; Liu et al., 2025; implemented by `torch.optim.Muon`.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # decay rate of the gradient's running mean, for matrices
@@ -126,9 +126,10 @@ class LowRankGradients(MatrixOptimizer, ABC):
 class GaLore(LowRankGradients):
     """GaLore: AdamW on projections of the gradients of matrices; plain AdamW for other parameters.
 
-    For a gradient g [n, m] with n >= m: every `update_every` steps, P [rank, m] = the leading right singular vectors
-    of g; r = g·Pᵀ; N = AdamW's update from r; w = w - lr·scale·N·P - lr·wd·w. For n < m the left singular vectors are
-    used. Source: Zhao et al., 2024; implemented by the package pytorch-optimizer.
+    With g the gradient of a matrix w, both [n, m] with n >= m, and wd = `weight_decay`: every `update_every` steps,
+    P [rank, m] = the leading right singular vectors of g; r = g·Pᵀ; N = the update that AdamW computes from r;
+    w = w - lr·scale·N·P - lr·wd·w. For n < m the left singular vectors are used.
+    Source: Zhao et al., 2024; implemented by the package pytorch-optimizer.
     """
 
     package: ClassVar[str | None] = "pytorch_optimizer"

@@ -22,7 +22,8 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 class AdamW(Optimizer):
     """Adam with decoupled weight decay. Source: Loshchilov and Hutter, 2019.
 
-    With g the gradient and t the step, counted from 1: m = b1·m + (1 - b1)·g; v = b2·v + (1 - b2)·g²;
+    With g the gradient, t the step counted from 1, b1 and b2 the two `betas`, and wd = `weight_decay`:
+    m = b1·m + (1 - b1)·g; v = b2·v + (1 - b2)·g²;
     w = w - lr·wd·w - lr·(m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
     """
 
@@ -63,9 +64,10 @@ def can_fuse(groups: list[Group]) -> bool:
 class Adafactor(Optimizer):
     """Adafactor: a factored second moment, no first moment, and update sizes relative to the size of the weights.
 
-    For a matrix [n, m] at step t, counted from 1, with b = 1 - t^beta2_decay: R = b·R + (1 - b)·mean of g² over
-    columns; C likewise over rows; V = R·C / mean(R); u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) ·
-    min(lr, 1 / sqrt(t)) · u / max(1, rms(u) / clip_threshold). The second moment of a vector is not factored.
+    For a matrix w with gradient g at step t, counted from 1, with b = 1 - t^beta2_decay and wd = `weight_decay`:
+    R = b·R + (1 - b)·mean of g² over columns; C likewise over rows; V = R·C / mean(R); u = g / sqrt(V);
+    w = w - lr·wd·w - max(min_scale, rms(w)) · min(lr, 1 / sqrt(t)) · u / max(1, rms(u) / clip_threshold).
+    rms is the root mean square. The second moment of a vector is not factored.
     Source: Shazeer and Stern, 2018; implemented by `torch.optim.Adafactor`.
     """
 
@@ -96,7 +98,8 @@ class Adafactor(Optimizer):
 class Lion(Optimizer):
     """Lion: updates by the sign of the momentum; stores one state per parameter. Source: Chen et al., 2023.
 
-    With g the gradient: w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
+    With g the gradient, m the momentum, b1 and b2 the two `betas`, and wd = `weight_decay`:
+    w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
     """
 
     is_elementwise: ClassVar[bool] = True
@@ -125,9 +128,11 @@ class Lion(Optimizer):
 class ScheduleFreeAdamW(Optimizer):
     """AdamW with a running average of the weights, so that the learning rate does not have to decay.
 
-    The gradient g is taken at y = (1 - b1)·z + b1·x; z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z,
-    where c is lr_max^2·t^averaging_power, divided by its sum over all steps so far. The model holds y in training, and
-    the average x in evaluation and in checkpoints. Use `lr_scheduler=constant`, with or without warm-up.
+    With z the weights that each step updates, x their running average, v̂ AdamW's bias-corrected second moment, b1 the
+    first of the `betas`, and wd = `weight_decay`: the gradient g is taken at y = (1 - b1)·z + b1·x;
+    z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z. Here c is lr_max²·t^averaging_power, divided by the
+    sum of this quantity over all steps so far, with t the step and lr_max the largest lr so far. The model holds y in
+    training, and the average x in evaluation and in checkpoints. Use `lr_scheduler=constant`, with or without warm-up.
     Source: Defazio et al., 2024.
     """
 
@@ -147,7 +152,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """Twice AdamW's learning rate; Defazio et al. (2024) recommend one to ten times that rate."""
+        """The factor 2: Defazio et al. (2024) recommend a learning rate of 1 to 10 times AdamW's."""
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

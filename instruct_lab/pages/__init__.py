@@ -1,6 +1,7 @@
 """Building blocks of reports (formatted values, Markdown tables, HTML pages), and the reports about an audit.
 
-They turn plain values or an audit into text for a terminal, Markdown or self-contained HTML pages.
+An audit is the record of what data preparation did to the rows. The functions turn plain values or an audit into text
+for a terminal, Markdown or self-contained HTML pages.
 
 - `format`: formatting of each kind of value as text
 - `render`: HTML from the templates in `templates/`

@@ -1,4 +1,7 @@
-"""Rendering of an audit as a self-contained HTML page: changes to rows, with samples, and lengths of examples."""
+"""Rendering of an audit (the record of data preparation) as a self-contained HTML page.
+
+The page shows changes to rows, with samples, and the lengths of examples.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +181,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Render each further value in the audit; replace values too long for the page with a reference to `audit.json`."""
+    """Render each of the audit's `facts`; replace those too long for the page by a reference to `audit.json`."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         if is_empty(value):

@@ -91,7 +91,7 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 
 
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
-    """Merge stages if there are more than `MAX_STAGES`: first those of the sources, then those that affect few rows."""
+    """Merge stages if there are more than `MAX_STAGES`: first the data sources, then stages that affect few rows."""
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages

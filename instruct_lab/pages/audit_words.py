@@ -68,7 +68,7 @@ def describe_fact(name: str) -> str:
 
 
 def describe_entries(value: Any) -> Any:
-    """Replace the keys of a value in the `facts` of `audit.json` by descriptions; return other types unchanged."""
+    """Replace the keys of a dictionary in the `facts` of `audit.json` by descriptions; return other types unchanged."""
     if not isinstance(value, dict):
         return value
     return {FACTS.get(name, name): _describe_clusters(inner) for name, inner in value.items()}

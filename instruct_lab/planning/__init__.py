@@ -1,4 +1,4 @@
-"""Predict memory, computation, time and cost of a run on a device that this machine need not have.
+"""Predict memory, computation, time and cost of a run on a device, even if this machine does not have the device.
 
 In: the run's configuration, the lengths of its examples, and the description of a device (`devices/*.yaml`). Out: an
 `Estimate`. The model is built without memory for its weights, and its training steps are executed on tensors that have

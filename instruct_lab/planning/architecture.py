@@ -18,7 +18,7 @@ DESCRIPTIONS = Path(__file__).parent / "models.yaml"
 
 @functools.cache
 def descriptions() -> dict[str, dict[str, Any]]:
-    """Return the `config.json` fields of the models that the package describes, keyed by the label of the weights."""
+    """Return `config.json` fields of the models that the package describes, keyed by the repository of the weights."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8"))
     return found
 

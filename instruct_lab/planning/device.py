@@ -1,4 +1,4 @@
-"""The type of a device: its memory, arithmetic and bandwidth."""
+"""The description of a device: its memory, arithmetic and bandwidth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Device:
         name: the name on the command line.
         label: the name in reports.
         memory_gib: memory that a program can allocate, in GiB.
-        reserved_gib: memory that the driver and the libraries take from it, in GiB.
+        reserved_gib: the part of `memory_gib` that the driver and the libraries use, in GiB.
         teraflops: peak speed of dense matrix products, in 10^12 floating-point operations per second, keyed by the
             dtype of the numbers.
         gigabytes_per_second: bandwidth of the memory.
@@ -57,7 +57,7 @@ class Device:
         """Return the floating-point operations per second that matrix products reach.
 
         Args:
-            width: number of bytes of each number.
+            width: size of each number, in bytes.
         """
         half = self.teraflops.get("bfloat16") or self.teraflops.get("float16")
         full = self.teraflops.get("float32") or half

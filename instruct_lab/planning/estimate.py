@@ -220,7 +220,7 @@ def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
 
 
 def _positions(batch: Any) -> int:
-    """Return the number of positions that a model computes; for an encoder-decoder, add those of both parts."""
+    """Return the number of token positions that a model computes for a batch, in its encoder and its decoder."""
     if batch.packing is not None:
         return int(batch.attention_mask.sum())
     own = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0

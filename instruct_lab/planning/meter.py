@@ -45,7 +45,7 @@ class Operation(NamedTuple):
     Args:
         flops: its floating-point operations.
         moved: the bytes that it reads and writes.
-        width: number of bytes of each number in its result.
+        width: size of each number in its result, in bytes.
     """
 
     flops: int
@@ -59,7 +59,7 @@ class Meter(TorchDispatchMode):
     It counts the bytes in use by category (such as `activations`), and records each operation in `operations`.
 
     Args:
-        vocabulary: size of the vocabulary; results with this last dimension are logits.
+        vocabulary: size of the vocabulary; results whose last dimension has this size count as logits.
     """
 
     def __init__(self, vocabulary: int | None) -> None:
@@ -82,7 +82,7 @@ class Meter(TorchDispatchMode):
 
     @contextmanager
     def phase(self, category: str) -> Iterator[None]:
-        """Count the results of operations in the block under a category instead of `activations`."""
+        """Inside the `with` block, count the results of operations under `category` instead of `activations`."""
         before, self.category = self.category, category
         try:
             yield
@@ -90,7 +90,7 @@ class Meter(TorchDispatchMode):
             self.category = before
 
     def hold(self, tensor: torch.Tensor, category: str) -> None:
-        """Count a tensor under a category until it is freed, whether or not it was counted before."""
+        """Count a tensor under a category until it is freed, even if it was counted under another category before."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._storages:
@@ -116,7 +116,7 @@ class Meter(TorchDispatchMode):
             self.peak = Counter(self.live)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and count its results."""
+        """Run an operation, count the memory of its results, and record its cost."""
         kwargs = kwargs or {}
         packet = func._overloadpacket
         if packet in MASKED:
@@ -147,7 +147,7 @@ def _flops(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
 
 
 def _positions(indices: Any) -> list[Any]:
-    """Replace each mask by the indices of its true elements, whose number is known because masks have values."""
+    """Replace each mask among the indices by the positions of its true elements; masks, unlike weights, have values."""
     found: list[Any] = []
     for index in indices:
         if index is not None and index.dtype in (torch.bool, torch.uint8):

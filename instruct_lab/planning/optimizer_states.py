@@ -1,4 +1,4 @@
-"""Build a run's optimizer for a plan, in which parameters have shapes but no values."""
+"""Build a run's optimizer for an estimate, in which parameters have shapes but no values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK = 256
 
 
 class _QuantizedStates(torch.optim.Optimizer):
-    """A substitute for the optimizer of `QuantizedAdamW` in a plan, with the same states but without its kernels."""
+    """An optimizer whose states take as much memory as those of `QuantizedAdamW`, but which updates nothing."""
 
     def __init__(self, groups: list[dict[str, Any]], settings: QuantizedAdamW) -> None:
         super().__init__(groups, {"lr": settings.peak_lr})
@@ -48,13 +48,13 @@ def build_optimizer(
     Args:
         optimizer: the run's optimizer.
         parameters: all named parameters of the model, including frozen ones.
-        factor: function that returns, for a parameter name, the tuning method's factor of the learning rate.
+        factor: function that returns, for a parameter's name, the factor by which its learning rate is multiplied.
     """
     if not isinstance(optimizer, QuantizedAdamW):
         return optimizer.build(parameters, factor)
 
     class Planned(QuantizedAdamW):
-        """A component with the same settings as `optimizer`, which builds an optimizer without bitsandbytes."""
+        """A component with the settings of `optimizer` that builds the optimizer without bitsandbytes."""
 
         def make(self, groups: list[Group]) -> torch.optim.Optimizer:
             return _QuantizedStates([group.options(self.peak_lr, self.weight_decay) for group in groups], self)

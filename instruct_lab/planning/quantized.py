@@ -1,4 +1,4 @@
-"""Linear layers whose weights take as much memory as quantised weights, for plans without bitsandbytes."""
+"""Linear layers whose weights take as much memory as quantised weights, for estimates without bitsandbytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCK = 64
 
 
 class _Dequantized(torch.autograd.Function):
-    """The product with a quantised weight, which takes its full size in memory only while the product is computed."""
+    """The product with a quantised weight; the dequantised weight is in memory only while the product is computed."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, packed: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -63,7 +63,7 @@ SAME = "the same optimizer steps, computed in smaller parts"
 
 
 def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[str], str]]:
-    """Yield overrides that save memory, the cheapest first, each with a text that names its other effects."""
+    """Yield overrides that save memory, those with the mildest drawbacks first, each with a text on other effects."""
     held = found.memory["weights"] + found.memory["optimizer"] + found.memory["buffers"]
     if held < found.usable_bytes:  # otherwise no batch is small enough
         if found.peak_at == "validation":
@@ -95,7 +95,7 @@ def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
 
 def _estimate(typed: Sequence[str], overrides: Sequence[str], plan: Callable[[Checked], Estimate]) -> Estimate | None:
-    """Estimate a run with further overrides after the typed ones; return `None` if the resulting config is refused."""
+    """Estimate a run with further overrides after the typed ones; return `None` if the resulting config is invalid."""
     try:
         return plan(check(merge(typed, overrides), is_for_another_machine=True).or_refuse())
     except InstructLabError:

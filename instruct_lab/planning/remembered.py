@@ -1,4 +1,4 @@
-"""Keep a line about the predicted costs of each planned config in the cache, so that `check` can show it at once."""
+"""Store a line on the predicted costs of each config in the cache, so that `instruct-lab check` can show it at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = "plans"
 
 
 def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
-    """Keep the description of a run's estimate in the cache; do nothing if the cache cannot be written.
+    """Store a description of a run's estimate in the cache; do nothing if the cache is not writable.
 
     Args:
         config: the resolved config of the run.

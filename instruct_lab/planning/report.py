@@ -106,5 +106,5 @@ def _remedy(remedy: Remedy, before: Estimate) -> str:
 
 
 def gib(num_bytes: float) -> str:
-    """Write a size in GiB, with three digits."""
+    """Format a number of bytes in GiB, with three significant digits."""
     return f"{num_bytes / GIB:.3g}" if num_bytes < 1000 * GIB else f"{num_bytes / GIB:,.0f}"

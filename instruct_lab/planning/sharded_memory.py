@@ -9,11 +9,11 @@ from instruct_lab.planning.step import StepCost
 
 
 def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool) -> StepCost:
-    """Return the cost of a step with the memory that it takes on each of several devices.
+    """Convert the cost of a step on one device to its cost on each device of a model that is sharded over several.
 
-    In training, each device holds its share of weights, gradients and optimizer states, the gathered weights of the two
-    largest groups (one group is computed while the next one arrives), and the gradients of one group. In validation,
-    the whole model is gathered for the generation of answers.
+    In training, each device holds its share of weights, gradients and optimizer states, the whole weights of the two
+    largest groups of parameters (one group, such as a layer, is computed while the next one is gathered), and the
+    gradients of one group. In validation, the whole model is gathered for the generation of answers.
 
     Args:
         step: the step on one device.
@@ -34,7 +34,7 @@ def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool)
 def sharded_traffic(model: Any, passes: int) -> int:
     """Return the number of bytes that the devices exchange in an optimizer step.
 
-    For each forward and backward pass, these are all weights, twice, and all gradients, once.
+    For each forward pass and its backward pass, all weights are exchanged twice, and all gradients once.
 
     Args:
         model: the model that is sharded, with its tuning method applied.

@@ -41,7 +41,7 @@ class Skeleton:
 
     @property
     def vocabulary(self) -> int | None:
-        """The size of the vocabulary, or `None` if the model has a head without logits."""
+        """The size of the vocabulary; `None` if the model's head computes a score instead of logits over tokens."""
         output = self.loaded.model.get_output_embeddings()
         return None if output is None else int(output.weight.shape[0])
 

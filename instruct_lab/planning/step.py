@@ -109,8 +109,8 @@ class StepSimulator:
         """Execute one optimizer step.
 
         Args:
-            batch: the batch that stands for every batch of the step; `batching.micro_batch` sets how it is divided.
-            micro_batches: number of batches of the step.
+            batch: the batch that is used for every batch of the step; `batching.micro_batch` sets how it is divided.
+            micro_batches: number of batches of the step, whose gradients are accumulated.
         """
         self._model.train()
         meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
@@ -144,9 +144,9 @@ class StepSimulator:
         return StepCost(self._peak(), meter.operations)
 
     def predict(self, rows: int) -> Sequence[Operation]:
-        """Return the operations that generate one token in each of `rows` rows.
+        """Return the operations that generate one token in each of `rows` sequences.
 
-        Reading the key-value cache is not included.
+        Operations that read the key-value cache are not included.
         """
         self._model.eval()
         ids = torch.full((rows, 1), 3)
@@ -180,8 +180,9 @@ class StepSimulator:
 def seconds(operations: Iterable[Operation], device: Any) -> float:
     """Return the time that operations take on a device, one after another.
 
-    Each operation takes as long as its arithmetic or its memory traffic, whichever is longer. On a processor, the time
-    to start it is added; on a GPU, which starts operations while others still run, it is only a lower bound.
+    Each operation takes as long as its arithmetic or its memory traffic, whichever is longer. On a CPU, the time to
+    start the operation is added. A GPU starts operations while others still run, so there, no operation takes less
+    than this time.
 
     Args:
         operations: the operations.

@@ -71,7 +71,7 @@ def measure_this_machine(kind: str = "cpu") -> Device:
 
 
 def _seconds(run: Callable[[], object], count: int = 1) -> float:
-    """Return the median time of one call, after a first call that is not measured."""
+    """Return the median seconds of one call, measured over `count` calls at a time, after an unmeasured first call."""
     import torch
 
     def wait() -> None:

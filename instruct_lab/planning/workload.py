@@ -59,10 +59,10 @@ class Workload:
 
 
 def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
-    """Return the configuration to use in a plan: on a GPU, prefixes that rows share are computed in every row.
+    """Return the configuration to estimate; for a GPU, the sharing of prefixes between rows is switched off.
 
-    A run on a GPU decides for each batch whether it saves time to compute a shared prefix only once. A plan does not
-    know these decisions, so it gives upper limits of memory and time.
+    A run on a GPU decides for each batch whether it saves time to compute a shared prefix only once. These decisions
+    are not known in advance, so the estimate gives upper limits of memory and time.
     """
     batching: Any = experiment.batching
     if device.kind == "cpu" or getattr(batching, "share_prefix", "off") == "off":

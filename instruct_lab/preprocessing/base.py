@@ -44,8 +44,8 @@ class Context:
         stage: name of the step in the audit, `preprocessing/<split>/<step>`.
         audit: audit in which the step counts changed, dropped and added rows.
         split: the split being processed.
-        splits: all splits before this step; empty unless the step needs `splits`.
-        tokenizer: function that returns the run's tokenizer; it raises an error unless the step needs `tokenizer`.
+        splits: the rows of all splits before this step; empty unless `needs` contains `splits`.
+        tokenizer: function that returns the run's tokenizer; it raises an error unless `needs` contains `tokenizer`.
         cache_path: folder for downloads.
     """
 
@@ -106,7 +106,7 @@ class Step(Component, ABC):
         return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return a hash or version of the files or packages that the step reads; used if the step needs `data`."""
+        """Return a hash or version of the files or packages that the step uses, if `needs` contains `data`."""
         return ""
 
 

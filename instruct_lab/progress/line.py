@@ -26,7 +26,7 @@ class LiveLine:
         self._is_at_line_start = True
 
     def draw(self, stages: list[Stage]) -> None:
-        """Draw the line, unless the last text that the program wrote does not end with a line break."""
+        """Draw the line, unless the last output of the program ended in the middle of a line."""
         if not self._is_at_line_start:
             return
         self._stream.write(ERASE + format_line(stages, self._width(), self._bar_signs()))
@@ -65,7 +65,7 @@ class LiveLine:
 
 
 def format_line(stages: list[Stage], width: int, signs: tuple[str, str] = ("━", "─")) -> str:
-    """Return the text of the live line: the open stages, after a progress bar of the innermost one with a known total.
+    """Return the text of the live line: a progress bar of the innermost stage with a known total, then the open stages.
 
     Args:
         stages: the open stages; the innermost comes last.

@@ -115,7 +115,7 @@ def _is_terminal(stream: TextIO) -> bool:
 class BesideLine:
     """A stream for output to the terminal that shows the live line; the output appears above that line.
 
-    The live line is hidden while the output does not end with a line break, as after a prompt or in a streamed answer.
+    The live line is hidden while the output ends in the middle of a line, as after a prompt or in a streamed answer.
     """
 
     def __init__(self, stream: TextIO, reporter: Reporter) -> None:

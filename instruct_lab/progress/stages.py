@@ -69,7 +69,8 @@ class Stage:
     def seconds_each(self) -> float | None:
         """The seconds that one unit takes; `None` before the first is done.
 
-        The time of the first update is left out if there are more, since it often includes the loading of libraries.
+        The time of the first update is left out once there are more updates, since it often includes the loading of
+        libraries.
         """
         ticks = list(self._ticks)[1:] if len(self._ticks) > 2 else list(self._ticks)
         (first, start), (last, end) = ticks[0], ticks[-1]

@@ -37,7 +37,7 @@ def setting_changes(record: RunRecord) -> list[Change]:
 
 
 def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Change]:
-    """Return the inputs whose content differs from the recorded one; the result is empty if no input was recorded.
+    """Return the inputs whose content has changed since the run; the result is empty if no input was recorded.
 
     Args:
         record: the run's record.

@@ -1,4 +1,4 @@
-"""Entries in a run record that document each continuation of the run with other settings, inputs, code or limits."""
+"""Entries in a run record that document how settings, inputs, code or limits changed when the run was continued."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Change:
         kind: what differs.
         name: full key of the setting, or name of the input, package or property of the machine.
         before: the recorded value; `None` if there was none.
-        now: the present value; `None` if there is none.
+        now: the current value; `None` if there is none.
     """
 
     kind: Kind

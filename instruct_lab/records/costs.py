@@ -25,7 +25,7 @@ def cost_of(record: RunRecord, name: str) -> float | None:
 def format_cost(name: str, value: float | None, *, with_unit: bool = False) -> str:
     """Format a cost as text.
 
-    Bytes always get a unit. Seconds get one only if `with_unit` is set, since the heading of a table can name it.
+    Bytes always get a unit. Seconds get a unit only if `with_unit` is set, since a table can name it in its heading.
     """
     if value is None:
         return "-"

@@ -16,14 +16,14 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Convert errors in the block that a wrong form of a file causes to an `InstructLabError` with the file's path."""
+    """Inside the `with` block, convert errors from malformed file content to an `InstructLabError` with the path."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))
 
 
 def known_entries(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that a dataclass has a field for and that are not null.
+    """Return the entries that are not null and for which a dataclass has a field.
 
     Raises:
         TypeError: the entries are not an object, or one of them does not have the type of its field.
@@ -45,7 +45,7 @@ def _field_types(kind: type) -> dict[str, Any]:
 
 
 def has_type(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON matches a type annotation; a dataclass is matched by any JSON object."""
+    """Whether a value read from JSON matches a type annotation; any JSON object matches a dataclass."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

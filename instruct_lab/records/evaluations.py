@@ -53,7 +53,7 @@ class Origin:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def changed_versions(self, versions: Mapping[str, str]) -> list[str]:
-        """Return the names of the packages (or `source`) whose versions differ from those used by the evaluation."""
+        """Return the packages, and `source` for this package's code, whose versions differ from the evaluation's."""
         if not self.versions:
             return []
         return sorted(name for name in {*self.versions, *versions} if self.versions.get(name) != versions.get(name))
@@ -105,7 +105,7 @@ class EvaluationFiles:
             return Origin(**known_entries(Origin, entries))
 
     def read_results(self) -> Results:
-        """Read the measurements of all systems."""
+        """Read the measurements of all evaluated systems, such as the tuned model."""
         file = self.folder / schema.RESULTS[AFTER]
         with wrap_form_errors(file):
             return results_from_json(files.read_json(file) or {})
@@ -236,7 +236,7 @@ def check_evaluation_name(name: str) -> str:
 
 
 def default_name(labels: Sequence[str]) -> str:
-    """Return the name of an evaluation: `own` without choices, otherwise the choices joined by `+`.
+    """Return the name of an evaluation: its choices joined by `+`, or `own` if there are none.
 
     Args:
         labels: the choices of the evaluation, such as `interface_fr` for `data=interface_fr`.

@@ -58,7 +58,7 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_digests(value: Any) -> Any:
-    """Append to each text that names environment variables a short digest of the text with the variables' values."""
+    """Copy a config; append to each text that names environment variables its digest, as `_digest_of` returns it."""
     if isinstance(value, Mapping):
         return {key: _with_digests(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -67,7 +67,7 @@ def _with_digests(value: Any) -> Any:
 
 
 def _digest_of(text: Interpolated) -> str:
-    """Return a digest of a text with the values of its variables, or `not set` if a variable is not set.
+    """Return a digest of a text after its environment variables are filled in; `not set` if one of them is not set.
 
     The digest is short and slow to compute on purpose, so that nobody can find a secret value by trying many values.
     """

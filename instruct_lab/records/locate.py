@@ -33,9 +33,9 @@ class ListedRun:
         name: name of the run, the folder above its record.
         status: one of `STATUSES`, or `damaged`.
         path: folder of the record.
-        choices: the chosen option of each group.
-        metrics: final value of each metric, keyed by `split/metric`, of the tuned model or else of the base model;
-            `None` for a value that is not finite.
+        choices: the chosen option of each config group.
+        metrics: final value of each metric, keyed by `split/metric`: the tuned model's or, if it was not measured, the
+            base model's; `None` for a value that is not finite.
         note: `process gone` if the run's process was killed; for a damaged record, the damaged file; otherwise empty.
         started: time in UTC, in ISO 8601; `None` for a damaged record.
         summary: the results of the run; `None` before it has finished.
@@ -59,7 +59,7 @@ class ListedRun:
         return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the entry to a dictionary for JSON, without an empty note, the summary and the sweep."""
+        """Convert the entry to a dictionary for JSON; leave out the summary, the sweep and an empty note."""
         left_out = {"summary", "sweep"} if self.note else {"summary", "sweep", "note"}
         return {**{name: value for name, value in vars(self).items() if name not in left_out}, "path": str(self.path)}
 
@@ -133,7 +133,7 @@ def list_runs(runs_path: str | Path) -> list[ListedRun]:
 
 
 def list_run(path: Path) -> ListedRun:
-    """Return the entry of one run; a record that cannot be read has the status `damaged`."""
+    """Return the entry of one run in the list of runs; a record that cannot be read has the status `damaged`."""
     names = path.name, path.parent.name
     try:
         record = RunRecord.open(path)
@@ -151,7 +151,7 @@ def list_run(path: Path) -> ListedRun:
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:
-    """Return the tuned model's metrics, or else the base model's; a value that is not finite becomes `None`."""
+    """Return each metric's value for the tuned or else the base model; a value that is not finite becomes `None`."""
     values = {}
     for name in summary.metrics:
         final = summary.value(name) or summary.value(name, BEFORE)

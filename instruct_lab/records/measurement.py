@@ -1,4 +1,4 @@
-"""The content of `before.json` and `after.json`: each system's answers and its statistics for every example.
+"""The content of `before.json` and `after.json`: answers of each system (such as the base model), and their statistics.
 
 As in `instruct_lab.records.schema`, unknown entries are ignored and missing entries get the field's default.
 """
@@ -26,9 +26,9 @@ class Measurement:
         sources: data source of each example.
         clusters: name of the cluster of related examples to which each example belongs, empty for an example without a
             cluster; an empty list if no example has one.
-        remarks: sentences about the measurement of a metric that cannot be derived from its rows, keyed by metric.
-        signatures: how each score of a benchmark is computed, keyed by its name in `rows`; empty for metrics, which the
-            config describes.
+        remarks: sentences on how a metric was measured, which its rows do not show, keyed by metric.
+        signatures: descriptions of how a benchmark's scores are computed, keyed by the score's name in `rows`; metrics
+            have none, because the config describes them.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)

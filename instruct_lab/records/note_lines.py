@@ -14,7 +14,7 @@ def note_lines(
     """Yield each distinct note once, preceded by the names of the metrics and systems to which it applies.
 
     Args:
-        metrics: values by `split/metric` and then by system.
+        metrics: values by `split/metric` and then by system (such as `before` or `after`).
         prefix: start of the names of the metrics to include, such as `val/` for a split.
         headings: the displayed name of each system.
     """
@@ -42,8 +42,8 @@ def _example_intervals(
 ) -> Iterator[str]:
     """Yield a line with further intervals of the metrics whose examples belong to clusters.
 
-    The table shows intervals from resampling whole clusters; the line has those from resampling single examples, for
-    the values for which both clearly differ.
+    The table's intervals come from resampling whole clusters. The line lists the intervals from resampling single
+    examples, for values whose two intervals clearly differ.
     """
     listed = []
     for full_name, values in metrics.items():

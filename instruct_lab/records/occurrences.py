@@ -1,6 +1,6 @@
-"""Match the examples of several runs with each other, even if several examples have the same id.
+"""Match the examples of several runs by their ids.
 
-Equal rows of a data source have the same id.
+Equal rows of a data source have the same id; their order distinguishes them.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class RunRecord:
         self.write_text(schema.OVERRIDES, to_yaml(overrides))
 
     def derive(self, key: str, value: Any, origin: str) -> None:
-        """Record a value that is determined during the run: the value in the config, and its origin in the manifest.
+        """Record a value that is determined during the run: write it to the config, and its origin to the manifest.
 
         Args:
             key: full key of the value in the config.
@@ -323,7 +323,7 @@ class RunRecord:
 
     @functools.cached_property
     def _seconds_before(self) -> float:
-        """The duration of the run so far, in seconds, as recorded by its earlier processes."""
+        """The seconds that the run took before this process, according to its record."""
         try:
             ended = self.manifest.seconds
         except InstructLabError:

@@ -77,7 +77,7 @@ class RunReport:
 
     @property
     def results(self) -> MetricTable:
-        """The metrics, keyed by `split/metric` and then by system; metrics of the test split come first."""
+        """The metrics, keyed by `split/metric` and then by system (such as `after`); the test split comes first."""
         return _sorted(self.summary.metrics)
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class RunReport:
 
 
 def report_of(record: RunRecord) -> RunReport:
-    """Read a run's record, and compare its settings with the defaults of this version and this lab.
+    """Read a run's record, and compare its settings with the current defaults.
 
     Raises:
         InstructLabError: the record is damaged.
@@ -164,7 +164,7 @@ def _default_choices() -> dict[str, Any] | None:
 
 
 def _defaults_of(choices: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the settings of a run with these options and no other overrides; `None` if an option does not exist here.
+    """Return the settings of a run with only these options as overrides; `None` if this installation lacks one of them.
 
     Options of the groups `experiments` and `debug` are left out, because they only change the options of other groups.
     """

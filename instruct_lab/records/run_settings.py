@@ -17,7 +17,7 @@ class RunSettings:
     """The settings of one run that can change its results.
 
     Args:
-        choices: the chosen option of each group.
+        choices: the chosen option of each config group.
         values: config values, keyed by full key.
         typed: groups and keys that the user typed as overrides, or that a sweep varied.
         derived: keys that neither a file nor an override sets, so that the program computed their values.

@@ -56,13 +56,13 @@ SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
 def split_of(metric: str) -> str:
-    """Return the split that a metric's full name (`val/chrf`) belongs to."""
+    """Return the split of a metric, given the metric's full name: `validation` for `val/chrf`."""
     short = metric.partition("/")[0]
     return next((split for split, known in SHORT_NAMES.items() if known == short), short)
 
 
 def short_name(split: str) -> str:
-    """Return the first part of the full names of a split's metrics; for a benchmark, this is its name."""
+    """Return the name of a split in metric names: `val` for `validation`; any other name is returned unchanged."""
     return SHORT_NAMES.get(split, split)
 
 
@@ -86,7 +86,7 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The place of a run in a sweep: the sweep's id and metrics, the index and values of the point, and the seed."""
+    """The sweep of a run: the sweep's id and metrics, the index and values of the run's point, and the run's seed."""
 
     id: str = ""
     point: int = 0
@@ -115,7 +115,7 @@ class Manifest:
         python: version of Python.
         platform: the operating system.
         hardware: processors, memory and GPUs.
-        choices: the chosen option of each group.
+        choices: the chosen option of each config group.
         seeds: random seeds, keyed by name.
         config_hash: SHA-256 of the config without paths, trackers and devices.
         derived: the origin of each config value that neither a file nor an override sets, keyed by full key.

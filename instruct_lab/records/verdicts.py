@@ -41,7 +41,7 @@ class VerdictLine:
         question: the message to the judge in which `answer` comes before `opponent`; empty if the judge was not asked.
         answer: the answer.
         opponent: the opponent's answer; `None` if there is none.
-        replies: the replies to both orders; empty if the judge was not asked.
+        replies: the judge's replies for both orders of the answers; empty if the judge was not asked.
         score: 1 if the answer wins, 0.5 for a tie, 0 if the opponent's wins; `None` if the pair was not judged.
     """
 

@@ -43,7 +43,7 @@ def representatives(dimension: Dimension) -> list[Any]:
 
     All options of a config group are returned, and all other choices if there are at most `MAX_SAMPLED`. If there
     are more, the sample contains the smallest and the largest number, one value of each kind (such as number or list),
-    one choice for each config option that the choices set, and `MAX_SAMPLED` choices at equal distances in the list.
+    one choice for each option of a config group that choices set, and `MAX_SAMPLED` evenly spaced choices of the list.
     """
     if dimension.is_interval:
         return [int(end) if dimension.is_integer else end for end in (dimension.low, dimension.high)]

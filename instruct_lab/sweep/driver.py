@@ -125,7 +125,7 @@ class Driver:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Try all remaining points.
+        """Run all points of the sweep that are not completed yet.
 
         Returns:
             The exit code: 0, or 1 if a run failed.
@@ -268,7 +268,7 @@ class Driver:
         self._report(point)
 
     def _is_abandoned(self, point: Point) -> bool:
-        """Whether the point's other runs are skipped, as they are if the first run failed and a pruner is used."""
+        """Whether the point's other runs are skipped: the sweep uses a pruner, and the point's first run failed."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:

@@ -20,7 +20,7 @@ STEP_VALUES = ("train/lr", "train/gradient_norm", "train/target_tokens", "train/
 
 
 def setting_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
-    """Report a sampler or pruner that does not suit the sweep's metrics; no run's config is needed for this check."""
+    """Report a sampler or pruner that does not suit the sweep's metrics; only the sweep's settings are checked."""
     if len(settings.metrics) > 1 and not sampler.takes_several_metrics:
         reason = f"{type(sampler).__name__} optimises only one metric"
         yield Problem(key="sweep.metric", value=settings.metrics, reason=reason)
@@ -105,7 +105,7 @@ def _by_source(experiment: Experiment, split: SplitName, names: list[str]) -> li
 
 
 def directions(settings: Sweep, experiment: Experiment) -> list[str]:
-    """Return `minimize` or `maximize` for each metric: its declared direction or, without one, the configured one."""
+    """Return `minimize` or `maximize` for each metric: as the metric declares, or else as the sweep's settings say."""
     return [
         _declared_direction(metric, experiment) or _stated_direction(settings, index) or "minimize"
         for index, metric in enumerate(settings.metrics)

@@ -53,7 +53,7 @@ class Plan:
         seed: seed of the first run of each point.
         name: name of the folder, below `runs_path`, that holds the records of the sweep and of its runs.
         runs_path: the folder of all records.
-        choices: the base config's chosen option for each group.
+        choices: the base config's chosen option for each config group.
         fingerprint: hash of all settings that decide which runs are made.
         checked: the checked configs, keyed by their overrides.
     """
@@ -156,7 +156,7 @@ def _fingerprint(composition: Composition, space: Space, settings: Sweep, sample
 
 
 def describes_sweep(checked: Checked) -> bool:
-    """Whether a config is a sweep: it uses several seeds, or some dimension is not fixed by the overrides."""
+    """Whether a config is a sweep: it has several seeds, or a dimension that the overrides do not set to one value."""
     if checked.sweep is None:
         return False
     settings = checked.sweep["sweep"]
@@ -164,7 +164,7 @@ def describes_sweep(checked: Checked) -> bool:
 
 
 def _fixed(composition: Composition) -> list[Override]:
-    """Return the overrides that set a single value, which is therefore the same in every point."""
+    """Return the overrides that set a key to a single value, which is therefore the same in all runs of the sweep."""
     overrides = OverridesParser.create().parse_overrides(list(map(quote_reference, composition.overrides)))
     return [override for override in overrides if not override.is_sweep_override()]
 

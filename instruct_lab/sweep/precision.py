@@ -20,9 +20,9 @@ WIDTH = 1.96
 def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]:
     """Yield sentences that say which differences in the metrics are too small to distinguish.
 
-    The limit is half the width of the 95% interval of a difference. It follows from the number of examples and from the
-    standard deviation that the metric declares as typical. Splits without a known maximum number of examples, and
-    metrics without a typical deviation, are left out. Splits of the same size share a sentence.
+    A difference is too small if it is less than half the width of its 95% interval. The width follows from the number
+    of examples and from the standard deviation that the metric declares as typical. Splits without a known maximum
+    number of examples, and metrics without a typical deviation, are left out. Splits of the same size share a sentence.
 
     Args:
         settings: the settings of the sweep; if it optimises metrics with a typical deviation, only these are described.

@@ -38,10 +38,10 @@ class SweepInfo:
         fingerprint: hash of all settings that decide which runs are made.
         metrics: the metrics to optimise.
         directions: `minimize` or `maximize`, for each metric.
-        dimensions: the keys of the dimensions.
+        dimensions: keys of the dimensions of the search space.
         num_points: number of points to try.
         seeds: number of runs of each point.
-        choices: the base config's chosen option for each group.
+        choices: the base config's chosen option for each config group.
         changes: the changes of code, packages or settings with which the sweep was continued by `--force`.
     """
 
@@ -91,7 +91,7 @@ class SweepRecord:
 
     @property
     def storage(self) -> str:
-        """URL of the Optuna study."""
+        """URL of the storage that holds the sweep's Optuna study."""
         return f"sqlite:///{self.path / DATABASE}"
 
     @property
@@ -201,7 +201,7 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
     """Find the sweep that `instruct-lab resume` continues; return `None` if the reference names a run.
 
-    The reference `latest` names the newest sweep or, if a run that does not belong to this sweep is newer, that run.
+    The reference `latest` means the newest sweep, unless a run that does not belong to this sweep is newer.
     """
     if reference != "latest":
         is_run = has_manifest(user_path(reference))

@@ -39,7 +39,7 @@ class Sampler(Component, ABC):
             yield from missing_packages(self.needs_package, subject=type(self).__name__)
 
     def num_points(self, space: Space) -> int | None:
-        """Return the number of points; `None` if it is unlimited."""
+        """Return the number of points; `None` if the sampler sets no limit."""
         return None
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Grid(Sampler):
         return len(space.grid())
 
     def build(self, space: Space, number: int) -> Any:
-        """Create a sampler that proposes this point of the grid."""
+        """Create an Optuna sampler that proposes point `number` of the grid."""
         from instruct_lab.sweep.fixed_sampler import FixedSampler
 
         return FixedSampler(space.grid()[number])

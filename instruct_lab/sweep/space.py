@@ -40,7 +40,7 @@ class Dimension:
     """A setting that varies: a choice from listed values, or a number from an interval.
 
     Args:
-        key: the group or full key that varies; a unique name if a choice sets several keys.
+        key: the config group or full config key that varies; a unique name if a choice sets several keys.
         choices: the overrides that each choice sets, keyed by the choice's label; empty for an interval.
         low: lower bound of an interval, included.
         high: upper bound of an interval, included.
@@ -140,7 +140,7 @@ def dimension_of(key: str, entry: Any) -> Dimension:
     """Read one entry of a search space.
 
     Args:
-        key: the group or full key that varies.
+        key: the config group or full config key that varies.
         entry: a text in Hydra's syntax (`4,8,16`, `choice(a, b)`, `range(1, 9, 2)`, `interval(0, 1)`,
             `tag(log, interval(1e-5, 1e-3))`, `glob(lora*)`), a list of values, or a mapping with `values` (one of the
             above) and `when` (a text or list such as `tuning=lora,dora`).

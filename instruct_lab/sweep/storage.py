@@ -11,8 +11,8 @@ BUSY_SECONDS = 120
 def open_storage(url: str) -> Any:
     """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing.
 
-    Optuna's messages, such as those about new trials, are silenced, except errors: they would be printed in the middle
-    of the sweep's table.
+    Optuna's messages are silenced unless they are errors, because messages, such as those about new trials, would be
+    printed in the middle of the sweep's table.
     """
     import optuna
 

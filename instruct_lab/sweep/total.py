@@ -30,8 +30,8 @@ class SweepTotal:
     """The estimate of a sweep.
 
     Args:
-        num_runs: number of its runs.
-        estimates: the estimates of its different runs, keyed by their overrides.
+        num_runs: number of runs in the sweep.
+        estimates: one estimate for all runs that need the same time and memory, keyed by the overrides of one of them.
         seconds: duration of all runs, one after another; `None` if a number of steps is unknown.
         assumptions: sentences that each state an assumption about something unknown.
     """
@@ -67,14 +67,13 @@ def estimate_sweep(
 ) -> SweepTotal:
     """Estimate the time and memory of all runs of a sweep.
 
-    Runs that differ only in settings without effect on both, such as the seed or the learning rate, are estimated once.
+    Runs that differ only in settings that affect neither, such as the seed or the learning rate, are estimated once.
 
     Args:
         planned: the checked sweep.
         device: the device that computes the runs.
         devices: number of devices of a run; `None`: as many as `trainer.devices` says, or one.
-        max_planned: maximum number of different runs that are estimated; each other run is assumed to take the mean
-            time of these.
+        max_planned: maximum number of different runs to estimate; all further runs are assumed to take their mean time.
 
     Raises:
         InstructLabError: the architecture of a model is not known.

@@ -76,7 +76,7 @@ def _value(run: RunRecord, metric: str, direction: str) -> float | None:
 
 
 def _activity(run: RunRecord, status: str, lines: list[dict[str, Any]]) -> str:
-    """Return what a running run is doing, inferred from its record; the error of a failed run; else an empty text."""
+    """Return what a running run does now, or the error of a failed run; an empty text for any other run."""
     manifest = run.manifest
     if status == "failed" and manifest.exception is not None:
         return one_line(f"{manifest.exception.type}: {manifest.exception.message}", MAX_MESSAGE)

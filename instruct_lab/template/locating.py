@@ -24,7 +24,7 @@ PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 
 
 def parse_template(jinja: str) -> nodes.Template:
-    """Parse a chat template without the tag `generation`, which transformers adds to Jinja.
+    """Parse a chat template; the tag `generation`, which only transformers supports, is ignored.
 
     Raises:
         jinja2.TemplateSyntaxError: the template is not valid Jinja.
@@ -109,7 +109,8 @@ _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"),
 def _markup(jinja: str) -> re.Pattern[str]:
     """Return a pattern for the markup that a template looks for in contents; it never matches if there is no markup.
 
-    Markup is every constant with a symbol (not only letters, digits and spaces) in calls, filters and `in` operations.
+    Markup is every constant of two or more characters that contains a symbol (not only letters, digits and spaces) and
+    is an argument of a call or filter, the left side of an `in` operation, or an assigned value.
     """
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)

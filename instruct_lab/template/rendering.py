@@ -107,9 +107,9 @@ class Rendering:
             raise LimitExceeded(what, where=self.where, do=f"correct the template, or {self.alternatives}") from error
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """Find the role because of which the template refuses a conversation; `None` if there is no such role.
+        """Find a role that the template does not support; `None` if no single role is the cause.
 
-        It is a role without whose messages the template renders the conversation.
+        The template refuses the conversation, but renders it if the messages of this role are removed.
         """
         import jinja2
 
@@ -125,7 +125,7 @@ class Rendering:
 
 @lru_cache(maxsize=1)
 def _environment() -> SandboxedEnvironment:
-    """Return the environment in which transformers renders chat templates, with limits."""
+    """Return the Jinja environment of transformers for chat templates, with limits on time and memory."""
     from transformers.utils import chat_template_utils
 
     from instruct_lab.data.jinja_limits import limit

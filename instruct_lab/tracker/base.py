@@ -53,7 +53,7 @@ class TrackerSession(ABC):
 
     @abstractmethod
     def where(self) -> str | None:
-        """Return one line that says how to view the run; `None` if the tracker has no view."""
+        """Return one line that says how to view the run; `None` if the tracker cannot show it."""
 
 
 class Tracker(Component, ABC):
@@ -61,7 +61,7 @@ class Tracker(Component, ABC):
 
     @abstractmethod
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Open a session for a run, given the arguments of `start`; exceptions of the library are not caught."""
+        """Open a session for a run; called by `start`, which handles exceptions of the tracker's library."""
 
     def start(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Open a session for a run; if the tracker fails now or later, the run continues without it.
@@ -128,7 +128,7 @@ class GuardedSession(TrackerSession):
         self._calls.put(None)
 
     def where(self) -> str | None:
-        """Return one line that says how to view the run; `None` if there is no view or the tracker has failed."""
+        """Return one line that says how to view the run; `None` if the tracker cannot show it or has failed."""
         line: str | None = self._forward(lambda session: session.where(), CALL_SECONDS)
         return line
 
@@ -181,6 +181,6 @@ class GuardedSession(TrackerSession):
 
 
 def short_path(path: Path) -> str:
-    """Quote a path for a shell; the path is relative if that is shorter."""
+    """Return a path quoted for a shell: relative to the working directory or absolute, whichever is shorter."""
     relative = os.path.relpath(path)
     return shlex.quote(min(relative, str(path.absolute()), key=len))

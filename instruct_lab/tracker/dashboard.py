@@ -123,8 +123,8 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
     Args:
         runs_path: the folder of all records.
-        seen: the state (see `_state`) in which each record was last imported, keyed by path; updated in place. `None`:
-            no record was imported before.
+        seen: what `_state` returned when each record was last imported, keyed by the record's path; updated in place.
+            `None`: no record was imported before.
     """
     seen = {} if seen is None else seen
     count = 0
@@ -146,9 +146,9 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Return a text that differs whenever a run's record has to be imported again; `None` if the run is running.
+    """Return a text that changes when a run's record must be imported again; `None` if the run is still running.
 
-    The text is the time at which the run ended or, if it was killed, the size of its metrics.
+    The text contains the time at which the run ended or, if the run was killed, the size of its `metrics.jsonl`.
     """
     manifest = record.manifest
     if manifest.status != "running":

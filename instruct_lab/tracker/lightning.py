@@ -30,8 +30,8 @@ def connect(
     """Open a session that sends a run to one of Lightning's loggers; exceptions of the logger's library are not caught.
 
     Args:
-        tracker: the logger's class and arguments; `{run_path}`, `{run_id}`, `{run_name}`, `{runs_path}` and `{group}`
-            in text arguments are replaced.
+        tracker: the logger's class and arguments; in text arguments, the placeholders `{run_path}`, `{run_id}`,
+            `{run_name}`, `{runs_path}` and `{group}` are filled in.
         name: the logger's key in the config.
         record: the run's record.
         config: the whole config, resolved.
@@ -69,7 +69,7 @@ class LightningSession(TrackerSession):
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Return arguments for the logger, in addition to the arguments in the config."""
+        """Return further arguments for the logger, which are not in the config."""
         return {}
 
     def begin(self, tags: list[str], group: str) -> None:
@@ -100,7 +100,7 @@ class LightningSession(TrackerSession):
 
 
 class CSVSession(LightningSession):
-    """A session that writes tables as CSV files beside `metrics.csv`."""
+    """A session of `CSVLogger` that also writes tables, as CSV files in the folder of `metrics.csv`."""
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log values; a resumed run first logs its earlier values again, since Lightning starts a new file."""
@@ -120,7 +120,7 @@ class CSVSession(LightningSession):
 
 
 class TensorBoardSession(LightningSession):
-    """A session that writes tables as text, and settings with final values for TensorBoard's HParams page."""
+    """A session of `TensorBoardLogger`: tables become text, and TensorBoard's HParams page shows the final values."""
 
     def begin(self, tags: list[str], group: str) -> None:
         """Do nothing: `summarize` writes the settings together with the final values."""
@@ -131,7 +131,7 @@ class TensorBoardSession(LightningSession):
         self.logger.experiment.add_text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), self.step)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Write the settings with the final values."""
+        """Write the settings together with the final values, for the HParams page."""
         self.logger.log_hyperparams(self.settings, metrics=values, step=self.step)
 
     def where(self) -> str | None:
@@ -140,11 +140,11 @@ class TensorBoardSession(LightningSession):
 
 
 class MLflowSession(LightningSession):
-    """A session that sets tags for the group and chosen options, and stores tables as artifacts."""
+    """A session of `MLFlowLogger`: the group and the chosen options become tags, and tables become artifacts."""
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Return MLflow's id of a run that is resumed, so that MLflow continues the same run."""
+        """Return the argument `run_id` if the run is resumed, so that MLflow continues its earlier run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         known = record.manifest.trackers.get(name)
         return {"run_id": known} if known else {}
@@ -208,7 +208,7 @@ LOGGERS = {
 
 
 def missing_package(target: str) -> str | None:
-    """Return a message that names a logger's missing package and its installation, or `None` if no package is missing.
+    """Return a message on which package a logger lacks and how to install it; `None` if no package is missing.
 
     Args:
         target: dotted name of the logger's class.

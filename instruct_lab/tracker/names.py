@@ -32,7 +32,7 @@ def title_of(record: RunRecord) -> str:
 
 
 def options_of(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the chosen option of each group as text; several options are joined by a plus sign."""
+    """Return the chosen option of each config group as text; several options are joined by a plus sign."""
     return {group: _option_text(option) for group, option in choices.items()}
 
 

@@ -13,7 +13,7 @@ from instruct_lab.tracker.values import estimates_of, tracker_names
 
 
 class Recorder:
-    """The sender of a run's logged values to the run record and to every tracker.
+    """Sends the values that a run logs to the run record and to every tracker.
 
     Args:
         record: the run's record; a `ReadOnlyRecord` on all ranks but the first of a multi-device run.

@@ -19,13 +19,13 @@ def start_trackers(
     config: dict[str, Any],
     choices: Mapping[str, Any],
 ) -> dict[str, TrackerSession]:
-    """Open a session with each tracker of a run; if one fails, then or later, this is logged and the run continues.
+    """Open a session with each tracker of a run; a failure of a tracker is logged, and the run continues without it.
 
     Args:
         chosen: the trackers, keyed by their names in the config.
         record: the run's record.
         config: the whole config, resolved.
-        choices: the chosen option of each group; the main ones become tags.
+        choices: the chosen option of each config group; those of the main groups become tags.
     """
     config = texts_of(config)
     tags, group = tags_of(choices), group_of(record, choices)

@@ -36,7 +36,7 @@ WRITE_SECONDS = 1.0
 
 @component
 class Trackio(Tracker):
-    """A local dashboard with curves, bars of final values, tables of predictions and settings, updated during the run.
+    """A local dashboard that shows curves, final values, predictions and settings, and is updated during the run.
 
     All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. `instruct-lab dashboard` also
     shows runs with other trackers, because it imports them from their records.
@@ -64,7 +64,7 @@ class Trackio(Tracker):
         Args:
             record: the run's record.
             group: the study or sweep that the run belongs to.
-            stamp: state of the record; a run that was already imported in this state is skipped.
+            stamp: text that changes with the record; a run that was last imported with this text is skipped.
 
         Returns:
             Whether the run was imported.

@@ -64,25 +64,25 @@ class StoredRun:
 
     @property
     def stamp(self) -> str | None:
-        """The state of the run's record when it was imported; `None` if the run was not imported."""
+        """The text `stamp` that `begin` stored for the run; `None` if there is none."""
         config = self.storage.get_run_config(self.project, self.name, run_id=self.run_id) or {}
         return config.get(STAMP)
 
     def begin(self, settings: Mapping[str, Any], group: str, started: datetime, stamp: str | None = None) -> None:
-        """Delete the run's stored data, and set its settings."""
+        """Delete the run's stored data, and set the settings to store at the next call of `write`."""
         self.storage.delete_run(self.project, self.name, run_id=self.run_id)
         public = {key: value for key, value in settings.items() if not key.startswith("_")}
         own = {"_Created": started.isoformat(), "_Group": group, "_Username": None, STAMP: stamp}
         self.config = {**public, **own}
 
     def add(self, values: Mapping[str, Any], step: int, at: datetime) -> None:
-        """Add values to the next write."""
+        """Keep values for the next call of `write`."""
         self.pending.append((dict(values), step, at.isoformat()))
 
     def add_table(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int, at: datetime
     ) -> None:
-        """Add a table to the next write."""
+        """Keep a table for the next call of `write`."""
         from trackio import Table
 
         lines = [dict(zip(columns, map(plain_cell, row), strict=True)) for row in rows]

@@ -126,7 +126,7 @@ def plain_cell(value: Any) -> Any:
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:
-    """Return a table of the reasons in `audit.json`; each row holds one reason and its first sample."""
+    """Return a table of the reasons in `audit.json` why data was changed, dropped or added, each with a sample."""
     rows = [
         [
             reason["stage"],

@@ -51,9 +51,9 @@ class Wandb(Tracker):
     """Weights & Biases (wandb.ai): curves, tables and comparisons, online or offline.
 
     All runs share the folder `<runs_path>/wandb`; `wandb leet` shows runs in it that were not uploaded. In mode `auto`,
-    a run is online if this machine has a key for the server, and offline if the server cannot be reached.
-    In wandb, a run's config has the chosen option of each group, so that runs can be grouped by `tuning` or `model`;
-    all values are below `settings`.
+    a run is online if this machine has a key for the server and can reach it, otherwise offline.
+    In wandb, a run's config has the chosen option of each config group, so that runs can be grouped by `tuning` or
+    `model`; all values are below `settings`.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
@@ -197,14 +197,14 @@ class WandbSession(TrackerSession):
 
 
 def wandb_config(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a run in wandb: the chosen option of each group at the root, and all values in `settings`.
+    """Return the config to show in wandb: each config group's chosen option at the root, and all values in `settings`.
 
-    Users can thus group runs by options, such as by `tuning` or `model`. A group's values are only below `settings`,
-    since at the root they would overwrite its chosen option.
+    Users can thus group runs by options, such as by `tuning` or `model`. The values of a config group are only in
+    `settings`, since at the root they would overwrite its chosen option.
 
     Args:
         config: the whole config, resolved.
-        choices: the chosen option of each group.
+        choices: the chosen option of each config group.
     """
     values = {key: value for key, value in config.items() if not isinstance(value, Mapping | list)}
     return {**values, **options_of(choices), "settings": dict(config)}

@@ -66,7 +66,7 @@ class Costs:
             self.peak_bytes = peak_bytes()
 
     def entries(self, checkpoints_path: Path) -> dict[str, Any]:
-        """Return the costs as entries of `summary.json`; `weights_bytes` is the size of the last weights on disk."""
+        """Return the costs for `summary.json` by name; `weights_bytes` is the size of the last weights on disk."""
         kept = [file for folder in checkpoints_path.glob("last-*") for file in folder.rglob("*")]
         return {
             "training_seconds": round(self.seconds, 3),

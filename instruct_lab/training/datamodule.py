@@ -132,7 +132,7 @@ class InstructionData(pl.LightningDataModule):
         return audited_stage("batching", depends_on, self._encode, "tokenising")
 
     def _encode(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
-        """Render and tokenise every split to a file, and return the facts that the data cache keeps.
+        """Render and tokenise every split, write it to a file, and return the values that the data cache stores.
 
         Args:
             before: the cached result of the previous stage, which holds the conversations.

@@ -26,7 +26,7 @@ REPEAT_SECONDS = 1.0
 
 
 class Interrupted(BaseException):
-    """Raised after a signal; it is not an `Exception`, so that handlers of failures do not catch it."""
+    """Raised when a signal stops the run; not an `Exception`, so that `except Exception` does not catch it."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP

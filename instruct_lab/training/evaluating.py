@@ -307,7 +307,7 @@ def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console:
 
 
 def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
-    """Return the experiment; if its maximum length of answers is null, it is set from the data and the model."""
+    """Return the experiment; a maximum answer length of null is replaced by one from the data and the model."""
     if prepared.data is None:
         return prepared.experiment
     return settle_answers(prepared.experiment, prepared.data.answer_lengths, context_length(loaded.model))[0]
@@ -316,7 +316,7 @@ def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
 def _keeping_answers(
     job: EvaluationJob, experiment: Experiment, split: str, system: str, fingerprint: str
 ) -> EvaluationSetup:
-    """Return the evaluation's settings, with a file that keeps the answers of the base or tuned model to a split."""
+    """Return the evaluation's settings with a file that keeps a model's answers, in case of an interruption."""
     path = job.files.unfinished_path(f"-{split}-{system}.jsonl")
     return dataclasses.replace(experiment.evaluation_setup, journal=AnswerJournal(path, fingerprint))
 

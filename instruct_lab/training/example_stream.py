@@ -5,9 +5,9 @@ examples, from the rows that follow in the source. These rows are converted, pre
 row by row. Rows that belong to a held-out split, or whose prompt is in one, are left out. After the end of the source,
 reading starts again at its beginning.
 
-A position consists of the source's own position at the beginning of a part of rows, the number of rows after it, and
-the number of examples of the next row that were already used. A block that is read again from its position holds the
-same examples.
+Rows are read in groups. A position in the stream consists of the source's own position at the beginning of a group, the
+number of rows after it, and the number of examples of the next row that were already used. A block that is read again
+from the same position holds the same examples.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class StreamPosition:
     """A position in the stream.
 
     Args:
-        source: position of the source at which a part of rows begins.
-        rows: number of rows of the part before the position.
+        source: position of the source at which a group of rows begins.
+        rows: number of rows of the group before the position.
         examples: number of examples of the following row before the position.
         passes: number of times that the source was read to its end.
     """
@@ -95,7 +95,7 @@ class ExampleStream(ExampleBlocks):
 
     @functools.cached_property
     def _overlaps(self) -> list[Overlap]:
-        """Two functions that find the held-out split with a conversation's prompt: before and after preprocessing."""
+        """Functions that find the held-out split with a given prompt: one before and one after preprocessing."""
         data, held_out = self._data, SPLIT_NAMES[1:] if self._data.overlap != "allow" else ()
         return [
             held_out_prompts({name: splits[name] for name in held_out}, data.same_prompt)
@@ -133,7 +133,7 @@ class ExampleStream(ExampleBlocks):
         self._number, self._block = 0, self._first
 
     def _read(self, number: int, start: StreamPosition) -> tuple[list[Example], StreamPosition]:
-        """Read a block from its position on; also return the position after it."""
+        """Read the block that begins at a position; also return the position after the block."""
         audit, counts = Audit(), _Counts()
         examples: list[Example] = []
         position, end = start, None
@@ -157,7 +157,7 @@ class ExampleStream(ExampleBlocks):
     def _read_to_end(
         self, examples: list[Example], start: StreamPosition, audit: Audit, counts: _Counts
     ) -> StreamPosition | None:
-        """Add examples until the block is full; return the final position, or `None` if the source ended first."""
+        """Add examples until the block is full; return the position after them, or `None` if the source ended first."""
         stream = self._source.stream(self._cache_path, start.source)
         for _ in itertools.islice(stream, start.rows):
             pass
@@ -184,7 +184,7 @@ class ExampleStream(ExampleBlocks):
         audit: Audit,
         counts: _Counts,
     ) -> StreamPosition:
-        """Add the examples of a part's rows until the block is full; return the position after the last one."""
+        """Add examples from a group of rows until the block is full; return the position after the last example."""
         used = part.examples
         for index, row in enumerate(rows):
             found = self._examples_of([row], audit, counts)
@@ -260,6 +260,6 @@ class _Counts:
     first_error: InstructLabError | None = None
 
     def add(self, other: _Counts) -> None:
-        """Add the numbers of another part of the block's rows."""
+        """Add the counts of further rows of the block."""
         self.rows, self.broken = self.rows + other.rows, self.broken + other.broken
         self.first_error = self.first_error or other.first_error

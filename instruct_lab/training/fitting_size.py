@@ -25,7 +25,7 @@ KEPT_LOGITS = 4
 class FittingSize:
     """Estimator of the number of examples of a batch that can be computed at once.
 
-    It is needed on a CPU, where the system may promise more memory than it has and then kill the process, without an
+    It is needed on a CPU, where the system may promise more memory than it has and later kill the process without an
     error. On a GPU, it avoids a failed attempt. Only activations are estimated: weights are in memory already, and
     gradients and the optimizer's states need the same memory whatever the size of the batch.
 

@@ -1,7 +1,8 @@
 """A faster import of Lightning: most of torchmetrics, whose import is slow, is imported only if it is used.
 
-Lightning uses two classes of torchmetrics. The package's `__init__` imports all its metrics and `scipy.signal`; it now
-runs only when another name of the package is used, which saves a quarter of the time of importing torch.
+Lightning uses two classes of torchmetrics, but the package's `__init__` imports all metrics and `scipy.signal`. With
+this module, `__init__` runs only when another name of the package is used. This saves a quarter of the time that
+importing torch takes.
 """
 
 import importlib

@@ -34,13 +34,13 @@ def model_reference(target: str) -> str | None:
 
 
 def record_of_model(reference: str, checked: Checked) -> RunRecord:
-    """Find the complete record of a model with the same files, or create it.
+    """Return the finished record of a model with the same files, or create a record if there is none.
 
-    The record is that of a finished run which trained nothing, so that every command that reads a run can read it.
+    The record describes a finished run that trained nothing, so that every command that reads runs can read it.
 
     Args:
         reference: the reference to the model.
-        checked: the configuration with this model and the choices `UNCHANGED`.
+        checked: the configuration with this model and the overrides `UNCHANGED`.
 
     Raises:
         InstructLabError: the files of the model cannot be read, or the folder of records is not writable.

@@ -4,7 +4,7 @@
     for each batch of a step:
       training_step(batch)      ───▶  first batch: clear the gradients and the sums of the step
                                       for each micro-batch (`StepGradients`), on this device only:
-                                        objective.loss(model, part) -> Loss(sums, counts), one entry per example, nats
+                                        objective.loss(model, part) -> Loss(sums, counts), one value per example, nats
                                         add sums and counts to those of the step (`_window`)
                                         backward of the sum of the losses, not of their mean
                                       memory exhausted: the same step again, with micro-batches of half the size
@@ -189,7 +189,7 @@ class TuningModule(pl.LightningModule):
             loss.backward(*args, **kwargs)
 
     def _loss(self, batch: Batch) -> Loss:
-        """Compute the loss of each example; a copy without labels, which fills up a device's batch, adds nothing."""
+        """Compute the loss of each example; examples without labels, which only fill up a batch, add nothing."""
         loss = self._experiment.objective.loss(self.model, batch, self._teacher[0])
         is_used = (batch.labels != IGNORED).any(dim=1)[: batch.num_examples]
         values = {name: value.masked_fill(~is_used, math.nan) for name, value in loss.values.items()}
@@ -313,7 +313,7 @@ class TuningModule(pl.LightningModule):
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained weights; add the number of target tokens and the size of `metrics.jsonl` as entries."""
+        """Keep only the trained weights in the checkpoint; add the token count and the size of `metrics.jsonl`."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens

@@ -84,7 +84,7 @@ class NonFiniteSteps:
     def handle(
         self, step: int, loss: float, norm: float, named: Iterable[tuple[str, torch.nn.Parameter]]
     ) -> NonFiniteStep:
-        """Record the step and remove its gradients, so that the optimizer changes nothing.
+        """Record the step, clear its gradients so that the optimizer changes nothing, and return its description.
 
         Args:
             step: the optimizer step, counted from 1.

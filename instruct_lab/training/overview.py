@@ -40,7 +40,7 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """Print the reason, if any, why the model cannot compute shared prefixes only once, if the config allows this."""
+    """If the config lets rows share prefixes and the model cannot compute them only once, print the reason."""
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

@@ -49,7 +49,7 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
         remedies: whether to search for changes if the run does not fit.
 
     Raises:
-        InstructLabError: the architecture of the model is not known, or the device does not compute the precision.
+        InstructLabError: the architecture of the model is not known, or the device does not support the precision.
     """
     _check_precision(checked, device)
     count = devices or _devices(checked.experiment) or 1
@@ -77,7 +77,7 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
 
 
 def _devices(experiment: Experiment) -> int | None:
-    """Return the number of devices that the config names; `None` for all devices of the machine that runs it."""
+    """Return the number of devices in the config; `None` if the run uses all devices of its machine."""
     is_named = experiment.trainer.arguments.get("devices", "auto") not in ("auto", -1, "-1")
     return num_devices(experiment.trainer) if is_named else None
 
@@ -102,9 +102,9 @@ def read_data(experiment: Experiment, device: Device, devices: int) -> Callable[
     """Prepare a run's data, and return a function that measures the workload of runs with this data.
 
     The function takes the configuration of a run, and returns its workload and its tokenizer. If the data or the
-    tokenizer is not available, the workload assumes the lengths of examples, and the tokenizer may be `None`. This is
-    the case if they are neither on this machine nor can be downloaded, or if the tokenizer is in the same file as the
-    weights, which are never downloaded for a plan.
+    tokenizer cannot be read or downloaded, the workload is based on assumed lengths of examples, and the tokenizer may
+    be `None`. This also applies if the tokenizer is in the same file as the weights and this file is not on this
+    machine, since weights are never downloaded for a plan.
 
     Args:
         experiment: the run's configuration.

@@ -36,7 +36,7 @@ def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[
         loaded: the base model.
 
     Returns:
-        The line of the overview, as a name and a text; an empty list if the run is short or cannot be planned.
+        A list with one line of the overview (a name and a text); empty if the run is short or cannot be planned.
     """
     kind, train = run.trainer.strategy.root_device.type, data.examples["train"]
     flops = 6.0 * count_parameters(loaded.model).total * float(train.lengths.sum())  # of an epoch

@@ -50,16 +50,16 @@ def check_launch(arguments: Mapping[str, Any]) -> None:
 
 
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the trainer's arguments that follow from the way in which another program has started the processes.
+    """Return the trainer's arguments that follow from the processes that a launcher, such as torchrun, has started.
 
     Args:
         arguments: the trainer's arguments in the config.
 
     Returns:
-        The arguments that the config leaves open; an empty dictionary if no program has started several processes.
+        The arguments that the config leaves open; an empty dictionary if no launcher has started several processes.
 
     Raises:
-        InstructLabError: several nodes are needed, but no program has started processes on them.
+        InstructLabError: several nodes are needed, and no launcher has started processes on them.
     """
     check_launch(arguments)
     launch, nodes = external_launch(), arguments.get("num_nodes", 1)
@@ -76,10 +76,10 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def on_one_device(experiment: Experiment) -> Experiment:
-    """Return the experiment for a single process, whatever number of devices and nodes it names.
+    """Return the experiment, changed to use a single process on one device.
 
-    Devices that are listed by their indices stay, so that this process uses the first of them. If this machine lacks
-    the accelerator, the process uses another device, and a line on standard error names the reason.
+    A list of device indices is kept, so that this process uses the first of them. If this machine lacks the
+    accelerator, the process uses another device, and a line on standard error names the reason.
     """
     arguments = {**experiment.trainer.arguments, "num_nodes": 1, "strategy": "auto"}
     if reason := accelerator_obstacle(arguments.get("accelerator")):
@@ -171,7 +171,7 @@ def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.T
 
 
 def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Experiment:
-    """Change the batch size of a device so that an optimizer step has the same examples as on the former devices.
+    """Adapt the batch size per device to a new number of devices, so that each step keeps the same examples.
 
     Args:
         experiment: the run's configuration.

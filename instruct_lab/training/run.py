@@ -58,12 +58,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """The relation of a run to its sweep.
+    """Values that the caller of a run, such as a sweep, sets for this run only.
 
     Args:
         name: name of the run; `None`: the name that the config gives.
         run_id: id of the run; `None`: a new id.
-        facts: further entries of the manifest.
+        facts: further fields of the run's manifest.
         shared: models that earlier runs of this process loaded; `None`: the run loads its own models.
         on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
     """
@@ -89,7 +89,7 @@ def train(
         config: the resolved configuration, which is written to the record and can be run again.
         choices: the chosen option of each group.
         overrides: the overrides as typed.
-        context: how the run relates to its sweep.
+        context: values that the caller, such as a sweep, sets for this run only.
 
     Returns:
         The record of the finished run.
@@ -125,7 +125,7 @@ def resume(
         experiment: the experiment of the recorded config.
         config: the recorded config.
         record: the record of the run.
-        context: how the run relates to its sweep.
+        context: values that the caller, such as a sweep, sets for this run only.
         limits: new values of `trainer.max_epochs` and `trainer.max_steps`, which make the run longer.
         force: whether to continue even if something has changed that affects the results.
         devices: new values of the trainer's arguments that choose the devices.
@@ -244,7 +244,7 @@ def _run(
 
 
 def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, console: Console) -> Experiment:
-    """Divide each step's examples over the present devices, and record and print how these differ from the former ones.
+    """Divide each step's examples over the present devices; if the devices have changed, print and record it.
 
     Returns:
         The configuration for the present devices.
@@ -276,7 +276,7 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 
 
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
-    """Create the limits on batch sizes from the record's reductions; each later reduction is added to the record."""
+    """Create the limits on batch sizes from the reductions in the record, to which later reductions are added."""
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 
     def report(reduction: Reduction) -> None:

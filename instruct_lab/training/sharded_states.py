@@ -28,7 +28,7 @@ FILE = "rank-{:05d}.safetensors"
 
 
 def save_state(checkpoint: dict[str, Any], path: Path, broadcast: Callable[[Any], Any]) -> None:
-    """Write a state; every rank must call this.
+    """Write a training state; every rank must call this.
 
     Args:
         checkpoint: Lightning's checkpoint, some of whose tensors are shares.
@@ -73,7 +73,7 @@ def _write_shares(shares: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Read a state, without the shares of other ranks.
+    """Read a training state; with a `mesh`, read only this rank's share of each sharded tensor.
 
     Args:
         path: the file of the state.
@@ -87,7 +87,7 @@ def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
 
 def with_shares(state: dict[str, Any], parent: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Add the tensors that are stored in separate files, one per rank; return a complete state unchanged.
+    """Add the tensors stored in one file per rank to a training state; return a complete state unchanged.
 
     Args:
         state: the content of the state's file.
@@ -165,7 +165,7 @@ def _key(keys: tuple[Any, ...]) -> str:
 
 
 def _shares(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Find the sharded tensors in nested dictionaries and lists, each with the keys that lead to it."""
+    """Yield each sharded tensor in nested dictionaries and lists, preceded by the keys that lead to it."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _shares(inner, (*keys, key))
@@ -174,7 +174,7 @@ def _shares(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 
 
 def _replaced(value: Any, keys: tuple[Any, ...], new: Any) -> Any:
-    """Return nested dictionaries and lists with a new value at these keys; copy only containers that lead to it."""
+    """Replace a value in nested dictionaries and lists; only the containers that lead to it are copied."""
     if not keys:
         return new
     copied = value.copy()

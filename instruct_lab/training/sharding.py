@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Lightning's strategy for models that are sharded in `configure_model`, with the training states of this package.
+    """Lightning's strategy for models that `configure_model` shards, with this package's format of training states.
 
     Unlike Lightning's class, it can start its processes before a module exists, shards over all devices, and writes
     states that can be loaded on any number of devices and with any other strategy.
     """
 
     def setup_environment(self) -> None:
-        """Join the process group, and arrange all devices in one dimension; later calls do nothing."""
+        """Join the process group and create a device mesh for data parallelism; later calls do nothing."""
         if self._device_mesh is None:
             from torch.distributed.device_mesh import init_device_mesh
 
@@ -61,11 +61,11 @@ class ShardedStrategy(ModelParallelStrategy):
         save_state(checkpoint, Path(self.broadcast(filepath)), self.broadcast)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a state on every rank: the shares of this rank if it was written by sharded ranks, else all of it."""
+        """Read a training state on every rank; of each sharded tensor, read only this rank's share."""
         return load_state(Path(self.broadcast(checkpoint_path)), self.device_mesh["data_parallel"])
 
     def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
-        """Copy the weights of a state into the shares."""
+        """Copy the weights of a training state into the sharded parameters."""
         assert self.lightning_module is not None
         parameters = dict(self.lightning_module.named_parameters())
         with torch.no_grad():
@@ -115,7 +115,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def release(model: Any) -> None:
-    """Release the gathered parameters outside of layers, which a forward pass without a backward pass keeps."""
+    """Free gathered parameters outside of layers, which stay in memory after a forward pass without a backward pass."""
     if is_sharded(model):
         model.reshard()
 

@@ -182,7 +182,7 @@ def _check_fingerprint(run: Run, data: InstructionData) -> None:
 
 
 def _settle_answers(run: Run, data: InstructionData, base: BaseModel) -> Run:
-    """Set the maximum length of answers if it is null; print and record it, so that later commands use it too."""
+    """Set the maximum length of answers if it is null; print it, and record it for later commands."""
     context = context_length(base.loaded.model)
     experiment, found = settle_answers(run.experiment, data.answer_lengths, context)
     if found is None:
@@ -326,7 +326,7 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
 
 
 def _judge(run: Run, prepared: Prepared, results: Results) -> Results:
-    """Add the verdicts of judges to the results and to the record."""
+    """Let judges compare the answers; add their verdicts to the results and to the record."""
     runs_path, workspace = user_path(run.experiment.runs_path), run.workspace
     judging = Judging(run.experiment.evaluation_setup, runs_path, workspace.cache_path, workspace.device)
     judged = judging.add_verdicts(results, prepared.evaluated)

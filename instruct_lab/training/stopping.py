@@ -16,7 +16,8 @@ class StopAtStep(pl.Callback):
     """A callback that writes the training state and stops all ranks after the step in which a rank receives a signal.
 
     It must be the last callback, so that the state includes the changes that other callbacks make after a step. If a
-    validation follows the step, the run stops after the validation, so that a resumed run repeats neither of them.
+    validation follows the step, the run stops after the validation, so that a resumed run repeats neither the step nor
+    the validation.
 
     Args:
         request: the handler of the signals that ask the run to stop.

@@ -33,7 +33,7 @@ MOST_DIVIDED = 1000
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """The batches of a split; each has the indices of its examples, and numbers of positions and target tokens."""
+    """The batches of a split: the example indices, the number of positions and the number of targets of each."""
 
     batches: list[numpy.ndarray]
     positions: numpy.ndarray
@@ -101,14 +101,14 @@ def measure_workload(
 
 
 def _largest(orders: Sequence[_Order], name: str) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the largest value of a field of `_Order`."""
+    """Return the epoch and the index of the batch with the largest value in the field `name` of `_Order`."""
     largest = [getattr(order, name).max() for order in orders]
     epoch = largest.index(max(largest))
     return epoch, int(getattr(orders[epoch], name).argmax())
 
 
 def _largest_part(orders: Sequence[_Order], examples: Any, experiment: Experiment) -> tuple[int, int]:
-    """Return the epoch and the index of the batch that has the largest part when batches are divided as on a CPU."""
+    """Return the epoch and the index of the batch with the largest part, if batches are divided as on a CPU."""
     widths, most, largest = experiment.batching.widths(examples), 0, (0, 0)
     batches = ((int(size), e, i) for e, order in enumerate(orders) for i, size in enumerate(order.positions))
     for size, epoch, index in heapq.nlargest(MOST_DIVIDED, batches):
@@ -127,7 +127,7 @@ def _epochs(arguments: Any) -> int:
 
 
 def _complete(example: Example) -> Example:
-    """Return an example; a pair gets log-probabilities of 0 under the base model, since a plan does not know them."""
+    """Return a pair with base-model log-probabilities of 0, as they are not known yet; return other examples as is."""
     return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
 
 
@@ -140,7 +140,7 @@ def _training_order(experiment: Experiment, data: InstructionData, devices: int,
 
 
 def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarray], devices: int) -> _Order:
-    """Measure one device's share of the batches; sequences are padded to the longest of their batch, or packed."""
+    """Measure one device's share of each batch, whose sequences are padded to the longest one or packed."""
     import numpy as np
 
     shares = [batch[::devices] for batch in batches]

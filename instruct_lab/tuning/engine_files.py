@@ -1,7 +1,7 @@
 """Write the files of a tuned model for an inference engine: the base model's weights, and separately a LoRA adapter.
 
-Of all adapters, engines can read only LoRA adapters without further trained parts. For methods that add no modules to
-the model, an engine reads the weights of the whole tuned model.
+The only adapters that engines can read are LoRA adapters, and only if no biases or DoRA magnitudes are trained. If the
+tuning method adds no modules to the model, an engine reads the weights of the whole tuned model.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class LoRA(PeftMethod):
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
-    """Return the rows of new tokens, keyed by embedding layer; tied embeddings count as one layer."""
+    """Return the indices of the embedding rows of new tokens, keyed by layer; tied embeddings count as one layer."""
     model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None

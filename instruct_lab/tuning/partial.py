@@ -187,7 +187,7 @@ class HeadOnly(Partial):
     """Training of only the output projection, or of the head of a reward model (linear probing).
 
     A projection that is tied to the input embeddings gets its own copy of their weights, so that only the projection
-    changes. An exported model holds both.
+    changes. An exported model holds both weight matrices.
     """
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
@@ -203,7 +203,7 @@ class HeadOnly(Partial):
 
 
 def _untie(model: Any, output: Any) -> None:
-    """Replace the output projection's shared weights by a copy."""
+    """Give the output projection its own copy of the weights that it shares with the input embeddings."""
     import torch
 
     weight = output.weight.detach().clone()

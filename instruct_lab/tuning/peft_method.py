@@ -79,7 +79,7 @@ class PeftMethod(Tuning, ABC):
         return {"task_type": self._task(loaded.family, bool(new)), **({"modules_to_save": new} if new else {})}
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's name for the task, or `None` if PEFT has no name for it."""
+        """Return PEFT's task type for a model, such as `CAUSAL_LM`, or `None` if PEFT has none for it."""
         return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
@@ -159,7 +159,7 @@ def _unwrap_whole_modules(adapted: Any) -> None:
 
 
 def matching_modules(pattern: str, names: Iterable[str], where: str) -> list[str]:
-    """Return the full names of modules that a regular expression matches; see `LimitedExpression`."""
+    """Return the module names that a regular expression fully matches; errors name its config key, `where`."""
     expression = LimitedExpression(pattern, where=where)
     return [name for name in names if expression.fullmatch(name)]
 
@@ -167,7 +167,7 @@ def matching_modules(pattern: str, names: Iterable[str], where: str) -> list[str
 def _replace_patterns(config: Any, model: Any, where: str) -> None:
     """Replace the regular expressions in PEFT's configuration by the names of the modules that they match.
 
-    PEFT would search for them with `re`, which has no time limit.
+    PEFT would match the expressions with `re`, which has no time limit.
 
     Raises:
         InstructLabError: a regular expression is invalid, needs too much time, matches no module, or stands in a field

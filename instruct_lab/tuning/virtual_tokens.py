@@ -41,9 +41,10 @@ class VirtualTokens(PeftMethod, ABC):
         return adapted.with_model(bridge_cache_names(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's name for the task.
+        """Return PEFT's task type for a model, such as `CAUSAL_LM`.
 
-        For a model that does not generate, this is the task with which PEFT leaves the model's own outputs unchanged.
+        For a model that does not generate text, this is the task type with which PEFT leaves the model's own outputs
+        unchanged.
         """
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
@@ -108,7 +109,10 @@ class PromptTuning(VirtualTokens):
 
 @component
 class PTuning(VirtualTokens):
-    r"""P-tuning: virtual tokens are computed by a small trained network, [MLP(P); E(x)]. Source: Liu et al., 2021."""
+    r"""P-tuning: a small trained network computes the virtual tokens, [MLP(P); E(x)]. Source: Liu et al., 2021.
+
+    P are trained embeddings, and E(x) are the embeddings of the text.
+    """
 
     learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured; the network is trained too
 
@@ -125,9 +129,9 @@ class PTuning(VirtualTokens):
 
 @component
 class PrefixTuning(VirtualTokens):
-    r"""Prefix tuning: trained keys and values before the text's, in every layer. Source: Li and Liang, 2021.
+    r"""Prefix tuning: trained keys and values precede those of the text in every layer. Source: Li and Liang, 2021.
 
-    In an encoder-decoder, they are added to the decoder.
+    In an encoder-decoder, they are added in the decoder.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods

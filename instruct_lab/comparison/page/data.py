@@ -63,7 +63,7 @@ def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str
 
 
 def run_labels(records: Sequence[RunRecord]) -> list[str]:
-    """Label each run by the settings that differ from other runs; runs with equal settings also get their ids."""
+    """Label each run by the settings in which it differs from others; runs with equal settings also get their ids."""
     labels = [visible(str(label)) for label in label_runs([RunSettings.read(record) for record in records])]
     repeated = {label for label in labels if labels.count(label) > 1 or not label}
     return [

@@ -51,7 +51,10 @@ def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[di
 
 
 def _by_importance(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
-    """Yield each example's index once, alternating between the original order and decreasing score differences."""
+    """Order the examples for the page, and return their indices.
+
+    The next example in the original order alternates with the example whose scores differ most between the runs.
+    """
     scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}
     spread: list[dict[str, float]] = []

@@ -102,7 +102,7 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _format_row(values: Sequence[Any]) -> list[str]:
-    """Format the values of one key; round floats to six significant digits, unless different ones would look equal."""
+    """Format the values of one key; round floats to six significant digits if different values stay different."""
     whole = [_format_value(value) for value in values]
     short = [f"{value:.6g}" if isinstance(value, float) else text for value, text in zip(values, whole, strict=True)]
     return short if len(set(short)) == len(set(whole)) else whole
@@ -128,7 +128,7 @@ def _list_runs(runs: Sequence[str]) -> str:
 
 
 def _sort_key(text: str) -> tuple[int, float, str]:
-    """Return a sort key by which texts that are numbers are sorted by value, before all other texts."""
+    """Return a sort key: texts that are numbers come first, in numerical order, and then all other texts."""
     try:
         return 0, float(text), text
     except ValueError:
@@ -151,7 +151,7 @@ def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """Sort the rows of a metric's table from the best mean to the worst; leave other tables unchanged."""
+    """Sort the rows of a metric's table from the best mean to the worst; return the rows of other tables unchanged."""
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows

@@ -23,11 +23,11 @@ def logged_values(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
-    """Round a number to six significant digits unless it is whole; return `None` for anything but a finite number.
+    """Round a number to six significant digits unless it is whole; return `None` if it is not a finite number.
 
     Args:
         value: a value of any type.
-        unit: factor by which the number is multiplied.
+        unit: factor that converts the number to another unit; unless it is 1, whole numbers are rounded too.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -46,7 +46,7 @@ def measured(value: Any) -> float | int | None:
 
 
 def short(value: Any) -> float | int | None:
-    """Round a number to five significant digits unless it is whole; return `None` for anything but a finite number."""
+    """Round a number to five significant digits unless it is whole; return `None` if it is not a finite number."""
     number = finite(value)
     return number if number is None or isinstance(number, int) else float(f"{number:.5g}")
 

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 @component
 class LoHa(PeftMethod):
-    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2) with W frozen. Source: Hyeon-Woo et al., 2022 (FedPara)."""
+    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2). Source: Hyeon-Woo et al., 2022 (FedPara).
+
+    W is a frozen weight matrix of the model; A1, B1, A2 and B2 are trained matrices of rank `r`.
+    """
 
     learning_rate: ClassVar[float | None] = 1e-3  # value of optimizer.lr if the config sets none
 
     r: Annotated[int, Field(ge=1)] = 4  # rank of both products
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Return the configuration that PEFT reads."""
+        """Return the configuration of this method for the PEFT library."""
         import peft  # heavy libraries are imported only where they are used, so that checking a config stays fast
 
         return peft.LoHaConfig(r=self.r, alpha=self.r, target_modules="all-linear", **common)

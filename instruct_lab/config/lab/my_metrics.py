@@ -1,4 +1,4 @@
-"""A metric of your own: it computes statistics of each answer, and its value from their sums over all answers."""
+"""A metric of your own, whose value is computed from statistics of each answer, summed over all answers."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @component
 class Focal(Objective):
-    """Focal loss: -sum_t (1 - p_t)^gamma log p_t over the target tokens. Source: Lin et al., 2017.
+    """Focal loss: -sum_t (1 - p_t)^gamma log p_t over the target tokens t. Source: Lin et al., 2017.
 
-    Tokens that the model already predicts well count less. In evaluation gamma is 0, so that the loss is the negative
-    log-likelihood and a perplexity can be computed from it.
+    p_t is the probability that the model gives to the target token t. Tokens that the model already predicts well count
+    less. In evaluation gamma is 0, so that the loss is the negative log-likelihood and a perplexity can be computed
+    from it.
     """
 
     families: ClassVar = frozenset({"decoder"})
@@ -27,7 +28,7 @@ class Focal(Objective):
     gamma: Annotated[float, Field(ge=0)] = 2.0  # how strongly well predicted tokens are weighted down; 0: cross-entropy
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Return each example's summed loss and number of target tokens, both `[rows]`.
+        """Return each example's summed loss and number of target tokens, both of shape `[rows]`.
 
         The framework divides the sum of the losses by the sum of the counts, once for each optimizer step.
         """

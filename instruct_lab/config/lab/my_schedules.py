@@ -1,4 +1,4 @@
-"""A learning-rate schedule of your own: the learning rate at each optimizer step, as a multiple of its peak."""
+"""A learning-rate schedule of your own: the rate at each optimizer step, as a multiple of the peak learning rate."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def value_of(row: Row, name: str) -> Any:
     """Return the value to which the name of a column refers: the column, or a value inside it.
 
     Raises:
-        InstructLabError: there is no such value; the error names the part of the name that cannot be followed.
+        InstructLabError: there is no such value; the error names the column, key or index that was not found.
     """
     if name in row.columns:
         return row.columns[name]

@@ -52,12 +52,12 @@ class Preference(TurnFormat):
     repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of both answers and, if not the default names, of scores, margin and system message."""
+        """Return the columns of both answers, and of scores, margin and system message if the config names them."""
         named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the prompt, the answers, the system message and the tools; scores stay metadata."""
+        """Return the columns of the prompt, the answers, the system message and the tools."""
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
@@ -144,7 +144,7 @@ class Preference(TurnFormat):
         return (SHAREGPT_ROLES | custom_names(self.roles)).get(name) == "assistant"
 
     def _margin(self, row: Row) -> dict[str, float]:
-        """Return the margin by which the chosen answer is better; empty if no margin or score columns are set."""
+        """Return how much better the chosen answer is, as `{"margin": value}`; empty if no margin or score is set."""
         if self.margin:
             return {"margin": _number(row, self.margin)}
         if self.chosen_score and self.rejected_score:
@@ -176,7 +176,7 @@ def _suggest_prompt(row: Row, prompt: str | None) -> str:
 
 
 def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
-    """Check that a transcript ends, before its answer, with the prompt that another column holds.
+    """Check that the messages before the answer of a transcript end with the prompt from another column.
 
     Args:
         row: the row, for the error message.

@@ -186,7 +186,7 @@ class _Table:
         return next(filter(self._is_text, TASK_INPUTS), None)
 
     def _questions_and_answers(self, questions: Sequence[str] = ALL_QUESTIONS) -> Iterator[tuple[str, str]]:
-        """Yield the names of a column of questions and a column of answers, for each pair of such columns."""
+        """Yield the names of every pair of a question column and an answer column."""
         answers = [name for name in ANSWERS if self._is_message(name) or (self._has(name) and self._answer_path(name))]
         for question in self._messages_in(questions):
             yield from ((question, answer) for answer in answers)

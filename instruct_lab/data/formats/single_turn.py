@@ -1,4 +1,4 @@
-"""Formats of one question and one answer: Alpaca, prompt and completion, and text patterns with columns."""
+"""Formats of one question and one answer: Alpaca, prompt and completion, and text patterns with column names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Alpaca(Format):
     history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of instruction and output and, if not the default names, of system message and history."""
+        """Return the columns of instruction and output, and of system message and history if the config names them."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | self.required_if_named("system", "history")
 

@@ -124,7 +124,7 @@ class Templates(Format):
         yield from sorted(self._fitting(row), key=lambda conversation: order[conversation.metadata["template"]])
 
     def _fitting(self, row: Row) -> Iterator[Conversation]:
-        """Yield the row rendered with every template that fits, in the order drawn for the row.
+        """Render the row with every template that fits, and yield the conversations in the order drawn for the row.
 
         Raises:
             InstructLabError: no template fits.
@@ -164,7 +164,7 @@ class Templates(Format):
         return self.answer_choices.get(name) if isinstance(self.answer_choices, dict) else self.answer_choices
 
     def _names(self, text: str, field: str) -> list[str]:
-        """Return the columns that a template uses; the variable `answer_choices` is not counted as one.
+        """Return the columns that a template uses; the variable `answer_choices` is not a column, so it is omitted.
 
         Raises:
             Refusal: the template is not valid in the configured `syntax`.

@@ -67,7 +67,7 @@ class ToolUse:
         self._may_hold_call = False  # whether the assistant's text since the last user message may hold a call
 
     def render_system(self, text: str) -> str:
-        """Return the system message with its own text and the tools; empty if there is neither."""
+        """Return the text of a system message, followed by the list of tools; empty if there is neither."""
         if not self._tools:
             return text
         listed = "\n".join(_json(tool) for tool in self._tools.values())
@@ -102,7 +102,7 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Track a message whose tool calls, if it has any, are written in its text."""
+        """Track a message that has no separate tool calls; its text may contain tool calls."""
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None
         elif role == "user":

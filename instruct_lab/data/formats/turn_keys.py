@@ -1,4 +1,4 @@
-"""Keys of a turn other than its role and text: training flags, weights, reasoning and descriptive keys to ignore."""
+"""Keys of a turn other than its role and text: training flags, weights, reasoning, and keys that can be ignored."""
 
 from __future__ import annotations
 

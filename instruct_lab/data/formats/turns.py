@@ -61,8 +61,8 @@ class TurnFormat(Format, ABC):
     A turn may set whether it is trained on: `trained` (or `train`, `training`, `trainable`, `loss`, `loss_mask`) is
     true or false, and `masked` has the opposite meaning. It may also set its `weight` (or `loss_weight`, `loss_scale`):
     a turn of weight 0 is not trained on, and any other weight multiplies the loss of its tokens. A row is broken if a
-    turn has reasoning in a separate key and `reasoning` is not set, or if a turn has a value in any other key, unless
-    the key only describes the turn (`id`, `timestamp`) or `ignore_keys` names it.
+    turn has reasoning in a separate key and `reasoning` is not set. A row is also broken if a turn has a value in any
+    other key; keys that only describe the turn (`id`, `timestamp`) and the keys in `ignore_keys` are ignored.
     """
 
     system: Column | None = "system"  # column of a system message outside the turns; may be missing or empty
@@ -239,7 +239,7 @@ def _decode_json(row: Row, text: str, location: str) -> Any:
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
-    """Return the role of each name that the config adds (in lower case); such turns keep their text unchanged."""
+    """Return the role for each role name that the config adds, keyed by the name in lower case."""
     return {name.casefold(): role for name, role in roles.items() if role is not None}
 
 
@@ -252,7 +252,7 @@ def _value(turn: dict[str, Any], key: str, row: Row, location: str) -> Any:
 
 
 def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, location: str) -> tuple[str, Role]:
-    """Return the role name that the turn uses, in lower case, and the role that the name stands for.
+    """Return the name of the role in the turn, in lower case, and the standard role that it stands for.
 
     Args:
         turn: the turn.

@@ -1,4 +1,4 @@
-"""Checks of columns that a format does not read; a column that could change the training is an error."""
+"""Checks of columns that a format does not read; an unread column that could change the training is an error."""
 
 from __future__ import annotations
 

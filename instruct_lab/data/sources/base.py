@@ -107,7 +107,7 @@ class Source(Component, ABC):
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the pinned inputs with the SHA-256 of their bytes, without reading rows.
+        """Return the inputs of the source, such as files, each identified by a SHA-256.
 
         Args:
             cache_path: folder for downloads.
@@ -137,11 +137,11 @@ class Source(Component, ABC):
         return itertools.islice(rows, self.max_rows)
 
     def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
-        """Return the rows from a position on, in their original order and without the limit `max_rows`.
+        """Return a stream of all rows after a position, in their original order; `max_rows` does not apply.
 
         Args:
             cache_path: folder for downloads.
-            position: a position of an earlier stream; an empty dictionary is the beginning.
+            position: a position that an earlier stream returned; an empty dictionary means the beginning.
         """
         return skip_to(self.rows(cache_path, Audit(), "stream"), position)
 

@@ -88,7 +88,7 @@ def read_csv(
 
 
 class _Lines:
-    """An iterator over the lines of a text whose first line was already read; it stores the current row's lines."""
+    """Yields the first line, then the other lines of a text; `of_row` collects the lines of the current row."""
 
     def __init__(self, first: str, text: IO[str]) -> None:
         self._first: str | None = first

@@ -154,7 +154,7 @@ class Files(Source):
 
 
 def expand_folders(path: str | list[str], ending: str) -> list[str]:
-    """Replace each folder by a pattern that matches all files with an extension in the folder and its subfolders."""
+    """Replace each folder by a pattern for all files in it and its subfolders whose extension is `ending`."""
     patterns = [path] if isinstance(path, str) else path
     return [
         str(Path(glob.escape(str(user_path(pattern)))) / "**" / f"*.{ending}")

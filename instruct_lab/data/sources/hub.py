@@ -83,11 +83,11 @@ class HubDataSet(Source):
         yield from self._named(self._load())
 
     def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
-        """Return the rows from a position on; with `streaming`, not all of the earlier rows are read again.
+        """Return a stream of all rows after a position; with `streaming`, the shards before it are not read again.
 
         Args:
             cache_path: folder for downloads.
-            position: a position of an earlier stream; an empty dictionary is the beginning.
+            position: a position that an earlier stream returned; an empty dictionary means the beginning.
         """
         if not self.streaming:
             return super().stream(cache_path, position)

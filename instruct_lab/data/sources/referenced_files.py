@@ -88,7 +88,7 @@ def find_files(name: str) -> FoundFiles:
 
 
 def _files_in(name: str, folder: Path) -> FoundFiles:
-    """Find the data files in a folder and its subfolders, and their splits by the words in their names."""
+    """Find the data files in a folder and its subfolders; a file's split follows from the words in its path."""
     _refuse_other_folders(name, folder)
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
     tables = [file for file in files if _suffix(file) in SUFFIXES and file.name != "dataset_infos.json"]

@@ -118,7 +118,7 @@ def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
 
 
 def _is_cached(repository: str, cache: Path) -> bool:
-    """Whether the cache of `datasets` has a folder for a repository; if not, loading it offline fails slowly."""
+    """Whether the cache of `datasets` has a folder for a repository; loading offline needs this folder."""
     from datasets.naming import camelcase_to_snakecase
 
     *owner, name = repository.split("/")

@@ -1,4 +1,4 @@
-"""Rows of a source from a position on, for data that is read while a model trains and is never stored."""
+"""A stream of rows that can resume at a position, for data that is read during training and never stored."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RowStream(Iterator["Row | BrokenRow"]):
     """An iterator over the rows of a source that knows its position.
 
     Args:
-        rows: the rows from the position on.
-        start: number of rows before them.
-        reached: function that returns further entries of the current position, besides the number of rows.
+        rows: the rows, from the start position to the end of the source.
+        start: number of rows before the start position.
+        reached: function that returns the items of the current position other than the number of rows.
     """
 
     def __init__(
@@ -38,6 +38,6 @@ class RowStream(Iterator["Row | BrokenRow"]):
 
 
 def skip_to(rows: Iterator[Row | BrokenRow], position: SourcePosition) -> RowStream:
-    """Return the rows from a position on, by reading and discarding all rows before it."""
+    """Read and discard all rows before a position, and return a stream of the remaining rows."""
     start = int(position.get("row", 0))
     return RowStream(itertools.islice(rows, start, None), start)

@@ -50,7 +50,7 @@ class RuffRules(Source):
         """Return the output of ruff as the only input.
 
         Raises:
-            InstructLabError: this version of ruff is not installed, or its output differs.
+            InstructLabError: this version of ruff is not installed, or its output does not have the expected SHA-256.
         """
         return [Input(f"ruff-{VERSION}-rules", OUTPUT_SHA256, len(output()))]
 
@@ -124,7 +124,7 @@ def program() -> Path | None:
 
 @functools.cache
 def output() -> bytes:
-    """Return the output of ruff, checked against its SHA-256.
+    """Run ruff and return its output, which must have the expected SHA-256.
 
     Raises:
         InstructLabError: the program is not installed, cannot be run, or has another version.

@@ -163,6 +163,6 @@ def _without_docstring(lines: list[str], function: Function) -> str:
 
 
 def _dedent(lines: list[str], columns: int) -> str:
-    """Remove the function's indentation; lines of a string that are indented less stay unchanged."""
+    """Remove `columns` spaces from the start of each line; lines that are indented less stay unchanged."""
     indent = " " * columns
     return "\n".join(line.removeprefix(indent) for line in lines).rstrip()

@@ -109,7 +109,7 @@ class TextFiles(Source):
 
 
 def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: int) -> Iterator[str]:
-    """Split a text after the matches of `ends` into parts of at most `max_characters`.
+    """Split a text after each match of `ends`; a part has at most `max_characters` characters.
 
     Joining the parts restores the text.
 

@@ -82,7 +82,10 @@ def disables_adapters(objective: Objective) -> bool:
 
 
 def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
-    """Report trained biases if the objective reads the base model by switching adapters off, which leaves biases on."""
+    """Report trained biases if the objective needs the base model's output.
+
+    This output is computed by switching the adapters off, which would leave the trained biases on.
+    """
     if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
         reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
         yield Problem(key="tuning.bias", value=tuning.bias, reason=reason, suggestion="none")
@@ -124,7 +127,7 @@ def check_packing(batching: Batching, objective: Objective, tuning: Tuning) -> I
 
 
 def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> str | None:
-    """Return the reason why a batch's texts cannot be laid end to end; `None` if they can, or if they are padded."""
+    """Return the reason why several texts cannot be packed into one row; `None` if they can, or if packing is off."""
     if batching.packing is None:
         return None
     goal, method = type(objective).__name__, type(tuning).__name__

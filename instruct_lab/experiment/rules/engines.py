@@ -15,7 +15,7 @@ from instruct_lab.tuning.engine_files import unreadable_by_engine
 
 
 def check_engine(generation: Generation, model: Model, tuning: Tuning) -> Iterator[Problem]:
-    """Report an engine that cannot run the model, or that cannot load the parameters that the tuning method trains."""
+    """Report a decoding engine that cannot run the model or cannot load what the tuning method trains."""
     engine = generation.engine
     reason = None if engine == NATIVE else _reason(engine, model, tuning)
     if reason is not None:
@@ -41,7 +41,10 @@ def _reason(engine: str, model: Model, tuning: Tuning) -> str | None:
 
 
 def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an engine if the model is split over devices, or if it is vllm and the run uses several devices."""
+    """Report a decoding engine, other than the native one, that does not support the devices of the run.
+
+    No other engine supports a model that is split over devices, and vllm supports only one device.
+    """
     engine = generation.engine
     if engine == NATIVE:
         return

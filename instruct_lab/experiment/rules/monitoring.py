@@ -28,7 +28,12 @@ def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
 
 
 def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
-    """Return the same as `monitored_direction`, given the run's metrics, keyed by name, instead of the experiment."""
+    """Return `min` if lower values of a logged key are better, `max` if higher ones are, or `None` if unknown.
+
+    Args:
+        key: the logged key, such as `validation/loss`.
+        metrics: the metrics of the run, keyed by name.
+    """
     name = key.rpartition("/")[2]
     if name in LOWER_IS_BETTER:
         return "min"
@@ -39,7 +44,7 @@ def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
 
 
 def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """Return the metric that reads the objective's value with this name; `None` if there is no such metric."""
+    """Return the metric that reports the value `name` of the objective; `None` if there is no such metric."""
     reading = (m for m in metrics.values() if isinstance(m, ValueMetric) and m.value_name == name)
     return next(reading, None)
 

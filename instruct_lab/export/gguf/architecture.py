@@ -29,7 +29,7 @@ def refusal(what: str, where: str = "the model's config.json") -> InstructLabErr
 
 
 def check_config(config: Any) -> None:
-    """Refuse a model if a GGUF file that this package writes would not give the same outputs as the model.
+    """Raise an error if a model's GGUF file would not give the same outputs as the model.
 
     Args:
         config: the model's configuration, from transformers.
@@ -90,7 +90,7 @@ def head_size(config: Any) -> int:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of a model with the names that a GGUF file requires; `file_values` gives their values.
+    """Yield the tensors of a model with their names in a GGUF file; `file_values` converts them for the file.
 
     Args:
         model: a causal language model, whose configuration `check_config` has accepted.

@@ -79,7 +79,7 @@ def find_pre_tokenizer(tokenizer: Any) -> str:
     """Return the name of the pre-tokenizer of llama.cpp that splits texts as the given tokenizer does.
 
     Raises:
-        InstructLabError: no known pre-tokenizer does so, or the tokenizer changes texts before it splits them.
+        InstructLabError: no known pre-tokenizer does so, or llama.cpp does not support the tokenizer's normalizer.
     """
     backend = tokenizer.backend_tokenizer
     normalizer = json.loads(backend.to_str()).get("normalizer")
@@ -96,7 +96,7 @@ def check_vocabulary(file: Path, tokenizer: Any) -> None:
     """Check that the tokenizer in a GGUF file, as transformers reads it, encodes texts like the model's tokenizer.
 
     Raises:
-        InstructLabError: it encodes a text differently.
+        InstructLabError: the two tokenizers encode a text differently.
     """
     read = read_tokenizer(file, file.name)
     special = [token for token in tokenizer.all_special_tokens if token in tokenizer.get_vocab()]

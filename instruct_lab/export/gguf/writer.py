@@ -27,8 +27,8 @@ def write_gguf(
 ) -> None:
     """Write a model as a GGUF file, and check that the tokenizer in the file encodes texts like the model's.
 
-    Vectors are always written in float32. If the other matrices are quantised to 4 or 5 bits, the embeddings and the
-    output layer are quantised to 8 bits.
+    Vectors are always written in float32. If the matrices are quantised to 4 or 5 bits, the embeddings and the output
+    layer are quantised to 8 bits instead.
 
     Args:
         loaded: the model, with any adapter merged into it, and its tokenizer.

@@ -1,4 +1,4 @@
-"""The tasks of lm-evaluation-harness: their names, an adapter of the model to the library, and scores of each example.
+"""The tasks of lm-evaluation-harness: their names, a wrapper of the model for the library, and scores of each example.
 
 In: names of tasks and a loaded model. Out: `TaskScores`. Only `instruct_lab.metrics.LmEval` uses this package; its
 modules import the library, except `names`.

@@ -85,11 +85,11 @@ SUMMED = {"bleu": BLEU(), "chrf": ChrF(), "chrfpp": ChrF(word_order=2), "ter": T
 
 
 def _without_each(items: list[Any], aggregate: Callable[[list[Any]], Any], whole: float) -> list[float | None]:
-    """Return, for each item, the score that is aggregated over all other items; `None` if it is not a number.
+    """For each item, aggregate the score over all other items; `None` if the result is not a number.
 
-    If a metric of `SUMMED` gives the same score as the library, each text is scored only once, and the statistics of
-    each item are subtracted from their sum. Otherwise, the library aggregates the other items again for each item,
-    which would take hours for these metrics and a task with thousands of examples.
+    If `SUMMED` has a metric that gives the same score as the library, each text is scored only once, and the statistics
+    of each item are subtracted from the sum over all items. Otherwise, the library aggregates the other items again for
+    each item, which would take hours for the metrics in `SUMMED` and a task with thousands of examples.
 
     Args:
         items: the values that the library aggregates.
@@ -115,7 +115,7 @@ def _text_of(answer: Any) -> str:
 
 
 def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callable[..., str]) -> TaskScores:
-    """Return the scores of a group of tasks, aggregated over the tasks in the same way as in the library.
+    """Return the scores of a group of tasks, aggregated over the tasks as lm-evaluation-harness does.
 
     Args:
         parts: scores of the tasks.

@@ -57,8 +57,7 @@ def measure_tasks(
 def _units(suite: LmEval) -> dict[str, Any]:
     """Load the chosen tasks and groups, and return those that have results of their own, keyed by name.
 
-    These are the groups that the library aggregates, unless they are part of another such group, and the tasks outside
-    these groups.
+    These are the outermost groups for which the library aggregates a score, and the tasks outside these groups.
     """
     from datasets import disable_progress_bars
     from lm_eval.tasks import TaskManager

@@ -19,7 +19,7 @@ EXPECTED = 'a line such as {"prompt": "…", "first": "…", "second": "…", "p
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoldPair:
-    """A question with its right verdict: `A` (the first answer is better), `B` or `C`."""
+    """A question with its right verdict: `A` (the first answer is better), `B` (the second) or `C` (a tie)."""
 
     question: Question
     verdict: Choice
@@ -29,7 +29,7 @@ def read_gold(path: Path) -> list[GoldPair]:
     """Read a gold set: JSON Lines with `prompt`, `first`, `second`, `preferred`, and optionally `reference`.
 
     Raises:
-        InstructLabError: the file cannot be read, has no pair, or a line has another form.
+        InstructLabError: the file cannot be read, has no pair, or has a line of another form.
     """
     with wrap_errors(OSError, what="The gold set cannot be read", where=str(path), do="check the path"):
         content = read_regular(path)

@@ -91,7 +91,10 @@ def _answered(text: str, choice: str) -> Conversation:
 
 
 def _reply(log_probabilities: Sequence[float]) -> Reply:
-    """Return a reply with the most probable verdict, or a tie if several are, and the probabilities of all verdicts."""
+    """Return a reply with the most probable verdict and the probabilities of all verdicts.
+
+    If several verdicts are equally probable, the verdict is a tie.
+    """
     if not all(map(math.isfinite, log_probabilities)):
         return Reply(fault="the judge's probabilities are not numbers")
     largest = max(log_probabilities)

@@ -57,7 +57,7 @@ class JudgeServer(Judge):
     retries: Annotated[int, Field(ge=0, le=20)] = 3  # further tries after a busy server or a failed connection
 
     def __post_init__(self) -> None:
-        """Refuse an address that is not a plain HTTP URL, and entries of the request that another field sets."""
+        """Refuse an address that is not a plain HTTP URL, and `parameters` that the judge sets itself."""
         parts = urlsplit(self.url)
         try:
             host, _ = parts.hostname, parts.port
@@ -192,7 +192,7 @@ class _Client:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An HTTP handler that follows no redirection, which could send the question and the key to another address."""
+    """An HTTP handler that refuses redirects, because they could send the question and the key to another address."""
 
     def redirect_request(self, *arguments: Any, **settings: Any) -> None:
         return None
@@ -203,7 +203,7 @@ class _Unreadable(Exception):
 
 
 def _read(response: Any, deadline: float) -> bytes:
-    """Read a reply of limited size in limited time."""
+    """Read a reply; raise an error if it is too large, or if it has not ended at `deadline`."""
     parts, size = [], 0
     while part := response.read1(1 << 16):
         parts.append(part)
@@ -242,7 +242,7 @@ def _details(error: urllib.error.HTTPError) -> str:
 
 
 def _retry_after(headers: Any, usual: float) -> float:
-    """Return how many seconds to wait before the next attempt: what a busy server asks for, at most 60, or `usual`."""
+    """Return the seconds to wait before the next attempt: the value of `Retry-After` (at most 60), or `usual`."""
     try:
         return min(60.0, max(0.0, float(headers.get("Retry-After", usual))))
     except (TypeError, ValueError):

@@ -23,7 +23,7 @@ POOR_AGREEMENT = 0.2
 class Votes:
     """The statistics of one pair: an answer, and the opponent's answer to the same prompt.
 
-    A judge sees each pair twice, with the two answers in either order.
+    A judge sees each pair twice, once in each order of the two answers.
 
     Args:
         score: 1 if the answer wins, 0 if the opponent's wins, 0.5 for a tie; also 0 if the pair was not judged.
@@ -128,7 +128,7 @@ def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
 
 
 def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
-    """Yield how often the longer answer won, and whether its length predicts the winner.
+    """Yield a note on how often the longer answer won, and on whether length predicts the winner.
 
     By Fisher's exact test on the pairs with a winner, the win rate of the answers that are longer than the opponent's
     is compared with the win rate of the answers that are shorter. So the wins of a better system are not mistaken for

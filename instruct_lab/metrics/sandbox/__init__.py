@@ -117,7 +117,7 @@ def run(
 
 
 def _start(task: dict[str, Any], folder: str) -> subprocess.Popen[bytes]:
-    """Start a process in its own folder, and send it its task."""
+    """Start a process in its own folder, and send it the task."""
     os.mkdir(folder)
     options = ["-I", "-B", *([] if task["packages"] else ["-S"])]
     environment = {"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}

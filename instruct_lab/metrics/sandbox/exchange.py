@@ -152,7 +152,7 @@ class Peer:
             self.send("result", *reply)
 
     def encode(self, value: Any) -> Any:
-        """Encode a value of a built-in or known library type as JSON; any other object is kept here under a number."""
+        """Encode a value for JSON; an object of an unknown type stays in this process and is encoded as its number."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Remote):

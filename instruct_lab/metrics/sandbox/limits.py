@@ -86,7 +86,7 @@ def limit_one(name: str, value: int) -> None:
 
 
 def leave_network() -> str | None:
-    """Enter a network namespace without active interfaces; return the layer's name, `None` if the system refuses."""
+    """Enter a network namespace without active interfaces; return the layer's name, or `None` if this is refused."""
     for flags in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC):
         if libc.unshare(flags) == 0:
             return "netns"
@@ -94,7 +94,7 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Use Landlock to forbid access to files outside the folder, except reading `readable`, and execution of files.
+    """Use Landlock to forbid executing files, and using files outside `folder` except to read those in `readable`.
 
     Returns:
         The name of the layer with Landlock's version; `None` if the system does not support it.

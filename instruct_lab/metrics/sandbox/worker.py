@@ -19,7 +19,10 @@ from instruct_lab.metrics.sandbox.exchange import Peer  # already loaded by `lim
 
 
 def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
-    """Yield each name that the program defines, with its encoded value, or for a library object with its module."""
+    """Yield each name that the program defines, with its encoded value.
+
+    A module, or an object of the standard library, gets the name of its module instead of a value.
+    """
     for name, value in list(peer.namespace.items()):
         with contextlib.suppress(Exception):
             if isinstance(value, types.ModuleType):
@@ -31,7 +34,7 @@ def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
 
 
 def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> Any:
-    """Return the value that a name of the program has in the tests; modules and library objects are imported here.
+    """Return the value that the tests use for a name of the program; modules and library objects are imported here.
 
     Raises:
         ImportError: the program gave the name of a standard module to another module, or the module is not allowed.

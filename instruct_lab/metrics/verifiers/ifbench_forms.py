@@ -81,7 +81,7 @@ def has_a_word_a_line(answer: str) -> bool:
 
 @checks("format:emoji", package="emoji")
 def ends_sentences_with_emoji(answer: str) -> bool:
-    """Whether every sentence ends with an emoji, before or after its final mark."""
+    """Whether every sentence ends with an emoji, before or after its final punctuation mark."""
     import emoji  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     found = [sentence.translate(WITHOUT_PUNCTUATION).strip() for sentence in sentences(answer)]
@@ -109,7 +109,7 @@ def climbs_stairs(answer: str) -> bool:
 
 @checks("format:quote_unquote")
 def explains_quotes(answer: str) -> bool:
-    """Whether no quote directly follows another quote or ends the answer."""
+    """Whether each quotation is followed by text that is not another quotation."""
     text = "".join(answer.replace("“", '"').replace("”", '"').replace("'\"'", "").split())
     ends = string.digits + string.punctuation.replace('"', "")
     return '""' not in text and text.strip(ends)[-1] != '"'
@@ -190,5 +190,5 @@ def is_fixed_sentence(answer: str) -> bool:
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """Whether the answer consists of the request's words from index `n_start` up to `n_end`, ignoring case."""
+    """Whether the answer equals the request's words from index `n_start` to `n_end` (exclusive), ignoring case."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

@@ -45,7 +45,7 @@ def asks_four_questions(answer: str) -> bool:
 
 @checks("custom:reverse_newline")
 def lists_africa_backwards(answer: str) -> bool:
-    """Whether the lines from Zimbabwe to the end are in reverse alphabetical order and at least 52 in number."""
+    """Whether the answer, from the line with Zimbabwe on, has at least 52 lines in reverse alphabetical order."""
     lines = [line for line in (line.strip(EDGES) for line in answer.split("\n")) if line]
     start = next((index for index, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
     found = [_ascii(line) for line in lines[start:]]

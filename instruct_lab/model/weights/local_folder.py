@@ -41,7 +41,7 @@ class LocalFolder(Weights):
         return user_path(self.path)
 
     def origin(self, cache_path: Path) -> Origin | None:
-        """Return the absolute path of the folder."""
+        """Return the folder, by its absolute path, as the source of the weights."""
         return Origin(str(self.folder.resolve()))
 
     def problems(self) -> Iterator[Problem]:

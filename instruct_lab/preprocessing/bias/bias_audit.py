@@ -25,12 +25,12 @@ DIGITS = 3
 
 
 def all_categories() -> list[Category]:
-    """Return all categories of the packaged lists."""
+    """Return all categories of the packaged word lists."""
     return ["gender", "nationality and ethnicity", "religion", "age", "disability", "orientation"]
 
 
 def all_lists() -> list[WordList]:
-    """Return all languages of the packaged lists."""
+    """Return the languages of all packaged word lists."""
     return ["en", "fr", "zh"]
 
 
@@ -38,13 +38,13 @@ def all_lists() -> list[WordList]:
 class BiasAudit(Step):
     """Counts mentions of groups of people by category, and positive and negative words near them. Rows do not change.
 
-    For each group, the audit has the number of mentions, the number of conversations with a mention, the rate per 1,000
-    words, the group's share of all mentions in its category, and the number of mentions with a positive or a negative
-    word within `window` words. `log_odds` is the logarithm of an odds ratio: the odds of positive against negative
-    mentions of the group, divided by the odds for the category's other groups, with 0.5 added to each count. `z` is
-    `log_odds` divided by its standard error; values above 2 or below -2 are unlikely to be due to chance. If another
-    bias audit (with another name) ran earlier on the same split, `rate_before` is that audit's rate per 1,000 words.
-    Conversations that mention a group near negative words are counted as reported, with samples.
+    For each group, the audit contains the number of mentions, the number of conversations with a mention, the rate per
+    1,000 words, the group's share of all mentions in its category, and the number of mentions with a positive or a
+    negative word within `window` words. `log_odds` is the logarithm of an odds ratio: the odds of positive against
+    negative mentions of the group, divided by the odds for the category's other groups, with 0.5 added to each count.
+    `z` is `log_odds` divided by its standard error; values above 2 or below -2 are unlikely to be due to chance. If
+    another bias audit (with another name) ran earlier on the same split, `rate_before` is that audit's rate per 1,000
+    words. Conversations that mention a group near negative words are counted as reported, with samples.
 
     The lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a hint, not
     as a measurement. A message's language is detected by its function words. Add your own terms in `terms`. Source:

@@ -23,8 +23,8 @@ class Phrases:
     """A search for words and phrases in texts; at each position, only the longest match is found.
 
     Args:
-        by_first: for each first word, the phrases that begin with it, longest first, each with a meaning that `find`
-            yields. A phrase with the meaning `None` is not yielded, and shorter phrases within it are not found.
+        by_first: for each first word, the phrases that begin with it, longest first, each with its meaning: an object
+            that `find` yields. If the meaning is `None`, `find` skips the phrase, and shorter phrases within it.
     """
 
     by_first: Mapping[str, list[tuple[list[str], object]]]

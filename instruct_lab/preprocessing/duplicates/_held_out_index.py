@@ -37,7 +37,7 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The number or the share of a text's n-grams that a row must contain to overlap; `None` disables a criterion."""
+    """The number or the share of a text's n-grams that a row must contain to overlap with it; `None`: not applied."""
 
     min_matches: int | None
     min_share: float | None
@@ -101,10 +101,10 @@ class Postings:
         self._sieve[self.hashes >> self._shift] = True
 
     def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
-        """Find which of some hashes are in this index.
+        """Look up hashes of n-grams in this index.
 
         Returns:
-            The positions in `hashes` of those that are in the index, and the indices under which the index has them.
+            Two arrays with one element per hash that was found: its position in `hashes` and its position in the index.
         """
         positions = np.flatnonzero(self._sieve[hashes >> self._shift])
         indices = np.searchsorted(self.hashes, hashes[positions])
@@ -234,7 +234,7 @@ class HeldOutIndex:
         return found
 
     def _best_match(self, ngrams: list[list[str]], texts: Numbers, shared: Integers, size: int) -> int | None:
-        """Find the text that shares most n-grams with a row; return `None` if no text shares enough.
+        """Find the text that shares the most n-grams with a row; return `None` if no text shares enough.
 
         All texts that share enough n-grams with the row are added to those that `num_found` counts.
 
@@ -260,7 +260,7 @@ class HeldOutIndex:
         """Whether a row still overlaps with a text if the words themselves are compared, not only their hashes.
 
         Args:
-            ngrams: the row's n-grams that are in the index.
+            ngrams: the n-grams that, by their hashes, the row shares with the text.
             text: index of the text.
             rule: the rule that decides which number or share of the text's n-grams is enough.
         """

@@ -40,7 +40,7 @@ class Clusters:
         self.parents[max(one, other)] = min(one, other)
 
     def roots(self) -> Numbers:
-        """Return the first row of the cluster of every row."""
+        """Return, for every row, the first row of its cluster."""
         parents = self.parents
         while not np.array_equal(grandparents := parents[parents], parents):
             parents = grandparents
@@ -67,12 +67,12 @@ class Comparison:
         self._hash_texts = shingles.hash_texts
 
     def compare_equal(self, bucket: list[int]) -> None:
-        """Compare the first row of a bucket with each other row of it; the words of all its rows have the same hash."""
+        """Compare the first row of a bucket (rows whose words have the same hash) with each of the other rows."""
         for row in bucket[1:]:
             self._compare(bucket[0], row)
 
     def compare_bucket(self, bucket: list[int]) -> None:
-        """Compare each row of a bucket with up to `MAX_COMPARISONS` rows before it."""
+        """Compare each row of a bucket (group of candidates) with up to `MAX_COMPARISONS` rows before it."""
         for index, row in enumerate(bucket[1:], start=1):
             if row < self._num_protected:
                 continue

@@ -127,7 +127,7 @@ def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
 def sketch_rows(
     rows: Rows, shingles: Shingles, num_bands: int, band_rows: int, seed: int, folder: Path | None
 ) -> Sketches:
-    """Compute the sketches of all rows in one pass; for the other arguments, see `Sketches`."""
+    """Compute the sketches of all rows in one pass; `num_bands` and the later arguments are passed to `Sketches`."""
     sketches = Sketches(rows.starts[-1], num_bands, band_rows, seed, folder)
     for batch in in_batches(rows.words()):
         sketches.add(*shingles.hash_texts(batch))

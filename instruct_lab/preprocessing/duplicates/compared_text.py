@@ -8,7 +8,7 @@ from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
-    """Return the roles and texts that are compared with those of other conversations, or an empty list.
+    """Return the roles and texts that are compared with those of other conversations; empty if all texts are blank.
 
     With `by="conversation"`, these are the messages, the first reference if no message is the final answer, and the
     rejected messages and the label if there are any.

@@ -25,7 +25,7 @@ BATCH_ROWS, BATCH_WORDS = 500, 1 << 17
 
 
 def prompts() -> list[Part]:
-    """Return only `prompt`: by default, only the prompts of held-out rows must not occur in training rows."""
+    """Return only `prompt`: by default, training rows are compared only with the prompts of held-out rows."""
     return ["prompt"]
 
 
@@ -44,7 +44,7 @@ class Decontaminate(Step):
     messages of held-out rows are ignored. A text in several sets is counted for the first set (validation, test, then
     benchmarks in the order of the config).
 
-    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows.
+    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted), 150 per held-out text, none per row.
     Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
     al., Tulu 3, 2024 (`min_share`).
     """
@@ -87,7 +87,7 @@ class Decontaminate(Step):
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the rows that overlap with no held-out text; drop or report other rows, counted by set of texts."""
+        """Drop the rows that overlap with a held-out text, or yield and report them; yield all other rows."""
         from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, Limits, Rule
 
         limits = Limits(self.n, self.min_words, self.min_words_inside, self.max_texts)

@@ -38,7 +38,7 @@ class DeduplicateExact(Step):
     system messages, training flags and weights. With `compare: words`, texts are compared in NFKC, case-folded, without
     punctuation and symbols, so `Stop!` equals `stop`, but `a + b` equals `a - b` as well. With `compare: exact`, every
     white-space character counts too, which matters for code. A row that lacks the part to compare (`by`) is kept. The
-    audit has the sizes of the clusters of duplicates, and reports rows that have the same words but are not exact
+    audit contains the sizes of the clusters of duplicates, and reports rows that have the same words but are not exact
     duplicates. Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row, and 26 more if
     `report_same_words` is true; `keep: longest` needs 11 more bytes and a second pass.
     """

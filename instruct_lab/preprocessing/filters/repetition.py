@@ -27,10 +27,10 @@ class Repetition(Step):
     """Drops conversations whose text is repetitive.
 
     Shares of characters ignore white space between words and around lines. A line, paragraph or n-gram is a duplicate
-    if it occurred earlier in the text, so its first occurrence is not one; no character is counted twice. Lines without
-    a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces each character is a word. Time
-    and memory grow linearly with the length of the text. Source: the repetition rules of Gopher (Rae et al., 2021,
-    table A1), whose thresholds are for web pages.
+    if it occurred earlier in the text, so the first occurrence does not count; no character is counted twice. Lines
+    without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces, each character is a
+    word. Time and memory grow linearly with the length of the text. Source: the repetition rules of Gopher (Rae et al.,
+    2021, table A1), whose thresholds are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True

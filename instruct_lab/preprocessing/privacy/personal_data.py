@@ -92,9 +92,10 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is an e-mail address (`git@github.com` is not); return a result as described at `Rest`.
+    """Return `""` if a match is an e-mail address to redact, or `None` if the match is kept.
 
-    Addresses at example.com count as examples.
+    Matches such as `git@github.com` are kept. Addresses at example.com and similar domains are kept if
+    `leave_examples` is true.
     """
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
@@ -103,11 +104,12 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is an IP address, version 4 or 6; return a result as described at `Rest`.
+    """Return `""` if a match is an IP address (version 4 or 6) to redact, or `None` if the match is kept.
 
     Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or the number of a section, although one in four
     thousand addresses has only such numbers. Four numbers after a word such as "version" or a sign such as == are
-    considered a version too. Addresses that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1) count as examples.
+    considered a version too. Versions are kept, and so are addresses that are not global (10.0.0.1, 127.0.0.1,
+    192.0.2.7, ::1) if `leave_examples` is true.
     """
     text = match.group()
     try:
@@ -124,9 +126,10 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def phone(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is a phone number; return a result as described at `Rest`.
+    """Return `""` if a match is a phone number to redact, or `None` if the match is kept.
 
-    The number may be international, North American, French or Chinese (mobile or fixed).
+    The number may be international, North American, French or Chinese (mobile or fixed). Numbers reserved for fiction
+    are kept if `leave_examples` is true.
     """
     digits = re.sub(r"\D", "", match.group())
     if not 8 <= len(digits) <= 17 or NUMBER_LIKE.search(digits) or digits == "0123456789":
@@ -135,9 +138,10 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is a payment card number; return a result as described at `Rest`.
+    """Return `""` if a match is a payment card number to redact, or `None` if the match is kept.
 
-    It is one if it begins with the number of a known issuer and ends with the right check digit (ISO/IEC 7812, Luhn).
+    A card number begins with the number of a known issuer and ends with the right check digit (ISO/IEC 7812, Luhn).
+    Well-known test numbers are kept if `leave_examples` is true.
     """
     digits = re.sub(r"\D", "", match.group())
     if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
@@ -152,9 +156,10 @@ def has_luhn_digit(digits: str) -> bool:
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a match is an IBAN; return a result as described at `Rest`.
+    """Return the text after the IBAN that a match begins with, or `None` if the match is kept.
 
-    It is one if it has the length of the country's IBANs and the right check digits (ISO 13616).
+    Only the IBAN is redacted. It has the length prescribed for its country and the right check digits (ISO 13616).
+    Well-known examples are kept if `leave_examples` is true.
     """
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]

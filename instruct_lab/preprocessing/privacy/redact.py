@@ -109,7 +109,7 @@ class Redact(Step):
             context.audit.add(context.stage, finds=finds)
 
     def _finders(self, with_personal_data: bool) -> list[Finder]:
-        """List the finders in order of use: first secrets, which are most certain and may contain other kinds."""
+        """List the finders in order of use; secrets come first, because they may contain other kinds of data."""
         finders: list[Finder] = []
         if self.private_key:
             finders.append(self._finder("PRIVATE_KEY", key_patterns.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
@@ -170,7 +170,7 @@ class Redact(Step):
         return Finder(might_match, redact)
 
     def _secret_finders(self) -> Iterator[Finder]:
-        """Yield two finders: of random values that follow names such as `password`, and of passwords in URLs."""
+        """Yield two finders: one for random values after names such as `password`, and one for passwords in URLs."""
         placeholder = self._placeholder("SECRET")
 
         def redact_named(text: str, found: Counter[str]) -> str:

@@ -46,9 +46,9 @@ class Clean(Step):
     The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
     direction marks) stay, because some scripts need them. Mojibake (text that was decoded with a wrong encoding) stays
     in a row whose text is about encodings or also contains the correct form of a damaged character. HTML stays in a row
-    whose text is about markup. Such rows are reported. Rows with mojibake, lost characters, refusals or boilerplate are
-    dropped only from training; in validation and test they are reported. The audit also counts changed rows by kind of
-    change. Source of the encoding repair: ftfy (Speer, 2019).
+    whose text is about markup. Such rows are reported. Rows with mojibake, lost characters (U+FFFD), refusals or
+    boilerplate are dropped only from training; in validation and test they are reported. The audit also counts changed
+    rows by kind of change. Source of the encoding repair: ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -122,7 +122,7 @@ class Clean(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self, left_out: tuple[str, ...]) -> list[Change]:
-        """List the changes to apply to every text, in order, each with its kind, except the kinds in `left_out`."""
+        """List the changes to apply to every text, in order, each with its kind; omit the kinds in `left_out`."""
         changes: list[Change] = []
         repairs = self.mojibake != "keep" and "mojibake" not in left_out
         revealing = self._revealing if repairs else lambda change: change
@@ -146,7 +146,7 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """Return a change that repairs mojibake too, because some mojibake is found only after `change` is applied."""
+        """Extend `change` by a repair of mojibake, because some mojibake is found only after `change` is applied."""
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
@@ -226,7 +226,7 @@ class Clean(Step):
 
 
 def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: dict[str, None]) -> Conversation:
-    """Apply changes to every text; the result of a text in Unicode form NFC is in this form too.
+    """Apply changes to every text; a text that is in Unicode form NFC stays in this form.
 
     Args:
         conversation: the conversation.

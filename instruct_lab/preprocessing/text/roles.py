@@ -19,7 +19,7 @@ FOLLOWS = {
 
 
 def is_in_order(messages: Sequence[Message]) -> bool:
-    """Whether the roles follow each other as in `FOLLOWS` and the last message is the assistant's.
+    """Whether the roles follow each other in an order that `FOLLOWS` allows, and the last message is the assistant's.
 
     Consecutive messages of one role are in order if their `trained` or `weight` differs, because they cannot be joined.
     """

@@ -36,7 +36,7 @@ HAN = re.compile(
 
 @component
 class SegmentWords(Step):
-    """Separates words or subwords by one space, as older translation systems and some metrics need it.
+    """Separates words or subwords by one space, as older translation systems and some metrics require.
 
     The step cannot be reversed. A placeholder such as <EMAIL> is one word; code is unchanged unless `in_code` is true.
     To segment questions and answers in different languages, use two steps with different `of_roles`. Sources: the
@@ -53,7 +53,7 @@ class SegmentWords(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Requirements of the step: `tokenizer` for `subwords`; otherwise `data`, the segmenting package's version."""
+        """Requirements of the step: `tokenizer` for the method `subwords`, `data` (a package) for other methods."""
         return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
 
     def __post_init__(self) -> None:
@@ -159,7 +159,7 @@ def jieba_splitter(cache_path: Path) -> Splitter:
 def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
     """Split a text into the tokenizer's pieces, and mark each piece whose word continues in the next piece.
 
-    A character of several tokens is one piece. White space is dropped.
+    A character that consists of several tokens stays one piece. White space is dropped.
     """
     spans: list[tuple[int, int]] = []
     for start, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]:

@@ -11,14 +11,14 @@ from instruct_lab.sweep.task import Outcome, Task
 
 
 class Session(ABC):
-    """A launcher in operation, as `Launcher.open` returns it; it runs up to `slots` tasks at the same time."""
+    """An open session of a launcher, which runs up to `slots` tasks at the same time."""
 
     slots: int
     """Maximum number of trials that run at the same time."""
 
     @abstractmethod
     def submit(self, task: Task) -> Future[Outcome]:
-        """Start a trial, and return the future of its outcome."""
+        """Start a task, which runs one trial, and return the future of its outcome."""
 
     @abstractmethod
     def close(self) -> None:
