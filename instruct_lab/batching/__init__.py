@@ -1,7 +1,7 @@
 """Encoding of conversations as examples (token ids and labels), and loading of batches in a resumable order.
 
-In: the rendered text of each conversation, in segments. Out: `Example`s, and a `BatchLoader` that yields `Batch`es and
-can be resumed.
+Input: the rendered text of each conversation, in segments. Output: `Example`s, and a `BatchLoader` that yields
+`Batch`es and can be resumed.
 """
 
 from typing import TYPE_CHECKING

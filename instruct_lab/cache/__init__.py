@@ -1,6 +1,6 @@
 """The data cache: worker processes compute results, which are stored under a hash of everything that they depend on.
 
-In: a chain of processing stages, each with everything that its result depends on. Out: a folder for each stage's
+Input: a chain of processing stages, each with everything that its result depends on. Output: a folder for each stage's
 result, which is built only if the cache does not have it yet.
 """
 

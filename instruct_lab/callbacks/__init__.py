@@ -1,6 +1,6 @@
 """Callbacks of the training loop: checkpoints, the progress line, averages of the weights, pruning.
 
-In: a component of the config group `callbacks`. Out: a Lightning callback.
+Input: a component of the config group `callbacks`. Output: a Lightning callback.
 """
 
 from typing import TYPE_CHECKING

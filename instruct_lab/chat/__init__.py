@@ -1,5 +1,5 @@
 """Conversations with a recorded run's model, in the terminal or on a local page, and answers to single prompts.
 
-In: one or two recorded runs and what the user types. Out: answers, streamed token by token, equal to those of the
+Input: one or two recorded runs and what the user types. Output: answers, streamed token by token, equal to those of the
 command `generate` for the same messages.
 """

@@ -1,8 +1,8 @@
 """Convert configs of LLaMA-Factory, axolotl and TRL into studies, which are configs of this framework.
 
-In: a YAML file or the arguments of a training script. Out: the files of a study, and for each setting, a row that says
-how it was converted, or that it has no equivalent and what happens instead. Each tool has a module with a table that
-says how each of its settings is converted.
+Input: a YAML file or the arguments of a training script. Output: the files of a study, and for each setting, a row that
+says how it was converted, or that it has no equivalent and what happens instead. Each tool has a module with a table
+that says how each of its settings is converted.
 """
 
 from instruct_lab.conversion.engine import Converted, convert

@@ -1,7 +1,7 @@
 """Data sets: `sources` read rows, and `formats` convert each row to a `Conversation`.
 
-In: files, Hub data sets, files of pinned packages, the standard library of the running Python. Out: conversations by
-split, the SHA-256 of every input, and an audit that counts every dropped row.
+Input: files, Hub data sets, files of pinned packages, the standard library of the running Python. Output: conversations
+by split, the SHA-256 of every input, and an audit that counts every dropped row.
 """
 
 from typing import TYPE_CHECKING

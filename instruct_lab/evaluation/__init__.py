@@ -1,7 +1,7 @@
 """Evaluation of a model on held-out examples: answers, likelihoods, baselines, results.
 
-In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement. The measurements of a run are the source of
-its printed table, the metrics in `summary.json` and the lines of `predictions.jsonl`.
+Input: an `EvaluationSetup`, a loaded model and examples. Output: a measurement. The measurements of a run are the
+source of its printed table, the metrics in `summary.json` and the lines of `predictions.jsonl`.
 """
 
 from typing import TYPE_CHECKING

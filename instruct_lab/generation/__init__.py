@@ -1,7 +1,7 @@
 """Batched decoding of answers.
 
-In: a model, its tokenizer and prompts as token ids. Out: answers as text, each with a flag that says whether it was cut
-at the length limit.
+Input: a model, its tokenizer and prompts as token ids. Output: answers as text, each with a flag that says whether it
+was cut at the length limit.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """Learning-rate schedules.
 
-In: a torch optimizer and the number of optimizer steps. Out: a torch schedule.
+Input: a torch optimizer and the number of optimizer steps. Output: a torch schedule.
 """
 
 from typing import TYPE_CHECKING

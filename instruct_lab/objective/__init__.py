@@ -1,7 +1,7 @@
 """Objectives: the losses that training minimises.
 
-In: a batch and a model. Out: a summed loss and a count for each example. The count is the number of target tokens, or 1
-for a pair. Sums are divided by counts once per optimizer step.
+Input: a batch and a model. Output: a summed loss and a count for each example. The count is the number of target
+tokens, or 1 for a pair. Sums are divided by counts once per optimizer step.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """Optimizers and parameter groups.
 
-In: a model's named parameters. Out: a torch optimizer.
+Input: a model's named parameters. Output: a torch optimizer.
 """
 
 from typing import TYPE_CHECKING

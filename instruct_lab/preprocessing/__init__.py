@@ -1,6 +1,6 @@
 """Preprocessing steps, which clean, normalize, segment, redact, deduplicate, filter, decontaminate, sample and audit.
 
-In: conversations by split. Out: conversations by split, and an audit of every row changed, dropped or added.
+Input: conversations by split. Output: conversations by split, and an audit of every row changed, dropped or added.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """Progress reports on standard error, so that users see what a command is doing while they wait.
 
-In: the stages of the work, opened with `stage` wherever the work is done. Out: one live line in a terminal; plain
+Input: the stages of the work, opened with `stage` wherever the work is done. Output: one live line in a terminal; plain
 lines, in growing intervals, in a pipe or file. Nothing is reported outside a `reporting` block, as in worker processes.
 """
 

@@ -1,7 +1,7 @@
 """The run record: one folder for each run, which stays readable even if the run is killed while it writes.
 
-In: a run's config and its logged values. Out: the folder `runs/<name>/<id>/`, and functions to find and query records.
-Commands read runs from their records, never from a tracker.
+Input: a run's config and its logged values. Output: the folder `runs/<name>/<id>/`, and functions to find and query
+records. Commands read runs from their records, never from a tracker.
 """
 
 from instruct_lab.records.locate import ListedRun, find_run, list_runs

@@ -1,6 +1,6 @@
 """Rendering of conversations as text segments, each marked as trained or not.
 
-In: a `Conversation` and the tokenizer. Out: `Segment`s, whose concatenated text is the text that the model sees.
+Input: a `Conversation` and the tokenizer. Output: `Segment`s, whose concatenated text is the text that the model sees.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """Trackers, which receive the same values as the run record. If a tracker fails, the run continues.
 
-In: a run record and its values. Out: the same values in the dashboards that the user has chosen.
+Input: a run record and its values. Output: the same values in the dashboards that the user has chosen.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """Tuning methods: which parameters are trained, and which are added.
 
-In: a `LoadedModel`. Out: the same model with `requires_grad` set on every parameter, and folders with the trained
+Input: a `LoadedModel`. Output: the same model with `requires_grad` set on every parameter, and folders with the trained
 parameters. Prompting trains nothing and adds worked examples to the prompts.
 """
 

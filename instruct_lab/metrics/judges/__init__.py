@@ -1,6 +1,6 @@
 """Judges, which say which of two answers to a prompt is better: a model behind an HTTP server, or a local model.
 
-In: questions, each with a conversation and two answers. Out: replies, from which verdicts are read. `WinRate` and
+Input: questions, each with a conversation and two answers. Output: replies, from which verdicts are read. `WinRate` and
 `LengthControlledWinRate` compute from the verdicts how good the answers are, and how biased the judge is.
 """
 

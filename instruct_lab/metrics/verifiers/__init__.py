@@ -1,8 +1,8 @@
 """Checks of instructions that a program can verify.
 
-In: an answer and the arguments of an instruction. Out: whether the answer follows the instruction. The definitions are
-from IFEval (Zhou et al., 2023) and IFBench (Pyatkin et al., 2025), without the models that their code downloads:
-sentences are split by IFEval's rules, and instructions that need a tagger or a word list have no check.
+Input: an answer and the arguments of an instruction. Output: whether the answer follows the instruction. The
+definitions are from IFEval (Zhou et al., 2023) and IFBench (Pyatkin et al., 2025), without the models that their code
+downloads: sentences are split by IFEval's rules, and instructions that need a tagger or a word list have no check.
 """
 
 from instruct_lab.metrics.verifiers import ifbench_forms, ifbench_tasks, ifbench_words, ifeval

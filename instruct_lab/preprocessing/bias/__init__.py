@@ -1,6 +1,6 @@
 """Steps about bias: an audit of the mentions of groups, and copies of conversations with swapped words.
 
-In: conversations. Out: the same conversations and a report, or conversations with swapped words.
+Input: conversations. Output: the same conversations and a report, or conversations with swapped words.
 """
 
 from typing import TYPE_CHECKING

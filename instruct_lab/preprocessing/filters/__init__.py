@@ -1,6 +1,6 @@
 """Steps that select rows by their text or at random.
 
-In: conversations. Out: the conversations to keep; the audit counts dropped conversations by reason.
+Input: conversations. Output: the conversations to keep; the audit counts dropped conversations by reason.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
 """Steps that find personal data and secrets in texts.
 
-In: conversations. Out: conversations with placeholders, or a report. The audit counts matches but never shows them.
+Input: conversations. Output: conversations with placeholders, or a report. The audit counts matches but never shows
+them.
 """
 
 from typing import TYPE_CHECKING

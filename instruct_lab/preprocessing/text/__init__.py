@@ -1,6 +1,6 @@
 """Steps that change the text of messages, and the functions that these steps share.
 
-In: conversations. Out: conversations with changed texts, some dropped; the audit counts changed and dropped rows.
+Input: conversations. Output: conversations with changed texts, some dropped; the audit counts changed and dropped rows.
 """
 
 from typing import TYPE_CHECKING
