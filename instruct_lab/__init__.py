@@ -40,7 +40,7 @@ if "INSTRUCT_LAB_MODULES" in os.environ:  # a process that was started by one th
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the Python interface when it is first used, so that the command line does not load them all."""
+    """Import a name of the Python interface only when it is first used, so that the command line starts quickly."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "sweep":
@@ -53,9 +53,9 @@ def __dir__() -> list[str]:
 
 
 class CallablePackage(types.ModuleType):
-    """A package with the same name as a function of the Python interface; calling the package calls the function."""
+    """The class of a package such as `instruct_lab.sweep`, which can be called like the function `sweep` of the API."""
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        """Call the function of the same name in `instruct_lab.api`."""
+        """Call the function of `instruct_lab.api` that has the package's name, and return its result."""
         function = getattr(importlib.import_module("instruct_lab.api"), self.__name__.rpartition(".")[2])
         return function(*arguments, **settings)

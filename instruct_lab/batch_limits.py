@@ -19,15 +19,15 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class Reduction:
-    """The lowering of a limit because memory was exhausted.
+    """A change of the largest batch size to a smaller one, because memory was exhausted.
 
     Args:
-        work: the kind of work: `training`, which is counted in examples, or a step of an evaluation, such as
-            `validation` or `answers`, which is counted in tokens, including padding.
+        work: the kind of work: `training`, whose batch sizes are in examples, or a step of an evaluation, such as
+            `validation` or `answers`, whose batch sizes are in tokens, including padding.
         step: the optimizer step, counted from 1; 0 before training.
         before: size of the batch that did not fit into memory, in examples or tokens.
         now: the largest size of a batch from this step on, in examples or tokens.
-        error: the message of the exception.
+        error: the message of the out-of-memory exception.
     """
 
     work: str = ""
@@ -49,7 +49,8 @@ class BatchLimits:
     """The largest sizes of batches that may be computed at once, with one limit for each kind of work.
 
     Args:
-        reductions: reductions that were recorded before the run was resumed; each applies again from its step on.
+        reductions: reductions that were recorded before the run was resumed. In the resumed run, each one applies again
+            from the optimizer step at which it was recorded.
         report: function that reports a new reduction; by default, it is printed.
     """
 
@@ -59,7 +60,7 @@ class BatchLimits:
         self.step = 0  # the current optimizer step, counted from 1
 
     def largest(self, work: str) -> float:
-        """Return the largest size of this kind of work in the current step; infinity if nothing limits it."""
+        """Return the largest batch size for a kind of work in the current step; infinity if there is no limit."""
         return min(
             (one.now for one in self._reductions if one.work == work and one.step <= self.step), default=math.inf
         )
@@ -68,10 +69,10 @@ class BatchLimits:
         """Lower the limit of this kind of work from the current step on, and report it.
 
         Args:
-            work: the kind of work.
-            before: size of the batch that did not fit into memory, in the unit of this kind of work.
-            now: the largest size of a batch from now on, in the same unit.
-            error: the message of the exception.
+            work: the kind of work, such as `training`.
+            before: size of the batch that did not fit into memory: in examples for `training`, otherwise in tokens.
+            now: the largest size of a batch from now on, in the same unit as `before`.
+            error: the message of the out-of-memory exception.
         """
         reduction = Reduction(work, self.step, before, now, error)
         self._reductions.append(reduction)
@@ -92,7 +93,10 @@ def apply_limits(limits: BatchLimits) -> Iterator[None]:
 
 
 def current_limits() -> BatchLimits:
-    """Return the limits of the surrounding `apply_limits` block; outside such blocks, those of the current thread."""
+    """Return the limits of the surrounding `apply_limits` block.
+
+    Outside such a block, the first call in a thread creates limits, and later calls in the thread return the same ones.
+    """
     limits = _active.get()
     if limits is None:
         limits = BatchLimits()
@@ -112,10 +116,10 @@ def compute_in_parts(
     Later calls with the same limits begin with parts of a size that fitted.
 
     Args:
-        work: the kind of work, which has a limit of its own.
+        work: the kind of work, such as `training`; each kind has its own limit.
         items: the items, at least one.
         compute: function that computes the result of some items; it must leave no partial result when it fails.
-        size: function that returns the size of some items, in the unit of the limit.
+        size: function that returns the size of some items, in the unit of the limit (examples or tokens).
         is_divisible: whether the items may be computed in parts; otherwise, they are always computed at once.
 
     Returns:
@@ -150,7 +154,10 @@ def compute_in_parts(
 
 
 def release_memory() -> None:
-    """Free the memory of a failed computation; call this after the `except` block, which keeps the tensors alive."""
+    """Free the memory of a failed computation.
+
+    Call this after the `except` block: inside it, the traceback still refers to the tensors.
+    """
     import torch
 
     gc.collect()

@@ -70,10 +70,12 @@ RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130, 143: stopped by a signal.
+    The codes are 0: the command succeeded; 1: it failed while it ran; 2: its arguments or config were refused before it
+    ran; 129, 130, 143: a signal stopped it.
 
     Args:
-        typed: the arguments of the command; `None`: those of this process, which ends with the command.
+        typed: the command and its arguments; `None`: those with which this process was started. The process then has to
+            end after the command.
     """
     if typed is None:
         collect_rarely()
@@ -120,7 +122,10 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """While a command runs, grant the permissions that `--allow` names and those that its overrides imply."""
+    """While a command runs, grant the permissions that `--allow` names, and those that its overrides give.
+
+    An override gives a permission if it sets a key that needs one to true or to a path.
+    """
     names = getattr(parsed, "allow", [])
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
     if not names and not overrides:

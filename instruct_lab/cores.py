@@ -1,4 +1,4 @@
-"""The CPU: the cores that this process may use, and what the operating system knows about the processor."""
+"""The CPU: the cores that this process may use, and facts about the processor, such as its vendor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-"""The file in which Linux describes the processor."""
+"""The file in which Linux describes the processor, in lines such as `vendor_id : GenuineIntel`."""
 
 
 def usable_cores() -> list[int]:
@@ -16,10 +16,14 @@ def usable_cores() -> list[int]:
 
 
 def processor_fact(names: str) -> str | None:
-    """Return what Linux knows about the processor, such as its vendor; `None` on other systems or if it is not known.
+    """Return one fact about the processor from Linux's file `CPUINFO`, such as its vendor.
 
     Args:
-        names: the names that the fact has on different processors, separated by `|`, such as `flags|Features`.
+        names: the name of the fact in this file; if it has different names on different processors, all of them,
+            separated by `|`, such as `flags|Features`.
+
+    Returns:
+        The text after the name; `None` if there is no such file, as on other systems, or no such fact in it.
     """
     try:
         text = CPUINFO.read_text(encoding="utf-8", errors="replace")

@@ -40,11 +40,13 @@ def diagnose() -> dict[str, Any]:
     """Return all facts about this machine as a JSON object.
 
     Returns:
-        `versions`; `packages` (each declared package with the installed version, or null) and `problems` (declared
-        packages that are missing or too old or new); `extras` (the missing packages of each extra); `hardware` (with
-        `cpu_instructions`, and `no_gpu`, the reason why there is no GPU); `precision` (the default); `caches` (path,
-        bytes and free bytes); `keys` (whether each is set, never its value); `settings`; `lab`; `refused` (options that
-        cannot run here, each with the reason); `slow` (reasons why training is slow here).
+        `versions` (of instruct_lab and Python); `platform` (the operating system); `packages` (each required package
+        with the installed version, or null) and `problems` (required packages that are missing or too old or new);
+        `extras` (the missing packages of each optional extra); `hardware` (with `cpu_instructions`, and `no_gpu`, the
+        reason why there is no GPU); `precision` (the default); `caches` (path, bytes and free bytes); `keys` (whether
+        each access key is set, never its value); `settings` (environment variables that affect runs); `lab` (the folder
+        with the user's own options); `refused` (options that cannot run here, each with the reason); `slow` (reasons
+        why training is slow here).
     """
     capability = _cpu_capability()  # imports torch, so that its GPUs and threads are known
     required, extras = declared_requirements()
@@ -128,7 +130,7 @@ def _file_sizes(folder: Path) -> Iterator[int]:
 
 
 def _keys() -> dict[str, bool]:
-    """Return whether each access key is set, in the environment or in a file of the service such as `~/.netrc`."""
+    """Return whether each access key is set, in an environment variable or in a file such as `~/.netrc`."""
     import netrc
 
     found = {name: bool(os.environ.get(name)) for name in VARIABLES}
@@ -142,7 +144,7 @@ def _keys() -> dict[str, bool]:
 
 
 def _lab() -> dict[str, Any] | None:
-    """Return the path of the user's lab folder and whether its Python files may run; `None` if there is none."""
+    """Return the folder with the user's own options, and whether its Python files may run; `None` if there is none."""
     return {"path": str(Path.cwd()), "code_allowed": is_lab_allowed(Path.cwd())} if len(roots()) > 1 else None
 
 
@@ -167,7 +169,7 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
 
     Args:
         option: the option.
-        primary: the values of the primary config that belong to no option.
+        primary: the values that the primary config file sets outside of all options.
     """
     text, content = read_yaml_text(option.path), _content(option.path)
     package = re.search(r"^# @package (\S+)", text, re.MULTILINE)

@@ -55,7 +55,7 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
 
 @contextlib.contextmanager
 def started() -> Iterator[None]:
-    """Give an error that is raised in the `with` block the exit code 1, since something has run by then."""
+    """Give an error that is raised in the `with` block the exit code 1, because the command has started its work."""
     try:
         yield
     except InstructLabError as error:
@@ -84,7 +84,7 @@ class Problem:
     """One problem with a config.
 
     Args:
-        key: full key of the value.
+        key: full config key of the wrong value.
         value: the value found there; `None` if there is none to show.
         reason: what is wrong with the value.
         suggestion: the closest valid value, or what to type; `None` without a suggestion.
@@ -110,7 +110,7 @@ class Problem:
         return f"{_shorten(self.key, MAX_VALUE)}{found}: {_shorten(self.reason.rstrip('.'), MAX_REASON)}.{hint}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the dictionary that `check --json` prints."""
+        """Return this problem as the dictionary that `check --json` prints."""
         return {"key": self.key, "value": self.value, "reason": self.reason, "suggestion": self.suggestion}
 
 
@@ -183,14 +183,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
-    """Raise exceptions of other libraries as `InstructLabError`.
+    """Convert exceptions of other libraries in the `with` block to `InstructLabError`.
 
     An `InstructLabError` passes unchanged, and so does an exception caused by exhausted memory.
 
     Args:
-        kinds: the exceptions to wrap; by default every `Exception`.
+        kinds: the exceptions to convert; by default every `Exception`.
         what: sentence about what failed; the exception's own message follows in brackets.
-        where: the key, file, line or row.
+        where: the config key, file, line or row that the error concerns.
         do: the next step that fixes the error.
     """
     try:

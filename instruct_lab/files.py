@@ -36,15 +36,16 @@ class NotARegularFile(InstructLabError):
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Encode a value as strict JSON; `to_plain` converts values of types that JSON does not have.
-
-    NaN and infinities become `null`, since JSON cannot express them.
-    """
+    """Encode a value as strict JSON, after `to_plain` has converted it to types that JSON has."""
     return json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def to_plain(value: Any) -> Any:
-    """Convert a value to JSON types: dataclasses to objects, tensors and arrays to lists, paths to strings."""
+    """Convert a value to types that JSON has.
+
+    Dataclasses become dictionaries; tensors, arrays and sets become lists; NaN and infinities become `None`; paths and
+    everything else that JSON does not have become strings.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -63,7 +64,10 @@ def to_plain(value: Any) -> Any:
 
 
 def fields_to_write(value: Any) -> dict[str, Any]:
-    """Return a dataclass's fields, keyed by name; fields marked `OMIT_EMPTY` are left out if they are empty or zero."""
+    """Return the values of a dataclass's fields, keyed by name.
+
+    A field with the metadata `OMIT_EMPTY` is left out if its value is empty or zero.
+    """
     fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {field.name: one for field, one in fields.items() if one or not field.metadata.get("omit_empty")}
 
@@ -74,12 +78,12 @@ def encode(text: str) -> bytes:
 
 
 def _hide(path: Path, text: str) -> str:
-    """Hide the secrets in a text that will be written to a file; in a JSON file, hide only secrets within strings."""
+    """Hide the secrets in a text for a file; in JSON, hide only secrets within strings, so that it stays valid."""
     return secrets.hide_in_json(text) if path.suffix in (".json", ".jsonl") else secrets.hide(text)
 
 
 def write_atomically(path: Path, chunks: Iterable[str]) -> None:
-    """Write a whole file, in which known secrets are hidden; if writing fails, the old file stays unchanged.
+    """Write a whole file, in which known secrets are hidden; if writing fails, the file stays as it was before.
 
     Raises:
         InstructLabError: the disk is full, or the folder is not writable.
@@ -129,7 +133,7 @@ def user_path(path: str | Path) -> Path:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file for reading bytes; refuse anything else, such as a pipe, from which reading may never end.
+    """Open a regular file for reading bytes; raise an error for anything else, such as a pipe, which may never end.
 
     Raises:
         NotARegularFile: the path is a folder, a named pipe, a device or a socket, or a link that leads nowhere.
@@ -146,7 +150,12 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def require_regular(path: Path) -> None:
-    """Refuse a path that does not name a regular file; see `open_regular` for the errors."""
+    """Raise an error if a path does not name a regular file.
+
+    Raises:
+        NotARegularFile: the path is a folder, a named pipe, a device or a socket, or a link that leads nowhere.
+        OSError: the file does not exist.
+    """
     try:
         _check_mode(path, path.stat().st_mode)
     except FileNotFoundError:
@@ -172,14 +181,15 @@ def _check_mode(path: Path, mode: int) -> None:
 
 
 def read_regular(path: Path, max_bytes: int | None = None) -> bytes:
-    """Read a whole regular file; see `open_regular` for its errors.
+    """Read a whole regular file.
 
     Args:
         path: the file.
         max_bytes: maximum size of the file; `None`: no limit.
 
     Raises:
-        InstructLabError: the file is larger than `max_bytes`.
+        InstructLabError: the path names no regular file, or the file is larger than `max_bytes`.
+        OSError: the file does not exist or is not readable.
     """
     with open_regular(path) as stream:
         content = stream.read() if max_bytes is None else stream.read(max_bytes + 1)
@@ -190,7 +200,7 @@ def read_regular(path: Path, max_bytes: int | None = None) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON document atomically."""
+    """Write a JSON file as a whole; if writing fails, the file stays as it was before."""
     write_atomically(path, [to_json(value, indent=2), "\n"])
 
 
@@ -244,7 +254,10 @@ def drop_torn_end(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the objects of a JSON Lines file; skip an incomplete last line, and damaged lines with a warning."""
+    """Read the objects of a JSON Lines file; an incomplete last line is skipped.
+
+    Other damaged lines are skipped too, with a warning that counts them.
+    """
     with wrap_errors(OSError, what="This file cannot be read", where=str(path)):
         try:
             content = read_regular(path)
@@ -268,9 +281,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` that the `with` block raises into an `InstructLabError`.
+    """Turn an `OSError` that the `with` block raises into an `InstructLabError` with advice for the user.
 
-    A `FileNotFoundError` passes unchanged, unless the file's folder is missing.
+    A `FileNotFoundError` is raised unchanged if the file's folder exists.
 
     Raises:
         InstructLabError: the disk is full, the file is not writable, or its folder was moved or deleted.

@@ -17,10 +17,10 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.terminal import write_line
 
 UMASK_VARIABLE = "INSTRUCT_LAB_UMASK"
-"""Environment variable with a umask that replaces `PRIVATE`; 027 lets the group read new files, 022 lets everyone."""
+"""Environment variable with a umask to use instead of 077: with 027 the group can read new files, with 022 everyone."""
 PRIVATE = 0o077
 SHARED_COMMANDS = ("init",)
-"""Commands that write files to be shared, which are therefore not private."""
+"""Commands that write files for other people too; these files are not made private."""
 OVERRIDING = ("train", "check", "show", "inspect", "resume")
 """Commands whose arguments are overrides of a config."""
 NAMED_VALUE = re.compile(r"(?<![\w.-])(?P<name>[\w.-]++)(?P<is>\s*[:=]\s*[\"']?)(?P<value>[^\s,\"'{}\[\]()]+)")
@@ -53,10 +53,11 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def protect_override(argument: str) -> str:
-    """Replace the secrets in an override by interpolations of environment variables that hold them.
+    """Replace each secret in an override by a reference to an environment variable, `${oc.env:NAME}`, that holds it.
 
-    A secret is a value whose name is typical of secrets (such as `api_key`), a text that has the form of an access key,
-    or the value of an environment variable with a typical name, which the shell inserts for `$HF_TOKEN`.
+    A secret is a value whose key is typical of secrets (such as `api_key`), a text that looks like an access key, or
+    the value of an environment variable whose name is typical of secrets. The last is what remains of `$HF_TOKEN` on
+    the command line, because the shell replaces it by the value.
     """
     key, is_assignment, value = argument.partition("=")
     if not is_assignment or not re.fullmatch(r"[+~]*[\w./@$-]+", key):
@@ -91,10 +92,10 @@ def _is_secret(match: re.Match[str]) -> bool:
 
 @contextlib.contextmanager
 def private_files() -> Iterator[None]:
-    """Create files and folders that only the user can read, until the block ends.
+    """Make the files and folders that are created in the block readable for the user only.
 
-    The umask of the process continues to apply as well. The environment variable `INSTRUCT_LAB_UMASK`, if set, replaces
-    the mask that hides files from all other users.
+    For this, the block runs with umask 077 or, if the environment variable `INSTRUCT_LAB_UMASK` is set, with its value
+    as umask. Permissions that the process's own umask removes are removed in any case.
 
     Raises:
         InstructLabError: `INSTRUCT_LAB_UMASK` is not a mask in octal digits.
@@ -147,9 +148,10 @@ class RedactedStream:
 
 @contextlib.contextmanager
 def redacted_streams() -> Iterator[None]:
-    """Hide known secrets in standard output, and on standard error also everything that has the form of a secret.
+    """Hide the secrets that this process knows in standard output and standard error.
 
-    Standard output may contain data, so only secrets that are known to this process are replaced there.
+    On standard error, everything that looks like a secret is hidden too. Standard output may contain data, in which
+    such a text need not be a secret.
     """
     before = sys.stdout, sys.stderr
     if sys.stdout is not None:

@@ -13,7 +13,7 @@ from instruct_lab.errors import InstructLabError, one_line
 
 Kind = Literal["model", "data set"]
 PINNED = re.compile(r"[0-9a-f]{40}")
-"""Pattern of a commit's hash, which always refers to the same files, unlike a branch or a tag."""
+"""Matches the hash of a commit. Unlike a branch or a tag, it always refers to the same files."""
 SECONDS_TO_ANSWER = 10.0
 """Maximum time to wait for an answer of the Hub, in seconds."""
 
@@ -36,7 +36,7 @@ class Repository:
 
 
 def ask_hub(kind: Kind, repository: str, revision: str) -> Repository:
-    """Ask the Hub for the commit of a revision, and the files at this commit.
+    """Ask the Hub for the commit to which a revision (a branch, tag or commit) refers, and for its files.
 
     Raises:
         HubUnreachable: the Hub cannot be reached.
@@ -54,7 +54,7 @@ def ask_hub(kind: Kind, repository: str, revision: str) -> Repository:
 
 @contextlib.contextmanager
 def hub_errors(kind: Kind, repository: str, revision: str) -> Iterator[None]:
-    """Raise errors of the Hub's libraries as `InstructLabError`, or as `HubUnreachable` if the Hub does not answer."""
+    """Turn errors in the block into `InstructLabError`, or into `HubUnreachable` if the Hub does not answer."""
     from huggingface_hub import errors
 
     try:

@@ -1,4 +1,4 @@
-"""Patterns of keys, tokens and passwords."""
+"""Regular expressions for access keys, tokens and passwords, and tests of whether a text may contain one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ API_KEYS: dict[str, str] = {
     "SG.": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid
     ":AA": r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",  # Telegram
 }
-"""Patterns of access keys with a known form, keyed by a substring that is searched first, because this is fast."""
+"""Regular expressions for access keys, keyed by a part of the access key that is searched first, since this is fast."""
 API_KEY = re.compile(rf"{_START}(?:{'|'.join(dict.fromkeys(API_KEYS.values()))}){_END}")
 
 PRIVATE_KEY = re.compile(
@@ -40,7 +40,7 @@ PRIVATE_KEY = re.compile(
     r"(?:[^-]*+(?:-(?!----)[^-]*+)*-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
     r"|(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,}+)+)"
 )
-"""Matches a private key in PEM or OpenPGP armour; if the end is missing, it matches the header and the key's lines."""
+"""Matches a private key in PEM or OpenPGP format; if the last line is missing, it matches the header and the key."""
 
 JWT = re.compile(rf"{_START}eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]{{8,}}+")
 """Matches a JSON web token (RFC 7519): three base64 parts, the first two of which are JSON objects."""
@@ -72,25 +72,25 @@ EXAMPLE_KEY = re.compile(r"EXAMPLE|example|[xX]{4}|your|YOUR")
 
 
 def might_have_api_key(text: str) -> bool:
-    """Check quickly whether the pattern `API_KEY` may match in a text."""
+    """Whether the regular expression `API_KEY` may match in a text; if not, the slower search can be omitted."""
     return any(part in text for part in API_KEYS)
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return an empty text if a matched access key is to be replaced, or `None` if it is to be kept.
+    """Decide whether a matched access key is replaced: return an empty text if it is, `None` if it is kept.
 
-    With `leave_examples`, a key that contains a word of a placeholder, such as EXAMPLE, is kept.
+    With `leave_examples`, a key that contains a word such as EXAMPLE, and so is no real key, is kept.
     """
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
 
 def might_have_secret(text: str) -> bool:
-    """Check quickly whether the pattern `SECRET` may match in a text."""
+    """Whether the regular expression `SECRET` may match in a text; if not, the slower search can be omitted."""
     return LONG.search(text) is not None and any(hint in lower for lower in (text.lower(),) for hint in HINTS)
 
 
 CHARACTERS_PER_CHANGE = 5
-"""A value looks random if it changes between digits, upper and lower case at least once per this many characters."""
+"""A value counts as random only if it changes between digits, upper case and lower case this often, on average."""
 
 
 def entropy(text: str) -> float:
@@ -99,7 +99,9 @@ def entropy(text: str) -> float:
 
 
 def is_random(value: str, min_entropy: float) -> bool:
-    """Whether a value looks random: it mixes letters and digits, has enough entropy, and is not a placeholder.
+    """Whether a value looks random, as a secret does, and is not a placeholder.
+
+    A random value mixes letters and digits, changes often between them, and has enough entropy.
 
     Args:
         value: the value that follows the name of a secret.

@@ -28,7 +28,10 @@ class _LateModule(types.ModuleType):
         self.__file__ = spec.origin
 
     def __getattr__(self, name: str) -> Any:
-        """Import the module and return one of its names; for most special names, raise an error without an import."""
+        """Import the module and return the value of one of its names.
+
+        Names such as `__wrapped__`, which tools look up in every module, raise an `AttributeError` without an import.
+        """
         if name.startswith("__") and name not in ("__path__", "__version__"):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
@@ -102,7 +105,7 @@ def initialize_late(name: str, members: Mapping[str, str], **known: Any) -> None
     Args:
         name: the name of the package.
         members: names of the package that can be used without `__init__`, each with the submodule that defines it.
-        known: further names, which the package's submodules need, each with its value.
+        known: more names of the package that can be used without `__init__`, each with its value.
     """
     spec = None if name in sys.modules else _find_spec(name)
     if spec is not None:
@@ -142,7 +145,7 @@ def names_on_demand(package: str) -> Callable[[str], Any]:
 
 
 def import_all_names() -> None:
-    """Import all names that are imported on demand, in every package imported so far or during this call."""
+    """Import all names that packages import on demand, in every package that is imported so far or by this call."""
     for package in _PACKAGES:  # becomes longer within the loop
         for name in _origins(package):
             getattr(sys.modules[package], name)

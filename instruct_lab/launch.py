@@ -34,10 +34,10 @@ class Launch:
 
 
 def external_launch() -> Launch | None:
-    """Describe how another program has started the processes of this run; return `None` if no program has.
+    """Describe how torchrun or srun has started the processes of this run.
 
-    A Slurm job with a single task counts as an ordinary process, and so does a process with faulty variables (see
-    `launch_fault`).
+    The result is `None` if neither has. It is also `None` for a Slurm job with a single task, and if the environment
+    variables of torchrun or srun are missing or invalid.
     """
     with contextlib.suppress(ValueError):
         return _read_launch()

@@ -21,7 +21,7 @@ _logs: list[Callable[[str], None]] = []
 
 @contextlib.contextmanager
 def off_screen() -> Iterator[None]:
-    """Keep warnings of libraries off the screen while the block runs."""
+    """Keep warnings of libraries off the screen while the block runs; the first 100 are kept until a log is opened."""
     folders = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib"))
     show = warnings.showwarning
 
@@ -55,7 +55,7 @@ def _log(text: str) -> None:
 
 @contextlib.contextmanager
 def logged(write: Callable[[str], None]) -> Iterator[None]:
-    """Pass warnings of libraries to a log while the block runs, beginning with those that were kept before the block.
+    """Write warnings of libraries to a log while the block runs, and first those that `off_screen` has kept so far.
 
     Args:
         write: function that writes one text to the log.

@@ -1,4 +1,4 @@
-"""Refuse a model that does not fit into the free memory, before memory is allocated for it."""
+"""Raise an error for a model or tensors that do not fit into the free memory, before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ ADVICE = (
 def free_memory() -> int | None:
     """Return the memory in bytes that this process can still allocate; `None` if the system does not report it.
 
-    This is the available memory of the system or, if it is less, the memory that the limits of the process's control
-    groups leave. Files that the system keeps in memory only as a cache count as free.
+    This is the available memory of the system or, if it is less, what the process's control groups (such as those of a
+    container) still allow. Files that the system keeps in memory only as a cache count as free.
     """
     found = [limit - used for limit, used in _group_limits()]
     with contextlib.suppress(OSError, ValueError, IndexError):
@@ -60,7 +60,7 @@ def _machine_memory() -> list[int]:
 
 
 def _group_limits() -> Iterator[tuple[int, int]]:
-    """Yield the memory limit and the used memory, in bytes, of each control group above this process (v1 or v2)."""
+    """Yield the memory limit and the used memory, in bytes, of each control group (v1 or v2) that has this process."""
     try:
         entries = [line.split(":", 2) for line in CGROUP.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
@@ -102,17 +102,17 @@ def _gib(num_bytes: float) -> str:
 
 
 def refuse_if_too_large(num_bytes: float, where: str) -> None:
-    """Raise an error if weights need more memory than is free.
+    """Raise an error if weights of `num_bytes` bytes need more memory than is free.
 
     Raises:
-        InstructLabError: the weights need more memory.
+        InstructLabError: the weights need more memory; the error's message contains `where`.
     """
     if (reason := does_not_fit(num_bytes)) is not None:
         raise InstructLabError(f"The model cannot be loaded: {reason}", where=where, do=ADVICE)
 
 
 def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, trust_remote_code: bool = False) -> None:
-    """Refuse a model that does not fit into the free memory; to find its size, build it without allocating weights.
+    """Raise an error for a model that does not fit into the free memory, without allocating its weights.
 
     Args:
         config: the model's configuration in transformers.
@@ -122,7 +122,7 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
         trust_remote_code: whether Python files that come with the model are run.
 
     Raises:
-        InstructLabError: the model does not fit, or has more than `MAX_TENSORS` parameters.
+        InstructLabError: the model does not fit, or has more than 100,000 parameters (each a tensor).
     """
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -138,9 +138,9 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
         raise too_many
 
     def add(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        """Count a parameter, and stop the build early if the model is much too large.
+        """Count a parameter of the model that is being built, and raise an error once the model is much too large.
 
-        A tensor that two modules share is counted twice here, so twice the free memory is the limit.
+        A tensor that two modules share is counted twice here. The limit is therefore twice the free memory.
         """
         nonlocal numbers, count
         numbers, count = numbers + (0 if parameter is None else parameter.numel()), count + 1
@@ -166,10 +166,10 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
 
 @contextlib.contextmanager
 def limited_allocations(where: str) -> Iterator[None]:
-    """Refuse the creation of a tensor in the block if all tensors created there would together exceed the free memory.
+    """Raise an error if the tensors that are created in the block would together need more memory than is free.
 
     Raises:
-        InstructLabError: the next tensor would exceed the free memory; it is not created.
+        InstructLabError: a tensor would exceed the free memory; it is not created.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -177,7 +177,7 @@ def limited_allocations(where: str) -> Iterator[None]:
     free, total = free_memory(), 0
 
     class Limit(TorchDispatchMode):
-        """A dispatch mode of torch that sums the sizes of created tensors, and refuses a tensor that does not fit."""
+        """A dispatch mode of torch that adds up the sizes of new tensors, and raises an error if they do not fit."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal total
@@ -194,7 +194,7 @@ def limited_allocations(where: str) -> Iterator[None]:
 
 
 def _num_values(name: str, arguments: list[Any]) -> int:
-    """Return the number of values in a tensor that an operation of `CREATORS` creates from these arguments."""
+    """Return the number of values in the tensor that an operation in `CREATORS` creates from the given arguments."""
     if name == "eye":
         sizes = [one for one in arguments if isinstance(one, int)]
         return sizes[0] * sizes[-1]

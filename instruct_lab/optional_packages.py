@@ -1,4 +1,4 @@
-"""Optional packages: the extra of instruct-lab that installs each, and the message if one is not installed."""
+"""Optional packages: the extra of instruct-lab that installs each of them, and the message if one is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIONAL = {
     "tensorboard": ("tensorboard", "dashboard"),
     "trackio": ("trackio", "dashboard"),
 }
-"""The distribution and the extra of each optional package, keyed by the name under which it is imported."""
+"""The name on PyPI and the extra of instruct-lab of each optional package, keyed by its import name."""
 
 
 def is_installed(module: str) -> bool:
@@ -45,7 +45,11 @@ def is_installed(module: str) -> bool:
 
 
 def install_command(module: str) -> str:
-    """Return the command that installs a package: by the extra that includes it, or by its own name."""
+    """Return the pip command that installs a package: the extra of instruct-lab that includes it, or else the package.
+
+    Args:
+        module: import name of the package.
+    """
     extra = OPTIONAL[module][1] if module in OPTIONAL else None
     return f"pip install 'instruct-lab[{extra}]'" if extra else f"pip install {module}"
 
@@ -63,17 +67,17 @@ def missing_packages(*modules: str, subject: str = "", key: str = "", value: Any
     """Yield a problem of the kind `unavailable_here` if one of the packages is not installed.
 
     Args:
-        modules: names that are imported.
+        modules: import names of the packages.
         subject: what needs the packages, as the beginning of the message; by default, the message has no subject.
-        key: field of the component that makes the package necessary.
-        value: value of that field.
+        key: the config field that makes the packages necessary; empty if the whole component needs them.
+        value: the field's value.
     """
     if reason := missing_reason(*modules):
         yield Problem(key=key, value=value, reason=f"{subject} {reason}".strip(), kind="unavailable_here")
 
 
 def install_command_in(text: str) -> str | None:
-    """Return the command that installs the optional package named in a library's message; `None` if it names none."""
+    """Return the command that installs the optional package that an error message names; `None` if it names none."""
     words = set(re.findall(r"[\w-]+", text.lower()))
     named = (module for module, (distribution, _) in OPTIONAL.items() if words & {module.lower(), distribution})
     return next((install_command(module) for module in named), None)

@@ -66,20 +66,20 @@ _reading = threading.local()
 
 
 class Interpolated(str):
-    """A text of a config that names environment variables instead of holding their values, in OmegaConf's syntax."""
+    """A string in a config that names environment variables in place of their values, such as `${oc.env:TOKEN}`."""
 
     __slots__ = ()
 
 
 def looks_like_secret(name: str, value: str) -> bool:
-    """Whether the value of a setting or environment variable is a secret, judged by its name and its form."""
+    """Whether the name and the value of a setting or environment variable suggest that the value is a secret."""
     if NAMED.search(name) or name.startswith(VARIABLE_PREFIX):
         return len(value) >= MIN_CHARACTERS
     return bool(OFTEN_NAMED.search(name)) and _is_coded(value)
 
 
 def _is_coded(value: str) -> bool:
-    """Whether a value mixes letters and digits as access keys do, and is not a numbered name such as `item_17`."""
+    """Whether a value is a mixture of letters and digits, like an access key; not a numbered name like `item_17`."""
     is_numbered = re.fullmatch(r"[A-Za-z]{4,}[-_.]\w{1,4}", value) is not None
     return (
         len(value) >= MIN_UNNAMED_CHARACTERS
@@ -89,7 +89,7 @@ def _is_coded(value: str) -> bool:
 
 
 def find_forms(text: str) -> list[str]:
-    """Return the parts of a text that have the form of a key, a token or a password in a URL."""
+    """Return the substrings of a text that look like an API key, a token, or the password in a URL."""
     found = [match.group() for pattern in FORMS for match in pattern.finditer(text)]
     return found + [match["value"] for match in URL_PASSWORD.finditer(text) if not match["value"].startswith("${")]
 
@@ -120,7 +120,12 @@ def forget_all() -> None:
 
 
 def variable_for(value: str, key: str) -> str:
-    """Return the name of an environment variable that holds `value`; if there is none, set one named after `key`."""
+    """Return the name of an environment variable that holds `value`; if there is none, set a new variable.
+
+    Args:
+        value: the secret value.
+        key: config key that has this value; the name of a new variable is made from it.
+    """
     held = [name for name, held in os.environ.items() if held == value and not ORDINARY_VARIABLE.match(name)]
     name = VARIABLE_PREFIX + re.sub(r"\W+", "_", key, flags=re.ASCII).strip("_").upper()
     number = 1
@@ -135,7 +140,11 @@ def variable_for(value: str, key: str) -> str:
 
 
 def note_reading(variable: str, value: str) -> None:
-    """Remember that a config reads an environment variable; the value is hidden if it can be a secret."""
+    """Take notice that a config reads an environment variable: mask its value in output if it can be a secret.
+
+    A variable that clearly holds no secret, such as a path, is ignored. Any other is added to the dictionaries of all
+    `collect_readings` blocks that are in progress.
+    """
     if _is_ordinary(variable, value):
         return
     length = MIN_LINE if re.fullmatch(r"[A-Za-z_]+", value) else MIN_UNNAMED_CHARACTERS
@@ -147,7 +156,7 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether a variable clearly holds no secret: its value is a number, short text, path, or machine or user name."""
+    """Whether an environment variable clearly holds no secret, but a number, short text, path, or similar."""
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):
@@ -160,7 +169,12 @@ def _is_ordinary(variable: str, value: str) -> bool:
 
 @contextlib.contextmanager
 def collect_readings() -> Iterator[dict[str, str]]:
-    """Yield a dictionary that collects the environment variables that configs read in the block, keyed by value."""
+    """Collect the environment variables that configs read in the `with` block.
+
+    Yields:
+        A dictionary from the value of a variable to its name, which is filled while the block runs. Variables that
+        clearly hold no secret are left out.
+    """
     readings: dict[str, str] = {}
     _reading.open = [*getattr(_reading, "open", []), readings]
     try:
@@ -170,25 +184,25 @@ def collect_readings() -> Iterator[dict[str, str]]:
 
 
 def contained(text: str) -> Mapping[str, str]:
-    """Return the known secrets that a text contains, mapped to the environment variables that hold them."""
+    """Return the known secrets that a text contains, as a dictionary from secret value to environment variable."""
     return {value: variable for value, variable in list(_values.items()) if value in text}
 
 
 def hide(text: str) -> str:
-    """Replace the known secrets in a text, even where they are escaped as in JSON, Python or a URL."""
+    """Replace each known secret in a text by `<secret>`, even where it is escaped as in JSON, Python or a URL."""
     pattern = _pattern() if _values else None
     return text if pattern is None else pattern.sub(HIDDEN, text)
 
 
 def hide_in_json(text: str) -> str:
-    """Replace the known secrets in the strings of JSON; numbers stay as they are, so the text stays JSON."""
+    """Replace each known secret in the strings of a JSON text by `<secret>`; outside strings, nothing changes."""
     return JSON_STRING.sub(lambda match: hide(match.group()), text) if _values else text
 
 
 def hide_forms(text: str) -> str:
-    """Replace the known secrets in a text, and everything that looks like a key or a password.
+    """Replace each known secret in a text by `<secret>`, and everything else that looks like a key or a password.
 
-    It is for messages only, since in data it could also replace ordinary text.
+    Use it only for messages. In data it could also replace ordinary text.
     """
     text = hide(text)
     for pattern in FORMS:
@@ -203,7 +217,10 @@ def _pattern() -> re.Pattern[str]:
 
 
 def _part(spelling: str) -> str:
-    """Return a regular expression that matches one spelling of a secret, but not a number within a longer number."""
+    """Return a regular expression that matches a secret in one spelling, such as escaped for JSON.
+
+    A secret that is a number does not match inside a longer number.
+    """
     escaped = re.escape(spelling)
     return rf"(?<![\d.]){escaped}(?![\d.]*\d)" if NUMBER.fullmatch(spelling) else escaped
 

@@ -14,11 +14,11 @@ from typing import Any, TextIO
 
 
 class QuietStream:
-    """A text stream that drops its output after the first write that fails.
+    """A text stream that drops all output after the first write that fails.
 
-    Then the file descriptor of the stream is redirected to the null device, which also receives the output of libraries
-    and child processes and the last flush of the interpreter. Characters that the stream's encoding cannot express are
-    written as backslash escapes.
+    After a failure, the stream's file descriptor is redirected to the null device, so that output of libraries and
+    child processes, and the interpreter's flush at exit, cannot fail either. Characters that the stream's encoding
+    cannot express are written as backslash escapes.
 
     Args:
         stream: the stream to write to.
@@ -63,7 +63,7 @@ class QuietStream:
 
 @contextlib.contextmanager
 def quiet_streams() -> Iterator[QuietStream]:
-    """Replace standard output and standard error by streams that never raise, and yield standard output.
+    """Replace standard output and standard error by streams that never raise; yield the stream for standard output.
 
     A stream that is closed from the start, as by the shell's `>&-`, is redirected to the null device. Otherwise the
     next opened file would get its descriptor, and the output of C libraries would be written to that file.

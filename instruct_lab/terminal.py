@@ -39,7 +39,7 @@ def visible(text: str) -> str:
 
 
 def character_sign(character: str) -> str:
-    """Return the sign for one invisible character."""
+    """Return the visible sign for one invisible character, such as `␀` or `⟨U+202E⟩`."""
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
@@ -59,12 +59,14 @@ def output_width() -> int | None:
 
 
 def write_hanging(text: str, indent: int) -> None:
-    """Write a line to standard output; if the width of the output is known, wrap a longer line and indent the rest.
+    """Write a text to standard output, wrapped at the output's width, with all lines but the first indented.
+
+    The text is not wrapped if the output's width is unknown.
 
     Args:
-        text: the line.
-        indent: number of spaces before all lines but the first. If they leave fewer than `MIN_WIDTH` columns, at most 6
-            spaces are used, and runs of spaces within the line become two spaces.
+        text: the text, written as one line.
+        indent: number of spaces before all lines but the first. If fewer than `MIN_WIDTH` columns would remain for the
+            text, at most 6 spaces are used, and runs of spaces within the text become two spaces.
     """
     width, text = output_width(), visible(text)
     if width is not None and len(text) > width:
@@ -87,7 +89,10 @@ def write_content(text: str) -> None:
 
 
 def write_piece(text: str) -> None:
-    """Write a part of a text to standard output at once; invisible characters become signs on a terminal."""
+    """Write text to standard output at once, without a line break.
+
+    On a terminal, invisible characters are written as signs.
+    """
     print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 

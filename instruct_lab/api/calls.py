@@ -17,13 +17,13 @@ def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterato
     """Grant permissions, hide secrets in the output and make new files private while the block runs, as a command does.
 
     Args:
-        overrides: the overrides of the call; they are yielded with each secret replaced by a reference to an
+        overrides: the overrides that the user passed; they are yielded with each secret replaced by a reference to an
             environment variable.
         allow: names of permissions to grant, as after `--allow` on the command line.
 
     Raises:
-        InstructLabError: `overrides` or `allow` is a string instead of a list, or `allow` has a name that is no
-            permission.
+        InstructLabError: `overrides` or `allow` is a string instead of a list, or `allow` contains a name that no
+            permission has.
     """
     for name, given in (("overrides", overrides), ("allow", allow)):
         if isinstance(given, str):
@@ -45,7 +45,11 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(*choices: Mapping[str, Any]) -> None:
-    """Print what was detected about each model or data set that a chosen option such as `data=path:FILE` refers to."""
+    """Print what was detected about each model or data set that the config refers to by a path or a hub name.
+
+    Args:
+        choices: the chosen option of each group, for one or several configs; `data=path:FILE` is such a reference.
+    """
     from instruct_lab.config.references import reference_notes
 
     for note in reference_notes(*choices):
@@ -54,7 +58,7 @@ def print_references(*choices: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` if a signal stopped a run, instead of ending the process as the command line does."""
+    """Raise `KeyboardInterrupt` if a signal such as SIGTERM stops a run in the block; the process does not end."""
     from instruct_lab.training.ending import Interrupted
 
     try:

@@ -19,8 +19,8 @@ class ComparedRuns:
     """A comparison of runs; a notebook shows it as tables.
 
     Args:
-        result: the whole comparison.
-        metric: the metric that was asked for; `None`: all metrics.
+        result: the comparison by all metrics.
+        metric: the metric that the tables show; `None`: all metrics.
     """
 
     result: Comparison
@@ -28,7 +28,10 @@ class ComparedRuns:
 
     @property
     def best(self) -> dict[str, str]:
-        """The best configuration by each metric: the id of its first run, keyed by metric."""
+        """The id of the first run of the best configuration by each metric, keyed by metric.
+
+        Runs that differ only in the seed belong to one configuration.
+        """
         runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
         return {metric: runs[arm] for metric, arm in self.result.best.items()}
 
@@ -45,8 +48,8 @@ def compare_records(records: Sequence[RunRecord], metric: str | None) -> Compare
     """Compare runs on the examples that all of them answered; a run that is given twice counts once.
 
     Raises:
-        InstructLabError: a run is given twice, with different results: those of its training and of an evaluation, or
-            those of two evaluations.
+        InstructLabError: a run is given twice with different results: once with the results of its training and once
+            with those of a later evaluation, or with the results of two evaluations.
     """
     from instruct_lab.comparison import compare
     from instruct_lab.records.evaluations import EvaluatedRecord

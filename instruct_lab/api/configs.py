@@ -24,7 +24,7 @@ class Config:
         overrides: the overrides with which the config was composed.
         choices: the chosen option of each group.
         values: the resolved config as dictionaries and lists.
-        origins: the file or override that set each value, keyed by full key.
+        origins: the file or override that set each value, keyed by full key, such as `tuning.r`.
         warnings: reasons why the results may differ from what the user expects.
         text: the config as YAML, with the origin of each value.
     """
@@ -86,7 +86,7 @@ def compose(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Conf
 
 
 def check(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> CheckResult:
-    """Find everything that is wrong with a config, or with each point of a sweep, without loading data or a model.
+    """Find all problems of a config, or of each combination of values in a sweep, without loading data or a model.
 
     Args:
         overrides: overrides such as `"tuning.r=4"`, or `"tuning.r=4,8"` for a sweep.

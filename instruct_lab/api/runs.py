@@ -36,7 +36,7 @@ class Run:
     """A recorded run; each property reads the record when it is accessed, so its value is up to date.
 
     Args:
-        record: the record of the run.
+        record: the run's folder on disk, with its config, results and checkpoints.
     """
 
     record: RunRecord
@@ -57,22 +57,22 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The folder of the record."""
+        """The folder of the run's record."""
         return self.record.path
 
     @property
     def status(self) -> str:
-        """The status: `running`, `finished`, `failed`, `interrupted` or `pruned`."""
+        """The run's status: `running`, `finished`, `failed`, `interrupted` or `pruned`."""
         return "interrupted" if self.record.is_process_gone else str(self.record.manifest.status)
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved config, as dictionaries and lists."""
+        """The run's resolved config, as dictionaries and lists."""
         return self.record.config
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The chosen option of each group."""
+        """The option that the run chose in each group of the config."""
         return self.record.manifest.choices
 
     @property
@@ -80,7 +80,8 @@ class Run:
         """The final results: one row for each metric and system, with `value`, `low`, `high` and `count`.
 
         The systems are `before` (the model before training), the data set's baselines, `after` (the tuned model) and
-        `difference` (after minus before). `low` and `high` are the ends of the 95% interval.
+        `difference` (after minus before). `low` and `high` are the ends of the 95% interval, and `count` is the number
+        of examples.
         """
         summary = self.record.summary
         found = {} if summary is None else summary.metrics
@@ -94,7 +95,7 @@ class Run:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """The answers to the held-out examples: one row for each example, with the score by each metric as a column."""
+        """The model's answers before and after training: one row for each held-out example, with its scores."""
         rows = []
         for line in self.record.read_predictions():
             entries = dataclasses.asdict(line)
@@ -104,7 +105,7 @@ class Run:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """The values logged during training: one row for each optimizer step at which something was logged."""
+        """The values logged during training, such as the loss: one row for each optimizer step with a logged value."""
         return frame(self.record.read_metrics(), ["step", "epoch", "seconds"]).groupby("step").last()
 
     def model(self, checkpoint: Literal["best", "last"] | None = None, *, base: bool = False) -> TunedModel:
@@ -146,7 +147,7 @@ class Run:
             settings: decoding settings that replace those of the run, such as `max_new_tokens=64`.
 
         Raises:
-            InstructLabError: the model cannot answer prompts, or a setting is refused.
+            InstructLabError: the model cannot generate text, or a setting is unknown or has an invalid value.
         """
         if isinstance(prompts, str):
             raise InstructLabError("The prompts are one text", where="generate", do="give a list: ['the prompt']")
@@ -205,7 +206,7 @@ class Run:
         """Continue an interrupted run from its last training state, or train a finished run for longer.
 
         Args:
-            force: whether to continue even if settings, inputs or code have changed; the record lists the changes.
+            force: whether to continue even if settings, inputs or code have changed, which the run's record lists.
             limits: new values of `max_epochs` and `max_steps` of the trainer.
         """
         with guarded(), interruptible():
@@ -289,7 +290,8 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
     """Find recorded runs, oldest first; damaged records are left out.
 
     Args:
-        conditions: conditions on keys, choices, metrics or costs, such as `"tuning=lora"` or `"test/chrf>30"`.
+        conditions: conditions that each run fulfils, on config keys, chosen options, metrics or costs, such as
+            `"tuning=lora"` or `"test/chrf>30"`.
         runs_path: the folder of all run records.
     """
     from instruct_lab.records import RunRecord
@@ -319,7 +321,7 @@ def _replace_generation(experiment: Experiment, settings: dict[str, Any]) -> Gen
     """Return the run's decoding settings with the given fields replaced.
 
     Raises:
-        ConfigError: a field does not exist, or its value is refused.
+        ConfigError: a field does not exist, or its value is invalid.
     """
     import pydantic
 

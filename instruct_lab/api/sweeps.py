@@ -25,7 +25,7 @@ class Sweep:
     """A recorded sweep; each property reads the record when it is accessed, so its value is up to date.
 
     Args:
-        record: the record of the sweep.
+        record: the sweep's folder on disk; each run of the sweep has a record of its own.
     """
 
     record: SweepRecord
@@ -51,7 +51,7 @@ class Sweep:
 
     @property
     def status(self) -> str:
-        """The status: `running`, `finished` or `interrupted`."""
+        """The sweep's status: `running`, `finished` or `interrupted`."""
         return self.record.status()
 
     @property
@@ -61,9 +61,9 @@ class Sweep:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row for each run: its id, status, point and seed, the values that vary, and each metric to optimise.
+        """One row for each run: its id, status, point and seed, the varied settings, and each metric to optimise.
 
-        If a run has no value for a metric, its cell holds NaN.
+        `point` is the number of the combination of varied settings. If a run did not measure a metric, the cell is NaN.
         """
         info = self.record.info
         rows = []
@@ -105,7 +105,8 @@ class Sweep:
         """Compare the finished runs on the examples that they share.
 
         Args:
-            metric: the metric to compare, such as `test/chrf`; `None`: the sweep's first metric that all of them have.
+            metric: the metric to compare, such as `test/chrf`; `None`: the first of the sweep's metrics that
+                every finished run has measured, or all metrics if there is none.
         """
         return compare_records(self.record.finished_runs(), metric or self.record.measured_metric())
 
@@ -113,7 +114,8 @@ class Sweep:
         """Continue a sweep that was stopped, by training its remaining runs.
 
         Args:
-            force: whether to continue even if code, packages or settings have changed; the record lists the changes.
+            force: whether to continue even if code, packages or settings have changed; the sweep's record lists the
+                changes.
         """
         with guarded(), interruptible():
             from instruct_lab.sweep.driver import resume
@@ -124,7 +126,7 @@ class Sweep:
 
 
 def sweep(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Sweep:
-    """Train one run for each point of a search space, and print the final table.
+    """Train a run for each combination of values in a search space, and print the final table.
 
     A run that fails does not end the sweep: `Sweep.table` has its status.
 
@@ -134,7 +136,7 @@ def sweep(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Sweep:
         allow: names of permissions to grant, as after `--allow` on the command line.
 
     Raises:
-        ConfigError: a point has problems, and nothing was started.
+        ConfigError: the config of a combination of values has problems, and nothing was started.
     """
     with guarded(overrides, allow) as given, interruptible():
         from instruct_lab.sweep.plan import plan

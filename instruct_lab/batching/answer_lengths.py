@@ -28,7 +28,8 @@ class AnswerLengths:
     Args:
         usual: the 99th percentile of the lengths of the training answers, including the end token; `None` if there are
             no answers.
-        longest_prompt: length of the longest prompt in the held-out splits; `None` if unknown.
+        longest_prompt: length of the longest prompt in the held-out splits; `None` if there are no held-out splits, or
+            if their examples do not show where prompts end.
     """
 
     usual: int | None = None
@@ -46,8 +47,9 @@ def measure_lengths(
     Args:
         examples: the encoded examples of each split, keyed by the name of the split.
         conversations: the conversations of each split, keyed by the name of the split.
-        tokenizer: tokenizer of the model, called only if the labels do not show where the answers begin.
-        layout: the layout of the examples; it decides how the answers are found.
+        tokenizer: tokenizer of the model, used only if the objective reads whole texts. In this case, the labels do not
+            show where the answers begin.
+        layout: the layout of the examples: the model family, and what the objective reads.
     """
     usual = usual_length(answer_lengths(examples["train"], conversations["train"], tokenizer, layout))
     prompts = [longest_prompt(table, layout) for split, table in examples.items() if split != "train"]
@@ -55,7 +57,7 @@ def measure_lengths(
 
 
 def usual_length(lengths: ndarray) -> int | None:
-    """Return the 99th percentile of the lengths, rounded up to one of the lengths; `None` if there are no lengths."""
+    """Return the 99th percentile of the lengths, rounded up to a length that occurs; `None` if there are no lengths."""
     import numpy
 
     return int(numpy.quantile(lengths, USUAL_SHARE, method="higher")) if len(lengths) else None
@@ -66,14 +68,14 @@ def answer_lengths(
 ) -> ndarray:
     """Return the number of tokens in every answer, including its end token, as integers `[answers]`.
 
-    An answer is a sequence of consecutive target tokens. If the model is trained on the whole text, the labels do not
-    show the answers, so the final messages are encoded and measured instead.
+    An answer is a sequence of consecutive target tokens. If the model is trained on whole texts, the labels do not show
+    the answers, so the final message of each conversation is encoded and measured instead.
 
     Args:
         examples: the encoded examples of one split.
         conversations: the conversations of the same split.
-        tokenizer: tokenizer of the model, called only if the labels do not show where the answers begin.
-        layout: the layout of the examples; it decides how the answers are found.
+        tokenizer: tokenizer of the model, used only if the model is trained on whole texts.
+        layout: the layout of the examples: the model family, and what the objective reads.
     """
     import numpy
 
@@ -116,7 +118,15 @@ def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
 
 
 def _sequences(labels: ndarray, offsets: ndarray) -> tuple[ndarray, ndarray]:
-    """Return the start and end index of each sequence of consecutive target tokens; no sequence spans two examples."""
+    """Find the sequences of consecutive target tokens; no sequence spans two examples.
+
+    Args:
+        labels: the labels of several examples, end to end: `[tokens]`.
+        offsets: the index at which each example begins, and the end of the last one: `[examples + 1]`.
+
+    Returns:
+        The index at which each sequence begins, and the index after its last token.
+    """
     import numpy
 
     is_target = labels != IGNORED

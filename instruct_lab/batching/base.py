@@ -40,8 +40,8 @@ class Batching(Component, ABC):
     """Base class of batchings, which encode conversations as examples and join examples into batches.
 
     Encoding, the length limit and the order of examples are the same for every batching; a subclass defines how
-    examples become one batch. Every conversation that is cut or dropped is counted in the audit. An example without a
-    target token is never used.
+    examples become one batch. Every conversation that is cut or dropped is counted in the audit (the run's report on
+    its data). An example without a target token is never used.
     """
 
     batch_size: Annotated[int, Field(ge=1)] = 8  # number of examples of a training batch on each device
@@ -55,7 +55,11 @@ class Batching(Component, ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples into one batch; the attention mask is computed from their lengths, not from the pad token."""
+        """Join examples into one batch.
+
+        The attention mask is computed from the lengths of the examples. So a pad token that is part of a text is
+        attended to.
+        """
 
     @property
     def groups_by_length(self) -> bool:
@@ -100,14 +104,16 @@ class Batching(Component, ABC):
             conversations: the conversations to encode.
             template: template that renders the text and marks the trained parts.
             tokenizer: tokenizer of the model.
-            audit: audit that counts the cut and the dropped conversations by reason, under the stage `batching`.
+            audit: report on the data, in which cut and dropped conversations are counted by reason, under the stage
+                `batching`.
             split: name of the split, which is part of the reasons in the audit.
             layout: the layout of the examples, which fits the objective's input and the model family.
-            refused: list to which the template's error is appended for each conversation that it refuses; these
-                conversations count as broken. With `None`, the first such error is raised.
+            refused: list to which the template's error is appended for each conversation that it cannot render; the
+                audit counts these conversations as broken rows. With `None`, the first such error is raised.
 
         Raises:
-            InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
+            InstructLabError: the template or the tokenizer cannot be used, or a conversation is too long and the field
+                `overlong` is `error`.
         """
         encoder = self.layout_encoder(layout, template, tokenizer)
         rows_in = rows_out = 0
@@ -146,10 +152,10 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Return the token ids of each prompt, including the header that opens the answer.
+        """Return the token ids of each prompt, including the template's text that opens the answer.
 
-        `encode` begins the example of the same conversation with the same ids, and cuts overlong conversations in the
-        same way.
+        The example that `encode` makes of a conversation begins with the same ids. Overlong conversations are cut in
+        the same way as in `encode`.
         """
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
@@ -157,7 +163,7 @@ class Batching(Component, ABC):
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
         """Return the number of positions of each sequence of each example, int64 `[examples, sequences]`.
 
-        An example has several sequences if it is a pair, or if the model family is encoder-decoder; see `join_widths`.
+        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
         """
         return widths_of(examples)
 
@@ -229,7 +235,7 @@ class Batching(Component, ABC):
     def _fit(
         self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str
     ) -> Example | None:
-        """Shorten an overlong example, drop it (return `None`), or raise an error, depending on `overlong`."""
+        """Shorten an overlong example, drop it (return `None`) or raise an error, as the field `overlong` requires."""
         limit = self.max_tokens
         assert limit is not None
         too_long = f"longer than {limit:,} tokens ({SETTING})"
@@ -254,7 +260,7 @@ class Batching(Component, ABC):
         return short.example
 
     def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
-        """Cut each overlong conversation in the same way as `encode` cuts it."""
+        """Return the conversations; each overlong one is cut in the same way as in `encode`, if it can be cut."""
         if self.max_tokens is None or self.overlong in ("error", "drop"):
             return list(conversations)
         cut = []
@@ -271,8 +277,9 @@ def _encode_chunk(
 ) -> Sequence[Example | RefusedConversation | None]:
     """Encode a chunk of conversations, and return an example, an error or `None` for each of them.
 
-    If the template refuses a conversation, the chunk is halved until that conversation is found; its error is returned
-    instead of an example. `None` means that this layout cannot make an example from the conversation.
+    If the template cannot render a conversation, the chunk is halved until that conversation is found, and the
+    template's error is returned in place of its example. `None` means that the encoder's layout cannot make an example
+    from the conversation, for example because it has no final answer.
     """
     try:
         return encoder.encode(chunk)

@@ -19,20 +19,22 @@ class Batch:
     """Padded tensors of several examples.
 
     A batch of preference pairs has a row for each chosen answer, followed by a row for each rejected answer, in the
-    same order. If some examples are pairs and the others are answers with a label, the batch has a row for each
-    example, followed by the rejected answers of the pairs.
+    same order. If some examples are pairs and the others are answers marked as desirable or undesirable, the batch has
+    a row for each example, followed by the rejected answers of the pairs.
 
     Args:
         input_ids: int64 `[rows, seq]`, token ids, padded on the right.
         attention_mask: int64 `[rows, seq]`; 1 for tokens, 0 for padding.
-        labels: int64 `[rows, seq]`; for encoder-decoder models `[rows, target_seq]`.
-        sources: the source of each example, `[examples]`.
+        labels: int64 `[rows, seq]`, the token ids to predict, -100 where there is no target; for encoder-decoder models
+            `[rows, target_seq]`.
+        sources: the name of each example's data source, `[examples]`.
         weights: float32, in the shape of `labels`; `None` means that every weight is 1.
-        reference: float32 `[examples, 2]`, log-probabilities of the chosen and the rejected labels under the base
+        reference: float32 `[examples, 2]`, log-probabilities of the chosen and of the rejected answer under the base
             model, in nats; `None` if they were not computed before training.
         is_paired: whether every example is a preference pair.
-        desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example has a label.
-        owners: int64 `[rows]`, the index of each row's example; `None` if no example has a label.
+        desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example is marked as desirable or
+            undesirable.
+        owners: int64 `[rows]`, the index of the example that each row belongs to; `None` if `desirable` is `None`.
         ids: the id of each example, `[examples]`.
         join: function that joins the examples from a start index to an end index (exclusive) into a smaller batch;
             `None` if the batch cannot be divided.
@@ -65,7 +67,7 @@ class Batch:
         return Batch(**moved)
 
     def rows(self, start: int, end: int) -> Batch:
-        """Return the rows from `start` to `end` (exclusive) as a batch without pairs and without shared prefixes."""
+        """Return the rows from `start` to `end` (exclusive) as a batch in which each row is an example of its own."""
         return Batch(
             input_ids=self.input_ids[start:end],
             attention_mask=self.attention_mask[start:end],
@@ -76,9 +78,10 @@ class Batch:
         )
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """Yield batches of at most `size` consecutive examples on the same device; a batch that fits is yielded whole.
+        """Divide the batch into batches of at most `size` consecutive examples, on the same device.
 
-        A part is padded only to its own longest example.
+        Each is padded only to its own longest example. A batch that is small enough or cannot be divided is yielded
+        unchanged.
         """
         if self.num_examples <= size or self.join is None:
             yield self

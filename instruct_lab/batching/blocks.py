@@ -22,7 +22,7 @@ class ExampleBlocks(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the positions in the stream at which the latest block and the next one begin."""
+        """Return the positions in the stream at which the latest block and the block after it begin."""
 
     @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def divide_batch(batch: Batch) -> list[Batch]:
     """Divide a batch on a CPU into parts of consecutive examples, if this saves time because less padding is computed.
 
-    Every part needs its own forward and backward pass, whose fixed cost equals that of `PASS_POSITIONS` positions.
-    On other devices the cost of a pass is not known, so the batch stays whole. Packed rows have no padding to save.
+    Every part needs its own forward and backward pass, whose fixed cost equals that of computing `PASS_POSITIONS` (40)
+    positions. On other devices the cost of a pass is not known, so the batch stays whole. Packed rows have no padding
+    to save.
 
     Returns:
         The parts, in the order of the examples; only the batch itself if no division saves time.
@@ -38,11 +39,12 @@ def divide_batch(batch: Batch) -> list[Batch]:
 def divide_lengths(lengths: np.ndarray, shared: int = 0) -> list[tuple[int, int]]:
     """Divide examples into parts of consecutive examples so that the total work is the smallest possible.
 
-    The work of a part is the number of positions in its rows, each padded to the longest, plus a fixed cost for every
-    pass through the model (`PASS_POSITIONS`).
+    The work of a part is the number of positions in its rows, which are padded to the longest row, plus a fixed cost of
+    `PASS_POSITIONS` (40) positions for every pass through the model.
 
     Args:
-        lengths: int64 `[examples, sequences]`, lengths of each example's sequences, which are padded separately.
+        lengths: int64 `[examples, sequences]`, lengths of each example's sequences. A pair has a sequence for each
+            answer, and an encoder-decoder reads input and labels as two sequences, each padded separately.
         shared: number of leading tokens that all sequences share; each part computes them once, in an additional pass.
 
     Returns:
@@ -69,7 +71,10 @@ def divide_lengths(lengths: np.ndarray, shared: int = 0) -> list[tuple[int, int]
 
 
 def _lengths(batch: Batch) -> np.ndarray:
-    """Return the lengths of the sequences of each example, `[examples, sequences]`; a missing sequence has length 0."""
+    """Return the lengths of the sequences of each example, `[examples, sequences]`.
+
+    The length is 0 for a sequence that an example does not have, such as the rejected answer if it is not a pair.
+    """
     count = batch.num_examples
     rows = batch.attention_mask.sum(dim=1).numpy()
     sequences = [rows[:count]]
@@ -84,7 +89,7 @@ def _lengths(batch: Batch) -> np.ndarray:
 
 
 def _work(batch: Batch) -> int:
-    """Return the number of positions that a model computes for a batch, plus the fixed cost of its passes."""
+    """Return the number of positions that a model computes for a batch, plus the fixed cost of each pass."""
     if batch.prefixes is not None:
         return batch.prefixes.num_positions + PASS_POSITIONS * len(batch.prefixes.levels)
     targets = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0

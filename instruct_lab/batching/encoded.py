@@ -26,13 +26,13 @@ PART_ROWS = 500
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPart:
-    """The result of encoding a part of a split's rows.
+    """The result of encoding some of a split's conversations.
 
     Args:
         batches: the examples, as Arrow record batches.
-        audit: the audit of the rows, which counts those that were cut, dropped or reported.
-        num_broken: number of rows that the template refused.
-        first_error: the error for the first row that the template refused, if there is one.
+        audit: report on these conversations, which counts those that were cut or dropped, by reason.
+        num_broken: number of conversations that the template could not render.
+        first_error: the template's error for the first of them; `None` if there is none.
     """
 
     batches: list[pyarrow.RecordBatch]
@@ -52,7 +52,8 @@ class EncodeRows:
         layout: the layout of the examples, which fits the objective's input and the model family.
         rows: the table of the split's conversations.
         split: the name of the split, for the audit and the progress report.
-        max_broken_share: the largest share of conversations that the template may refuse without an error.
+        max_broken_share: the largest share of conversations, from 0 to 1, that the template may fail to render; with
+            more, an error is raised.
     """
 
     batching: Batching
@@ -67,8 +68,8 @@ class EncodeRows:
         """Encode all conversations, write the examples to a file, and return their number.
 
         Raises:
-            InstructLabError: for the reasons given at `Batching.encode`, or if the template refuses too many
-                conversations.
+            InstructLabError: the template or the tokenizer cannot be used, the template fails to render too many
+                conversations, or a conversation is too long and `batching.overlong` is `error`.
         """
         with stage(f"{self.split} split", len(self.rows), "row"):
             return write_batches(path, self._encode_parts(audit))
@@ -89,7 +90,11 @@ class EncodeRows:
             raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
 
     def __call__(self, piece: tuple[int, int, int]) -> EncodedPart:
-        """Encode a part of the table, given by its batch index, first row and number of rows."""
+        """Encode some rows of the table.
+
+        Args:
+            piece: the index of the Arrow record batch that holds the rows, the first row and the number of rows.
+        """
         audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout, refused)

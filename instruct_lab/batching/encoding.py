@@ -1,4 +1,4 @@
-"""Encoding of segments as token ids and labels.
+"""Encoding of segments (the pieces of a rendered conversation) as token ids and labels.
 
 The rendered text is cut where a trained segment meets an untrained one and where an answer starts, so that no token
 crosses these positions and the ids of a prompt are the same as at inference. Between the cuts, adjacent segments are
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Key = tuple[str, bool, str | None]
-"""The values that determine the ids of a `Piece`: its text, `ordinary` and `after`."""
+"""The values that determine the token ids of a `Piece`: its `text`, `ordinary` and `after`."""
 
 ANCHORS = ("\n", ".", ";", "0", "~", "a")
 """Candidates for a text that is put before a piece if the tokenizer treats the start of a text differently.
@@ -36,9 +36,9 @@ class Piece:
     Args:
         text: the text, never empty.
         trained: whether its tokens are targets.
-        ordinary: whether special tokens that are written out in the text are ordinary text.
-        after: the special token directly before the piece; `""` at the start of the whole text, `None` after ordinary
-            text.
+        ordinary: whether special tokens that are written out in the text are encoded as ordinary text.
+        after: the special token directly before this text in the rendered conversation; `""` at the start of the
+            conversation, `None` after ordinary text.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Piece:
 
     @property
     def key(self) -> Key:
-        """The values that determine the ids of the piece."""
+        """The values that determine the token ids of the piece: `text`, `ordinary` and `after`."""
         return self.text, self.ordinary, self.after
 
 
@@ -61,7 +61,7 @@ class SegmentEncoder:
             otherwise, it is encoded as ordinary text.
 
     Raises:
-        InstructLabError: the tokenizer is slow.
+        InstructLabError: the tokenizer is a slow one (written in Python).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False) -> None:
@@ -79,7 +79,10 @@ class SegmentEncoder:
         self._probe()
 
     def _probe(self) -> None:
-        """Determine whether the tokenizer treats the start of a text in a special way (for example, adds a space)."""
+        """Set the attributes that depend on whether the tokenizer treats the start of a text differently.
+
+        For example, some tokenizers add a space there.
+        """
         at_start, after_newline, newline = self._texts.ids_of(["a b", "\na b", "\n"])
         self._marks_start = after_newline != [*newline, *at_start]
         self._is_contextual = self._marks_start or bool(self._special.swallowing)
@@ -119,7 +122,7 @@ class SegmentEncoder:
         return examples
 
     def pieces(self, segments: Sequence[Segment]) -> list[Piece]:
-        """Join segments into pieces that can be encoded independently."""
+        """Join the segments of a conversation into texts that can be encoded independently of each other."""
         pieces: list[Piece] = []
         texts: list[str] = []
         current: tuple[bool, bool] | None = None  # trained, ordinary
@@ -182,7 +185,7 @@ class SegmentEncoder:
         return Example(ids, labels, example.id)
 
     def _ids_by_key(self, pieces: Iterable[Piece]) -> dict[Key, list[int]]:
-        """Encode every piece, equal pieces only once; return the token ids by `Piece.key`."""
+        """Encode every piece, and return the token ids keyed by `Piece.key`; equal pieces are encoded only once."""
         known: dict[Key, list[int]] = {}
         wanted = dict.fromkeys(piece.key for piece in pieces)
         for ordinary in (False, True):
@@ -202,8 +205,8 @@ class SegmentEncoder:
         Each text is encoded with a special token or a short text before it, whose ids are then removed.
 
         Args:
-            texts: each text with the special token before it, if there is one.
-            ordinary: whether special tokens that are written out in the text are ordinary text.
+            texts: each text, and the special token before it; the token is `None` or empty if there is none.
+            ordinary: whether special tokens that are written out in the text are encoded as ordinary text.
         """
         if not texts:
             return []
@@ -228,7 +231,18 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Encode a text; special tokens that are written out in it become ordinary text, because each is cut in two."""
+        """Encode a text in two or more parts: each special token that is written out in it is cut in the middle.
+
+        So the halves are encoded as ordinary text.
+
+        Args:
+            text: the text.
+            after: the special token directly before the text; `""` at the start of the conversation, `None` after
+                ordinary text.
+
+        Raises:
+            InstructLabError: the tokenizer cannot encode the text without a special token.
+        """
         cuts = [
             (match.start() + match.end()) // 2 for match in self._special.pattern.finditer(text) if len(match[0]) > 1
         ]

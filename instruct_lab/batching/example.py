@@ -22,7 +22,7 @@ Reads = Literal["answers", "text", "pairs", "labels"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout of examples, which depends on the objective's input and the model family.
+    """The layout of examples: what `input_ids` and `labels` hold, by model family and by what the objective reads.
 
     - decoder: `input_ids` is the whole text. `labels` has the same length and is not shifted; the first label is
       ignored, because no token precedes it.
@@ -41,18 +41,18 @@ SUPERVISED_DECODER = Layout()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids and labels of one conversation; see `Layout` for their relation.
+    """Token ids and labels of one conversation; `Layout` describes what they hold for each model family.
 
     Args:
-        input_ids: the ids that the model reads.
-        labels: the ids that the model predicts, not shifted; `-100` for tokens that are not targets.
+        input_ids: the token ids that the model reads.
+        labels: the token ids that the model predicts, not shifted; `-100` for tokens that are not targets.
         id: the id of the conversation.
         source: name of the data source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
         rejected: for a pair, the example with the same prompt and the rejected answer.
         reference: log-probabilities of the labels and of the rejected answer's labels under the base model, in nats;
             `None` if they were not computed before training.
-        desirable: whether the answer is desirable; `None` if it has no such label.
+        desirable: whether the answer is marked as desirable; `None` if the data do not mark it.
     """
 
     input_ids: list[int]
@@ -78,8 +78,8 @@ class Example:
 def evaluation_source(example: Example) -> random.Random:
     """Return the random number generator for an example's masks and noise in evaluation.
 
-    Its seed depends only on the example's id. So an example is masked in the same way in every run, with any seed,
-    during validation and in the final evaluation.
+    Its seed depends only on the example's id. So an example is masked in the same way in every run, whatever the run's
+    seed is, during validation and in the final evaluation.
     """
     return random.Random(f"evaluation:{example.id}")
 

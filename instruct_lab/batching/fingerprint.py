@@ -1,4 +1,4 @@
-"""Fingerprint of a tokenizer, for the keys of cached examples."""
+"""Fingerprint (hash) of a tokenizer, which is part of the cache key of encoded examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of everything in a tokenizer that affects text and ids: its backend and its chat template."""
+    """Return the SHA-256 of the parts of a tokenizer that affect text and ids.
+
+    They are its backend, its special tokens and its chat template.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class LayoutEncoder(ABC):
-    """Base class of the encoders of conversations as examples, each for one layout.
+    """Base class of the encoders that turn conversations into examples; each encoder makes examples of one layout.
 
     Args:
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
-        texts: encoder of segments with this tokenizer.
+        texts: encoder of rendered texts with this tokenizer.
     """
 
     nothing: str = "nothing to read"
@@ -41,7 +41,7 @@ class LayoutEncoder(ABC):
         """Encode everything before the final answer of each conversation, as the model reads it at generation."""
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render the conversation as segments, to find the contents that can be cut."""
+        """Render the conversation as segments, from which a caller takes the message contents to shorten."""
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
@@ -49,7 +49,10 @@ class LayoutEncoder(ABC):
         return self.texts.content_spans(content)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return by how many tokens the input and the target exceed the limit; 0 or less for a text that fits."""
+        """Return by how many tokens the input exceeds the limit, and by how many a separate target text exceeds it.
+
+        A number of 0 or less means that the text fits.
+        """
         if limit is None:
             return 0, 0
         return len(example.input_ids) - limit, 0
@@ -86,7 +89,7 @@ class Aligned(LayoutEncoder):
     Args:
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
-        texts: encoder of segments with this tokenizer.
+        texts: encoder of rendered texts with this tokenizer.
         every_token: whether every token may be a target, even a token that the template does not mark as trained.
         wrapped: whether to put the text between the tokenizer's own special tokens, which are never targets.
     """
@@ -104,7 +107,7 @@ class Aligned(LayoutEncoder):
         self._wrapped = wrapped
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Render and encode each conversation, and add weights and special tokens."""
+        """Render and encode each conversation; add the weights of its messages and the tokenizer's special tokens."""
         rendered = self.template.render_all(conversations, self.tokenizer)
         encoded = self.texts.encoder.encode(rendered, [conversation.id for conversation in conversations])
         return [self._finish(c, example) for c, example in zip(conversations, encoded, strict=True)]
@@ -174,7 +177,7 @@ class PromptAndAnswer(LayoutEncoder):
         return [*prompt, Segment(conversation.messages[-1].content, True, "assistant", starts_answer=True)]
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return by how many tokens the prompt and the answer exceed the limit, which applies to each separately."""
+        """Return by how many tokens the prompt exceeds the limit, and by how many the answer exceeds the same limit."""
         return (0, 0) if limit is None else (len(example.input_ids) - limit, len(example.labels) - limit)
 
 
@@ -195,7 +198,7 @@ class Pairs(LayoutEncoder):
     """An encoder of preference pairs: a chosen and a rejected answer to one prompt. Only answers have target tokens.
 
     Args:
-        single: encoder of a single conversation.
+        single: encoder that is used for each of the two answers, after the prompt.
     """
 
     nothing = "no chosen and rejected answer"
@@ -208,7 +211,8 @@ class Pairs(LayoutEncoder):
         """Encode the chosen answers; the field `rejected` of each example holds the encoded rejected answer.
 
         Raises:
-            RefusedConversation: a message has a weight or a flag, which preference objectives cannot apply.
+            RefusedConversation: a message has a weight other than 1, or its final answer is marked as not trained;
+                preference objectives can apply neither.
         """
         paired = [c for c in conversations if c.rejected and len(c.prompt) < len(c.messages)]
         for conversation in paired:
@@ -225,25 +229,31 @@ class Pairs(LayoutEncoder):
         return self._single.prompts(conversations)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return by how many tokens the input and the target exceed the limit, for the longer of the two answers."""
+        """Return by how many tokens the input exceeds the limit, and by how many a separate target text exceeds it.
+
+        Both numbers are those of the longer of the two answers.
+        """
         both = [self._single.excess(one, limit) for one in (example, example.rejected) if one is not None]
         return max(read for read, _ in both), max(predicted for _, predicted in both)
 
 
 class Labels(Pairs):
-    """An encoder of preference pairs, and of answers with a label (desirable or not). Only answers have target tokens.
+    """An encoder of preference pairs, and of answers marked as desirable or undesirable. Targets are only in answers.
 
     Args:
-        single: encoder of a single conversation.
+        single: encoder that is used for each answer, after its prompt.
     """
 
     nothing = "neither a label nor a rejected answer"
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation; set the example's `desirable` to the label, or `rejected` to the rejected answer.
+        """Encode each conversation that has a rejected answer as a pair, and each other one with its field `desirable`.
+
+        The result is `None` for a conversation that has neither.
 
         Raises:
-            RefusedConversation: a message has a weight or a flag, which preference objectives cannot apply.
+            RefusedConversation: a message has a weight other than 1, or its final answer is marked as not trained;
+                preference objectives can apply neither.
         """
         examples = super().encode(conversations)
         labelled = [
@@ -261,10 +271,10 @@ class Labels(Pairs):
 
 
 def _check_plain(conversation: Conversation) -> None:
-    """Check that no weight or flag contradicts preference training, which uses only the final answer, with weight 1.
+    """Check that a conversation suits preference training, which uses only the final answer, with weight 1.
 
     Raises:
-        RefusedConversation: a message has a weight, or a flag excludes the final answer from training.
+        RefusedConversation: a message has a weight other than 1, or the final answer is marked as not trained.
     """
     final = conversation.messages[-1]
     if final.trained is False or any(message.weight != 1 for message in conversation.messages):

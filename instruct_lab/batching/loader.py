@@ -45,9 +45,8 @@ class BatchLoader:
     for another epoch. Creating an iterator without using it has no effect. Only the latest iterator may be used.
 
     In Lightning: the Trainer saves and loads the state, but does not load a state that was saved at the end of an
-    epoch. The Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) corrects this. With
-    `limit_train_batches`, each epoch uses different examples. With `overfit_batches`, the examples also change from
-    epoch to epoch.
+    epoch. Then the Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) sets the epoch. With
+    `limit_train_batches` or `overfit_batches`, each epoch uses different examples.
 
     Args:
         examples: all examples, the same on every device; or a stream whose next block is used in each epoch.
@@ -61,7 +60,7 @@ class BatchLoader:
         world_size: number of devices that share the examples.
         transform: function that is applied to an example each time the example is used. In training, its random
             numbers depend only on the seed, the epoch and the index of the example, not on the batch size or the number
-            of devices; in evaluation, they come from `evaluation_source`.
+            of devices; in evaluation, they depend only on the example's id.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class BatchLoader:
         return -(-len(self._examples) // (self._batch_size * self._world_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of an epoch, or the remaining batches after a loaded position."""
+        """Yield the batches of an epoch; after `load_state_dict`, only those after the loaded position."""
         if self._position >= len(self) and len(self):
             epoch, start = self._epoch + 1, 0
         else:
@@ -133,7 +132,7 @@ class BatchLoader:
         return np.concatenate(grouped) if grouped else order
 
     def _examples_of(self, epoch: int) -> Sequence[Example]:
-        """Return the examples of an epoch: all examples, or a block of a stream."""
+        """Return the examples of an epoch: all examples, or the epoch's block if the examples are a stream."""
         return self._examples.block(epoch) if isinstance(self._examples, ExampleBlocks) else self._examples
 
     @staticmethod
@@ -155,7 +154,7 @@ class BatchLoader:
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at the position at which the state was saved.
+        """Set the position, so that the next iteration continues where the state was saved.
 
         Raises:
             InstructLabError: an epoch has fewer batches than the saved position.

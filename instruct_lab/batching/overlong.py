@@ -1,4 +1,4 @@
-"""Cutting of conversations that are longer than the limit.
+"""Cutting of conversations that are longer than the maximum number of tokens.
 
 The content of one message at a time is cut at token boundaries, and the shorter conversation is rendered and encoded
 again. So the headers and end-of-turn tokens are always complete.
@@ -38,7 +38,7 @@ class Shortened:
 
 
 def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encoder: LayoutEncoder) -> Shortened | None:
-    """Cut the contents of messages, starting with the longest, until the conversation fits.
+    """Cut the contents of messages, starting with the longest, until the conversation has at most `max_tokens`.
 
     `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions usually are (Bai et
     al., LongBench, 2023). `truncate_response` cuts the end of trained contents.
@@ -71,7 +71,13 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Return the number of tokens to cut; `None` if the target exceeds the limit and the policy never cuts it."""
+    """Return the number of tokens to cut; `None` if the target exceeds the limit and the policy never cuts it.
+
+    Args:
+        excess: the number of tokens by which the input exceeds the limit, and the number by which a separate target
+            text exceeds it.
+        policy: `truncate_prompt`, which never cuts the target, or `truncate_response`.
+    """
     read, predicted = excess
     if policy == "truncate_prompt":
         return None if predicted > 0 else read
@@ -81,7 +87,18 @@ def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
 def _longest(
     contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: LayoutEncoder
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Find the longest message that may be cut; return its index and the character spans of its tokens."""
+    """Find the longest message content that the policy permits to cut.
+
+    Args:
+        contents: the contents of the messages.
+        policy: whether trained contents may be cut (`truncate_response`) or untrained ones (`truncate_prompt`).
+        exhausted: indices of contents that cannot be cut further, which are skipped.
+        encoder: encoder that finds the tokens of a content.
+
+    Returns:
+        The index of the content, and the start and end offset, in characters, of each of its tokens; no offsets if
+        there is no such content.
+    """
     cuts_trained = policy == "truncate_response"
     best, best_spans = 0, list[tuple[int, int]]()
     for index, segment in enumerate(contents):
@@ -93,7 +110,14 @@ def _longest(
 
 
 def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str | None:
-    """Cut the content of a message to at most `keep` tokens; return `None` if it cannot be cut."""
+    """Cut the content of a message to at most `keep` tokens; return `None` if no permitted cut makes it shorter.
+
+    Args:
+        content: the content.
+        spans: start and end offset, in characters, of each of its tokens.
+        keep: the number of tokens to keep; at least the policy's minimum is kept.
+        policy: which part is cut: the middle, or with `truncate_response` the end.
+    """
     for fewer in range(max(keep, MIN_TOKENS[policy]), MIN_TOKENS[policy] - 1, -1):
         shorter = _cut(content, spans, fewer, policy)
         if len(shorter) < len(content):

@@ -32,11 +32,14 @@ class RowBatching(Batching, ABC):
         return self.group_by_length
 
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
-        """Return the length of each sequence of each example, rounded up to a multiple of `pad_to_multiple_of`."""
+        """Return the length of each sequence of each example, rounded up to a multiple of `pad_to_multiple_of`.
+
+        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        """
         return -(-super().widths(examples) // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
     def _join(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Pad the examples to rows of equal length; the rejected answers of pairs follow as further rows."""
+        """Join examples into a batch of rows of equal length; the rejected answers of pairs come after all examples."""
         import torch
 
         pad = pad_token_id if pad_token_id is not None else 0

@@ -19,13 +19,14 @@ Cut = tuple[list[int], list[int]]
 
 @dataclasses.dataclass(slots=True)  # not frozen, like `Batch`
 class PrefixLevel:
-    """The segments at one depth of a `PrefixTree`, each of which continues a segment of the previous level.
+    """The segments at one depth of a `PrefixTree`; a segment is a sequence of consecutive tokens of one or more rows.
 
     Args:
         input_ids: int64 `[segments, width]`, padded on the right.
         attention_mask: int64 `[segments, width]`; 1 for tokens, 0 for padding.
         position_ids: int64 `[segments, width]`, positions of the tokens in the rows that contain them.
-        parents: int64 `[segments]`, index of the segment that each segment continues; all 0 in the first level.
+        parents: int64 `[segments]`, index of the segment of the previous level that each segment continues; all 0 in
+            the first level.
     """
 
     input_ids: Tensor
@@ -36,7 +37,7 @@ class PrefixLevel:
 
 @dataclasses.dataclass(slots=True)
 class PrefixTree:
-    """The rows of a batch as paths through a tree, whose inner segments are prefixes that several rows share.
+    """The rows of a batch as paths through a tree of segments (sequences of tokens), in which rows share prefixes.
 
     Under a causal mask, the hidden states of a prefix are the same in every row that begins with it, so they need to be
     computed only once for all of these rows.
@@ -74,7 +75,7 @@ class PrefixTree:
 
     @property
     def num_saved(self) -> int:
-        """The number of positions by which the padded batch is larger than the tree."""
+        """The number of positions that the tree saves: those of the padded batch minus those of the tree."""
         return self.index.numel() - self.num_positions
 
 
@@ -106,12 +107,13 @@ def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
 
 
 def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -> Cut:
-    """Group neighbouring rows whose first `least` tokens are equal; return the prefixes as one level of a tree.
+    """Group neighbouring rows whose first `least` tokens are equal; return one tree level with each group's prefix.
 
     Args:
         order: indices of the rows, in the order in which rows with long common prefixes are neighbours.
         common: number of leading tokens that each row, in this order, shares with the next row.
-        least: minimum number of tokens that the rows of a group share; a row without such a neighbour is its own group.
+        least: minimum number of tokens that the rows of a group share; a row that shares fewer with both neighbours is
+            a group of its own.
         sizes: number of tokens of each row.
     """
     groups, shared = [[order[0]]], [max(sizes)]
@@ -131,7 +133,10 @@ def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -
 
 
 def _work(chain: list[Cut]) -> int:
-    """Return the number of positions to compute for a tree with these levels, plus the cost of each further pass."""
+    """Return the number of positions to compute for a tree with these levels, plus a fixed cost for the extra passes.
+
+    Each level after the first needs an extra pass.
+    """
     work, starts = PASS_POSITIONS * (len(chain) - 1), [0] * len(chain[0][0])
     for segments, ends in chain:
         work += (max(segments) + 1) * _width(starts, ends)

@@ -17,7 +17,7 @@ class ReferencedExamples(Sequence[Example]):
 
     Args:
         examples: the examples, whose own `reference` is not set.
-        reference: log-probabilities of the chosen and the rejected labels in nats, float64 `[examples, 2]`.
+        reference: log-probabilities of the chosen and of the rejected answer in nats, float64 `[examples, 2]`.
     """
 
     def __init__(self, examples: Sequence[Example], reference: numpy.ndarray) -> None:
@@ -49,5 +49,8 @@ class ReferencedExamples(Sequence[Example]):
 
     @property
     def widths(self) -> Any:
-        """The number of tokens of each sequence of each example, `[examples, sequences]`; see `join_widths`."""
+        """The number of tokens of each sequence of each example, `[examples, sequences]`.
+
+        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        """
         return self._examples.widths  # type: ignore[attr-defined]

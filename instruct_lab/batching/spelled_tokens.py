@@ -23,11 +23,13 @@ def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokeni
 
 
 def warn_of_spelled_tokens(audit: Audit, stage: str, split: str, num_rows: int) -> str | None:
-    """Return a warning if many rows of a split contain special tokens as text, encoded as ordinary text; else `None`.
+    """Return a warning if over a tenth of a split's rows contain the text of special tokens; otherwise `None`.
+
+    Such texts are encoded as ordinary text.
 
     Args:
-        audit: audit that counts such rows under the reason `REASON`.
-        stage: the stage that counted the rows.
+        audit: the report on the data, which counts such rows under the reason `REASON`.
+        stage: the stage of data preparation, such as `batching`, under which the report counts them.
         split: the name of the split.
         num_rows: the number of rows in the split.
     """

@@ -84,7 +84,10 @@ class ExampleTable(Sequence[Example]):
 
     @functools.cached_property
     def widths(self) -> numpy.ndarray:
-        """The number of tokens of each sequence of each example, `[examples, sequences]`; see `join_widths`."""
+        """The number of tokens of each sequence of each example, `[examples, sequences]`.
+
+        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        """
         from instruct_lab.batching.token_budget import join_widths
 
         columns = ("input_ids", "labels", "rejected_input_ids", "rejected_labels")
@@ -96,7 +99,11 @@ class ExampleTable(Sequence[Example]):
         return self._column(lambda batch: batch.column("num_target_tokens"))
 
     def labels(self) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
-        """Yield the labels of each record batch, `[tokens]`, and the offsets of its examples, `[examples + 1]`."""
+        """Yield the labels of each record batch as two arrays.
+
+        The first holds the labels of all its examples end to end, `[tokens]`. The second holds the indices in the first
+        at which each example begins, and the end of the last example: `[examples + 1]`.
+        """
         for batch in self._file.batches:
             column = batch.column("labels")
             offsets = column.offsets.to_numpy()

@@ -28,7 +28,7 @@ class TextIds:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
 
     Raises:
-        InstructLabError: the tokenizer is slow.
+        InstructLabError: the tokenizer is a slow one (written in Python).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -55,7 +55,10 @@ class TextIds:
         return self._encode(texts, ordinary)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Return the start and end offset of each token in characters; special tokens are encoded as ordinary text."""
+        """Return the start and end offset of each token, in characters.
+
+        A special token that is written out in the text is encoded as ordinary text.
+        """
         with self._configured(ordinary=True):
             offsets: list[tuple[int, int]] = self._backend.encode(text, add_special_tokens=False).offsets
         return offsets
@@ -69,7 +72,7 @@ class TextIds:
 
     @contextlib.contextmanager
     def _configured(self, ordinary: bool) -> Iterator[None]:
-        """Disable truncation and padding; within the block, set whether special tokens in a text are ordinary text."""
+        """Disable truncation and padding; within the block, set whether special tokens in texts are encoded as text."""
         self._backend.no_truncation()  # transformers sets both again in each of its calls
         self._backend.no_padding()
         self._backend.encode_special_tokens = ordinary

@@ -1,4 +1,4 @@
-"""Batches of examples of similar length, whose number of positions with padding is limited."""
+"""Batches of examples of similar length, with a limit on the positions of a batch, including padding."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ def batches_by_length(
     `batch_tokens` forms a batch of its own.
 
     Args:
-        widths: number of tokens of each example, integers `[examples]`; or of each of its sequences, which are padded
-            separately, `[examples, sequences]`.
+        widths: number of tokens of each example, integers `[examples]`. If examples consist of several sequences that
+            are padded separately, such as the two answers of a pair, those of each sequence: `[examples, sequences]`.
         batch_tokens: maximum number of positions of a batch on each device, with padding.
         num_devices: number of devices that share each batch.
         added: positions that each example adds to the batch later, such as the tokens of its answer.
         max_rows: maximum number of examples in a batch, on all devices together; `None`: no limit.
         min_rows: minimum number of examples in a batch, on all devices together; it takes precedence over the limits.
-        max_padding: maximum ratio of positions to tokens; with 1, all examples of a batch have the same length.
+        max_padding: maximum ratio of a batch's positions, including padding, to its tokens; with 1, all examples of a
+            batch have the same length.
 
     Returns:
         The indices of the examples of each batch: int64 `[examples of the batch]`.
@@ -65,7 +66,10 @@ def batches_by_length(
 
 
 def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
-    """Return the number of tokens of each sequence of each example, `[examples, sequences]`; see `join_widths`."""
+    """Return the number of tokens of each sequence of each example, `[examples, sequences]`.
+
+    A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+    """
     import numpy as np
 
     known: numpy.ndarray | None = getattr(examples, "widths", None)
@@ -85,7 +89,8 @@ def join_widths(
 ) -> numpy.ndarray:
     """Join the lengths of all sequences of each example into one array, `[examples, sequences]`.
 
-    Labels are a sequence of their own only for encoder-decoders. Both answers of a pair are padded to the longer one.
+    Labels are a sequence of their own only for encoder-decoders, whose inputs and labels differ in length. Both answers
+    of a pair get the length of the longer one. If only some examples are pairs, the others get 0 for the second answer.
 
     Args:
         inputs: number of tokens that the model reads, `[examples]`.

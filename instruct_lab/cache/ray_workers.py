@@ -46,7 +46,10 @@ def connect(address: str | None, where: str, do: str) -> None:
 
 
 def is_inside_task() -> bool:
-    """Whether this process runs a Ray task; further tasks that it starts could wait for free CPUs forever."""
+    """Whether this process runs a Ray task.
+
+    If it does, it should start no tasks itself: they could wait forever for the CPUs that running tasks hold.
+    """
     if "ray" not in sys.modules:
         return False
     import ray
@@ -140,7 +143,7 @@ class _RayWorker:
         self._answers.put((self, number, has_failed, result))
 
     def handle(self, number: int, has_failed: bool, result: Any) -> None:
-        """Handle the result of a task."""
+        """Mark the part with this number as done, with its result or, if it has failed, the reason."""
         part, _ = self._sent.pop(number)
         part.complete(has_failed, result)
 

@@ -46,7 +46,7 @@ class Entry:
     """A complete result in the cache.
 
     Args:
-        key: key of the result; see the module's docstring.
+        key: key of the result: a hash of everything that it depends on.
         path: folder of the result.
         manifest: content of the folder's `manifest.json`.
     """
@@ -63,7 +63,10 @@ class Entry:
 
     @property
     def bytes(self) -> float:
-        """The total size of the result's files; the size of a file that results share is divided equally among them."""
+        """The total size of the result's files.
+
+        If several results share a file by hard links, its size is divided equally among them.
+        """
         return sum(file.lstat().st_size / file.lstat().st_nlink for file in self.stored_files())
 
     def stored_files(self) -> list[Path]:
@@ -98,7 +101,7 @@ class Stage:
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
             the folder and returns facts for the manifest, as JSON values.
-        joins: stages outside this chain, whose results `build` joins into one.
+        joins: stages that do not precede this stage in its chain of stages, and whose results `build` joins into one.
         activity: a text that says what `build` does, for the progress report.
     """
 
@@ -148,7 +151,7 @@ class Store:
         return sorted(found, key=lambda entry: float(entry.manifest["created"]), reverse=True)
 
     def remove(self, entries: Iterable[Entry]) -> int:
-        """Delete the files that the store has written, and return the number of freed bytes.
+        """Delete the files of these results that the store has written, and return the number of freed bytes.
 
         The space of a file that several results share is freed when the last of them is removed. If a result's folder
         also holds files that the store has not written, these files and the folder are kept.
@@ -263,7 +266,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
         older_than: minimum number of days since a result was last used; `None`: no minimum.
 
     Raises:
-        InstructLabError: an entry of `keys` matches no result.
+        InstructLabError: no result's key begins with one of the prefixes.
     """
     for key in keys:
         if not any(entry.key.startswith(key) for entry in entries):
@@ -273,7 +276,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
 
 def chain_keys(stages: Sequence[Stage]) -> list[str]:
-    """Return the key of every stage of a chain; each key covers the stage and all stages before it."""
+    """Return the cache key of every stage of a chain; it is a hash of the stage and all stages before it."""
     keys: list[str] = []
     for stage in stages:
         content = [keys[-1] if keys else "", stage.name, stage.depends_on, code_fingerprint()]

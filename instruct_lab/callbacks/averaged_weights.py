@@ -14,7 +14,9 @@ from instruct_lab.errors import InstructLabError
 
 
 class AveragedWeights(EvaluatedWeights):
-    """A moving average of the weights, updated right after an optimizer step, before a checkpoint can be written.
+    """A callback that keeps a moving average of the weights, and uses it in validation and as the final weights.
+
+    The average is updated right after an optimizer step, before a checkpoint can be written.
 
     Args:
         decay: factor by which each update multiplies the old average.
@@ -29,7 +31,7 @@ class AveragedWeights(EvaluatedWeights):
         self._average: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average and its optimizer step."""
+        """Return the average and the number of the last optimizer step."""
         return {"step": self._step, "average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -40,7 +42,7 @@ class AveragedWeights(EvaluatedWeights):
         """Register a hook that updates the average after optimizer steps.
 
         Raises:
-            InstructLabError: the optimizer averages the weights itself.
+            InstructLabError: the optimizer itself averages the weights, as schedule-free optimizers do.
         """
         optimizer = trainer.optimizers[0]
         if has_modes(optimizer):
@@ -73,7 +75,7 @@ class AveragedWeights(EvaluatedWeights):
             average.lerp_(parameter.to(average.dtype), 1 - self._decay)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:
-        """Whether an average exists, which is the case once `start_step` is reached."""
+        """Whether an average exists; the first one exists after optimizer step `start_step`."""
         return bool(self._average)
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ class TrainingModule(Protocol):
         """Whether the current batch completed an optimizer step."""
 
     def log_step(self) -> None:
-        """Log the last optimizer step if the current batch completed it."""
+        """Log the values of the last optimizer step, such as its loss, if the current batch completed this step."""
 
     def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
         """Return a function that writes the trained weights to a new folder.

@@ -20,12 +20,13 @@ class CheckpointWriter(pl.Callback):
 
     A training state is written between two batches, but never between a batch and its validation, so that a resumed run
     repeats neither the batch nor the validation. If a validation follows the step at which a state is due, the state is
-    written after the next step or at the end of the epoch. The state before it is kept as `previous.ckpt`.
+    written after the next step or at the end of the epoch. When a new `last.ckpt` is written, the old one is kept as
+    `previous.ckpt`.
 
     Args:
         module: the module that trains the model.
         folder: the run's `checkpoints/`.
-        every_steps: optimizer steps between two states.
+        every_steps: optimizer steps between two training states.
         monitor: the logged value that decides which weights are best; `None`: keep no best weights.
         mode: `min` if the smallest value is best, `max` if the largest is best.
     """
@@ -51,7 +52,7 @@ class CheckpointWriter(pl.Callback):
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the steps until the next training state from the current step."""
+        """Note the current step, from which the steps until the next training state are counted."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -64,16 +65,17 @@ class CheckpointWriter(pl.Callback):
             self._save_state(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the state if it is due, since `on_train_batch_end` does not write it after an epoch's last batch.
+        """Write the training state at the end of an epoch if it is due.
 
-        Lightning also calls this method when `max_steps` ends the run within an epoch. No state is written then: it
-        would count the rest of the epoch as done, and the run could not be extended.
+        After an epoch's last batch, `on_train_batch_end` does not write it. Lightning also calls this method when
+        `max_steps` ends the run within an epoch. No state is written then: it would count the rest of the epoch as
+        done, and the run could not be extended.
         """
         if self._is_due(trainer) and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self._save_state(trainer, is_epoch_done=True)
 
     def save_to_stop(self, trainer: pl.Trainer, *, is_epoch_done: bool) -> None:
-        """Write the training state before the run stops, unless the state after this step is already written.
+        """Write the training state before the run stops, unless it was already written after the current step.
 
         Args:
             trainer: Lightning's trainer.

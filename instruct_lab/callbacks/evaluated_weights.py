@@ -36,7 +36,7 @@ class EvaluatedWeights(pl.Callback, ABC):
         """Load the evaluation weights into the model."""
 
     def before_restore(self, trainer: pl.Trainer) -> None:
-        """Prepare to copy the training weights back; do nothing by default."""
+        """Do what is necessary before the training weights are copied back into the model; by default, nothing."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep a copy of the training weights and swap in the evaluation weights."""

@@ -36,14 +36,14 @@ def removed_on_error(partial: Path) -> Iterator[None]:
 
 
 def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step: int, **facts: Any) -> None:
-    """Write weights to `name-STEP/`, record that folder in `name.json`, and then remove the previous folder.
+    """Write weights to `name-STEP/`, record this folder in `name.json`, and then remove older `name-*` folders.
 
     Args:
         save: function that writes the weights to a new folder.
         folder: the run's `checkpoints/`.
         name: `best` or `last`.
         step: the optimizer step of the weights.
-        facts: further entries to write to `name.json`.
+        facts: additional keys and values to write to `name.json`, such as the monitored value.
 
     Raises:
         InstructLabError: the weights cannot be written.
@@ -84,14 +84,14 @@ class KeptWeights:
 
 
 def read_weights(folder: Path, name: str) -> KeptWeights | None:
-    """Find the weights that `name.json` names; return `None` if the file does not exist.
+    """Find the weights whose folder `name.json` records; return `None` if this file does not exist.
 
     Args:
         folder: the run's `checkpoints/`.
         name: `best` or `last`.
 
     Raises:
-        InstructLabError: the file is damaged, or `folder` does not contain the weights that the file names.
+        InstructLabError: the file is damaged, or the folder of weights that it records is not in `folder`.
     """
     file = folder / f"{name}.json"
     with wrap_errors(

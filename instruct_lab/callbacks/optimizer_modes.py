@@ -15,10 +15,10 @@ def has_modes(optimizer: Any) -> bool:
 
 
 class OptimizerModes(EvaluatedWeights):
-    """A callback that switches optimizers to evaluation mode for validation and after training, and back for training.
+    """A callback that switches optimizers to evaluation mode for validation and at the end of training.
 
-    It calls the optimizer's methods `eval()` and `train()`, and does nothing for optimizers without these two methods.
-    It must come after the callbacks that write weights.
+    After a validation, it switches them back to training mode. It calls the optimizer's methods `eval()` and `train()`,
+    and does nothing for optimizers without these two methods. It must come after the callbacks that write weights.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -46,7 +46,7 @@ class ProgressLine(pl.Callback):
         self._training.start_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Report that another batch is done, which may be only one of several in an optimizer step."""
+        """Report that another batch is done; an optimizer step may consist of several batches."""
         assert self._training is not None
         step, size = trainer.global_step, trainer.accumulate_grad_batches
         if not self._module.step_ended:

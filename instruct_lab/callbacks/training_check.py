@@ -30,8 +30,8 @@ class TrainingCheck(pl.Callback):
     A parameter is reported as having no gradient if, on at least one rank, its gradient is `None` or zero at each of
     the first steps. This can be harmless, such as for an expert that no token was routed to. Changes are found by
     comparing a hash of each parameter at the start of training with one at the end. The hashes at the end must also be
-    the same on all ranks, which hold copies of one model. If the model is sharded, so that each rank holds a share of
-    each parameter, a parameter is reported only if no share has a gradient, or if no share changes.
+    the same on all ranks, which hold copies of one model. If the model is sharded, so that each rank holds a shard of
+    each parameter, a parameter is reported only if none of its shards has a gradient, or if none of them changes.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
@@ -58,7 +58,7 @@ class TrainingCheck(pl.Callback):
         self._is_sharded = any(hasattr(one, "to_local") for one in named.values())
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """Record which parameters have a gradient; after `CHECKED_STEPS` steps, report those that never had one."""
+        """Record which parameters have a gradient; after 10 steps (`CHECKED_STEPS`), report those that had none."""
         self._steps += 1
         if self._steps > CHECKED_STEPS:
             return
@@ -107,7 +107,12 @@ class TrainingCheck(pl.Callback):
         self._warn(text)
 
     def _reported(self, names: list[str]) -> list[str]:
-        """Return the names in the list of at least one rank or, if parameters are sharded, in the lists of all."""
+        """Return the parameter names to report, the same on all ranks; every rank must call this method.
+
+        Args:
+            names: the names that this rank found. A name is reported if at least one rank found it or, if parameters
+                are sharded, if all ranks found it.
+        """
         on_any = _on_any_rank(names)
         if not self._is_sharded:
             return on_any
@@ -121,13 +126,13 @@ class TrainingCheck(pl.Callback):
 
 
 def _digests(module: pl.LightningModule) -> dict[str, bytes]:
-    """Return a hash of every parameter, or of this rank's share of it, keyed by name."""
+    """Return a hash of every parameter, keyed by name; if a parameter is sharded, the hash of this rank's shard."""
     named = {name: share_of_rank(parameter.detach()) for name, parameter in module.named_parameters()}
     return dict(zip(named, tensor_digests(named.values()), strict=True))
 
 
 def _on_any_rank(names: list[str]) -> list[str]:
-    """Return the names that at least one rank passes to this function; every rank must call it."""
+    """Return the names that at least one rank passes to this function, without repetition; every rank must call it."""
     return list(dict.fromkeys(name for of_rank in _gathered(names) for name in of_rank))
 
 

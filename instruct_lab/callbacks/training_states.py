@@ -17,20 +17,20 @@ LAST_STATE = "last.ckpt"
 PREVIOUS_STATE = "previous.ckpt"
 DAMAGED_STATE = "damaged.ckpt"
 METRICS_SIZE = "metrics_size"
-"""Key of a training state's entry for the size of `metrics.jsonl`, in bytes, when the state was written."""
+"""Key under which a training state holds the size of `metrics.jsonl`, in bytes, when the state was written."""
 SHARES = "shares"
-"""Key of an entry in the training state of a sharded model, of which every rank writes its own share.
+"""Key under which the training state of a sharded model describes the folder in which every rank writes its shard.
 
-The entry holds the folder of the shares, the sizes of its files, and the shapes of the tensors that are stored there.
+The value holds the name of the folder, the sizes of its files, and the shapes of the tensors that are stored there.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """A state from which a run can resume.
+    """A checkpoint of the whole training state, from which a run can resume.
 
     Args:
-        path: file of the state; `None`: the run starts from its beginning.
+        path: the state's checkpoint file; `None` if there is none, so that the run starts from its beginning.
         step: number of optimizer steps taken before the state was written.
         metrics_size: the size of `metrics.jsonl`, in bytes, when the state was written.
     """
@@ -41,7 +41,12 @@ class TrainingState:
 
 
 def keep_state(partial: Path, folder: Path) -> None:
-    """Rename a completely written state to `last.ckpt`, and the state before it to `previous.ckpt`."""
+    """Rename the current `last.ckpt` to `previous.ckpt`, and then a completely written new state to `last.ckpt`.
+
+    Args:
+        partial: the file of the new state.
+        folder: the run's `checkpoints/`.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.replace(folder / LAST_STATE, folder / PREVIOUS_STATE)
     os.replace(partial, folder / LAST_STATE)
@@ -49,7 +54,10 @@ def keep_state(partial: Path, folder: Path) -> None:
 
 
 def _remove_unnamed_shares(folder: Path) -> None:
-    """Remove the folders with the ranks' shares of older states, which `last.ckpt` and `previous.ckpt` do not name."""
+    """Remove the `shares-*` folders of states older than `last.ckpt` and `previous.ckpt`.
+
+    Such a folder holds the shards that the ranks of a sharded model have written.
+    """
     found = list(folder.glob(f"{SHARES}-*"))
     if not found:
         return
@@ -63,11 +71,12 @@ def _remove_unnamed_shares(folder: Path) -> None:
 
 
 def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
-    """Return the folder with the ranks' shares of a training state, after checking that its files are complete.
+    """Return the folder with the shards of a sharded model's training state, after checking that no file is incomplete.
 
     Args:
-        parent: folder of the state.
-        shares: the value under the key `SHARES` in the state: the folder's name and the size of each file.
+        parent: the folder that holds the state's checkpoint file.
+        shares: the value under the key `SHARES` in the checkpoint: the name of the folder of shards, and the size of
+            each of its files.
 
     Raises:
         InstructLabError: a file of the folder is missing or incomplete.
@@ -93,10 +102,14 @@ def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
 
 
 def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
-    """Find the newest undamaged state of a run, and describe each damaged state that is newer.
+    """Find the newest undamaged training state of a run.
 
     Args:
         folder: the run's `checkpoints/`.
+
+    Returns:
+        The state, which has no file if the run has not written any, and a description of each newer state that is
+        damaged.
 
     Raises:
         InstructLabError: the run has states, and all of them are damaged.
@@ -126,7 +139,7 @@ def set_aside_damaged_state(folder: Path) -> None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read a training state's step and its recorded size of `metrics.jsonl`, after verifying the file's checksums.
+    """Read the step and the size of `metrics.jsonl` from a training state, after verifying the file's checksums.
 
     Raises:
         InstructLabError: the file is damaged or cannot be read.

@@ -19,7 +19,7 @@ from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.workspace import Workspace
 
 BASE = "base"
-"""The value of `weights` that names the model before training."""
+"""The value of `load_answerer`'s argument `weights` that stands for the model before training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Answerer:
 
     Args:
         label: name of the model for the user.
-        experiment: the run's configuration, with the settings of decoding.
-        loaded: the model.
+        experiment: the run's configuration, which includes the decoding settings.
+        loaded: the model with its tokenizer.
         examples: training conversations from which the tuning method takes few-shot examples for each prompt; `None`
             if the prompts are not changed.
     """
@@ -51,28 +51,27 @@ class Answerer:
         """Answer several conversations, each of which ends with a user message.
 
         Raises:
-            InstructLabError: a conversation is too long for the model, or the template refuses it.
+            InstructLabError: a conversation is too long for the model, or the template cannot render it.
         """
         prompts, seeds = self._prompts(conversations), [self._seed(messages) for messages in conversations]
         return [one.text for one in generate_answers(self.experiment.evaluation_setup, self.loaded, prompts, seeds)]
 
     def stream(self, messages: Sequence[Message], on_text: Callable[[str], None]) -> Answer:
-        """Answer one conversation, and call a function with each new piece of the answer.
+        """Answer one conversation, and pass each new piece of the answer's text to a function as it is generated.
 
         Args:
             messages: the conversation, which ends with a user message.
-            on_text: function that gets the pieces, which together are the answer; an exception that it raises ends the
-                generation.
+            on_text: function that is called with each piece; an exception that it raises ends the generation.
 
         Raises:
-            InstructLabError: the conversation is too long for the model, or the template refuses it.
+            InstructLabError: the conversation is too long for the model, or the template cannot render it.
         """
         (prompt,) = self._prompts([messages])
         setup = self.experiment.evaluation_setup
         return stream_answer(setup, self.loaded, prompt, self._seed(messages), on_text)
 
     def note_of_cut(self, messages: Sequence[Message]) -> str | None:
-        """Return a note to the user if the run's `batching.max_tokens` shortens this conversation, else `None`."""
+        """Return a note to the user if the run's `batching.max_tokens` shortens this conversation, otherwise `None`."""
         batching, setup = self.experiment.batching, self.experiment.evaluation_setup
         if batching.max_tokens is None or batching.overlong in ("error", "drop"):
             return None
@@ -101,7 +100,7 @@ def load_answerer(experiment: Experiment, record: RunRecord, weights: str | None
 
     Args:
         experiment: the run's configuration.
-        record: the run.
+        record: the run's record.
         weights: `best`, `last` or `base` (the model before training); `None` means the weights with which the run was
             evaluated.
 

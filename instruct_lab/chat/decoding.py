@@ -1,4 +1,4 @@
-"""Settings of decoding that replace those of a recorded run."""
+"""Decoding settings, such as the temperature, that replace the settings of a recorded run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def with_decoding(experiment: Experiment, decoding: Decoding) -> Experiment:
 
 
 def _refused(name: str, value: Any, reason: str) -> InstructLabError:
-    """Return the error for a value that is not allowed; `name` is its field in `Decoding`."""
+    """Return the error for a value that is not allowed; `name` is the field of `Decoding` that has this value."""
     option = f"--{name.replace('_', '-')}"
     return InstructLabError(
         f"{option} {value}: {reason}",

@@ -27,7 +27,7 @@ FILE = "inference.json"
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """The work whose speed and memory are measured.
+    """The number and lengths of the prompts and answers with which speed and memory are measured.
 
     Args:
         prompt_tokens: number of tokens of each prompt.
@@ -44,7 +44,7 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class InferenceCost:
-    """The measured cost of one form of a model.
+    """The measured speed and memory of the base model, or of the tuned model in one form.
 
     Args:
         form: `base`, `tuned`, `adapter` (the tuned model with its adapter kept separate) or `merged`.
@@ -68,21 +68,24 @@ class InferenceCost:
 def measure_inference(
     experiment: Experiment, record: RunRecord, workload: Workload, device: Any
 ) -> list[InferenceCost]:
-    """Measure the base model and each form of the tuned model, one after the other, and write `inference.json`.
+    """Measure the base model and the tuned model, one after the other, and write `inference.json` to the run's record.
 
-    Every answer has exactly `new_tokens` tokens, because generation does not stop at any token. Otherwise the answers
-    are decoded with the run's settings, by this package's own engine. The prompts are cut from the texts in
-    `metrics/general/items.jsonl`. The peak memory leaves out loading and merging, which may need more memory than
+    A model that was tuned with an adapter is measured with the adapter kept separate and, if the method permits it,
+    also with the adapter merged. The peak memory is measured after loading and merging, which may need more memory than
     answering does.
+
+    Every answer has exactly `new_tokens` tokens, because generation does not stop at the end token. Otherwise the
+    answers are decoded with the run's settings, by this package's own engine. The prompts are cut from the texts in
+    `metrics/general/items.jsonl`.
 
     Args:
         experiment: the configuration of the run.
-        record: the run.
-        workload: the prompts and answers.
+        record: the run's record.
+        workload: the number and lengths of the prompts and answers.
         device: the device of the model.
 
     Raises:
-        InstructLabError: the model gives no answers, or the prompt and the answer do not fit its context.
+        InstructLabError: the model generates no answers, or prompt and answer together exceed its context length.
     """
     if reason := experiment.cannot_answer:
         raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")

@@ -10,15 +10,15 @@ from instruct_lab.chat.decoding import Decoding
 from instruct_lab.data import Message
 
 NUMBERS = {"max_new_tokens": int, "temperature": float, "top_p": float, "seed": int}
-"""The type of each setting of decoding."""
+"""The type of each decoding setting."""
 
 
 class RefusedRequest(Exception):
-    """The error for a request that is refused.
+    """Raised for a request that the server refuses to answer.
 
     Args:
         status: the HTTP status of the response.
-        reason: the reason for the user.
+        reason: why the request is refused, as a text for the user.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -31,10 +31,10 @@ class AnswerRequest:
     """A request for an answer.
 
     Args:
-        column: index of the model that answers.
+        column: index of the model that answers; the page has a column for each model.
         system: the system message; `None` if there is none.
         messages: the messages of the user and the model in turn, which begin and end with the user's.
-        decoding: settings of decoding.
+        decoding: decoding settings that replace those of the model's run.
     """
 
     column: int
@@ -44,14 +44,14 @@ class AnswerRequest:
 
 
 def read_request(content: bytes, num_columns: int) -> AnswerRequest:
-    """Parse a request.
+    """Parse a request for an answer, and check it.
 
     Args:
-        content: the body of the request.
-        num_columns: number of models.
+        content: the body of the HTTP request.
+        num_columns: number of models, each of which has a column on the page.
 
     Raises:
-        RefusedRequest: the body is not a request for an answer.
+        RefusedRequest: the body is not a valid request for an answer.
     """
     try:
         value = json.loads(content)

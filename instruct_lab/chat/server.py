@@ -25,7 +25,7 @@ HERE = Path(__file__).parent / "page"
 FIRST_PORT, NUM_PORTS = 7870, 100
 MAX_REQUEST_BYTES = 4 << 20
 SECONDS_TO_SEND = 30
-"""Time that a client may take to send its request or to accept a piece of the answer."""
+"""Number of seconds that a client may take to send its request or to accept a piece of the answer."""
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +35,7 @@ HEADERS = {
 
 
 class ChatServer(ThreadingHTTPServer):
-    """The server of the page, which answers only requests whose `Host` header names this machine.
+    """The server of the chat page; it answers only requests whose `Host` header names this machine.
 
     Args:
         answerers: the models, one for each column of the page.
@@ -65,7 +65,7 @@ class ChatServer(ThreadingHTTPServer):
         raise port_error(tried, refused)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore connections that end or stall; report other errors."""
+        """Report an error of a request, unless its connection was closed or timed out."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -78,7 +78,7 @@ class ChatServer(ThreadingHTTPServer):
 def serve(
     answerers: Sequence[Answerer], port: int | None = None, system: str | None = None, browser: bool = True
 ) -> None:
-    """Serve the page until Ctrl-C is pressed.
+    """Serve the chat page until Ctrl-C is pressed.
 
     Args:
         answerers: the models, one for each column of the page.
@@ -129,9 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, self.server.page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:
-        """Stream an answer as lines of JSON: `{"text": …}` for each piece, then `{"end": …}` or `{"error": …}`.
+        """Stream an answer to the page as lines of JSON.
 
-        A line `{"note": …}` may come first.
+        If the conversation was shortened, the first line is `{"note": …}`. A line `{"text": …}` follows for each piece
+        of the answer. The last line is `{"end": "whole"}`, `{"end": "cut"}` if the answer reached the length limit, or
+        `{"error": …}`.
         """
         self.close_connection = True  # the request's body may be unread
         if not self._names_this_machine():

@@ -99,7 +99,7 @@ class TerminalChat:
 def _messages() -> Iterator[str]:
     """Yield the user's messages, one for each line of standard input; a backslash at the end continues the message.
 
-    Ctrl-C discards the typed text; pressed again on the empty line that follows, it ends the chat.
+    Ctrl-C discards the typed text. A second Ctrl-C directly after it ends the chat.
     """
     is_terminal = sys.stdin.isatty()
     if is_terminal:

@@ -23,7 +23,7 @@ def add_command(
     """Add a command to the command line, and return its parser.
 
     Args:
-        commands: the parser's collection of commands.
+        commands: the object that argparse's `add_subparsers` returned.
         name: name of the command.
         command: function that runs the command.
         text: one-sentence description for `--help`.
@@ -63,7 +63,10 @@ def add_runs_path(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser, forced: str = "") -> None:
-    """Add the argument that names a recorded run, and the option `--force` if its help text `forced` is not empty."""
+    """Add the argument that names a recorded run, and the option `--runs`.
+
+    The option `--force` is added only if `forced`, its help text, is not empty.
+    """
     parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique beginning or end of the id, or `latest`")
     add_runs_path(parser)
     if forced:

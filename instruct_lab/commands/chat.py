@@ -33,7 +33,7 @@ def chat(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    """Refuse arguments that would have no effect, and a port that is already in use."""
+    """Raise an error if arguments contradict each other or have no effect, or if the port is not free."""
     if parsed.base and parsed.other is not None:
         what = "A chat compares two models, and --base is the second model beside the run's"
         raise InstructLabError(what, where="the command line", do="leave out --base or the second run")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from instruct_lab.sweep.record import SweepRecord
 
 NUM_DISAGREEMENTS, NUM_ON_SCREEN = 3, 1
-"""Default number of examples to show on which the two best runs differ: with all tables, and on one screen."""
+"""Default number of examples that show how the two best runs differ: with all tables, and on one screen."""
 
 
 def compare(parsed: argparse.Namespace) -> int:
@@ -65,7 +65,7 @@ def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | No
     """Print how many examples and seeds are needed to detect a difference of the size that `--plan` gives.
 
     Raises:
-        InstructLabError: the difference is not positive, or an option is given that affects only comparisons.
+        InstructLabError: the difference is not positive, or an option is given that has no effect with `--plan`.
     """
     from instruct_lab.comparison.planning import plan_comparison
 
@@ -89,7 +89,7 @@ def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | No
 
 
 def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
-    """Return the sweep that the command line names; `None` if it names runs."""
+    """Return the record of the sweep that the command line names; `None` if it names runs."""
     from instruct_lab.sweep.record import find_sweep
 
     return find_sweep(Path(parsed.runs), parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
@@ -98,7 +98,12 @@ def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
 def _compared(
     parsed: argparse.Namespace, sweep: SweepRecord | None
 ) -> tuple[list[RunRecord], list[RunRecord], str | None]:
-    """Return the records to compare, the records without results, and the metric that `--metric` or the sweep names."""
+    """Find the records of the runs that the command line names, or of the runs of `sweep` if it is given.
+
+    Returns:
+        The records to compare, the records without results, which are left out, and the metric. The metric is that of
+        `--metric`, or else the sweep's first one that all finished runs have measured; `None` if there is neither.
+    """
     from instruct_lab.records import find_run
 
     if sweep is not None:
@@ -118,7 +123,7 @@ def _compared(
 
 @json_results
 def report(parsed: argparse.Namespace) -> Outcome:
-    """Write a study's report to a file, or print it."""
+    """Print a study's report in Markdown, or write it to the file that `--output` names."""
     from instruct_lab.files import write_atomically
     from instruct_lab.sweep.report import report
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def check(parsed: argparse.Namespace) -> int:
-    """Report all problems of one config, of all options (`--all`), or of all combinations (`--matrix`)."""
+    """Report all problems of one config or sweep or, with `--all`, of every option of every group.
+
+    With `--matrix`, list which combinations of model family, objective, tuning method and batching can train.
+    """
     if parsed.matrix:
         return _check_matrix(parsed)
     if parsed.all:
@@ -121,7 +124,10 @@ def _check_matrix(parsed: argparse.Namespace) -> int:
 
 
 def show(parsed: argparse.Namespace) -> int:
-    """Show the composed config and the source of each value; with `--all`, also show the fields that nothing sets."""
+    """Print the composed config with the file or override that set each value.
+
+    With `--all`, also print the fields that no file or override sets.
+    """
     from instruct_lab.config.show import render, to_json
     from instruct_lab.experiment.check import check
 
@@ -175,7 +181,7 @@ def _print_options(group: str, of_group: list[Option]) -> None:
 
 
 def _describe(parsed: argparse.Namespace) -> int:
-    """Print one option's comment, its components with their fields, and the choices that it can be combined with."""
+    """Print one option's comment, its components with their fields, and the options that it can be combined with."""
     from instruct_lab.config.options import options
     from instruct_lab.experiment.reference import describe, join_paragraphs, render
 
@@ -196,7 +202,7 @@ def check_name(kind: str, name: str, known: Any) -> None:
     """Check that a group or an option with this name exists.
 
     Raises:
-        InstructLabError: the name is not in `known`; the message suggests the most similar name.
+        InstructLabError: the name is not in `known`; the message suggests the most similar known name.
     """
     from instruct_lab.config.spelling import nearest
 
@@ -208,7 +214,10 @@ def check_name(kind: str, name: str, known: Any) -> None:
 
 @json_results
 def init(parsed: argparse.Namespace) -> Outcome:
-    """Write a folder for the user's own options and classes, with examples, and allow its Python files to run."""
+    """Write a folder for the user's own options and classes, with examples.
+
+    Python files in the folder are allowed to run, unless the folder had Python files before.
+    """
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.scaffold import write_lab
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
@@ -235,7 +244,7 @@ def init(parsed: argparse.Namespace) -> Outcome:
 
 @json_results
 def allow(parsed: argparse.Namespace) -> Outcome:
-    """Add permissions to the user's settings file or remove them from it, and print all permissions in the file."""
+    """Add permissions to the user's settings file (with `--remove`, remove them), and print all that it holds."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
 

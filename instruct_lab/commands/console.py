@@ -19,10 +19,10 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
-    """Print what was detected about each model or data set that a chosen option such as `data=path:FILE` refers to.
+    """Print what was detected about each model or data set that the config refers to by a path or a hub name.
 
     Args:
-        choices: the chosen option of each group; for a sweep, the chosen options of all points.
+        choices: the chosen option of each group, for each config of a sweep; `data=path:FILE` is such a reference.
         error: whether to print to standard error instead of standard output.
     """
     from instruct_lab.config.references import reference_notes

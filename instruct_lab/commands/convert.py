@@ -26,7 +26,9 @@ TITLES = {
 
 @json_results
 def convert(parsed: argparse.Namespace) -> Outcome:
-    """Convert a config, report what became of each setting, and write the study into the working directory.
+    """Convert a config of another tool, and report how each of its settings was converted.
+
+    The study that results is written into the working directory or, with `--print`, printed.
 
     Raises:
         InstructLabError: the config cannot be read, the name of the study is not valid, or a file cannot be written.
@@ -57,7 +59,7 @@ def convert(parsed: argparse.Namespace) -> Outcome:
 
 
 def _print_rows(converted: Converted) -> None:
-    """Print what became of each setting: as a table, or as a list if keys or values would be wrapped in a table."""
+    """Print how each setting was converted, as a table, or as a list if the terminal is too narrow for a table."""
     from rich.table import Table
 
     from instruct_lab.conversion import TOOLS

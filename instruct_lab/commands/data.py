@@ -12,7 +12,10 @@ from instruct_lab.terminal import open_console
 
 
 def inspect(parsed: argparse.Namespace) -> int:
-    """Show examples of a split with their tokens and labels, one row by its id, or the rows that were dropped."""
+    """Show examples of a split with their tokens and labels.
+
+    With `--id`, show the row of the data with this id; with `--dropped`, show rows that were dropped.
+    """
     from instruct_lab.experiment.check import check
 
     if "=" in (parsed.dropped or ""):  # an override that follows --dropped without a reason

@@ -12,7 +12,7 @@ from instruct_lab.terminal import write_line
 
 
 def schema(parsed: argparse.Namespace) -> int:
-    """Print the JSON Schema of the whole config, of one group or of one option, or write all schemas to a folder."""
+    """Print the JSON Schema of the whole config, of one group or of one option; with `--write`, write all schemas."""
     from instruct_lab.config.options import GROUPS, options
     from instruct_lab.editors import schema as schemas
 
@@ -36,7 +36,10 @@ def schema(parsed: argparse.Namespace) -> int:
 
 
 def completion(parsed: argparse.Namespace) -> int:
-    """Print the script by which a shell completes commands, or the words with which a given line can continue."""
+    """Print the script by which a shell completes commands.
+
+    If the argument is `words` instead of a shell, print the words that can complete a given command line.
+    """
     from instruct_lab.editors.completion import SCRIPTS, complete
 
     if parsed.shell in SCRIPTS:

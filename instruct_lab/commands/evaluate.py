@@ -58,7 +58,7 @@ def evaluate(parsed: argparse.Namespace) -> Outcome:
 
 
 def _records(parsed: argparse.Namespace) -> tuple[list[RunRecord], bool]:
-    """Return the records of the models that the command line names, and whether they belong to a sweep."""
+    """Return the records whose models are to be evaluated, and whether the command line names a sweep."""
     from instruct_lab.records import find_run
     from instruct_lab.sweep.record import sweep_to_resume
     from instruct_lab.training.model_records import model_reference
@@ -88,7 +88,7 @@ def _records(parsed: argparse.Namespace) -> tuple[list[RunRecord], bool]:
 
 
 def _record_of_model(parsed: argparse.Namespace, reference: str) -> RunRecord:
-    """Find the record of a model that no run has trained, or create it."""
+    """Return the record of a model that no run has trained; create it if it does not exist."""
     from instruct_lab.config.quoting import quote_value
     from instruct_lab.experiment.check import check
     from instruct_lab.experiment.evaluated import parse_measured

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the format."""
+    """Add the options that choose the format of the exported model."""
     form = "what is written: a transformers folder (default), an adapter, a GGUF file, or what Ollama or vLLM need"
     parser.add_argument("--format", choices=FORMATS, help=form)
     parser.add_argument("--keep-adapter", action="store_true", help="the same as --format adapter")
@@ -25,10 +25,10 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_export(parsed: argparse.Namespace, path: Path) -> Export:
-    """Load the run that the command line names, and return the description of its export to the folder `path`.
+    """Load the run that the command line names, and return the settings for its export to the folder `path`.
 
     Raises:
-        InstructLabError: the options of the format contradict each other, or the run cannot be loaded.
+        InstructLabError: the options that choose the format contradict each other, or the run cannot be loaded.
     """
     form = _chosen_format(parsed)
     record, experiment, config = load_recorded(parsed, uses_trackers=False, uses_data=getattr(parsed, "measure", False))
@@ -47,7 +47,7 @@ def load_export(parsed: argparse.Namespace, path: Path) -> Export:
 
 
 def _chosen_format(parsed: argparse.Namespace) -> Format:
-    """Return the format that the command line gives.
+    """Return the export format that the command line gives.
 
     Raises:
         InstructLabError: two formats are given, or an option would have no effect.

@@ -26,10 +26,12 @@ def check_working_directory() -> None:
 def report_failure(error: BaseException, *, is_debug: bool, as_json: bool = False) -> int:
     """Print the error that ended a command to standard error, and return the exit code.
 
+    An interruption (by a signal, Ctrl-C or `sys.exit`) is not an error: it is neither raised again nor printed as JSON.
+
     Args:
-        error: the error.
-        is_debug: whether to raise the error again, so that its traceback is shown, unless it is an interruption.
-        as_json: whether to print the error, unless it is an interruption, as a JSON object to standard output too.
+        error: the exception that ended the command.
+        is_debug: whether to raise an error again, so that its traceback is shown.
+        as_json: whether to print an error also to standard output, as a JSON object.
     """
     if isinstance(error, KeyboardInterrupt):
         return 130
@@ -55,7 +57,7 @@ def report_failure(error: BaseException, *, is_debug: bool, as_json: bool = Fals
 
 
 def error_to_json(error: BaseException) -> dict[str, Any]:
-    """Return the parts of an error: its type, what is wrong, where, what to do, and the problems of a config."""
+    """Return an error as JSON values: its type, what is wrong, where, what to do, and the problems of a config."""
     if not isinstance(error, InstructLabError):
         return {"type": type(error).__name__, "what": one_line(error), "where": "", "do": "", "problems": []}
     problems = error.problems if isinstance(error, ConfigError) else []
@@ -64,9 +66,9 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 
 
 def report_lost_output(error: OSError | ValueError | None) -> int:
-    """Report that a part of the output could not be written, and return the exit code.
+    """Report an error of writing the output, if there was one, and return the exit code: 1 for an error, otherwise 0.
 
-    If the program that reads the output ends before it has read everything, as `head` does, this is not a failure.
+    If the program that reads the output ends before it has read everything, as `head` does, this is not an error.
 
     Args:
         error: the error of writing the output; `None` if there was none.

@@ -25,7 +25,7 @@ LEAST = {"prompt_tokens": 1, "new_tokens": 2, "batch": 1, "repeats": 1}
 
 @json_results
 def inference_cost(parsed: argparse.Namespace) -> Outcome:
-    """Measure the speed and memory of a run's model, write the results into the record, and print them."""
+    """Measure the speed and memory of a run's model, write the results into the run's record, and print them."""
     _check(parsed)
     with stage("instruct-lab inference-cost: reading the record"):
         record, experiment, _ = load_recorded(parsed, uses_trackers=False, uses_data=False)
@@ -43,7 +43,7 @@ def inference_cost(parsed: argparse.Namespace) -> Outcome:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    """Refuse values of options that are too small for a measurement."""
+    """Raise an error if the value of an option, such as `--batch 0`, is too small for a measurement."""
     for name, least in LEAST.items():
         value = getattr(parsed, name)
         if value < least:

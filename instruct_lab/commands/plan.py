@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def plan(parsed: argparse.Namespace) -> int:
-    """Print the estimate of one run or of a sweep; a run that exceeds the device's memory is reported, not refused."""
+    """Print the estimated memory, time and cost of one run or of a sweep.
+
+    The estimate is also printed for a run that needs more memory than the device has.
+    """
     _check_arguments(parsed)
     with stage("instruct-lab plan: loading the libraries"):
         from instruct_lab.planning.catalogue import find_device

@@ -15,7 +15,7 @@ from instruct_lab.terminal import write_line
 
 @json_results
 def push(parsed: argparse.Namespace) -> Outcome:
-    """Export a run's model and upload it, with its card and results; or only show what would be uploaded."""
+    """Export a run's model and upload it with a model card and results; with `--dry-run`, only list the files."""
     from instruct_lab.export.push import find_target
 
     target = find_target(parsed.repository, parsed.public, parsed.dry_run)

@@ -19,10 +19,11 @@ def load_recorded(
     Args:
         parsed: the arguments of the command.
         uses_trackers: whether the command starts the trackers of the run; otherwise, their API keys are not needed.
-        uses_data: whether the command reads the data of the run; otherwise, its files need not exist.
+        uses_data: whether the command reads the data of the run; otherwise, the files with these data need not exist.
 
     Raises:
-        InstructLabError: there is no such run, a variable of its config is not set, or this version cannot build it.
+        InstructLabError: there is no such run, an environment variable in its config is not set, or the installed
+            version of instruct_lab cannot build the experiment from the config.
     """
     from instruct_lab.experiment.recorded import build_recorded
     from instruct_lab.records import find_run

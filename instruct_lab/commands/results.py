@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The results and the exit code of a command that was not ended by an error.
+    """The results and the exit code of a command that raised no exception.
 
     Args:
         value: function that returns the results as JSON values; it is called only for `--json`.
@@ -51,11 +51,14 @@ def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
 
 
 def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
-    """Return a run as in `instruct-lab runs --json`, with its warnings and the content of its `summary.json`.
+    """Describe a run by JSON values, for commands that are typed with `--json`.
+
+    The description has the keys that `instruct-lab runs --json` prints for a run, except `label`. It also has
+    `warnings`, and `summary`, which is the content of the record's `summary.json`.
 
     Args:
         record: the record of the run.
-        more: further keys of the result, with their values.
+        more: additional keys of the description, with their values.
     """
     from instruct_lab.records.locate import list_run
     from instruct_lab.records.schema import SUMMARY
@@ -65,7 +68,10 @@ def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
 
 
 def sweep_to_json(sweep: SweepRecord) -> dict[str, Any]:
-    """Return a sweep's status, metrics and their directions, and its runs as in `instruct-lab runs --json`."""
+    """Describe a sweep by JSON values: its status, its metrics with their directions, and its runs.
+
+    Each run has the keys that `instruct-lab runs --json` prints for it, except `label`.
+    """
     from instruct_lab.records.locate import list_run
 
     info = sweep.info

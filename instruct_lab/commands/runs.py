@@ -82,10 +82,12 @@ def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
     """Parse the overrides of `resume`.
 
     Returns:
-        New values of the trainer arguments `LIMITS`, and new values of the trainer arguments `DEVICES`.
+        The new values of trainer arguments that limit the length of training (those in `LIMITS`), and the new values of
+        trainer arguments that choose where a run is computed (those in `DEVICES`), each keyed by name.
 
     Raises:
-        InstructLabError: an override sets anything else, or the value of a limit is not a positive whole number.
+        InstructLabError: an override sets anything else, or the value of `max_epochs` or `max_steps` is not a positive
+            whole number.
     """
     limits: dict[str, int] = {}
     devices: dict[str, Any] = {}
@@ -110,7 +112,7 @@ def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
 
 @json_results
 def reproduce(parsed: argparse.Namespace) -> Outcome:
-    """Run a recorded config again, as a new run, and compare the results with the recorded ones."""
+    """Run a recorded config again, as a new run, and compare its results with those in the old run's record."""
     with stage("instruct-lab reproduce: reading the record"):
         record, experiment, config = load_recorded(parsed)
     with stage(IMPORTING):
@@ -155,7 +157,7 @@ def _positive(text: str) -> int:
 
 @json_results
 def watch(parsed: argparse.Namespace) -> Outcome:
-    """Show the table of a sweep's trials while the sweep runs, or print the sweep's current state as JSON.
+    """Show the table of a sweep's trials while the sweep runs; with `--json`, print its current status and results.
 
     Raises:
         InstructLabError: there is no such sweep.

@@ -36,7 +36,12 @@ def start_sweep(overrides: list[str]) -> Outcome:
 
 
 def resume_sweep(sweep: SweepRecord, force: bool) -> Outcome:
-    """Run the remaining trials of a sweep; the exit code is 1 if a trial failed."""
+    """Run the remaining trials of a sweep; the exit code is 1 if a trial failed.
+
+    Args:
+        sweep: the sweep's record.
+        force: whether to continue even if the code, the packages or recorded settings have changed since the start.
+    """
     from instruct_lab.sweep.driver import resume
 
     return Outcome(lambda: sweep_to_json(sweep), resume(sweep, wide_console(), force))

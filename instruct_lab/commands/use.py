@@ -23,7 +23,7 @@ def generate(parsed: argparse.Namespace) -> Outcome:
     """Print the tuned model's answer to each prompt.
 
     Raises:
-        InstructLabError: options contradict each other, or the model cannot be loaded or cannot answer.
+        InstructLabError: command-line options contradict each other, or the model cannot be loaded or cannot answer.
     """
     if parsed.base and parsed.checkpoint:
         raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
@@ -46,7 +46,8 @@ def export(parsed: argparse.Namespace) -> Outcome:
     """Write the tuned model to a folder, in one of several formats.
 
     Raises:
-        InstructLabError: an option has no effect or a wrong value, or the model cannot be exported.
+        InstructLabError: a command-line option would have no effect or has a wrong value, or the model cannot be
+            exported.
     """
     if parsed.max_examples is not None and not parsed.measure:
         what = "--max-examples limits what --measure answers, and nothing is measured"

@@ -22,10 +22,11 @@ class Arm:
     """One configuration: runs that differ only in the seed.
 
     Args:
-        id: id of the run; for several runs, the beginning that their ids share, or the first id and a count.
-        label: the options and values in which this configuration differs from the others, see
-            `instruct_lab.records.labels`; its id if other configurations have the same label.
-        runs: indices of the configuration's runs in the comparison.
+        id: the run's id; for several runs, their ids without the seed or, if these differ, the first id and the number
+            of other runs.
+        label: the options and values in which this configuration differs from the others, such as `lora r=8`; if this
+            text is empty or another configuration has the same, the id instead.
+        runs: indices of the configuration's runs in the list of compared runs.
     """
 
     id: str
@@ -62,10 +63,11 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
 
 
 def _shared_id(ids: list[str]) -> str:
-    """Return one id for several runs.
+    """Return one id for the runs of a configuration.
 
-    If all ids have the form `<sweep>-<point>-s<seed>`, with the same sweep and point, the result is `<sweep>-<point>`;
-    otherwise, it is the first id and the number of further runs.
+    The ids of a sweep's runs have the form `<sweep>-<point>-s<seed>`, where a point is one combination of settings. If
+    the ids differ only in the seed, the result is `<sweep>-<point>`. Otherwise, it is the first id followed by
+    `and N more`, where N is the number of other runs. The id of a single run is returned unchanged.
     """
     stems = {name.rpartition("-s")[0] for name in ids}
     if len(ids) == 1:
@@ -76,8 +78,9 @@ def _shared_id(ids: list[str]) -> str:
 def factors(records: Sequence[RunRecord]) -> list[Factor]:
     """Return the config groups and keys in which the runs differ, except the seed.
 
-    If the runs chose different options of a group, the keys of these options are left out. If several keys always vary
-    together, only the first is returned.
+    If the runs chose different options of a group, the group is returned instead of the keys below it. If several
+    groups or keys divide the runs in the same way, so that the value of one determines the values of the others, only
+    the first of them is returned.
     """
     choices = choice_differences(records)
     config = config_differences(records)
@@ -93,14 +96,20 @@ def factors(records: Sequence[RunRecord]) -> list[Factor]:
 
 
 def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Return the option of each run, keyed by config group; groups with the same option in all runs are left out."""
+    """Return, for each config group in which the runs differ, the option that each run chose.
+
+    The result is keyed by the group's name.
+    """
     choices = [record.manifest.choices for record in records]
     found = {group: [one.get(group) for one in choices] for group in _keys(choices)}
     return {group: options for group, options in found.items() if _differ(options)}
 
 
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Return the value of each run, keyed by full config key; keys with the same value in all runs are left out."""
+    """Return, for each config key in which the runs differ, the value in each run; `None` for a run without the key.
+
+    The result is keyed by full config key, such as `optimizer.lr`. Keys in `LEFT_OUT` are not compared.
+    """
     configs = [dict(leaves(record.config)) for record in records]
     found = {key: [one.get(key) for one in configs] for key in _keys(configs) if key.split(".")[0] not in LEFT_OUT}
     return {key: values for key, values in found.items() if _differ(values)}

@@ -1,4 +1,7 @@
-"""Collect the baselines of the compared runs: the model before training, and the data set's baselines."""
+"""Collect the baselines of the compared runs: systems that were evaluated on the same examples, but not trained.
+
+They are the model before training, and the baselines of the data set, such as copying the source text.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,26 @@ from instruct_lab.metrics import MetricValue
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 
 MAX_NAMED = 3
-"""Maximum number of runs that a label or a note lists."""
+"""Maximum number of runs whose ids a label or a note lists."""
 Metrics = Mapping[str, Mapping[str, MetricValue]]
-"""The metrics of a summary, keyed by `split/metric` and then by system."""
+"""The metrics in a run's summary, keyed by `split/metric` and then by system, such as `before` for the base model."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
     """A system that was evaluated without training, such as the base model.
 
-    If several runs measured equal values for a system, they share one `Baseline`.
+    If several runs measured equal values for a system, these runs share one `Baseline`.
 
     Args:
-        label: `before training` or `baseline NAME`, followed by the runs' ids if other runs measured other values.
-        runs: indices of the runs in which the system was evaluated.
+        label: `before training` or `baseline NAME`. If other runs measured other values for the system, the ids of
+            `runs` follow.
+        runs: indices of the runs that evaluated the system and measured these values.
         metrics: the system's values, keyed by `split/metric`.
         differences: the system's values minus the best configuration's values, with paired intervals, keyed by
             `split/metric`. They exist only for the model before training, and only if the best configuration is a
             single run that is listed in `runs`.
-        system: name of the system in the record, `before` for the model before training.
+        system: name of the system in the run's summary; `before` is the model before training.
     """
 
     label: str
@@ -47,13 +51,15 @@ class Baseline:
 def find_baselines(
     runs: Sequence[str], results: Sequence[Metrics], arms: Iterable[Arm], best: Mapping[str, str]
 ) -> list[Baseline]:
-    """Find the distinct baselines of the runs; values that agree to six significant digits count as equal.
+    """Find the baselines of the runs; list a baseline once if several runs measured equal values for it.
+
+    Values that agree to six significant digits count as equal.
 
     Args:
         runs: ids of the runs.
-        results: the metrics of each run's summary.
-        arms: the configurations.
-        best: id of the best configuration, keyed by `split/metric`.
+        results: the metrics in each run's summary.
+        arms: the configurations; a configuration is a set of runs that differ only in the seed.
+        best: for each metric, the id of the best configuration, keyed by `split/metric`.
     """
     found: dict[str, dict[tuple[object, ...], list[int]]] = {}  # system to values to runs
     for index, metrics in enumerate(results):
@@ -98,11 +104,13 @@ def _differences(
 
 
 def notes_on(runs: Sequence[str], values: Sequence[MetricValue | None]) -> list[str]:
-    """List the distinct notes on one metric's values; if a note applies only to some runs, put their ids before it.
+    """List the notes (such as warnings) that are attached to the values of one metric, each note once.
+
+    If a note applies only to some of the runs, the ids of these runs precede it.
 
     Args:
         runs: ids of the runs.
-        values: the metric's value, with its notes, for each run; `None` if it was not measured.
+        values: each run's value of the metric, which contains its notes; `None` if it was not measured.
     """
     found: dict[str, list[str]] = {}
     for run, value in zip(runs, values, strict=True):

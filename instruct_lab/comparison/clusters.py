@@ -1,4 +1,4 @@
-"""Notes on intervals whose width would differ clearly if single examples were resampled instead of clusters."""
+"""Notes on intervals that would be clearly wider or narrower if single examples were resampled instead of clusters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ MAX_NAMED = 3
 def cluster_notes(scores: RunScores, arms: Sequence[Arm], best: int) -> Iterator[str]:
     """Yield a note if resampling single examples would change the width of an interval by more than a tenth.
 
-    The intervals resample clusters of examples.
+    The intervals in a comparison resample whole clusters of examples, such as all questions about one article. If
+    the examples have no clusters, nothing is yielded.
 
     Args:
         scores: scores of all runs by one metric.
-        arms: the configurations.
+        arms: the configurations; a configuration is a set of runs that differ only in the seed.
         best: index of the best configuration.
     """
     single = scores.over_examples()

@@ -28,7 +28,10 @@ DIFFERS = {
 
 
 def verdict(probability: float, *, has_noise: bool) -> str:
-    """Return in words whether a difference is significant.
+    """Return `differs` if the p-value is below 0.05, otherwise `not distinguishable`.
+
+    If the p-value does not include the variation between seeds, a text after `differs` limits the verdict to the
+    examples of this comparison.
 
     Args:
         probability: p-value of the difference.
@@ -44,11 +47,11 @@ class Difference:
     Args:
         arm: the configuration's id.
         value: the configuration's value minus the best configuration's value.
-        low: lower end of the 95% interval, see `instruct_lab.comparison.scores`.
-        high: upper end of the interval.
-        probability: two-sided p-value, corrected for all pairs of configurations.
-        count: number of examples.
-        has_noise: whether interval and p-value include the variation between seeds, which is unknown if every
+        low: lower end of the difference's 95% bootstrap interval.
+        high: upper end of this interval.
+        probability: two-sided p-value of the difference, corrected for the number of pairs of configurations.
+        count: number of examples on which both configurations were measured.
+        has_noise: whether the interval and the p-value include the variation between seeds, which is unknown if every
             configuration has only one run.
     """
 
@@ -62,14 +65,15 @@ class Difference:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the difference is statistically significant."""
+        """Whether the difference is statistically significant: whether its p-value is below 0.05."""
         return self.probability < LEVEL
 
     @property
     def verdict(self) -> str:
-        """Whether the difference is significant, in words.
+        """`differs` if the difference is significant, otherwise `not distinguishable`.
 
-        If every configuration has only one run, the text limits the verdict to these examples.
+        If every configuration has only one run, a text after `differs` limits the verdict to the examples of this
+        comparison.
         """
         return verdict(self.probability, has_noise=self.has_noise)
 
@@ -82,24 +86,24 @@ class Comparison:
     is paired if it was computed for all runs in the same way and on the same examples.
 
     Args:
-        runs: ids of the runs, in the given order.
+        runs: ids of the runs, in the order in which the runs were given.
         arms: the configurations.
-        choices: the option that each run chose, keyed by config group; only groups in which the runs differ.
-        config: each run's value, keyed by full config key; only keys in which the runs differ.
-        costs: each run's cost, keyed by the cost's name; `None` if it was not recorded.
-        metrics: each run's value with its interval, keyed by `split/metric`; `None` if it was not measured.
-        notes: warnings about values that may mislead, keyed by `split/metric`.
-        baselines: the model before training and the data set's baselines.
-        means: each configuration's mean with its interval, keyed by `split/metric`; only paired metrics.
-        noise: variation between runs that differ only in the seed, keyed by `split/metric`; `None` if no configuration
-            has several runs.
-        best: id of the best configuration, keyed by `split/metric`; only paired metrics.
-        differences: each other configuration's difference from the best, keyed by `split/metric`.
-        unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
-        primary: the metric used for `effects`, `fronts` and `disagreements`; `None` if no metric is paired.
+        choices: for each config group in which the runs differ, the option that each run chose.
+        config: for each config key in which the runs differ, the value in each run.
+        costs: for each cost, such as `training_seconds`, the cost of each run; `None` if it was not recorded.
+        metrics: for each metric (`split/metric`), each run's value with its interval; `None` if it was not measured.
+        notes: for each metric, warnings about values that may mislead.
+        baselines: the model before training and the data set's baselines, with their values.
+        means: for each paired metric, each configuration's mean over its runs, with its interval.
+        noise: for each paired metric, the variation between runs that differ only in the seed; `None` if no
+            configuration has several runs.
+        best: for each paired metric, the id of the best configuration.
+        differences: for each paired metric, the difference of every other configuration from the best one.
+        unpaired: for each metric that is not paired, the reason.
+        primary: the metric that `effects`, `fronts` and `disagreements` are about; `None` if no metric is paired.
         effects: the effect of each differing setting on the primary metric.
-        fronts: the Pareto front of the primary metric against each cost.
-        disagreements: the examples on which the two best configurations differ most.
+        fronts: for each cost, the Pareto front of the primary metric against it.
+        disagreements: the examples on which the two best configurations differ most by the primary metric.
     """
 
     runs: list[str]
@@ -135,15 +139,18 @@ def compare(
     *,
     across_engines: bool = False,
 ) -> Comparison:
-    """Compare runs that were evaluated on the same examples.
+    """Compare finished runs, metric by metric.
 
-    For each metric, every configuration is compared with the best one.
+    If all runs were measured by a metric in the same way and on the same examples, the metric is paired: every
+    configuration is compared with the best one. For other metrics, only the runs' values are listed.
 
     Args:
         records: records of two or more finished runs.
-        primary: the metric used for `effects`, `fronts` and `disagreements`; `None`: the first paired metric.
-        num_disagreements: maximum number of examples in `disagreements`.
-        across_engines: whether to compare answers that different engines decoded (`generation.engine`).
+        primary: the metric, as `split/metric`, for the effects of settings, the Pareto fronts and the examples with
+            the largest differences; `None`: the first paired metric.
+        num_disagreements: maximum number of examples to list on which the two best configurations differ most.
+        across_engines: whether to pair a metric even if the runs' answers were decoded by different engines
+            (`generation.engine`).
 
     Raises:
         InstructLabError: fewer than two runs are given, a run has no results, or no run has the primary metric.

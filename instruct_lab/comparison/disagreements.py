@@ -16,16 +16,16 @@ from instruct_lab.records.schema import split_of
 
 @dataclasses.dataclass(frozen=True)
 class Disagreement:
-    """One example whose predictions by two runs have different scores.
+    """One example to which two runs gave answers with different scores.
 
     Args:
         id: id of the example.
         split: split of the example.
         prompt: prompt of the example.
-        references: acceptable answers.
+        references: the example's reference answers.
         runs: ids of the two runs.
-        predictions: the prediction of each run.
-        scores: the score of each prediction, by the primary metric.
+        predictions: the answer of each run's tuned model.
+        scores: the score of each answer, by the comparison's primary metric.
     """
 
     id: str
@@ -40,13 +40,15 @@ class Disagreement:
 def disagreements(
     records: Sequence[RunRecord], arms: Sequence[Arm], name: str, scores: RunScores, count: int
 ) -> list[Disagreement]:
-    """Find the examples with the largest score differences between the first runs of the two best configurations.
+    """Find the examples whose scores differ most between the two best configurations, largest difference first.
+
+    Each of the two configurations is represented by its first run.
 
     Args:
         records: records of all runs.
-        arms: the configurations.
-        name: the metric, as `split/metric`.
-        scores: the runs' scores by the metric.
+        arms: the configurations; a configuration is a set of runs that differ only in the seed.
+        name: name of the metric, as `split/metric`.
+        scores: the runs' scores by this metric.
         count: maximum number of examples.
     """
     if len(arms) < 2 or not count:

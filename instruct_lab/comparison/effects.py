@@ -1,8 +1,9 @@
-"""Compute how each varying setting affects a metric: the mean for each value, and the share of variance it explains.
+"""Compute how each setting that differs between runs affects a metric.
 
-In this module, a choice is a setting that differs between the runs. The means for two values of a choice can be
-compared only if the other choices have the same distribution for both values, as in a grid. Otherwise, the effect is
-marked as not balanced.
+The effect of a setting consists of the metric's mean over the runs with each value of the setting, and of the
+proportion of the metric's variance that the setting explains. In this module, a setting (a config group or key) that
+differs between the runs is called a choice. The means for two values of a choice can be compared only if the other
+choices have the same distribution for both values, as in a grid. `Effect.is_balanced` says whether this is so.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ MAX_LEVELS = 8
 """Maximum number of values of a choice that are listed one by one; a larger set of numbers is grouped into ranges."""
 NUM_RANGES = 4
 MIN_RUNS = 4
-"""Minimum number of runs for which importance is computed."""
+"""Minimum number of runs for which `Effect.importance` is computed."""
 IMPORTANCE_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """One value of a choice.
+    """One value of a choice (a setting that differs between runs), and the metric's mean over the runs with this value.
 
     Args:
         value: the value, as text.
         runs: number of runs with this value.
         mean: mean of the metric over these runs, with its interval.
-        difference: this mean minus the best mean; `None` for the value with the best mean.
-        probability: p-value of the difference, corrected for all pairs of values; `None` for the value with the best
-            mean.
+        difference: `mean` minus the best mean of all values of the choice; `None` for the value with the best mean.
+        probability: p-value of the difference, corrected for the number of pairs of values; `None` for the value with
+            the best mean.
     """
 
     value: str
@@ -46,14 +47,14 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """The effect of one choice on the primary metric.
+    """The effect of one choice (a setting that differs between runs) on the primary metric.
 
     Args:
-        key: the config group or the full config key.
+        key: name of the config group, or the full config key.
         levels: the choice's values, in the order in which they first occur.
         is_balanced: whether the other choices have the same distribution for every value of this choice.
-        importance: the choice's share of the metric's variance (fANOVA: Hutter et al., 2014); `None` if it cannot be
-            computed, such as with few runs or without scikit-learn.
+        importance: proportion of the metric's variance that the choice explains (fANOVA: Hutter et al., 2014); `None`
+            if it cannot be computed, for example because there are few runs or scikit-learn is not installed.
     """
 
     key: str
@@ -63,10 +64,15 @@ class Effect:
 
 
 def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
-    """Compute the effect of each choice, except choices that have a different value in every run.
+    """Compute the effect on a metric of each choice: each setting that differs between the runs.
 
-    The list is empty if the runs differ in only one choice, because the comparison of configurations already shows its
+    A choice is left out if every run has a different value, or if it has more than `MAX_LEVELS` values and they are not
+    numbers. If there is only one choice, the list is empty, because the comparison of configurations already shows its
     effect.
+
+    Args:
+        scores: the runs' scores by the metric.
+        factors: the choices, with each run's value.
     """
     if len(factors) < 2:
         return []
@@ -101,7 +107,13 @@ def _levels(scores: RunScores, values: Sequence[str], levels: Sequence[str]) -> 
 
 
 def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[Factor]) -> bool:
-    """Whether the other choices have the same distribution for every value of a choice."""
+    """Whether the other choices have the same distribution for every value of a choice.
+
+    Args:
+        values: each run's value of the choice.
+        levels: the distinct values.
+        others: the other choices.
+    """
     shares = []
     for level in levels:
         runs = [run for run, value in enumerate(values) if value == level]
@@ -111,7 +123,11 @@ def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[
 
 
 def _in_ranges(values: Sequence[str]) -> list[str]:
-    """Group many different numbers into a few ranges with about equally many runs; return other values unchanged."""
+    """Replace more than `MAX_LEVELS` different numbers by a few ranges, such as `1 to 4`.
+
+    Each range contains about equally many runs. If there are fewer numbers, or values that are not numbers, the values
+    are returned unchanged.
+    """
     numbers = _numbers(values)
     if numbers is None or len(set(numbers)) <= MAX_LEVELS:
         return list(values)
@@ -134,10 +150,10 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute each choice's share of the metric's variance by Optuna's fANOVA.
+    """Compute by Optuna's fANOVA the proportion of the metric's variance that each choice explains.
 
-    The result is empty with fewer than `MIN_RUNS` runs, if a value is not finite, if all values are equal, or without
-    scikit-learn.
+    The result is keyed by the choice's key. It is empty if there are fewer than `MIN_RUNS` runs, if a run's value is
+    not finite, if all runs have the same value, or if scikit-learn is not installed.
     """
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}

@@ -1,4 +1,8 @@
-"""Compute Pareto fronts: the configurations that no other one beats in both the primary metric and a cost."""
+"""Compute Pareto fronts of the primary metric against costs.
+
+A configuration is on the front unless another one is at least as good in both the metric and the cost, and better in
+one of them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.scores import RunScores
 
 OF_COSTS = ("training_seconds", "peak_memory_bytes", "trained_parameters")
-"""The costs for which a front is computed."""
+"""The costs for which a Pareto front is computed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Front:
 
     Args:
         cost: name of the cost.
-        costs: each configuration's mean cost over its runs; `None` if a run did not record it.
+        costs: each configuration's cost, as the mean over its runs; `None` if one of its runs did not record the cost.
         arms: ids of the configurations on the front, in order of increasing cost.
     """
 
@@ -29,12 +33,14 @@ class Front:
 
 
 def fronts(scores: RunScores, arms: Sequence[Arm], costs: Mapping[str, Sequence[float | None]]) -> list[Front]:
-    """Compute the front for each cost in which configurations differ.
+    """Compute the Pareto front of the primary metric against each cost that differs between configurations.
+
+    Only the costs in `OF_COSTS` are considered.
 
     Args:
         scores: the runs' scores by the primary metric.
-        arms: the configurations.
-        costs: each run's cost, keyed by the cost's name; `None` if it was not recorded.
+        arms: the configurations; a configuration is a set of runs that differ only in the seed.
+        costs: for each cost, the cost of each run; `None` if the run did not record it.
     """
     found = []
     for name in OF_COSTS:

@@ -1,4 +1,7 @@
-"""Pair the results of several runs that were measured on the same examples in the same way."""
+"""Pair the results of several runs, so that they can be compared example by example.
+
+A metric is paired if all runs were measured by it in the same way and on the same examples.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,12 @@ class PairedRuns:
     A metric is paired if all runs were measured by it in the same way and on the same examples.
 
     Args:
-        arms: the configurations.
-        results: the metrics of each run's summary, keyed by `split/metric` and then by system.
-        metrics: each tuned model's value, keyed by `split/metric`; `None` if it was not measured.
-        scores: the scores of all runs, keyed by `split/metric`; only paired metrics.
-        unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
+        arms: the configurations; a configuration is a set of runs that differ only in the seed.
+        results: the metrics in each run's summary, keyed by `split/metric` and then by system, such as `before` for the
+            base model.
+        metrics: for each metric (`split/metric`), the value of each run's tuned model; `None` if it was not measured.
+        scores: for each paired metric, the scores of all runs.
+        unpaired: for each metric that is not paired, the reason.
     """
 
     arms: list[Arm]
@@ -45,7 +49,7 @@ class PairedRuns:
 
 
 def pair_runs(records: Sequence[RunRecord], primary: str | None = None, *, across_engines: bool = False) -> PairedRuns:
-    """Pair the results of runs, metric by metric.
+    """Pair the results of runs for each metric that all runs measured in the same way and on the same examples.
 
     Args:
         records: records of two or more finished runs.
@@ -87,7 +91,16 @@ def _paired(
     metrics: Mapping[str, list[MetricValue | None]],
     across_engines: bool,
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Return the scores of all runs by each metric that can be paired, and the reason for each metric that cannot."""
+    """Return two dictionaries: the scores of all runs by each paired metric, and the reason for each other metric.
+
+    Both are keyed by `split/metric`.
+
+    Args:
+        records: the records of the runs.
+        arms: the configurations.
+        metrics: for each metric, the value of each run; `None` if it was not measured.
+        across_engines: whether to pair values whose answers were decoded by different engines.
+    """
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
@@ -110,9 +123,11 @@ def _paired(
 
 
 def _measured_differently(signatures: Sequence[str], across_engines: bool) -> str | None:
-    """Return why values with these signatures cannot be compared, or `None` if they can.
+    """Return why values of a metric cannot be compared, or `None` if they can.
 
-    A signature describes how a value was computed.
+    Args:
+        signatures: for each run, the description of how its value was computed.
+        across_engines: whether answers that different engines decoded can be compared.
     """
     alike = dict.fromkeys(map(measured_alike, signatures))
     ways = list(dict.fromkeys(map(without_engine, alike)))
@@ -125,7 +140,15 @@ def _measured_differently(signatures: Sequence[str], across_engines: bool) -> st
 
 
 def _other_examples(measured: Sequence[Measured], name: str) -> str:
-    """Describe how many examples two runs share, or say that only the references or the order differ."""
+    """Describe how the examples of two runs differ: how many each run has, and how many they have in common.
+
+    If both runs have examples with the same ids, the text says that only the references or the order differ. One of the
+    two runs is the first in `measured`; the other is the next one in it with different examples.
+
+    Args:
+        measured: the measurements of each run.
+        name: name of the metric, as `split/metric`.
+    """
     first = measured[0].examples(name)
     second = next((found for one in measured[1:] if (found := one.examples(name)) != first), first)
     ids = [{example[0] for example in examples} for examples in (first, second)]
@@ -136,7 +159,11 @@ def _other_examples(measured: Sequence[Measured], name: str) -> str:
 
 
 def _other_ways(first: str, second: str) -> str:
-    """Name the differing parts of two descriptions of a measurement, which have the form `part|part|...`."""
+    """Name what differs between two descriptions of how a value was computed.
+
+    A description has the form `part|part|...`. The result lists the parts that only the first description has, and then
+    the parts that only the second has.
+    """
     parts = [text.split("|") for text in (first, second)]
     different = [[part for part in one if part not in other] for one, other in (parts, parts[::-1])]
     return " against ".join(", ".join(one) or "nothing" for one in different)
@@ -154,11 +181,15 @@ class Measured:
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
-        """Return each example's statistics of a metric; the metric is named `split/metric` or `split/source/metric`."""
+        """Return, for each example, the statistics from which a metric's value is computed.
+
+        Args:
+            name: name of the metric, as `split/metric`, or `split/source/metric` for the examples from one source.
+        """
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def signature(self, name: str) -> str | None:
-        """Return the description of how a benchmark's score is computed; `None` for a metric of the config."""
+        """Return the description of how a benchmark's score is computed; `None` for a metric from the run's config."""
         return self._part(name.rpartition("/")[0]).signatures.get(name.rpartition("/")[2])
 
     def clusters(self, name: str) -> list[str]:
@@ -170,7 +201,11 @@ class Measured:
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:
-        """Return all references in the split of a metric, which is named `split/metric`."""
+        """Return the reference answers of all examples in a split.
+
+        Args:
+            name: name of a metric, as `split/metric`; only the split is used.
+        """
         return all_references(self._part(split_of(name)).predictions)
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
@@ -178,7 +213,10 @@ class Measured:
         return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
 
     def _part(self, prefix: str) -> Measurement:
-        """Return the measurement on a split or, if `prefix` is `split/source`, on the examples from this source."""
+        """Return the tuned model's measurement on the split `prefix`.
+
+        If `prefix` has the form `split/source`, only the examples from this source are included.
+        """
         source = prefix.partition("/")[2]
         after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
         return after.of_source(source) if source else after

@@ -14,11 +14,11 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import AFTER
 
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
-"""Numbers of runs of each configuration for which the number of examples is planned."""
+"""The plan says how many examples are needed for each of these numbers of runs per configuration."""
 MIN_EXAMPLES = 20
 """Minimum number of examples in a plan; intervals computed from fewer examples are too narrow."""
 FEW_FREEDOM = 10
-"""Degrees of freedom below which the estimated deviation between seeds has a relative error of about 25% or more."""
+"""Degrees of freedom below which the estimated standard deviation between seeds has a relative error of 25% or more."""
 ONE_RUN_EACH = (
     "One run each: training noise is unknown, so these numbers are lower bounds. Runs with several seeds "
     "(sweep.seeds=3) measure it."
@@ -27,12 +27,13 @@ ONE_RUN_EACH = (
 
 @dataclasses.dataclass(frozen=True)
 class PlannedSize:
-    """A number of seeds, and the number of examples that suffices with it to detect the difference.
+    """A possible size of a comparison: a number of seeds, and how many examples it needs to detect the difference.
 
     Args:
         seeds: number of runs of each configuration.
-        examples: number of examples; `None` if no number is enough.
-        seconds: time of all runs of both configurations, in seconds; `None` if it is unknown, or no number is enough.
+        examples: number of examples needed; `None` if no number of examples is enough.
+        seconds: predicted time of all runs of both configurations, in seconds; `None` if it is unknown, or if no number
+            of examples is enough.
     """
 
     seeds: int
@@ -51,12 +52,14 @@ class ComparisonPlan:
         variances: components of the variance of a difference between configurations, estimated from the recorded runs.
         num_runs: number of recorded runs.
         examples: number of examples on which the recorded runs were measured.
-        seeds: smallest number of recorded runs of a configuration.
-        detectable: the difference that is detected with the probability `power`, given `examples` and `seeds`.
+        seeds: number of recorded runs of the configuration that has the fewest.
+        detectable: the difference that a comparison with `examples` examples and `seeds` runs of each configuration
+            detects with the probability `power`.
         run_seconds: mean time of a run's training, in seconds; `None` if it was not recorded.
         example_seconds: mean time of evaluating one example, in seconds; `None` if it was not recorded.
-        sizes: for each of several numbers of seeds, the number of examples that suffices.
-        cheapest: the size with the lowest cost; `None` if costs are unknown, or if no number of examples is enough.
+        sizes: for each of several numbers of seeds, the number of examples that is needed.
+        cheapest: the item of `sizes` that takes the fewest seconds; `None` if these are unknown, or if no number of
+            examples is enough.
     """
 
     metric: str
@@ -104,10 +107,11 @@ class ComparisonPlan:
 
 
 def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str | None = None) -> ComparisonPlan:
-    """Plan a comparison from the variances and costs of recorded runs.
+    """Plan a comparison of two configurations, from how much recorded runs vary and how long they took.
 
     Args:
-        records: records of finished runs, of two configurations or more.
+        records: records of finished runs of at least two configurations (runs of a configuration differ only in the
+            seed).
         difference: the difference to detect, in units of the metric; more than 0.
         metric: the metric, as `split/metric`; `None`: the first paired metric.
 
@@ -160,10 +164,11 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 
 
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
-    """Return two mean times in seconds: of a run's training, and of evaluating one example of the run's largest split.
+    """Return two mean times in seconds: the time of a run's training, and the time of evaluating one example.
 
-    The time that a run spends outside training is mostly evaluation, so all of it counts as evaluation. Both results
-    are `None` if a run did not record its costs or has no results.
+    A run spends most of its time outside training on evaluation, so all of this time counts as evaluation. It is
+    divided by the number of examples in the run's largest split. Both results are `None` if a run did not record its
+    costs or has no results.
     """
     of_runs, of_examples = [], []
     for record in records:

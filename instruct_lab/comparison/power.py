@@ -1,9 +1,10 @@
-"""The probability with which `compare` finds a difference between two configurations: the power of its test.
+"""The power of the test in `compare`: the probability that it finds a difference between two configurations.
 
-The test compares the observed difference with random deviations. Each deviation is the sum of two random numbers: a
-normal deviate for the choice of examples, and a deviate with heavier tails for the seeds, because the variance between
-seeds is itself estimated (see `instruct_lab.comparison.scores`). The critical value of the test therefore depends on
-the observed deviation between seeds, so the power is averaged over the distribution of this deviation.
+The test compares the observed difference with random deviations. Each deviation is the sum of two random numbers. One
+is normally distributed and stands for the choice of examples. The other stands for the seeds, and has heavier tails
+than the normal distribution, because the variance between seeds is itself estimated. The critical value of the test
+therefore depends on the observed standard deviation between seeds, so the power is averaged over the distribution of
+this standard deviation.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEVEL = 0.05
-"""Significance level of a difference."""
+"""Significance level: a difference is significant if its p-value is below this number."""
 POWER = 0.8
-"""The probability with which a planned comparison is to detect a difference of the planned size."""
+"""The probability with which a planned comparison should find a true difference of the planned size."""
 REPEATS, POINTS = 8, 40
 MAX_EXAMPLES = 10_000_000
 NORMAL = NormalDist()
@@ -34,9 +35,9 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
 
     Args:
         difference: the true difference.
-        variances: components of the variance.
+        variances: components of the variance of an observed difference.
         num_examples: number of examples.
-        num_seeds: number of runs of each configuration; with one run each, the test ignores the seeds.
+        num_seeds: number of runs of each configuration; if it is 1, the test ignores the variation between seeds.
     """
     error = math.sqrt(variances.of_difference(num_examples, num_seeds))
     of_examples = _widening(num_examples) * math.sqrt(variances.of_examples(num_examples, num_seeds))
@@ -54,7 +55,16 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
 
 
 def examples_needed(difference: float, variances: Variances, num_seeds: int) -> int | None:
-    """Return the smallest number of examples with which the power reaches `POWER`; `None` if no number is enough."""
+    """Return the smallest number of examples with which the test's power is at least `POWER`.
+
+    Args:
+        difference: the true difference between two configurations.
+        variances: components of the variance of an observed difference.
+        num_seeds: number of runs of each configuration.
+
+    Returns:
+        The number of examples; `None` if no number up to `MAX_EXAMPLES` is enough.
+    """
     if power(difference, variances, MAX_EXAMPLES, num_seeds) < POWER:
         return None
     low, high = 1, MAX_EXAMPLES
@@ -68,7 +78,13 @@ def examples_needed(difference: float, variances: Variances, num_seeds: int) -> 
 
 
 def detectable(variances: Variances, num_examples: float, num_seeds: int) -> float:
-    """Return the smallest difference that is detected with the probability `POWER`."""
+    """Return the smallest difference between two configurations that the test finds with the probability `POWER`.
+
+    Args:
+        variances: components of the variance of an observed difference.
+        num_examples: number of examples.
+        num_seeds: number of runs of each configuration.
+    """
     low, high = 0.0, math.sqrt(variances.of_difference(num_examples, num_seeds))
     while power(high, variances, num_examples, num_seeds) < POWER:
         low, high = high, 2 * high
@@ -79,10 +95,11 @@ def detectable(variances: Variances, num_examples: float, num_seeds: int) -> flo
 
 
 def _widening(num_examples: float) -> float:
-    """Return the factor by which the test multiplies deviations due to examples; it is 1 if there are many examples.
+    """Return the factor by which the test multiplies deviations due to the choice of examples.
 
-    The factor is a quantile of Student's t divided by the same quantile of the normal distribution; the former is
-    approximated by its expansion in powers of the inverse degrees of freedom.
+    The factor is 1 if there are many examples. Otherwise, it is a quantile of Student's t distribution divided by the
+    same quantile of the normal distribution. It is approximated by the first two terms of its expansion in powers of
+    1 / (degrees of freedom).
     """
     if num_examples >= FEW_UNITS:
         return 1.0
@@ -91,7 +108,13 @@ def _widening(num_examples: float) -> float:
 
 
 def _beyond(difference: float, error: float, critical: float) -> float:
-    """Return the probability that a normal estimate with standard error `error` is outside `[-critical, critical]`."""
+    """Return the probability that a normally distributed estimate is outside `[-critical, critical]`.
+
+    Args:
+        difference: mean of the estimate.
+        error: standard deviation of the estimate.
+        critical: critical value of the test.
+    """
     return NORMAL.cdf((difference - critical) / error) + NORMAL.cdf((-difference - critical) / error)
 
 
@@ -108,9 +131,11 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 
 @functools.cache
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
-    """Return the test's critical value for weighted sums of two deviations, at angles from 0 to 1.56 in steps of 0.04.
+    """Return the test's critical values for 40 weightings of two standardised deviations.
 
-    The deviation due to examples is weighted by the cosine of the angle, and the deviation due to seeds by the sine.
+    The test uses the sum of a deviation due to the choice of examples, multiplied by the cosine of an angle, and a
+    deviation due to the seeds, multiplied by the sine. The angles are 0, 0.04, 0.08, ..., 1.56 radians. The critical
+    value is the quantile of the sum's magnitude at the probability `1 - LEVEL`.
     """
     import numpy as np
 
@@ -124,7 +149,14 @@ def _critical_values(num_seeds: int) -> tuple[float, ...]:
 
 @functools.cache
 def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw standardised deviations of a difference of two means: those due to examples, and those due to seeds."""
+    """Draw standardised deviations of a difference between the means of two configurations.
+
+    Args:
+        num_seeds: number of runs of each configuration.
+
+    Returns:
+        Deviations due to the choice of examples, and deviations due to the seeds: two arrays of the same length.
+    """
     import numpy as np
 
     noise = unit_noise(2 * (num_seeds - 1), 2 * num_seeds, RESAMPLES)
@@ -135,7 +167,11 @@ def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 @functools.cache
 def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
-    """Return quantiles of a chi-squared variable divided by its degrees of freedom, at equally spaced probabilities."""
+    """Return `POINTS` quantiles, at equally spaced probabilities, of a chi-squared variable divided by `freedom`.
+
+    Args:
+        freedom: degrees of freedom of the chi-squared variable.
+    """
     import numpy as np
 
     drawn = np.random.default_rng(1).chisquare(freedom, 800_000) / freedom

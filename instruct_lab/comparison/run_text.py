@@ -28,11 +28,11 @@ COST_NAMES = {
     "trained_parameters": "trained parameters",
     "tokens": "target tokens",
 }
-"""Names under which costs are printed; the duration of the whole run is printed beside the status instead."""
+"""Printed names of the costs. The duration of the whole run is missing, because it is printed beside the status."""
 
 
 def show(report: RunReport, console: Console) -> None:
-    """Print a run in sections; a section without content is left out."""
+    """Print a run in sections: settings, results, costs and files; a section without content is left out."""
     from rich.text import Text
 
     for line in head_lines(report):
@@ -81,19 +81,27 @@ def head_lines(report: RunReport) -> Iterator[str]:
 
 
 def evaluation_title(name: str) -> str:
-    """Return the title of the results that `instruct-lab evaluate` measured after the run."""
+    """Return the title of a table of results that `instruct-lab evaluate` measured after the run.
+
+    Args:
+        name: name of the evaluation.
+    """
     return f"Evaluation {name}, with 95% intervals"
 
 
 def settings_title(report: RunReport) -> str:
-    """Return the title of the table of settings."""
+    """Return the title of the table of settings; it depends on whether the defaults of the run's options are known."""
     if report.has_defaults:
         return "Options and values that differ from the defaults"
     return "Options, and values that were typed (an option of this run does not exist here, so there are no defaults)"
 
 
 def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return a row (name, text, default) for each changed option and each changed value; unknown defaults are empty."""
+    """Return a row for each option and each value that differs from the default: its key, text and default.
+
+    If the defaults are not known, there is a row for every option and for every value that the user typed, and each
+    default is an empty text.
+    """
     defaults = report.default_choices if report.has_defaults else {}
     rows = [
         (group, option_text(option), option_text(defaults.get(group, ""))) for group, option in report.choices.items()
@@ -104,12 +112,12 @@ def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
 
 
 def option_text(option: Any) -> str:
-    """Format the chosen option of a group; if several options are chosen, separate them by commas."""
+    """Format the chosen option of a config group; several chosen options (a list) are separated by commas."""
     return ", ".join(map(str, option)) if isinstance(option, list) else str(option)
 
 
 def value_text(value: Any) -> str:
-    """Format a config value on one line."""
+    """Format a config value on one line, shortened to `MAX_TEXT` characters."""
     if isinstance(value, float):
         return f"{value:g}"
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -117,7 +125,7 @@ def value_text(value: Any) -> str:
 
 
 def cost_texts(report: RunReport) -> list[tuple[str, str]]:
-    """Return the name and the formatted amount of each cost in `COST_NAMES`."""
+    """Return, for each cost of the run that has an entry in `COST_NAMES`, its key and its formatted amount."""
     found = []
     for name, cost in report.costs.items():
         if name in COST_NAMES:
@@ -126,7 +134,12 @@ def cost_texts(report: RunReport) -> list[tuple[str, str]]:
 
 
 def difference_text(value: MetricValue | None, separator: str = " ") -> str:
-    """Format the difference between the tuned model and the base model, with its interval."""
+    """Format the difference between the tuned model and the base model, with its interval; a dash for `None`.
+
+    Args:
+        value: the difference.
+        separator: text between the difference and its interval.
+    """
     if value is None:
         return "-"
     return format_interval(
@@ -135,7 +148,10 @@ def difference_text(value: MetricValue | None, separator: str = " ") -> str:
 
 
 def _results_table(results: MetricTable, width: int) -> Table:
-    """Build the table of results, without empty columns; if it is too wide, each interval is put below its value."""
+    """Build the table of results, without empty columns.
+
+    If the table is wider than `width` characters, each interval is put below its value instead of beside it.
+    """
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -151,7 +167,12 @@ def _results_table(results: MetricTable, width: int) -> Table:
 
 
 def _result_cells(results: MetricTable, separator: str) -> tuple[list[str], list[list[str]]]:
-    """Return the headings and the rows of the table; `separator` is the text between a value and its interval."""
+    """Return the headings and the rows of the table of results, without empty columns.
+
+    Args:
+        results: the values, keyed by `split/metric` and then by system.
+        separator: text between a value and its interval.
+    """
     rows = [
         (name, format_metric(before, separator), format_metric(after, separator), difference_text(change, separator))
         for name, before, after, change in result_rows(results)

@@ -2,13 +2,15 @@
 
 A run's value is uncertain for two reasons: the choice of examples, and randomness in training (the seed). The first is
 estimated by resampling the examples, with the same resamples for all runs (paired bootstrap). The second is estimated
-from runs that differ only in the seed. Their standard deviation s, pooled over all configurations with several runs, is
-itself uncertain if there are few runs. Therefore, as in a t test with f degrees of freedom, each resample draws
-sigma^2 = s^2 * f / chi^2_f, and shifts each run's value by a normal deviate with standard deviation sigma. If every
-configuration has only one run, the intervals include only the uncertainty from the choice of examples.
+from runs that differ only in the seed, which form a configuration (arm). Their standard deviation s, pooled over all
+configurations with several runs, is itself uncertain if there are few runs. Therefore, as in a t test with f degrees of
+freedom, each resample draws sigma^2 = s^2 * f / chi^2_f, and adds to each run's value a normally distributed random
+number with standard deviation sigma. If every configuration has only one run, the intervals include only the
+uncertainty from the choice of examples.
 
-If the examples belong to clusters, whole clusters are resampled. With few examples or clusters, the resampled
-deviations are widened (see `instruct_lab.metrics.resampling`).
+If the examples belong to clusters, whole clusters are resampled. If there are few examples or clusters, the bootstrap
+underestimates the uncertainty, so the deviations of the resampled values from the observed value are multiplied by a
+factor above 1.
 """
 
 from __future__ import annotations
@@ -47,8 +49,9 @@ class Noise:
     """The variation of a metric between runs that differ only in the seed.
 
     Args:
-        deviation: standard deviation between runs, pooled over configurations.
-        freedom: degrees of freedom: the sum, over configurations with several runs, of their number of runs minus 1.
+        deviation: standard deviation of the metric between such runs, pooled over all configurations.
+        freedom: degrees of freedom of `deviation`: for each configuration, its number of runs minus 1, summed over all
+            configurations.
     """
 
     deviation: float
@@ -60,10 +63,12 @@ class RunScores:
 
     Args:
         metric: the metric.
-        rows: the metric's statistics for each run and example, `[runs][examples][statistics]`.
-        arms: indices of the runs of each configuration.
-        resamples: number of resamples of the examples.
-        clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
+        rows: for each run and example, the statistics from which the metric computes its value,
+            `[runs][examples][statistics]`.
+        arms: for each configuration, the indices of its runs; runs of a configuration differ only in the seed.
+        resamples: how many times the examples are resampled.
+        clusters: name of each example's cluster, an empty text for an example without a cluster; an empty list if no
+            example has one.
     """
 
     def __init__(
@@ -90,17 +95,21 @@ class RunScores:
         self._limits = [limits(metric, one) for one in sums] if is_small else []
 
     def over_examples(self) -> RunScores | None:
-        """Return the same scores with intervals that resample single examples; `None` if they do so already."""
+        """Return a copy whose intervals resample single examples instead of clusters of examples.
+
+        Returns:
+            The copy; `None` if the examples have no clusters, so that the intervals resample single examples already.
+        """
         return (
             RunScores(self.metric, self._rows, self._arms, self._resamples) if self.units.resamples_clusters else None
         )
 
     def variances(self) -> Variances | None:
-        """Estimate the components of the variance of a difference between configurations.
+        """Estimate how much examples and seeds contribute to the variance of a difference between configurations.
 
         Returns:
-            The components; `None` with fewer than two configurations, with fewer than two units (examples or clusters),
-            or if a score is not finite.
+            The components of the variance; `None` if there are fewer than two configurations, if there are fewer than
+            two clusters (or two examples, if they have no clusters), or if a score is not finite.
         """
         import numpy as np
 
@@ -113,17 +122,24 @@ class RunScores:
         return None if estimated is None else estimated.times(size)
 
     def mean(self, runs: Sequence[int]) -> Estimate:
-        """Return the mean of the values of the given runs, with its interval."""
+        """Return the mean of the metric's values in the given runs, with its interval."""
         return Estimate(_mean([self.values[run] for run in runs]), *interval(self._drawn(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
         """Subtract the mean of group `base` from the mean of each other group of runs, in the order of the groups.
 
-        Each difference has a two-sided p-value that is corrected for all pairs of groups, since the base may have been
-        chosen as the best group. In each resample, the difference of each pair of groups deviates from the observed
-        difference. The p-value is the share of resamples in which the largest of these deviations, in standard errors,
-        is at least as large as the difference to test (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
-        resample is added, so that the p-value is never 0.
+        Each difference has a two-sided p-value that is corrected for the number of pairs of groups, since the base may
+        have been chosen because it is the best group. The correction is max-T (Westfall and Young, 1993; Romano and
+        Wolf, 2005). For each pair of groups, its difference in a resample deviates from its observed difference. The
+        p-value is the proportion of resamples in which the largest of these deviations, in standard errors, is at least
+        as large as the tested difference. One such resample is added to the count, so that the p-value is never 0.
+
+        Args:
+            groups: for each group, the indices of its runs.
+            base: index of the group whose mean is subtracted.
+
+        Returns:
+            For each group other than `base`, the difference with its interval, and its p-value.
         """
         values = [_mean([self.values[run] for run in runs]) for runs in groups]
         largest, pairs = self._largest_deviations(groups, values), len(groups) * (len(groups) - 1) // 2
@@ -153,9 +169,9 @@ class RunScores:
         return best
 
     def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
-        """Return the mean of the given runs in each resample, minus the mean of the runs in `base` if there are any.
+        """Return the mean of the given runs in each resample, `[resamples]`.
 
-        The result has the shape `[resamples]`.
+        If `base` lists runs, their mean in the same resample is subtracted.
         """
         import numpy as np
 
@@ -173,9 +189,13 @@ class RunScores:
         return widened
 
     def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
-        """Return the contribution of each unit (an example or a cluster) to each run's value, `[runs, units]`.
+        """Return how much each example, or each cluster of examples, contributes to each run's value: `[runs, units]`.
 
-        The result is `None` if a contribution is unknown or a value is not finite.
+        The result is `None` if there are fewer than two examples or clusters, or if a value is not finite: a run's
+        value, or its value without one of the examples or clusters.
+
+        Args:
+            sums: for each run, the sum of the metric's statistics over each example or cluster.
         """
         import numpy as np
 
@@ -184,9 +204,14 @@ class RunScores:
         return np.stack(known) if len(known) == len(found) and all(map(math.isfinite, self.values)) else None
 
     def _largest_deviations(self, groups: Sequence[Sequence[int]], values: Sequence[float]) -> Resampled:
-        """Compute, for each resample, the largest deviation of a pair's difference from the observed difference.
+        """Compute, for each resample, the largest deviation of a difference between two groups, `[resamples]`.
 
-        A pair is two of the groups; deviations are measured in standard errors. The result has the shape `[resamples]`.
+        For each pair of groups, the deviation is the distance between the pair's difference in the resample and its
+        observed difference, in standard errors. The largest is taken over all pairs.
+
+        Args:
+            groups: for each group, the indices of its runs.
+            values: the observed mean of each group.
         """
         import numpy as np
 
@@ -207,12 +232,17 @@ class RunScores:
 
 
 def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
-    """Draw each run's deviation due to its seed, in units of the estimated standard deviation, `[runs, resamples]`.
+    """Draw the random deviation of each run's value in each resample that is due to the run's seed.
+
+    The fewer the degrees of freedom, the less certain the estimated standard deviation, and the larger the deviations.
 
     Args:
-        freedom: degrees of freedom of the estimated standard deviation, which is less certain if they are few.
+        freedom: degrees of freedom of the estimated standard deviation between seeds.
         runs: number of runs.
         resamples: number of resamples.
+
+    Returns:
+        The deviations `[runs, resamples]`, in units of the estimated standard deviation.
     """
     import numpy as np
 
@@ -222,10 +252,15 @@ def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
-    """Pool the standard deviations of the configurations that have several runs.
+    """Estimate the standard deviation between seeds, pooled over the configurations that have several runs.
+
+    Args:
+        values: the metric's value in each run.
+        arms: for each configuration, the indices of its runs.
 
     Returns:
-        The noise; `None` if no configuration has several runs, or if one of their values is not finite.
+        The standard deviation with its degrees of freedom; `None` if no configuration has several runs, or if a value
+        of a configuration with several runs is not finite.
     """
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):
@@ -240,11 +275,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
-    """Return the mean of some runs' rows, minus the mean of the rows in `base` if there are any.
+    """Return the mean over some runs of an array; if `base` lists runs, subtract the mean over these.
 
     Args:
-        of_runs: a row for each run, `[runs, resamples]` or `[runs, units]`.
-        runs: indices of the runs.
+        of_runs: the array, `[runs, resamples]` or `[runs, units]`.
+        runs: indices of the runs to average.
         base: indices of the runs whose mean is subtracted.
     """
     mean: Resampled = of_runs[list(runs)].mean(axis=0)
@@ -252,15 +287,17 @@ def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) ->
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """Compute the p-value of one difference for `RunScores.differences`.
+    """Compute the two-sided p-value of a difference between two groups of runs, corrected for the number of pairs.
 
-    If the standard error is zero or not finite, the p-value follows from the signs of the resampled differences
-    instead, with Bonferroni's correction.
+    The p-value is the proportion of values in `largest` that are at least as large as the difference in standard
+    errors. If the standard error is zero or not finite, the p-value is computed from the signs of the resampled
+    differences instead, with Bonferroni's correction.
 
     Args:
         difference: the observed difference.
         resampled: the difference in each resample, `[resamples]`.
-        largest: the largest deviation of all pairs in each resample, in standard errors, `[resamples]`.
+        largest: for each resample, the largest deviation of any pair's difference from its observed difference, in
+            standard errors, `[resamples]`.
         pairs: number of pairs of groups.
     """
     import numpy as np

@@ -1,6 +1,7 @@
-"""Print a comparison on one screen: which configuration is best, the table of one metric, and short lines on the rest.
+"""Print a comparison on one screen: which configuration is best, the table of one metric, and a few more lines.
 
-All tables are in the Markdown, JSON and HTML output; `--all-metrics` prints them in the terminal.
+These lines are about the other metrics, the effects of settings, Pareto fronts, unfinished runs and examples. The
+tables of all metrics are in the Markdown, JSON and HTML output; `--all-metrics` prints them in the terminal.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ BEST, NO_BREAK = "best", "\N{NO-BREAK SPACE}"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of the table: a configuration, or a system that was not trained.
+    """A row of the table of one metric: a configuration, or a system that was not trained, such as the base model.
 
     Args:
-        id: short id of the configuration; a dash for a system that was not trained.
-        label: text that names the row.
-        runs: number of runs.
-        value: the value by which rows are sorted.
-        cells: value with its interval, difference from the best with its interval, p-value and verdict.
+        id: id of the configuration without its date and time; a dash for a system that was not trained.
+        label: text in the row's first column: the settings of the configuration, or the name of the system.
+        runs: number of runs of the configuration; 0 for a system that was not trained.
+        value: the metric's value, by which rows are sorted.
+        cells: the texts of four cells: value with its interval, difference from the best with its interval, p-value,
+            and verdict.
     """
 
     id: str
@@ -52,13 +54,14 @@ class Row:
 def screen_lines(
     compared: Comparison, width: int, unfinished: Sequence[RunRecord] = (), finished: Sequence[RunRecord] = ()
 ) -> Iterator[Text]:
-    """Yield the lines of the comparison.
+    """Yield the lines that show a comparison in the terminal.
 
     Args:
         compared: the comparison.
-        width: width of the terminal.
-        unfinished: records of runs without results, which the comparison leaves out.
-        finished: records of the compared runs; the labels of unfinished runs distinguish them from these runs too.
+        width: width of the terminal, in characters.
+        unfinished: records of runs without results, which are only listed.
+        finished: records of the compared runs; they are needed to label the unfinished runs by the settings in which
+            they differ from all other runs.
     """
     name = compared.primary
     for sentence in answer(compared, keep_together=_together):
@@ -130,7 +133,14 @@ def _table(compared: Comparison, name: str, width: int) -> Iterator[Text]:
 
 
 def _with_labels(note: str, labels: Mapping[str, str]) -> str:
-    """Replace the ids of runs at the beginning of a note (from `notes_on`) by the labels of their configurations."""
+    """Replace the ids of runs at the beginning of a note by the labels of their configurations.
+
+    A note that is only about some runs has the form `ID, ID and N more: TEXT`. Other notes are returned unchanged.
+
+    Args:
+        note: the note.
+        labels: label of each run's configuration, keyed by the run's id.
+    """
     head, colon, text = note.partition(": ")
     names, more, count = head.partition(" and ")
     ids = names.split(", ")
@@ -140,9 +150,10 @@ def _with_labels(note: str, labels: Mapping[str, str]) -> str:
 
 
 def _rows(compared: Comparison, name: str) -> list[Row]:
-    """Return the table's rows for a metric, including the base model and the data's baselines.
+    """Return the rows of a metric's table: the configurations, the base model and the data set's baselines.
 
-    The first row is the best one; if the metric is not paired, it is the row with the largest value.
+    The rows are sorted from the best to the worst. If the metric is not paired (the runs were not measured in the same
+    way and on the same examples), they are sorted from the largest value to the smallest, and each run has a row.
     """
     rows = list(_paired_rows(compared, name)) if name in compared.means else list(_unpaired_rows(compared, name))
     lower_is_better = False
@@ -196,8 +207,8 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
     """Yield a line for each metric that contradicts the metric `name`, and a line that lists the remaining metrics.
 
-    A metric contradicts `name` if, by this metric, another configuration is significantly better than the one that is
-    best by `name`.
+    A metric contradicts `name` if the configuration that is best by `name` is significantly worse by this metric than
+    another configuration.
     """
     labels = {arm.id: arm.label for arm in compared.arms}
     others, chosen = [], compared.best.get(name or "")

@@ -28,7 +28,10 @@ from instruct_lab.pages.format import (
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Maximum number of runs that have a column each in a table; with more, each value has its number of runs beside it."""
+"""Maximum number of runs for which the table of settings has a column for each run.
+
+If there are more, each value is listed with the number of runs that have it.
+"""
 MAX_NAMED = 4
 """Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300
@@ -37,13 +40,13 @@ MAX_TEXT = 300
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """A table of texts, which is printed in the terminal or formatted as Markdown or HTML.
+    """A table whose cells are texts, before it is printed in the terminal or formatted as Markdown or HTML.
 
     Args:
         title: text above the table.
         headings: headings of the columns.
-        rows: the rows of the table, each a list of cells.
-        baseline_rows: further rows, for the model before training and the data set's baselines.
+        rows: the rows for the compared runs or settings, each a list of cells.
+        baseline_rows: the rows below these, for the model before training and the data set's baselines.
         notes: notes on the values, shown below the table.
     """
 
@@ -55,14 +58,21 @@ class TextTable:
 
 
 def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield the table of differing settings, then the tables of results."""
+    """Yield the table of settings that differ between the runs, then the tables of results.
+
+    Args:
+        compared: the comparison.
+        metrics: full names (`split/metric`) of the metrics to show; `None`: all metrics.
+    """
     if compared.config:
         yield _config_table(compared)
     yield from result_tables(compared, metrics)
 
 
 def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield a table for each metric, with differences from the best, and then for each effect and each Pareto front.
+    """Yield the tables of results: one for each metric, for each setting's effect, and for each Pareto front.
+
+    The table of a metric has the difference of each configuration from the best one.
 
     Args:
         compared: the comparison.
@@ -99,7 +109,11 @@ def _front_table(compared: Comparison, front: Front) -> TextTable:
 
 
 def _config_table(compared: Comparison) -> TextTable:
-    """Build the table of settings that differ; leave out keys that only some options of a config group have."""
+    """Build the table of settings that differ between the runs.
+
+    If the runs chose different options of a config group, keys below the group that not all of these options have are
+    left out.
+    """
     below = tuple(f"{group}." for group in compared.choices)
     keys = {
         key: values
@@ -154,10 +168,12 @@ def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
 def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> list[str]:
     """Write in a few sentences which configuration is best, which may be as good, and which are worse.
 
+    The sentences are about the comparison's primary metric.
+
     Args:
-        compared: the comparison; the answer is about its primary metric.
-        keep_together: function that is applied to labels and intervals, such as one that protects them from being
-            broken over two lines.
+        compared: the comparison.
+        keep_together: function that is applied to labels and intervals, for example to replace their spaces by no-break
+            spaces, so that they are not broken over two lines.
     """
     name = compared.primary
     if name is None or name not in compared.means:
@@ -188,7 +204,7 @@ def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> l
 
 
 def show(compared: Comparison, console: Console) -> None:
-    """Print all tables of the comparison."""
+    """Print all tables of the comparison, the examples with the largest differences, and the conclusion."""
     for one in tables(compared):
         table = Table(*one.headings, title=one.title, title_justify="left")
         for row in (*one.rows, *one.baseline_rows):
@@ -207,14 +223,22 @@ def show(compared: Comparison, console: Console) -> None:
 
 
 def importance_hint(compared: Comparison) -> str:
-    """Return how to install scikit-learn, which computes the importance of settings; empty if this is not necessary."""
+    """Return a sentence on how to install scikit-learn, which is needed to compute the importance of settings.
+
+    The result is an empty text if scikit-learn is installed, or if the comparison has no effects of settings.
+    """
     if not compared.effects or can_compute_importance():
         return ""
     return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
 
 
 def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
-    """Format the comparison as Markdown."""
+    """Format the comparison as Markdown.
+
+    Args:
+        compared: the comparison.
+        metrics: full names (`split/metric`) of the metrics to show; `None`: all metrics.
+    """
     parts = []
     for one in tables(compared, metrics):
         parts.append(f"### {one.title}\n\n{markdown_table(one.headings, [*one.rows, *one.baseline_rows])}\n")
@@ -225,7 +249,12 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
 
 
 def describe_disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield, for each example in `disagreements`, a title and its named texts (prompt, reference and both answers)."""
+    """Describe the examples on which the two best configurations differ most.
+
+    Yields:
+        For each example, a title and a list of (name, text): the prompt, the reference answer and the two
+        configurations' answers.
+    """
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     for one in compared.disagreements:
         lines = [("prompt", one.prompt), ("reference", one.references[0] if one.references else "-")]
@@ -245,17 +274,17 @@ def format_mean(one: Estimate, digits: int = 2) -> str:
 
 
 def format_gain(one: Estimate | Difference | MetricValue | None, digits: int) -> str:
-    """Format a difference with its interval; return a dash for `None`."""
+    """Format a difference with its sign and its interval; return a dash for `None`."""
     return "-" if one is None else format_interval(one.value, one.low, one.high, digits=digits, signed=True)
 
 
 def _format_difference(
     difference: Estimate | Difference | None, probability: float | None, has_noise: bool, digits: int = 2
 ) -> str:
-    """Format a difference with its interval, its p-value and whether it is significant.
+    """Format a difference from the best configuration, with its interval, its p-value and whether it is significant.
 
     Returns:
-        The text; `best` if there is no difference or p-value, as for the best run itself.
+        The text; `best` if `difference` or `probability` is `None`, as it is for the best configuration itself.
     """
     if difference is None or probability is None:
         return "best"

@@ -1,8 +1,9 @@
 """Estimate how much of a comparison's uncertainty comes from the examples, from the seeds, and from their interaction.
 
 The contribution of an example to a run's value is modelled as the sum of an effect of the run, an effect of the example
-and their interaction (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4).
-Contributions are computed by the jackknife, so the model holds for every smooth metric: accuracy, chrF, perplexity.
+and an interaction of the two (a two-way layout with random effects: Searle, Casella and McCulloch, 1992, chapter 4).
+Contributions are computed by the jackknife, so the model holds for every metric that is a smooth function of sums over
+examples, such as accuracy, chrF and perplexity.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
 class Variances:
     """The components of the variance of a difference between two configurations.
 
-    With `S` runs of each configuration and `n` examples, the variance of the difference of their means is
+    A configuration is a set of runs that differ only in the seed. If each of the two has `S` runs, measured on `n`
+    examples, the variance of the difference between their means is
     `examples / n + 2 * seeds / S + 2 * product / (S * n)`.
 
     Args:
         examples: variance, over examples, of the difference between two configurations, averaged over all pairs of
             configurations.
-        seeds: variance of a configuration's value between seeds, on unlimited examples; `None` if every configuration
-            has only one run.
-        product: variance of the interaction of a run and an example; `None` if every configuration has only one run, in
-            which case `examples` contains this variance twice.
-        freedom: degrees of freedom of `seeds`.
+        seeds: variance between seeds of a configuration's value if there were unlimited examples; `None` if every
+            configuration has only one run.
+        product: variance of the interaction of a run and an example; `None` if every configuration has only one run.
+            In this case, `examples` contains twice this variance.
+        freedom: degrees of freedom with which `seeds` was estimated.
     """
 
     examples: float
@@ -40,17 +42,27 @@ class Variances:
     freedom: int = 0
 
     def times(self, factor: float) -> Variances:
-        """Return a copy in which the components that depend on examples are multiplied by a factor."""
+        """Return a copy in which the components `examples` and `product` are multiplied by a factor."""
         product = None if self.product is None else factor * self.product
         return dataclasses.replace(self, examples=factor * self.examples, product=product)
 
     def of_difference(self, num_examples: float, num_seeds: int) -> float:
-        """Return the variance of the difference between two configurations' means."""
+        """Return the variance of the difference between the means of two configurations.
+
+        Args:
+            num_examples: number of examples.
+            num_seeds: number of runs of each configuration.
+        """
         of_seeds = 2 * (self.seeds or 0.0) / num_seeds
         return self.of_examples(num_examples, num_seeds) + of_seeds
 
     def of_examples(self, num_examples: float, num_seeds: int) -> float:
-        """Return the part of the variance of the difference that decreases with the number of examples."""
+        """Return the terms in the variance of the difference that become smaller with more examples.
+
+        Args:
+            num_examples: number of examples.
+            num_seeds: number of runs of each configuration.
+        """
         return (self.examples + 2 * (self.product or 0.0) / num_seeds) / num_examples
 
     def between_runs(self, num_examples: float) -> float | None:
@@ -59,14 +71,15 @@ class Variances:
 
 
 def estimate_variances(influences: np.ndarray[Any, Any], arms: Sequence[Sequence[int]]) -> Variances | None:
-    """Estimate the components from each example's contribution to each run's value.
+    """Estimate the components of the variance from each example's contribution to each run's value.
 
     Args:
         influences: contributions, `[runs, examples]`; the mean of a row is the run's value.
-        arms: indices of the runs of each configuration.
+        arms: for each configuration, the indices of its runs.
 
     Returns:
-        The components; `None` with fewer than two configurations or two examples, or if a contribution is not finite.
+        The components; `None` if there are fewer than two configurations or fewer than two examples, or if a
+        contribution is not finite.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """Compose a config and build its components.
 
-Input: overrides typed by a user, and the option files in `conf/` and `experiments/`, both of the package and of the
-user. Output: components that are built and checked, or every problem that was found. No heavy library is loaded. The
-other packages import `component` from here.
+The input is the overrides that a user types, and the option files in `conf/` and `experiments/`, both those of this
+package and the user's own. The output is the config's components (a model, a metric, ...), built and checked, or a list
+of all problems. No heavy library, such as torch, is loaded.
 """
 
 from instruct_lab.config.component import ALL_FAMILIES, Component, component

@@ -1,4 +1,4 @@
-"""Build every component of a composed config and collect every problem. A config is checked by building it."""
+"""Build every component of a composed config, and collect all problems. A config is checked by building it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from instruct_lab.errors import InstructLabError, Problem, one_line
 
 
 class _Failed:
-    """A marker for a value that could not be built; no further problem is reported for a value that contains it."""
+    """A marker that replaces a value that could not be built.
+
+    Its problem has been reported, so no problem is reported for a list, mapping or component that contains the marker.
+    """
 
     def __repr__(self) -> str:
         return "<failed>"
@@ -34,10 +37,10 @@ class Build:
     """The result of building a config.
 
     Args:
-        root: the object built from the whole config, or `FAILED`.
-        built: every built component, keyed by full key (`""` for the whole config), and the top-level values that are
-            strings.
-        problems: every problem found.
+        root: the object built from the whole config; `FAILED` if it could not be built.
+        built: every built component, keyed by full key (`""` for the whole config); also the config's top-level values
+            that are strings.
+        problems: all problems that were found.
     """
 
     root: Any = FAILED
@@ -50,8 +53,8 @@ def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
 
     Args:
         config: the composed config.
-        unused: top-level keys of components that will not be used, so that it does not matter, for example, if one of
-            their files is missing. Their fields are checked, but not what `Component.problems` checks.
+        unused: top-level keys of components that will not be used. Their fields are checked, but not what depends on
+            the environment: it does not matter, for example, if one of their files is missing.
     """
     result = Build()
     with bounded():
@@ -70,7 +73,15 @@ def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
 
 
 def _resolve(node: Any, key: str, problems: list[Problem]) -> Any:
-    """Convert a config to dictionaries and lists, resolve its interpolations, and add a problem for each failure."""
+    """Convert a config to dictionaries and lists with its interpolations resolved.
+
+    A value that is missing or does not resolve becomes `FAILED`, and a problem is added to `problems`.
+
+    Args:
+        node: the config, or a value in it.
+        key: full key of the value.
+        problems: list to which problems are added.
+    """
     if isinstance(node, DictConfig) and not node._is_none():
         return {str(name): _value(node, name, join_key(key, str(name)), problems) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():

@@ -1,4 +1,7 @@
-"""Find the class that a `_target_` names; of another library's class, only the signature is read."""
+"""Find the class that a `_target_` in a config names.
+
+A component class is imported. Of any other class of another library, only the signature is read, without an import.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,10 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
     """Return the component class that a `_target_` names, or the signature of another library's class.
 
     Args:
-        target: the dotted name.
-        key: full key of the `_target_`, for problems.
-        problems: list to which a problem is added if there is no such class; the result is then `None`.
+        target: the value of the `_target_`, which should be the dotted name of a class.
+        key: full key of the `_target_` in the config, for the problem.
+        problems: list to which a problem is added if the class does not exist or may not be used; the result is then
+            `None`.
     """
     parts = target.split(".") if isinstance(target, str) else []
     if len(parts) < 2 or not all(map(str.isidentifier, parts)):
@@ -70,9 +74,13 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
 
 
 def bases_of_field(kind: type, field: str) -> tuple[type, ...]:
-    """Return the component classes in a field's type; the field accepts these classes and their subclasses.
+    """Return the component classes in the type of a component's field; the field accepts them and their subclasses.
 
-    The result is empty if the field accepts no component, or also accepts classes of other libraries.
+    The result is empty if the field accepts no component, or if it also accepts classes of other libraries.
+
+    Args:
+        kind: the class of the component that has the field.
+        field: name of the field.
     """
     info = getattr(kind, "__pydantic_fields__", {}).get(field)
     found = list(_classes_in(info.annotation)) if info is not None else []
@@ -87,11 +95,11 @@ def _classes_in(annotation: Any) -> Iterator[type]:
 
 
 def wrong_base(target: Any, bases: tuple[type, ...]) -> str | None:
-    """Return the reason why a field that requires a component does not accept a class; `None` if there is none.
+    """Return why a field that requires a component does not accept a class that is not one; otherwise, return `None`.
 
     Args:
         target: the dotted name of the class.
-        bases: the component classes that the field accepts, from `bases_of_field`.
+        bases: the component classes that the field accepts; if there are none, the result is `None`.
     """
     if not bases or not isinstance(target, str) or target.split(".")[0] == __package__.split(".")[0]:
         return None
@@ -106,7 +114,12 @@ def wrong_base(target: Any, bases: tuple[type, ...]) -> str | None:
 
 
 def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
-    """Return the reason why a class from outside this package may not be used; `None` if it may be used."""
+    """Return why a class from outside this package may not be used, and how to allow it; `None` if it may be used.
+
+    Args:
+        found: the name of the module that defines the class, and the class definition.
+        key: full key of the `_target_` that names the class.
+    """
     if (source := lab_source(found[0])) is not None:
         reason = "this class is defined in the lab's own code"
         return (how := lab_code.refusal()) and f"{reason} ({source.name}), which runs only if you allow it: {how}"
@@ -119,7 +132,15 @@ def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
 
 
 def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
-    """Import a component from the user's files or another library; if that fails, add a problem and return `None`."""
+    """Import a component class from the user's files or another library; if it fails, add a problem and return `None`.
+
+    Args:
+        module: the module that defines the class.
+        name: name of the class.
+        target: the dotted name in the config.
+        key: full key of the `_target_`.
+        problems: list to which the problem is added.
+    """
     try:
         kind = getattr(importlib.import_module(module), name)
     except Exception as error:
@@ -141,7 +162,7 @@ def _import_component(module: str, name: str, target: str, key: str, problems: l
 
 
 def _build_validator(kind: Any) -> None:
-    """Build pydantic's validator for a component class; the decorator `component` postpones this until it is needed."""
+    """Build pydantic's validator for a component class; the decorator `@component` leaves this until the first use."""
     pydantic.dataclasses.rebuild_dataclass(kind)
 
 

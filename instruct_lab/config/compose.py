@@ -29,7 +29,7 @@ SWEEP = "sweep"
 Load = Callable[[list[Override]], DictConfig]
 _BY_WRONG_FILES = (RecursionError, ValueError, TypeError, AttributeError, KeyError, AssertionError, OSError)
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, *_BY_WRONG_FILES)
-"""Exceptions that composing a config may raise, including built-in ones that libraries raise for malformed files."""
+"""Exceptions that composing a config may raise, including built-in exceptions that libraries raise for wrong files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +37,16 @@ class Composition:
     """A composed config, the option chosen in each group, and the problems with the overrides.
 
     Args:
-        config: the composed tree of one run, with interpolations unresolved.
-        choices: the chosen option, or list of options, of each group; groups without a choice are left out.
+        config: the composed config of one run, with interpolations unresolved.
+        choices: for each group, the chosen option or list of options; groups without a chosen option are left out.
         overrides: the overrides that the user typed.
-        problems: a problem for each override that was left out of `config`, with the reason.
-        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which configure a sweep.
-        swept: the overrides with several values, in order.
+        problems: a problem for each override that could not be applied to `config`, and other problems found while
+            composing.
+        sweep: the part of the config that configures a sweep: `sweep`, `hydra.sweeper` and `hydra.launcher`.
+        swept: the overrides with several values, which a sweep combines, in order.
         applied: the overrides with one value, in order and in the form that Hydra applies.
-        derived: the origin of each value that neither a file nor an override sets, keyed by the value's full key.
+        derived: for each value that the program set, and not a file or an override, the reason as text, keyed by the
+            value's full key.
     """
 
     config: DictConfig
@@ -59,7 +61,10 @@ class Composition:
 
 @contextlib.contextmanager
 def initialized_hydra() -> Iterator[None]:
-    """Initialise Hydra with the option files and studies of the package and of the user, until the block ends."""
+    """Initialise Hydra for the `with` block.
+
+    In the block, Hydra finds the option files and studies of this package and the user's own.
+    """
     plugins = Plugins.instance()
     for plugin in (LabSearchPath, LabSource, StudySource, ReferenceSource):
         plugins.register(plugin)
@@ -70,12 +75,13 @@ def initialized_hydra() -> Iterator[None]:
 def compose(overrides: list[str], load: Load = load_config) -> Composition:
     """Compose `conf/train.yaml` with overrides in Hydra's syntax.
 
-    Overrides with an unknown group, an unknown option or wrong syntax are collected as problems and left out, so that
-    the rest of the config can still be checked. Unknown keys are kept, because building reports them.
+    An override with wrong syntax or an unknown option becomes a problem and is left out, so that the rest of the config
+    can still be checked. An override with an unknown key is applied; the key is reported when components are built.
 
     Args:
         overrides: the overrides that the user typed.
-        load: function that composes the applicable overrides; a sweep passes one that shares work between its points.
+        load: function that composes the config with parsed overrides; a sweep passes a function that reuses work
+            between its trials.
 
     Raises:
         ConfigError: an option file is not readable or does not compose.
@@ -99,7 +105,7 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
 
 
 def _tree(nodes: dict[Any, Any]) -> DictConfig:
-    """Create a config whose top-level keys have the given nodes as values; to save time, the nodes are not copied."""
+    """Create a config from OmegaConf nodes, keyed by top-level key; to save time, the nodes are not copied."""
     tree = OmegaConf.create({})
     with flag_override(tree, "no_deepcopy_set_nodes", True):
         for key, node in nodes.items():
@@ -108,7 +114,7 @@ def _tree(nodes: dict[Any, Any]) -> DictConfig:
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:
-    """Compose the config of a single option, as the mapping below the key of its group.
+    """Compose the values that one option sets below the key of its group, with interpolations resolved.
 
     Raises:
         ConfigError: the option's file is not readable or does not compose.
@@ -136,10 +142,11 @@ def compose_option_tree(group: str, option: str) -> dict[str, Any]:
 
 
 def _tree_of_file(group: str, option: str) -> Any:
-    """Read the values of an option without Hydra, about ten times as fast, if its file includes no other option.
+    """Read the values that an option sets from its file, which is about ten times as fast as composing it with Hydra.
 
     Returns:
-        The tree that Hydra would compose; `None` if the file names other options, has Hydra's own keys, or has errors.
+        What Hydra would compose, as a tree from the root of the config. `None` if Hydra is needed, because the file has
+        a defaults list or keys of Hydra, or if there is no readable file.
     """
     folders = [root / "conf" for root in roots() if (root / "conf" / group / f"{option}.yaml").is_file()]
     with contextlib.suppress(*COMPOSITION_ERRORS):
@@ -171,7 +178,7 @@ def _to_plain(choice: Any) -> Any:
 def _compose_usable(
     overrides: list[Override], problems: list[Problem], load: Load
 ) -> tuple[DictConfig, list[Override]]:
-    """Compose a config with all overrides that can be applied, and add a problem for each of the others.
+    """Compose a config with all overrides that can be applied, and add a problem for each override that cannot.
 
     Returns:
         The config, and the overrides that were applied.

@@ -1,4 +1,7 @@
-"""Keep secrets and values from the environment out of recorded configs, which hold `${oc.env:NAME}` instead."""
+"""Keep secrets and values of environment variables out of the configs in records.
+
+A recorded config has the interpolation `${oc.env:NAME}` in their place.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from instruct_lab.config.interpolation import bounded, escape_interpolations
 from instruct_lab.errors import InstructLabError, Problem
 
 EXPOSED = ("name", "runs_path", "cache_path", "tracker")
-"""Top-level keys whose values become names of folders or are sent to trackers' servers, where others may read them."""
+"""Top-level config keys whose values become names of folders or are sent to servers, where others may read them."""
 ADDRESS = re.compile(r"(?:ur[il]|host|address|endpoint)$", re.IGNORECASE)
-"""Matches the name of a tracker setting whose value is the address of a server; such an address may hold a password."""
+"""Matches the name of a tracker setting whose value is a server's address; such an address may contain a password."""
 
 
 def to_plain_config(config: DictConfig) -> dict[str, Any]:
     """Convert a config to dictionaries and lists with interpolations resolved, but without secrets.
 
-    A text that holds a secret, or a value that is read from the environment, becomes an `Interpolated` text, which
-    names the environment variable instead. Numbers, paths and names of users and machines are resolved even if they
-    are read from the environment.
+    If a text contains a secret, or a value that is read from an environment variable, this part is replaced by
+    `${oc.env:NAME}`, and the text becomes an `Interpolated` text. Values that are not texts are resolved even if they
+    are read from the environment. So are the texts of the keys in `EXPOSED`, unless they contain a secret.
     """
     with bounded():
         plain = _plain(config, "")
@@ -37,8 +40,8 @@ def remember_written(node: Any, key: str = "") -> None:
     """Register the secrets that a composed config contains, so that they are hidden in all later output.
 
     Args:
-        node: the config, or a part of it.
-        key: full key of the part.
+        node: the config, or a mapping or list inside it.
+        key: full key of this mapping or list.
     """
     if isinstance(node, DictConfig | ListConfig) and isinstance(node._content, dict | list):
         names = list(node) if isinstance(node, DictConfig) else range(len(node))
@@ -72,19 +75,24 @@ def _plain_value(parent: Any, name: Any, key: str) -> Any:
 
 
 def _written_secrets(value: str, key: str) -> dict[str, str]:
-    """Find the secrets in the text of a config value, and make sure that an environment variable holds each of them.
+    """Find the secrets in a text of a config, and assign an environment variable to each.
+
+    Args:
+        value: the text.
+        key: full key of the text.
 
     Returns:
-        The name of the environment variable, keyed by the secret.
+        The name of the environment variable that holds the secret, keyed by the secret.
     """
     found = [value] if secrets.looks_like_secret(key, value) else secrets.find_forms(value)
     return {**secrets.contained(value), **{text: secrets.variable_for(text, key) for text in found}}
 
 
 def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
-    """Replace the values of environment variables in a text by interpolations.
+    """Replace the values of environment variables in a text by interpolations `${oc.env:NAME}`.
 
-    Other parts of the text that look like interpolations are escaped.
+    The text between them is escaped, so that it contains no other interpolations. If the text contains none of the
+    values, it is returned unchanged.
 
     Args:
         value: the text.
@@ -106,9 +114,12 @@ def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
 
 
 def escape(value: Any) -> Any:
-    """Escape the texts of a plain config, so that OmegaConf reads them back unchanged, even those with `${...}`.
+    """Escape `${...}` in the texts of a config, so that OmegaConf does not read them as interpolations.
 
-    `Interpolated` texts stay interpolations.
+    Texts of the class `Interpolated` are not escaped, because they contain interpolations on purpose.
+
+    Args:
+        value: the config as dictionaries and lists, or a value in it.
     """
     if isinstance(value, secrets.Interpolated):
         return str(value)
@@ -122,15 +133,18 @@ def escape(value: Any) -> Any:
 
 
 def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
-    """Convert a plain config to OmegaConf's form; its `Interpolated` texts then read the environment when resolved."""
+    """Convert a config from dictionaries and lists to OmegaConf.
+
+    Its `Interpolated` texts become interpolations, which read environment variables when they are resolved.
+    """
     return OmegaConf.create(escape(config))
 
 
 def require_variables(config: Mapping[str, Any], where: str) -> None:
-    """Refuse to use a recorded config if an environment variable that it refers to is not set.
+    """Check that every environment variable is set to which a recorded config refers by `${oc.env:NAME}`.
 
     Args:
-        config: the config, as `read_plain` returned it.
+        config: the recorded config, as dictionaries and lists with `Interpolated` texts.
         where: name of the run, for the error message.
 
     Raises:
@@ -162,7 +176,11 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def read_plain(node: Any) -> Any:
-    """Convert a recorded config to dictionaries and lists; texts with `${oc.env:NAME}` become `Interpolated`."""
+    """Convert a recorded config to dictionaries and lists.
+
+    A text that reads an environment variable (`${oc.env:NAME}`) becomes an `Interpolated` text; other interpolations
+    are resolved.
+    """
     if isinstance(node, DictConfig) and not node._is_none():
         return {name: _read_value(node, name) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():
@@ -185,7 +203,11 @@ def _read_value(parent: Any, name: Any) -> Any:
 
 
 def texts_of(config: Any) -> Any:
-    """Return a plain config whose `Interpolated` texts are ordinary texts, for libraries that check exact types."""
+    """Return a copy of a config in which `Interpolated` texts are of the type `str`, for libraries that check types.
+
+    Args:
+        config: the config as dictionaries and lists, or a value in it.
+    """
     if isinstance(config, Mapping):
         return {key: texts_of(inner) for key, inner in config.items()}
     if isinstance(config, list | tuple):
@@ -194,7 +216,10 @@ def texts_of(config: Any) -> Any:
 
 
 def exposures(config: DictConfig) -> Iterator[Problem]:
-    """Report settings that would put a secret into the name of a folder, or send it to the server of a tracker."""
+    """Yield a problem for each setting that would put a secret into a folder's name or send it to a tracker's server.
+
+    A setting of a tracker that is meant for a secret, such as an API key, is not a problem.
+    """
     for name in EXPOSED:
         if name in config:
             yield from _exposures(config, name, name)
@@ -224,5 +249,12 @@ def _exposures(parent: Any, name: Any, key: str) -> Iterator[Problem]:
 
 
 def _may_hold_secret(name: str, value: str) -> bool:
-    """Whether a setting of a tracker is meant for a secret, or for a server's address, which may hold a password."""
+    """Whether a setting of a tracker may contain a secret: it is meant for one, or for a server's address.
+
+    An address may contain a password.
+
+    Args:
+        name: name of the setting.
+        value: its value.
+    """
     return bool(ADDRESS.search(name) or secrets.OFTEN_NAMED.search(name)) or secrets.looks_like_secret(name, value)

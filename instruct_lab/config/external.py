@@ -1,7 +1,7 @@
-"""Check the arguments of a class of another library that a config names, without importing the library.
+"""Read the signature of another library's class that a config names, to check the class's arguments in the config.
 
-The signature of the class is read from the installed source with `ast`. It therefore agrees with the installed version,
-and reading it takes milliseconds, whereas importing the library would take seconds.
+The signature is read from the installed source with `ast`. It therefore agrees with the installed version, and reading
+it takes milliseconds, whereas importing the library would take seconds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MAX_HOPS = 12
 
 @dataclasses.dataclass(frozen=True)
 class ExternalClass:
-    """A class of another library with its arguments from the config; its method `build` creates the object.
+    """A class of another library that a config names, with the arguments from the config; `build` creates the object.
 
     Args:
         target: the dotted name of the class.
@@ -57,7 +57,7 @@ class ExternalClass:
     arguments: dict[str, Any]
 
     def accepts(self, argument: str) -> bool:
-        """Whether the class has an argument of this name, according to its source; nothing is imported."""
+        """Whether the class takes an argument of this name, according to its source code; nothing is imported."""
         found = find_class(self.target)
         return found is not None and argument in signature_of(*found).types
 
@@ -65,8 +65,9 @@ class ExternalClass:
         """Import the class from the module that defines it, and create an object with the arguments of the config.
 
         Args:
-            run: the text that replaces each placeholder, keyed by the name inside its braces; `None`: no replacement.
-            values: further arguments of the class, which take precedence over those in the config.
+            run: the text that replaces each placeholder, such as `{run_path}` in a string, keyed by the placeholder's
+                name without braces; `None`: no replacement.
+            values: arguments of the class that are added to those in the config, or replace them.
 
         Raises:
             InstructLabError: the class does not exist, or the user has not allowed it.
@@ -83,7 +84,7 @@ class ExternalClass:
 
 
 def _build_argument(value: Any, run: Mapping[str, str]) -> Any:
-    """Create the objects whose classes an argument names, and replace placeholders in its strings."""
+    """Build the `ExternalClass` objects in an argument's value, and replace placeholders by the texts in `run`."""
     if isinstance(value, ExternalClass):
         return value.build(run=run)
     if isinstance(value, dict):
@@ -103,10 +104,13 @@ class Signature:
     types: dict[str, Any]
     required: frozenset[str]
     takes_any: bool  # whether the class takes **kwargs
-    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)  # values, or their source text
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)  # if not a literal, the source text
 
     def leaves_default(self, name: str, value: Any) -> bool:
-        """Whether an argument keeps its default because its value is `None`, which its type does not accept."""
+        """Whether an argument's value in the config is `None` and stands for the default.
+
+        This is so if the argument is not required and its type does not accept `None`.
+        """
         if value is not None or name in self.required or name not in self.types:
             return False
         try:
@@ -128,7 +132,7 @@ def _parse_version(path: Path, modified: int) -> ast.Module:
 
 
 def _module_file(module: str) -> Path | None:
-    """Find the source file of a module without importing its parent packages; return `None` if there is none."""
+    """Find the source file of a module without importing it or its parent packages; `None` if there is no such file."""
     top, *rest = module.split(".")
     source = lab_source(module) or _installed_source(top)
     if source is None:
@@ -154,7 +158,13 @@ def _installed_source(top: str) -> Path | None:
 def _definition(
     module: str, name: str, hops: int = 0, skips_standard_library: bool = False
 ) -> tuple[str, ast.stmt] | None:
-    """Follow re-exports to the statement that defines a name.
+    """Find the statement that defines a name in a module; if the module imports the name, follow the import.
+
+    Args:
+        module: name of the module.
+        name: name of a class, function or variable.
+        hops: number of imports followed so far.
+        skips_standard_library: whether names from Python's standard library count as not found.
 
     Returns:
         The name of the module that contains the statement, and the statement; `None` if it is not found.
@@ -189,7 +199,7 @@ def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
 
 
 class _Namespace(dict[str, Any]):
-    """The namespace in which a module's type annotations are evaluated; a name without a known value becomes `Any`."""
+    """The namespace in which type annotations are evaluated; names other than common types and aliases are `Any`."""
 
     def __init__(self, module: str) -> None:
         super().__init__(_KNOWN_NAMES)
@@ -215,10 +225,10 @@ def _evaluate(annotation: ast.expr | None, module: str) -> Any:
 
 
 def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
-    """Find a class by its dotted name, without an import.
+    """Find the source code of a class by its dotted name, without an import.
 
     Returns:
-        The name of the module that defines the class, and the definition; `None` if there is no such class.
+        The name of the module that defines the class, and the class definition; `None` if there is no such class.
     """
     module, _, name = target.rpartition(".")
     found = _definition(module, name) if module else None
@@ -228,9 +238,10 @@ def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def name_needing_permission(module: str, definition: ast.ClassDef, group: str | None = None) -> str | None:
-    """Return the name that the user has to allow before a class may be used; `None` if it needs no such permission.
+    """Return the dotted name of a class if the user has to allow this name before the class may be used, else `None`.
 
-    The name is the dotted name of the class. Classes in the user's lab folder need another permission instead.
+    A config may use some classes of Lightning without a permission (`LIBRARY_CLASSES`). Classes in the user's lab
+    folder (the working directory) need the permission `lab-code` instead of their name.
 
     Args:
         module: module that defines the class.
@@ -244,7 +255,7 @@ def name_needing_permission(module: str, definition: ast.ClassDef, group: str | 
 
 
 def _ancestors(module: str, definition: ast.ClassDef, hops: int = 0) -> set[str]:
-    """Return the dotted names of all base classes, found in source files, of a class that `module` defines."""
+    """Return the dotted names of all direct and indirect base classes of a class that `module` defines."""
     names: set[str] = set()
     for base in definition.bases:
         found = _definition(module, ast.unparse(base))
@@ -254,12 +265,12 @@ def _ancestors(module: str, definition: ast.ClassDef, hops: int = 0) -> set[str]
 
 
 def has_module(module: str) -> bool:
-    """Whether there is a source file for a module; nothing is imported."""
+    """Whether a module has a source file; the module is not imported."""
     return _module_file(module) is not None
 
 
 def public_names(module: str) -> list[str]:
-    """List the public names that a module defines or re-exports, from its source; empty if there is no such module."""
+    """List the public classes and functions in a module's source, and the public names that it imports."""
     file = _module_file(module)
     if file is None:
         return []
@@ -270,7 +281,7 @@ def public_names(module: str) -> list[str]:
 
 
 def docstring_of(definition: ast.ClassDef) -> str:
-    """Return the docstring of a class, or else of its `__init__`."""
+    """Return the docstring of a class or, if it has none, of its `__init__`; an empty text if both have none."""
     functions = [statement for statement in definition.body if isinstance(statement, ast.FunctionDef)]
     initializers = [function for function in functions if function.name == "__init__"]
     own: list[ast.ClassDef | ast.FunctionDef] = [definition, *initializers]
@@ -284,7 +295,11 @@ def is_component(definition: ast.ClassDef) -> bool:
 
 
 def signature_of(module: str, definition: ast.ClassDef, hops: int = 0) -> Signature:
-    """Return the arguments of a class's own or inherited `__init__`; `module` is the module that defines the class."""
+    """Return the arguments of a class's `__init__`, which the class itself or a base class defines.
+
+    If no source of an `__init__` is found, the class counts as taking any keyword argument. `module` is the module that
+    defines the class.
+    """
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _arguments(statement.args, module)

@@ -1,4 +1,4 @@
-"""Describe errors in the fields of a component, or in the arguments of another library's class, as problems."""
+"""Convert errors in the fields of a component, or in the arguments of another library's class, to `Problem` objects."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def _more_unknown(key: str, count: int) -> Problem:
 
 
 def join_key(prefix: str, key: str) -> str:
-    """Join a prefix and a key with a dot; either of them may be empty."""
+    """Join a prefix and a config key with a dot; if one of them is empty, return the other."""
     return f"{prefix}.{key}" if prefix and key else prefix or key
 
 
 def component_problems(
     error: pydantic.ValidationError, kind: type, arguments: dict[str, Any], failed: set[str], key: str
 ) -> Iterator[Problem]:
-    """Yield one problem for each field that pydantic refuses.
+    """Yield one problem for each field of a component that pydantic refuses.
 
     If a field accepts several types, its problem gives one reason for each type.
 
     Args:
         error: pydantic's error.
         kind: the component's class.
-        arguments: the values of its fields.
+        arguments: the values of the component's fields in the config.
         failed: fields whose values could not be built; they are skipped, since their problems are already reported.
         key: full key of the component.
     """
@@ -66,7 +66,7 @@ def component_problems(
 
 
 def _refused_value(arguments: Any, key: str) -> Any:
-    """Return the value of a dotted key; if it is missing, return the innermost value that contains it."""
+    """Return the value of a dotted key; if it is missing, return the innermost existing value on the way to it."""
     name, _, rest = key.partition(".")
     value = arguments.get(name) if isinstance(arguments, dict) else getattr(arguments, name, None)
     inner = _refused_value(value, rest) if rest else None
@@ -107,11 +107,12 @@ def _name(kind: type) -> str:
 
 
 def _common_path(details: list[Any]) -> list[str]:
-    """Return the path of the refused value inside a field.
+    """Return the path of the refused value inside a component's field; it is empty if this is the field's whole value.
+
+    The path is the beginning that the paths in all of pydantic's errors have in common.
 
     Args:
-        details: pydantic's errors for the field, one for each type that it accepts. The result is the beginning
-            that the paths of all these errors have in common.
+        details: pydantic's errors for the field, one for each type that the field accepts.
     """
     paths = [
         [str(part) for part in detail["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
@@ -122,11 +123,12 @@ def _common_path(details: list[Any]) -> list[str]:
 
 
 def _reasons(details: list[Any]) -> list[str]:
-    """Return the different reasons why pydantic refuses the value of one field.
+    """Return the reasons why pydantic refuses the value of one field, each once.
+
+    All errors that ask for a component become one reason, which names all accepted classes.
 
     Args:
-        details: pydantic's errors for the field. Those that require a component become one reason, which names all
-            accepted classes.
+        details: pydantic's errors for the field, one for each type that the field accepts.
     """
     classes = [detail for detail in details if detail["type"] in CLASS_TYPES]
     wanted = " or ".join(
@@ -143,7 +145,10 @@ def _reasons(details: list[Any]) -> list[str]:
 
 
 def _takes_numbers(details: list[Any]) -> bool:
-    """Whether a field accepts numbers as well as texts, so that it would be wrong to advise quotes around a number."""
+    """Whether a field accepts numbers, according to pydantic's errors for it.
+
+    If it does not, a number without quotes in YAML was probably meant as a text, and the error message says so.
+    """
     return any(str(detail["type"]).startswith(("int", "float")) for detail in details)
 
 
@@ -160,7 +165,10 @@ def _literals(detail: Any) -> list[str]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Convert a value for messages and JSON: a component becomes the name of its class, other objects their `repr`."""
+    """Convert a value for error messages and JSON.
+
+    A component becomes the name of its class; any other value that JSON cannot express becomes its `repr`.
+    """
     try:
         json.dumps(value)
     except TypeError:
@@ -171,11 +179,11 @@ def _to_plain(value: Any) -> Any:
 def external_problems(
     signature: Signature, arguments: dict[str, Any], failed: set[str], target: str, key: str
 ) -> Iterator[Problem]:
-    """Yield problems with the arguments of another library's class: missing, unknown, or of the wrong type.
+    """Yield a problem for each argument of another library's class that is missing, unknown, or of the wrong type.
 
     Args:
-        signature: the arguments that the class accepts.
-        arguments: the arguments in the config.
+        signature: the arguments that the class accepts, with their types.
+        arguments: the values of the arguments in the config.
         failed: arguments whose values could not be built; they are skipped, since their problems are already reported.
         target: dotted name of the class.
         key: full key of the class in the config.

@@ -1,4 +1,7 @@
-"""Describe the fields of a class from its source: their types, bounds, defaults and comments."""
+"""Describe the fields of a component, or the arguments of another library's class: types, bounds, defaults, comments.
+
+The command `instruct-lab list` and the documentation show these descriptions.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,13 @@ class FieldDescription:
     """One field of a component, or one argument of another library's class.
 
     Args:
-        name: the key in YAML.
-        type: the type in YAML terms, such as `null` for `None`.
+        name: name of the field, which is its key in YAML.
+        type: the type as text, in which `null` stands for `None`.
         bounds: condition on valid values, such as `≥ 1`.
         is_required: whether the config has to set the field.
         default: the value if the config does not set the field; a value that JSON cannot express is given as text.
-        comment: explanation of the field, from the comment beside it; empty for arguments of another library's class.
+        comment: explanation of the field, from the comment beside it in the source; empty for an argument of another
+            library's class.
     """
 
     name: str
@@ -66,7 +70,7 @@ def _describe_field(name: str, info: FieldInfo, comment: str) -> FieldDescriptio
 
 
 def _plain(value: Any) -> Any:
-    """Convert a default to JSON values; a component becomes the name of its class."""
+    """Convert a field's default to values that JSON can express; a component becomes the name of its class."""
     if isinstance(value, Component):
         return type(value).__name__
     if isinstance(value, list | tuple):
@@ -93,7 +97,7 @@ def _arguments(external: ExternalClass) -> list[FieldDescription]:
 
 
 def _type_and_bounds(annotation: Any, metadata: Iterable[Any]) -> tuple[str, str]:
-    """Return a type in YAML terms, and its bounds."""
+    """Return the text for a type, such as `int | null`, and the text for its bounds, such as `≥ 1`."""
     origin, inner = get_origin(annotation), get_args(annotation)
     bounds = [text for one in metadata for text in _bounds(one)]
     if origin is Annotated:
@@ -135,7 +139,10 @@ def _bounds(constraint: Any) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _comments(kind: type) -> dict[str, str]:
-    """Return the comment beside each field that a class itself defines; empty if its source is not available."""
+    """Return the comments beside the fields in a class's source, keyed by field.
+
+    Inherited fields are left out. The result is empty if the source is not available.
+    """
     try:
         source = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):

@@ -1,7 +1,7 @@
-"""Limit the work that the interpolations `${...}` of a config cause, and record what they read from the environment.
+"""Limit the work that the interpolations `${...}` of a config cause, and record which environment variables they read.
 
 A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the length of the text with each line, and
-OmegaConf sets no limit. This module adds one: when it is imported, it wraps OmegaConf's method that resolves
+OmegaConf sets no limit. When this module is imported, it adds a limit by wrapping OmegaConf's method that resolves
 interpolations.
 """
 
@@ -23,18 +23,24 @@ from omegaconf.resolvers import oc
 from instruct_lab import secrets
 
 MAX_DEPTH = 25
-"""Maximum depth of nested interpolations, as in `a: ${b}`, `b: ${c}`, where resolving one requires the next."""
+"""Maximum depth of interpolations that refer to each other, as in `a: ${b}`, `b: ${c}`, `c: 1` (depth 2)."""
 MAX_CHARACTERS = 100_000
 """Maximum number of characters of a text after its interpolations are replaced by their values."""
 INTERPOLATION_COST = 20
-"""Cost of resolving an interpolation; each value in its result costs 1 in addition."""
+"""Cost of resolving one interpolation; each value in its result adds 1 to this."""
 MAX_COST = 20_000
-"""Maximum cost of the interpolations in one value, or in one `bounded` block."""
+"""Maximum total cost of the interpolations in one value or, inside a `bounded` block, of all in the block."""
 
 
 @dataclasses.dataclass
 class _Spending(threading.local):
-    """The cost of the interpolations resolved for the current value or block, and their current nesting depth."""
+    """The work that interpolations have caused in this thread, which `MAX_COST` and `MAX_DEPTH` limit.
+
+    Args:
+        cost: cost of the interpolations that were resolved for the current value or in the current `bounded` block.
+        depth: how many interpolations are being resolved inside one another.
+        in_block: whether a `bounded` block is active.
+    """
 
     cost: int = 0
     depth: int = 0
@@ -46,7 +52,10 @@ _spending = _Spending()
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Apply one common limit to all interpolations inside the `with` block, such as those of a whole config."""
+    """Apply the limit `MAX_COST` to the total cost of all interpolations that are resolved inside the `with` block.
+
+    Outside of such a block, the limit applies to each value separately.
+    """
     if _spending.in_block:
         yield
         return
@@ -90,7 +99,11 @@ def _spend(cost: int) -> None:
 
 
 def _spend_values(found: Any) -> None:
-    """Add to the cost the number of values that the result of an interpolation contains, at all levels of nesting."""
+    """Add to the cost the number of values that the result of an interpolation contains, including nested values.
+
+    Args:
+        found: the result of the interpolation.
+    """
     waiting = [found]
     while waiting:
         node = waiting.pop()
@@ -106,7 +119,10 @@ if not hasattr(Container.resolve_parse_tree, "__wrapped__"):
 
 
 def _read_environment(variable: str, *default: Any) -> str | None:
-    """Resolve `${oc.env:NAME}` and `${oc.env:NAME,default}`; the result is `None` only if the default is null."""
+    """Resolve `${oc.env:NAME}` or `${oc.env:NAME,default}`, and record which environment variable was read.
+
+    The result is `None` only if the variable is not set and the default is null.
+    """
     if variable not in os.environ and not default:
         raise InterpolationResolutionError(f"set the environment variable {variable}, from which the value is read")
     if variable in os.environ:

@@ -1,8 +1,9 @@
 """Find the Python modules in the user's lab folder, and decide whether they may run.
 
-The lab is the working directory. A `.py` file or package beside its `conf/` is imported only if the user allows it:
-with `--allow-lab-code` for one command, or with `instruct-lab allow DIR` for this lab (see `permissions`). The file
-`lab.yaml` of a lab gives no permission; `python: false` in it declares that the lab's files are not to be imported.
+The lab folder is the working directory, in which `conf/` contains the user's own option files. A `.py` file or package
+beside `conf/` is imported only if the user allows it: with `--allow-lab-code` for one command, or with
+`instruct-lab allow DIR` for this folder. The file `lab.yaml` in the folder cannot give this permission, but
+`python: false` in it forbids importing the folder's Python files.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from instruct_lab.errors import InstructLabError, Problem
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
 VARIABLE = "INSTRUCT_LAB_MODULES"
-"""Environment variable with the lab's folder and the modules that configs name, for the processes that a run starts."""
+"""Environment variable that passes the lab folder and its importable modules to the processes that a run starts."""
 HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `instruct-lab allow .` once for this lab"
 
 
 def refusal() -> str | None:
-    """Return why Python files in the lab folder may not run, or how to allow them; `None` if they may run."""
+    """Return why the Python files in the lab folder may not run; `None` if they may run.
+
+    If only the user's permission is missing, the text says how to give it.
+    """
     settings = _settings()
     if any(settings_problems()) or settings.get("python", True) is not True:
         return f"{SETTINGS} of the lab does not say `python: true`"
@@ -40,7 +44,11 @@ def refusal() -> str | None:
 
 
 def _settings() -> Any:
-    """Read the settings in `lab.yaml`; return an empty dictionary if there is no file, and `None` if it is not YAML."""
+    """Read the settings in `lab.yaml`.
+
+    Returns:
+        The settings; an empty dictionary if there is no such file; `None` if it cannot be read or is not YAML.
+    """
     try:
         return yaml.safe_load(read_yaml_text(Path(SETTINGS))) or {}
     except FileNotFoundError:
@@ -50,7 +58,7 @@ def _settings() -> Any:
 
 
 def settings_problems() -> Iterator[Problem]:
-    """Yield the problems with `lab.yaml`, the settings of the lab folder."""
+    """Yield the problems with `lab.yaml`, the lab folder's settings file: unknown fields and wrong values."""
     settings = _settings()
     if not isinstance(settings, dict):
         yield Problem(key=SETTINGS, reason="expected YAML with the field python: true or false")
@@ -64,10 +72,11 @@ def settings_problems() -> Iterator[Problem]:
 
 
 def lab_source(module: str) -> Path | None:
-    """Return the file in the lab folder to which a module name refers, such as `my_metrics.py` for `my_metrics`.
+    """Return the file in the lab folder that a module comes from, such as `my_metrics.py` for `my_metrics`.
 
-    Only the first part of the dotted name counts. The result is `None` if the lab has no such file or package, or if
-    this package or an installed library has the same name.
+    Only the first component of the dotted name counts; for a package, the file is its `__init__.py`. The result is
+    `None` if the lab folder has no such file or package, or if an installed library or instruct_lab itself has this
+    name.
     """
     top = module.partition(".")[0]
     if top == __name__.partition(".")[0]:  # the working directory is a checkout of this package
@@ -87,7 +96,13 @@ def lab_source(module: str) -> Path | None:
 
 
 def make_importable(module: str) -> None:
-    """Let `import` find a module in the lab folder and the modules that it imports; unload those of other folders."""
+    """Let `import` find a module in the lab folder, and the modules of the folder that this module imports.
+
+    If modules of another lab folder were importable before, they are unloaded.
+
+    Args:
+        module: dotted name of the module.
+    """
     here, names = Path.cwd().resolve(), {module.partition(".")[0]}
     for finder in _finders():
         if finder.lab == here:
@@ -101,28 +116,38 @@ def make_importable(module: str) -> None:
 
 
 def restore() -> None:
-    """Make modules in the lab folder importable in a process that a run has started, as they are in the run itself."""
+    """Make the same modules of the lab folder importable in this process as in the process that started it.
+
+    A run calls this in the processes that it starts; they inherit the names of the modules in an environment variable.
+    """
     names, _, lab = os.environ.get(VARIABLE, "").partition(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
         sys.meta_path.append(LabFinder(Path(lab), frozenset(names.split(","))))
 
 
 class LabFinder:
-    """An import finder for modules in a lab folder that configs name, and those that these modules import.
+    """An import finder for the modules in a lab folder that configs name, and the modules of the folder they import.
 
-    A library that looks for an optional package (`import torch_xla`) does not find a file of the lab with that name.
-    Installed packages come first, since this finder is the last of `sys.meta_path`.
+    Other code does not find the folder's files: a library that tries to import an optional package, such as
+    `torch_xla`, does not import a file `torch_xla.py` in the lab folder. Installed packages are found first, since this
+    finder is the last of `sys.meta_path`.
 
     Args:
-        lab: the lab's folder.
-        names: the modules that configs name.
+        lab: the lab folder.
+        names: names of the modules that configs name.
     """
 
     def __init__(self, lab: Path, names: frozenset[str]) -> None:
         self.lab, self.names = lab, names
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find a module or package beside the lab's `conf/`; return `None` for any module that is not the lab's."""
+        """Find a module or package in the lab folder; return `None` if there is none, or if it may not be found here.
+
+        Args:
+            name: full name of the module.
+            path: search path of the parent package; if it is not `None`, the result is `None`.
+            target: not used.
+        """
         if path is not None or not (name in self.names or self._is_imported_by_lab()):
             return None
         return PathFinder.find_spec(name, [str(self.lab)])
@@ -148,7 +173,13 @@ def _forget_modules(lab: Path) -> None:
 
 
 def _is_of_lab(name: str, file: str | None, lab: Path) -> bool:
-    """Whether a module comes from a file or package beside a lab's `conf/`."""
+    """Whether a module was imported from a file or package directly in a lab folder.
+
+    Args:
+        name: name of the module.
+        file: path of its source file, if it has one.
+        lab: the lab folder.
+    """
     if file is None or not Path(file).is_relative_to(lab) or name.partition(".")[0] == __package__.partition(".")[0]:
         return False
     return Path(Path(file).relative_to(lab).parts[0]).stem == name.partition(".")[0]

@@ -1,7 +1,8 @@
-"""Set a field to null if another field that it depends on was set later, for example by an override.
+"""Set a field of a component to null if it no longer fits another field, which for example an override has changed.
 
-Values come in layers: option files, then a study, then overrides. Components declare the fields that depend on each
-other: of two `exclusive_fields`, only one may be set; a field in `fields_about` describes another field's value.
+A component declares which of its fields depend on each other: only one of two `exclusive_fields` may be set, and a
+field in `fields_about` describes the value of another field. Values are set by option files, then by a study, and then
+by overrides. If a later one of these sets a field, the earlier value of a field that depends on it no longer applies.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ from instruct_lab.config.options import GROUPS, STUDIES, options
 from instruct_lab.errors import Problem
 
 INHERITED, OPTION, STUDY, TYPED = range(4)
-"""The layers that set values, where a later layer overrides the earlier ones: files in an option's defaults list, the
-option's own file, a study, and the overrides on the command line."""
+"""The layers that set values: files in an option's defaults list, the option's own file, a study, and the overrides on
+the command line. A later layer overrides the earlier ones."""
 
 
 def settle_linked_fields(composition: Composition) -> Composition:
-    """Set a field to null if a later layer set a field that excludes it or that it describes.
+    """Set fields to null that do not fit a field that was set later, for example by an override.
 
-    If a describing field does not have null as its default, a problem is added instead. If the same layer sets two
-    exclusive fields, both keep their values, and building their component reports the conflict.
+    Of two exclusive fields, the one that was set earlier becomes null. If both were set in the same place, such as one
+    option file, they keep their values, and building their component reports the conflict. A field that describes
+    another field becomes null if the other field was set later. If null is not its default, a problem is added instead.
+
+    Returns:
+        The composition with these values, problems and the reasons for the nulls in `derived`. Its config is changed in
+        place.
     """
     problems, derived = [], {}
     layers = _Layers(composition)
@@ -62,7 +68,12 @@ def settle_linked_fields(composition: Composition) -> Composition:
 
 
 def components(node: Any, key: str = "") -> Iterator[tuple[str, DictConfig, type[Component]]]:
-    """Yield the full key, the node and the class of every component of a config."""
+    """Yield, for every component in a config, its full key, its OmegaConf node and its class.
+
+    Args:
+        node: the config, or a node in it.
+        key: full key of the node.
+    """
     if not isinstance(node, ListConfig | DictConfig) or node._is_none() or node._is_missing():
         return
     if node._is_interpolation():
@@ -80,7 +91,7 @@ def components(node: Any, key: str = "") -> Iterator[tuple[str, DictConfig, type
 
 
 def _value(node: DictConfig, key: str) -> Any:
-    """Return the value of a key below a node; `None` if it is null, missing, or does not resolve."""
+    """Return the value of a key below a node; `None` if it is null or missing, or if its interpolation fails."""
     try:
         return OmegaConf.select(node, key)
     except OmegaConfBaseException:
@@ -88,12 +99,12 @@ def _value(node: DictConfig, key: str) -> Any:
 
 
 def _default(kind: type[Component], name: str) -> Any:
-    """Return a field's default; `dataclasses.MISSING` if it has none."""
+    """Return the default of a component's field; `dataclasses.MISSING` if it has none."""
     return next(field.default for field in dataclasses.fields(kind) if field.name == name)  # type: ignore[arg-type]
 
 
 class _Layers:
-    """A lookup of which layer (option file, study or override) set a value, without composing the config again.
+    """Finds which layer set a value of a composed config: an option file, a study or an override.
 
     Args:
         composition: the composed config.
@@ -104,19 +115,22 @@ class _Layers:
         self._keys: dict[str, list[tuple[str, int]]] = {}
 
     def of(self, key: str) -> int:
-        """Return the number of the last layer that sets a value, a part of it, or a mapping that contains it.
+        """Return the last layer that sets a value, something inside it, or a mapping that contains it.
 
         Args:
             key: full key of the value.
+
+        Returns:
+            `INHERITED`, `OPTION`, `STUDY` or `TYPED`.
         """
         layers = (layer for known, layer in self._keys_beside(key) if _overlap(known, key))
         return max(layers, default=INHERITED)
 
     def _keys_beside(self, key: str) -> list[tuple[str, int]]:
-        """List the keys that overrides, studies and option files of one group set, each with the number of its layer.
+        """List the keys that overrides, studies and the chosen option files of one group set, each with its layer.
 
         Args:
-            key: a full key, whose first part is the group.
+            key: a full key; its first component is the group.
         """
         group = key.partition(".")[0]
         if group not in self._keys:
@@ -138,7 +152,7 @@ class _Layers:
 
 
 def _keys_of(override: Override) -> Iterator[str]:
-    """Yield the keys that an override sets; yield nothing if it chooses an option."""
+    """Yield the full keys whose values an override sets; yield nothing if the override chooses an option of a group."""
     key, value = override.key_or_group, override.value()
     if isinstance(value, dict):
         yield from _leaves(OmegaConf.create(value), key)

@@ -1,4 +1,4 @@
-"""Find the options of every group in `conf/` and `experiments/`, both of the package and of the user."""
+"""Find the options of every config group in `conf/` and `experiments/`, both the package's and the user's own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HYDRA_GROUPS = ("hydra/sweeper", "hydra/launcher")
 SWEEP_GROUPS = ("pruner", *HYDRA_GROUPS)
 """Groups that configure a sweep, not a single run."""
 REPOSITORY = re.compile(r"^ *repository: *(\S+)", re.MULTILINE)
-"""Matches the line of an option file that names a repository."""
+"""Matches a line `repository: NAME` in an option file."""
 
 
 def _packaged_root() -> Path:
@@ -51,12 +51,15 @@ def _packaged_root() -> Path:
 
 
 def packaged_conf() -> Path:
-    """Return the folder of the packaged options."""
+    """Return the folder `conf` with the option files that come with this package."""
     return _packaged_root() / "conf"
 
 
 def roots() -> list[Path]:
-    """Return the folders that hold `conf/` and `experiments/`: the package's, then the user's if there is one."""
+    """Return the folders that contain `conf/` or `experiments/`.
+
+    The first is the package's; the second is the working directory if it contains one of the two.
+    """
     packaged = _packaged_root()
     lab = Path.cwd()
     is_lab = (lab / "conf").is_dir() or (lab / STUDIES).is_dir()
@@ -65,13 +68,13 @@ def roots() -> list[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option of a group: its name, the file that defines it, and that file's opening comment.
+    """One option of a config group, which is defined by a YAML file.
 
     Args:
         group: the group, such as `tuning`.
-        name: name of the option.
-        path: path of the file.
-        from_lab: whether the file is the user's own and not the package's.
+        name: name of the option, such as `lora`.
+        path: path of the file that defines it.
+        from_lab: whether the file is the user's own; otherwise, it comes with this package.
     """
 
     group: str
@@ -81,19 +84,23 @@ class Option:
 
     @property
     def content(self) -> bytes:
-        """The bytes of the file; for the errors, see `instruct_lab.files.read_regular`."""
+        """The bytes of the option's file.
+
+        Raises:
+            InstructLabError: the file is not a regular file, or is too large.
+        """
         return read_regular(self.path, MAX_BYTES)
 
     @property
     def comment(self) -> str:
-        """The first line of the file's opening comment, without the option's name."""
+        """The first line of the comment at the beginning of the option's file, without the option's name."""
         return next((one_line(line) for line in self.comment_lines if line), "")
 
     @property
     def comment_lines(self) -> list[str]:
-        """The lines of the file's opening comment, without the option's name.
+        """The lines of the comment at the beginning of the option's file, without the option's name.
 
-        If the file cannot be read, the only line is the reason.
+        If the file cannot be read, the only line gives the reason.
         """
         try:
             lines = self.content.decode("utf-8-sig", errors="replace").splitlines()
@@ -106,7 +113,7 @@ class Option:
 
 
 def options(group: str) -> list[Option]:
-    """Find every option of a group recursively; packaged options come first."""
+    """Find every option of a group, also in subfolders; options of this package come before the user's own."""
     return [option for root in roots() for option in _options_under(root, group)]
 
 
@@ -122,7 +129,10 @@ def _options_under(root: Path, group: str) -> Iterator[Option]:
 
 
 def option_of_repository(group: str, repository: str) -> Option | None:
-    """Return the option whose file names a repository; `None` if the group has no such option."""
+    """Return the option whose file has a line `repository: NAME` for this repository; `None` if there is none.
+
+    Upper and lower case are not distinguished.
+    """
     wanted = repository.casefold()
     for option in options(group):
         with contextlib.suppress(InstructLabError, OSError):  # such a file names no repository
@@ -140,7 +150,7 @@ def _is_copy(option: Option, twin: Option) -> bool:
 
 
 def shadowed() -> Iterator[Problem]:
-    """Report the user's own options that have the same name as a packaged option but different content."""
+    """Yield a problem for each option file of the user that has the name of a packaged option but different content."""
     packaged, *labs = roots()
     for group, lab in itertools.product(GROUPS, labs):
         for option in _options_under(lab, group):

@@ -1,7 +1,8 @@
-"""Find the paths outside the working directory to which a config would make a run write.
+"""Find the paths to which a config would make a run write, and which need the user's permission.
 
-A config may write below the working directory, below the user's cache folder, and into the folder of a record that the
-user has named. Any other path needs the permission `outside-writes`, or must be typed on the command line.
+A config may make a run write below the working directory, below the user's cache folder, and below a folder that the
+user has named in a command. Any other path needs the permission `outside-writes`, or must be typed as an override on
+the command line.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.files import user_path
 
 ADDRESS = re.compile(r"(?:file|local|(?P<database>sqlite(?:\+\w+)?)):(?P<path>.*)", re.DOTALL | re.IGNORECASE)
-"""Matches an address of a file: `file:///folder`, `sqlite:///relative.db`, `sqlite:////folder/absolute.db`."""
+"""Matches the URL of a file: `file:///folder`, `sqlite:///relative.db`, `sqlite:////folder/absolute.db`."""
 OWN_FOLDER = re.compile(r"^\{runs?_path\}(?=/|$)")
-"""Matches `{run_path}` or `{runs_path}` at the start of a text: placeholders for the folder of one run or all runs."""
+"""Matches a placeholder at the start of a text: `{run_path}`, the folder of the run, or `{runs_path}`, of all runs."""
 ROOTS = ("runs_path", "cache_path")
 
 
 def written_texts(component: Any) -> Iterator[tuple[str, str]]:
-    """Yield the texts that may be paths to write to, each with its key relative to the component.
+    """Yield the texts of a component that may be paths to write to, each as a pair (key, text).
 
-    For a class of another library, these are all of its arguments that are strings.
+    For a component, they are the fields that it lists in `written_paths`. For a class of another library, they are all
+    strings in its arguments. The keys are relative to the component or class.
     """
     if isinstance(component, ExternalClass):
         yield from _texts(component.arguments, "")
@@ -50,19 +52,19 @@ def _texts(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def writable_folders() -> list[Path]:
-    """Return the folders below which every config may write."""
+    """Return the folders below which every config may write: working directory, cache, and folders the user named."""
     texts = [".", os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE, *allowed_folders()]
     return [path for text in texts if (path := _resolve(text)) is not None]
 
 
 def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
-    """Whether the user lets a config write to a path outside of `writable_folders`.
+    """Whether the user lets a config write to a path outside of the folders below which every config may write.
 
     Args:
-        key: full key of the path.
+        key: full config key whose value is the path.
         path: the path.
-        built: the parts of the config, keyed by full key. If the user allows `runs_path` or `cache_path`
-            (the keys in `ROOTS`), every path below that folder is allowed.
+        built: the built components and top-level strings of the config, keyed by full key. If the user allows the
+            value of `runs_path` or `cache_path`, every path below this folder is allowed too.
     """
     if is_allowed(OUTSIDE, key):
         return True
@@ -71,10 +73,14 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
 
 
 def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
-    """Return the path that a text names, if it lies outside of all the folders; otherwise `None`.
+    """Return the path that a text names if this path lies outside of all the folders; otherwise `None`.
 
-    Some libraries decode `%2e` or insert environment variables (`$HOME`), and others do not. The text therefore counts
-    as outside if it is outside in any of these readings.
+    Some libraries decode `%2e` or insert environment variables (`$HOME`), and others do not. The text is therefore read
+    in all these ways, and the result is the first path that lies outside.
+
+    Args:
+        text: a path or the URL of a file.
+        folders: the folders.
     """
     readings = [reading for one in (text, unquote(text)) for reading in (one, os.path.expandvars(one))]
     paths = (_outside(_path_in(reading), folders) for reading in dict.fromkeys(readings))
@@ -82,7 +88,10 @@ def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
 
 
 def _path_in(text: str) -> str:
-    """Return the path in the URL of a file; URLs may be nested (`sqlite:///file:/folder/x.db`)."""
+    """Return the path in the URL of a file, also in a nested URL such as `sqlite:///file:/folder/x.db`.
+
+    Other texts are returned unchanged.
+    """
     while (address := ADDRESS.match(text)) is not None:
         text = re.sub(r"^//[^/]*/", "" if address["database"] else "/", address["path"])
     return text
@@ -98,7 +107,7 @@ def _outside(path: str, folders: Sequence[Path]) -> Path | None:
 
 
 def _resolve(text: str) -> Path | None:
-    """Return the absolute path with links resolved; `None` if the text cannot be a path."""
+    """Return the absolute path that a text names, with symbolic links resolved; `None` if the text cannot be a path."""
     try:
         return user_path(text).resolve()
     except (InstructLabError, OSError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Parse the overrides that a user types, and check them against the known options."""
+"""Parse the overrides that a user types, and check that the options that they choose exist."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ OWN_HYDRA_KEYS = ("hydra.sweeper.", "hydra.launcher.")
 
 
 def parse(text: str, problems: list[Problem]) -> Override | None:
-    """Parse an override in Hydra's syntax; if that fails, add a problem that shows what to type instead.
+    """Parse an override in Hydra's syntax; if Hydra refuses it, add a problem that shows what to type instead.
+
+    A refused override is parsed again with quotes around its value, so that the rest of the config can be checked with
+    the value that the user probably meant.
+
+    Args:
+        text: the override that the user typed.
+        problems: list to which the problem is added.
 
     Returns:
-        The override. If Hydra refuses the text, quotes are added around its value, so that the rest of the config can
-        be checked with the value that the user meant. The result is `None` if this does not help either.
+        The override; `None` if it cannot be parsed with quotes either.
     """
     if len(text) > MAX_CHARACTERS or max(text.count(opening) for opening in "[{(") > MAX_BRACKETS:
         reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"
@@ -52,7 +58,13 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
 
 
 def _refused(text: str, quoted: str | None, reason: str) -> Problem:
-    """Return the problem to report for an override that is not in Hydra's syntax."""
+    """Return the problem to report for an override that is not in Hydra's syntax.
+
+    Args:
+        text: the override that the user typed.
+        quoted: the override with quotes, in Hydra's syntax; `None` if quotes do not help.
+        reason: Hydra's error message.
+    """
     key, is_assignment, value = text.partition("=")
     key = key.lstrip("+").strip(BLANKS)
     if not is_assignment:
@@ -67,7 +79,7 @@ def _refused(text: str, quoted: str | None, reason: str) -> Problem:
 
 
 def _meant_by(word: str) -> str:
-    """Return a hint for a word without `=`, which may be the name of a group or of an option."""
+    """Return a hint on what to write instead of a word without `=`, such as `tuning=lora` for `lora`."""
     if word in GROUPS:
         return f"write {word}=OPTION, one of {', '.join(option.name for option in options(word))}"
     found = [f"{group}={word}" for group in GROUPS for option in options(group) if option.name == word]
@@ -75,10 +87,18 @@ def _meant_by(word: str) -> str:
 
 
 def to_applicable(override: Override, problems: list[Problem]) -> Override | None:
-    """Convert an override to the form that Hydra applies; for an unknown option, add a problem and return `None`.
+    """Convert an override to the form that Hydra applies.
 
-    An override that sets a value becomes `++key=value`, which sets the key even if it does not exist. Unknown keys are
-    reported later, when the components are built.
+    An override that sets a value becomes `++key=value`, which Hydra applies even if the key does not exist. Unknown
+    keys are reported later, when the components are built.
+
+    Args:
+        override: the parsed override.
+        problems: list to which a problem is added if the override chooses an option that does not exist, or sets one of
+            Hydra's own settings that has no effect.
+
+    Returns:
+        The override in this form; `None` if a problem was added.
     """
     key, text = override.key_or_group, str(override.input_line)
     if key in GROUPS and override.package is None and not override.is_delete():
@@ -108,9 +128,15 @@ def _to_choice(override: Override, problems: list[Problem]) -> Override | None:
 
 
 def _option_problem(group: str, name: Any, known: list[str]) -> Problem | None:
-    """Return the problem if a group lacks the chosen option, or if the model or data of a reference is not available.
+    """Return the problem with a chosen option of a group; `None` if there is no problem.
 
-    The result is `None` if there is no problem.
+    It is a problem if the group has no such option. A reference, such as `hub:ORG/NAME` or `path:FOLDER`, is a problem
+    if the model or data to which it refers is not available.
+
+    Args:
+        group: the config group.
+        name: the chosen option or reference.
+        known: names of the group's options.
     """
     if str(name) in known or (name is None and group in OPTIONAL_GROUPS):
         return None
@@ -145,9 +171,9 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return the lists of options that overrides choose, keyed by group.
+    """Return the options of each group for which an override chooses a list of options, keyed by group.
 
-    Hydra's own record of the chosen options does not contain lists.
+    Hydra records the chosen options itself, but not if they are a list.
     """
     found = {}
     for override in overrides:

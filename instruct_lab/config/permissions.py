@@ -1,10 +1,10 @@
 """The permissions that a user can give, and without which a config may not do certain things.
 
-A config, a run record and a lab folder are data that a stranger may have written, so they cannot give themselves a
-permission. The user gives a permission for one command with `--allow NAME`, or for every command in the user's settings
-file. The environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas) also gives permissions, and is inherited
-by the processes that a command starts. A name is one of `PERMISSIONS`, or the dotted name of a module, a package or a
-class of an installed library.
+A config, a run's record and a lab folder (a working directory with option files and Python files) may come from a
+stranger, so they cannot give permissions. The user gives a permission for one command with `--allow NAME`, or for every
+command in the user's settings file. The environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas) also
+gives permissions, and is inherited by the processes that a command starts. The name of a permission is one of
+`PERMISSIONS`; to allow classes of an installed library, it is the dotted name of a class, module or package.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ PERMISSIONS = {
     "judge-server": "send prompts, answers and the variable that `key_variable` names to the server of a judge",
     OUTSIDE: "write outside the working directory and the cache",
 }
-"""Permissions by name, each with what it permits."""
+"""What each permission permits, keyed by the permission's name."""
 
 
 class LibraryClasses(NamedTuple):
     """Classes of another library that a config may name without a permission.
 
     Args:
-        group: config group whose keys may name the classes.
-        within: dotted name of the class, or of the package that defines the classes.
-        base: dotted name of the class that the classes have to derive from; `None`: any class of the package.
+        group: config group in which the classes may be named.
+        within: dotted name of a class, or of a module or package whose classes are meant.
+        base: dotted name of the base class that they must have; `None`: no base class is required.
     """
 
     group: str
@@ -62,23 +62,23 @@ LIBRARY_CLASSES = (
 
 VARIABLE = "INSTRUCT_LAB_ALLOW"
 KEY = "key:"
-"""Prefix of a permission for the value of one config key, which the user gives by typing this value as an override."""
+"""Prefix of a permission for one config key; an override that sets this key to true or to a path gives it."""
 WITHIN = "within:"
 """Prefix of a permission to write below one folder, which the user gives by naming the folder in a command.
 
-The path after the prefix is percent-encoded, because commas separate the permissions.
+The folder's path after the prefix is percent-encoded, so that it contains no comma: commas separate permissions.
 """
 CACHE_VARIABLE, DEFAULT_CACHE = "INSTRUCT_LAB_CACHE", "~/.cache/instruct_lab"
-"""Environment variable with the path of the user's cache folder, and the default path; see `conf/train.yaml`."""
+"""The environment variable that sets the path of the user's cache folder, and the default path."""
 
 
 @contextlib.contextmanager
 def allow(*names: str) -> Iterator[None]:
-    """Give permissions until the block ends, in this process and in processes that it starts.
+    """Give permissions during a `with` block, in this process and in the processes that it starts.
 
     Args:
-        names: the permissions, in the form that the option `--allow` takes. In addition, `key:FULL.KEY` permits the
-            value of one config key, and a result of `within` permits a config to write below a folder.
+        names: names of the permissions, as the option `--allow` takes them. Two more forms are possible: `key:FULL.KEY`
+            permits the value of one config key, and `within:FOLDER` permits a config to write below a folder.
     """
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*filter(None, [before]), *names])
@@ -92,39 +92,50 @@ def allow(*names: str) -> Iterator[None]:
 
 
 def inherited() -> dict[str, str]:
-    """Return the environment variables that other processes need in order to have the same permissions.
+    """Return the environment variables that another process needs in order to have the same permissions as this one.
 
-    One holds the permissions of this command, the other determines where the user's settings file is. They are passed
-    on explicitly to processes that do not inherit the environment, such as those on another machine.
+    `INSTRUCT_LAB_ALLOW` contains the permissions of this command; `XDG_CONFIG_HOME` determines where the user's
+    settings file is. They are sent to processes that do not inherit the environment, such as processes on another
+    machine. A variable that is not set is left out.
     """
     return {name: os.environ[name] for name in (VARIABLE, "XDG_CONFIG_HOME") if name in os.environ}
 
 
 def allowed_names() -> set[str]:
-    """Return the names of all permissions that the user gives for this command or in the settings file."""
+    """Return the names of all permissions that the user has given for this command or in the settings file."""
     names = os.environ.get(VARIABLE, "").split(",")
     return {name.strip() for name in names if name.strip()} | set(read_settings().allow)
 
 
 def is_allowed(permission: str, key: str | None = None) -> bool:
-    """Whether the user gives a permission by its name, or by typing the value of `key` on the command line."""
+    """Whether the user has given a permission.
+
+    Args:
+        permission: name of the permission.
+        key: full key of a setting that needs the permission; the user also gives it by typing an override that sets
+            this key to true or to a path.
+    """
     names = allowed_names()
     return permission in names or (key is not None and f"{KEY}{key}" in names)
 
 
 def within(folder: Path) -> str:
-    """Return the permission to write below a folder, in the form that `allow` takes."""
+    """Return the name of the permission to write below a folder, which can be passed to `allow`."""
     return WITHIN + quote(os.fsencode(folder.absolute()))
 
 
 def allowed_folders() -> list[str]:
-    """Return the folders below which a config may write because the user has named them."""
+    """Return the folders below which a config may write because the user has named them in a command."""
     names = os.environ.get(VARIABLE, "").split(",")
     return [os.fsdecode(unquote_to_bytes(name.removeprefix(WITHIN))) for name in names if name.startswith(WITHIN)]
 
 
 def is_lab_allowed(path: Path) -> bool:
-    """Whether the user lets the Python files in a lab folder run."""
+    """Whether the user has allowed the Python files in a lab folder to run.
+
+    Args:
+        path: path of the lab folder.
+    """
     return is_allowed(LAB_CODE) or str(path.resolve()) in read_settings().labs
 
 
@@ -133,7 +144,7 @@ def is_library_class(name: str, bases: Set[str], group: str | None = None) -> bo
 
     Args:
         name: dotted name of the class, in the module that defines it.
-        bases: dotted names of the classes that it derives from.
+        bases: dotted names of its direct and indirect base classes.
         group: config group in which the class is named; `None`: any group.
     """
     return any(
@@ -143,7 +154,7 @@ def is_library_class(name: str, bases: Set[str], group: str | None = None) -> bo
 
 
 def is_class_allowed(name: str) -> bool:
-    """Whether the user allows a class of another library, by its name or the name of a package or module above it."""
+    """Whether the user has allowed a class of another library, by its dotted name or that of its module or package."""
     return _is_within(name, allowed_names())
 
 
@@ -152,15 +163,18 @@ def _is_within(name: str, above: Iterable[str]) -> bool:
 
 
 def how_to_allow(name: str) -> str:
-    """Return the sentence that says how the user gives a permission."""
+    """Return the part of an error message that says how the user gives a permission."""
     return f"if you trust it, add --allow {name} to the command, or type `instruct-lab allow {name}` once"
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is neither a permission nor a module or class of an installed library or the lab folder.
+    """Check that a name can be allowed: that it is a permission, or may be a module or class.
+
+    Of a dotted name, only the first component is checked: it must be an installed library, or a file or folder in the
+    working directory.
 
     Raises:
-        InstructLabError: neither a permission nor a module or class has this name.
+        InstructLabError: the name is neither.
     """
     if name in PERMISSIONS:
         return
@@ -179,10 +193,16 @@ def check_name(name: str) -> None:
 
 
 def with_names(settings: Settings, names: Iterable[str], *, is_removed: bool = False) -> Settings:
-    """Return the user's settings with permissions added or removed; a lab folder's path permits its Python files.
+    """Return a copy of the user's settings with permissions added or removed.
+
+    Args:
+        settings: the user's settings.
+        names: names of permissions, or paths of lab folders whose Python files are allowed to run.
+        is_removed: whether the permissions are removed instead of added.
 
     Raises:
-        InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts.
+        InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts, or is `lab-code`,
+            which the settings can allow only for single folders.
     """
     fields: dict[str, Any] = {name: set(values) for name, values in dataclasses.asdict(settings).items()}
     for name in names:

@@ -1,4 +1,4 @@
-"""Find the settings and classes of a config that need a permission of the user."""
+"""Find the settings and classes in a config that need the user's permission."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from instruct_lab.errors import Problem
 
 @dataclasses.dataclass(frozen=True)
 class Permitted:
-    """One thing that a run does with the user's permission.
+    """One thing that a run may do only with the user's permission.
 
     Args:
         permission: name of the permission, as the option `--allow` takes it.
@@ -46,7 +46,7 @@ class Permitted:
 
 
 def permission_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each value in a config for which the user has not given the necessary permission.
+    """Yield a problem for each value in a config that needs a permission which the user has not given.
 
     Args:
         built: the built components and the top-level strings of the config, keyed by full key.
@@ -75,12 +75,13 @@ def _field_problems(key: str, component: Component) -> Iterator[Problem]:
 
 
 def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -> Iterator[Permitted]:
-    """Yield everything in built components for which the user's permission is needed.
+    """Yield everything in built components that needs the user's permission, whether or not it has been given.
 
     Args:
-        node: a built component, or containers of components.
-        key: full key of the node.
-        folders: folders below which a config may write without a permission; `None`: those of `writable_folders`.
+        node: a built component, or a mapping or list that contains components.
+        key: full key of the node in the config.
+        folders: folders below which a config may write without a permission; `None`: the working directory, the cache
+            folder and the folders that the user has named in the command.
     """
     folders = writable_folders() if folders is None else folders
     for field, text in written_texts(node):
@@ -107,12 +108,12 @@ def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -
 
 
 def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]:
-    """Yield the permission that a class outside this package needs.
+    """Yield the permission that a class needs: `lab-code` if it is defined in the lab folder, otherwise its own name.
 
     Args:
-        module: the module that the config names.
-        name: dotted name of the class if it needs a permission by this name, else `None`.
-        key: full key of the component.
+        module: the module that defines the class.
+        name: dotted name of the class; `None` if the class needs no permission by its name.
+        key: full key of the component in the config.
     """
     if (source := lab_source(module)) is not None:
         yield Permitted(LAB_CODE, key, f"run {source} of this lab")
@@ -121,7 +122,11 @@ def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]
 
 
 def allow_given(names: Sequence[str], overrides: Iterable[str]) -> AbstractContextManager[None]:
-    """Give the permissions with these names, and those that the overrides give, until the block ends.
+    """Give, during a `with` block, the permissions that a command's options and overrides give.
+
+    Args:
+        names: names of permissions that the user gives with `--allow`.
+        overrides: overrides that the user typed; setting a key to true or to a path permits this value.
 
     Raises:
         InstructLabError: a name is not a permission.

@@ -16,9 +16,10 @@ from instruct_lab.config.references import ReferenceSource
 
 
 def provenance(composition: Composition) -> dict[str, str]:
-    """Return the origin of every value, keyed by full key.
+    """Return, for every value in a composed config, what set it; the result is keyed by full key.
 
-    An origin is a file below `conf/`, the word `override`, or the text in `Composition.derived`.
+    This is the path of an option file, the word `override`, or, for a value that the program computed, a text with the
+    reason.
     """
     origins: dict[str, str] = {}
     for origin, config in composed_files(composition):
@@ -31,7 +32,10 @@ def provenance(composition: Composition) -> dict[str, str]:
 
 
 def composed_files(composition: Composition) -> Iterator[tuple[str, DictConfig]]:
-    """Yield the name and the content of each file of a composed config, in the order in which they are applied."""
+    """Yield the name and the content of each option file in a composed config, in the order in which they are applied.
+
+    For a reference, such as `model=hub:OWNER/NAME`, the name is the reference.
+    """
     usable = [str(override.input_line) for override in composition.applied]
     with initialized_hydra():
         loader: Any = GlobalHydra.instance().config_loader()
@@ -57,7 +61,7 @@ def _record_override(origins: dict[str, str], override: Override) -> None:
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the full key of each value in a config; a list counts as one value."""
+    """Yield the full key of each innermost value in a config; a list counts as one value."""
     for key in config:
         full = f"{prefix}.{key}" if prefix else str(key)
         node = config._get_node(key)

@@ -1,4 +1,4 @@
-"""Quote the values of overrides: for Hydra's parser, and then for the shell."""
+"""Add the quotes to overrides that Hydra's parser needs, and the quotes around them that the shell needs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def parse_or_none(text: str) -> Override | None:
 
 
 def quote_value(text: str) -> str:
-    """Write a text as a quoted value in Hydra's syntax, so that the composed config holds exactly this text."""
+    """Put a text in quotes for Hydra's syntax, so that the composed config contains exactly this text."""
     if "${" in text and not _is_interpolation(text):
         text = escape_interpolations(text)
     return '"' + re.sub(r'(\\*)("|$(?!\n))', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
 
 
 def to_hydra(value: Any) -> str:
-    """Write a value of a config in Hydra's syntax."""
+    """Write a config value in the syntax that Hydra uses for the values of overrides."""
     if isinstance(value, str):
         override = parse_or_none(f"key={value}")
         return value if value and override is not None and override.value() == value else quote_value(value)
@@ -47,7 +47,10 @@ def to_hydra(value: Any) -> str:
 
 
 def _to_item(value: Any) -> str:
-    """Write an item of a list or mapping; a backslash is quoted, because it could escape the bracket that follows."""
+    """Write an item of a list or mapping in Hydra's syntax.
+
+    A text with a backslash is quoted, because a backslash at its end would escape the bracket or comma that follows.
+    """
     return quote_value(value) if isinstance(value, str) and "\\" in value else to_hydra(value)
 
 
@@ -60,7 +63,7 @@ def _is_interpolation(text: str) -> bool:
 
 
 def quote_for_shell(argument: str) -> str:
-    """Quote a command-line argument for bash; characters that do not print become escapes within `$'...'`."""
+    """Quote a command-line argument for bash; if it contains control characters, write it as `$'...'` with escapes."""
     if argument.isprintable():
         return shlex.quote(argument)
     escaped = argument.replace("\\", "\\\\").replace("'", "\\'")
@@ -73,10 +76,13 @@ def _bash_escape(char: str) -> str:
 
 
 def quoted_override(text: str) -> str | None:
-    """Return an override whose values are quoted where Hydra refuses them; `None` if quoting does not help.
+    """Add quotes to an override that Hydra refuses, so that Hydra accepts it.
 
-    The items of a list, the values of a mapping and those of `choice(...)` are quoted one by one; any other value is
-    quoted as a whole.
+    If the value is a list, a mapping or `choice(...)`, its items are quoted separately; any other value is quoted as a
+    whole.
+
+    Returns:
+        The override with quotes; `None` if Hydra refuses it even then.
     """
     key, is_assignment, value = text.partition("=")
     if not is_assignment:
@@ -90,9 +96,15 @@ def quoted_override(text: str) -> str | None:
 
 
 def several_values(text: str) -> str | None:
-    """Return an override that sweeps over the comma-separated parts of its value; `None` if that is not possible.
+    """Return an override whose comma-separated value Hydra reads as several values of a sweep.
 
-    Each part is quoted if Hydra refuses it without quotes.
+    Each value that Hydra refuses without quotes is quoted.
+
+    Args:
+        text: the override that the user typed.
+
+    Returns:
+        The override; `None` if its value has no comma, or if Hydra refuses it even then.
     """
     key, _, value = text.partition("=")
     parts = _split(value)
@@ -106,7 +118,10 @@ def _is_assignment(text: str) -> bool:
 
 
 def _repair(value: str) -> str:
-    """Quote the parts of a value that Hydra refuses; a part that Hydra accepts as a single value stays unchanged."""
+    """Add quotes to a value that Hydra refuses; return a value unchanged that Hydra accepts as one value.
+
+    The items of a list, a mapping or `choice(...)` are quoted separately; any other value is quoted as a whole.
+    """
     override = parse_or_none(f"key={value}")
     if value and override is not None and not override.is_sweep_override():
         return value
@@ -123,13 +138,13 @@ def _repair(value: str) -> str:
 
 
 def _closes_at_end(value: str) -> bool:
-    """Whether the last character closes the bracket that the first character opens."""
+    """Whether a text's last character is the bracket that closes the one that its first character opens."""
     depths = [depth for depth, _ in _depths(value)]
     return value[-1] in _CLOSING and depths[-1] == 0 and 0 not in depths[:-1]
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that are outside brackets and quotes."""
+    """Split a text at the commas that are outside brackets and quotes."""
     parts = [""]
     for depth, char in _depths(text):
         if char == "," and depth == 0:

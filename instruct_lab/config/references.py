@@ -1,8 +1,8 @@
-"""Options without a file: references such as `model=hub:OWNER/NAME` and `data=path:FILE`.
+"""References such as `model=hub:OWNER/NAME` and `data=path:FILE`, which name a model or data instead of an option file.
 
-The package of a group that takes references has a module `references` with a function `describe_option`. The function
-examines the model or data that a reference names and returns a config for it, which the rest of the program treats like
-the content of an option file.
+A reference can be chosen like an option. Its config is made by the module `references` in the package of the group
+(`instruct_lab.model` or `instruct_lab.data`): the function `describe_option` examines the model or data and returns a
+config. The rest of the program treats this config like the content of an option file.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ FORMS: Mapping[str, tuple[str, ...]] = {
     "model": ("hub:OWNER/NAME[@REVISION]", "path:FOLDER"),
     "data": ("hub:OWNER/NAME[:CONFIGURATION][@REVISION]", "path:FILE"),
 }
-"""The forms of references that each group takes."""
+"""The forms of references that can be chosen in each config group."""
 FORM_COMMENTS = {
     "hub": "anything on the Hugging Face Hub, recognised by its files",
     "path": "your own files, recognised by what they contain",
 }
-"""The meaning of each scheme of references, shown in lists of options."""
+"""The meaning of each scheme of references (the text before the colon), shown in lists of options."""
 SCHEMES = tuple(FORM_COMMENTS)
 MAX_LABEL = 50
-"""Maximum number of characters of a label; tags of trackers have at most 64."""
+"""Maximum number of characters of `Reference.label`, which trackers use in tags; these have at most 64."""
 SPECIAL = frozenset("=,()[]{}'\"")
-"""Characters that have a meaning in Hydra's syntax for values; the user must quote a reference with one of them."""
+"""Characters that have a meaning in Hydra's syntax for values; the user must quote a reference that contains one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Reference:
     """A reference to a model or to data.
 
     Args:
-        group: the group of options, such as `model`.
+        group: the config group, `model` or `data`.
         scheme: `hub` for a repository of the Hugging Face Hub, `path` for files on this machine.
-        name: the text after the scheme.
+        name: the text after the colon: the name of the repository, or the path.
     """
 
     group: str
@@ -60,9 +60,9 @@ class Reference:
 
     @property
     def label(self) -> str:
-        """A short name for folders and tags: the name of the repository or file.
+        """A short text for folder names and tags: the name of the repository or file, without owner, folder and ending.
 
-        For a pattern of files such as `texts/*.json`, this is the folder's name.
+        For a pattern of files such as `texts/*.json`, it is the folder's name.
         """
         name = self.name.partition("@")[0] if self.scheme == "hub" else self.name
         parts = [part for part in re.split(r"[/\\]", name) if part.strip(".") and not glob.has_magic(part)]
@@ -74,13 +74,13 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class ReferencedOption:
-    """The option that stands for a reference.
+    """The config for the model or data that a reference names.
 
     Args:
-        config: the config of the option, as a file in `conf/` would set it.
-        notes: sentences on what was recognised and how to choose otherwise.
-        unset: for each value that could not be recognised, and is therefore `???` in `config`, the reason and what to
-            set; keyed by the value's key relative to the option.
+        config: the config, with the same content as an option file in `conf/` would have.
+        notes: sentences on what was recognised in the model or data, and how to set something else.
+        unset: for each value that could not be recognised, and is therefore `???` (missing) in `config`, a text that
+            says why and what to set; keyed by the value's key below the group.
     """
 
     config: dict[str, Any]
@@ -89,20 +89,20 @@ class ReferencedOption:
 
 
 def parse_reference(group: str, option: Any) -> Reference | None:
-    """Parse the name of an option as a reference; return `None` if it is the name of an option file."""
+    """Parse a chosen option as a reference; return `None` if it is not a reference but the name of an option file."""
     scheme, separator, name = str(option).partition(":")
     is_reference = group in FORMS and separator and scheme in SCHEMES and name.strip()
     return Reference(group, scheme, name.strip()) if is_reference else None
 
 
 def option_label(group: str, option: str) -> str:
-    """Return the name of an option for use in folder names and tags; for a reference, this is its label."""
+    """Return the name of a chosen option for use in folder names and tags; for a reference, its `Reference.label`."""
     reference = parse_reference(group, option)
     return option if reference is None else reference.label
 
 
 def describe_reference(reference: Reference) -> ReferencedOption:
-    """Examine what a reference names, and return the option that stands for it.
+    """Examine the model or data that a reference names, and return a config for it.
 
     Raises:
         InstructLabError: there is no such model or data, or it cannot be reached.
@@ -115,7 +115,11 @@ def describe_reference(reference: Reference) -> ReferencedOption:
 
 
 def references_in(choices: Mapping[str, Any]) -> list[Reference]:
-    """Return the references among the chosen options."""
+    """Return the references among the chosen options.
+
+    Args:
+        choices: the chosen option of each group, keyed by group.
+    """
     found = [parse_reference(group, option) for group, option in choices.items() if isinstance(option, str)]
     return [reference for reference in found if reference is not None]
 
@@ -124,14 +128,19 @@ def reference_notes(*choices: Mapping[str, Any]) -> list[str]:
     """Return sentences that say what was recognised in the model or data of each reference among the chosen options.
 
     Args:
-        choices: the chosen option of each group; for a sweep, the chosen options of all points.
+        choices: the chosen option of each group, keyed by group; for a sweep, one such mapping for each of its trials.
     """
     references = dict.fromkeys(reference for chosen in choices for reference in references_in(chosen))
     return [f"{reference}: {note}" for reference in references for note in describe_reference(reference).notes]
 
 
 def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Problem]:
-    """Return a problem for each value that was not recognised for a reference and that the config does not set."""
+    """Return a problem for each value that could not be recognised in a referenced model or data and is still missing.
+
+    Args:
+        choices: the chosen option of each group, keyed by group.
+        config: the composed config, in which the user may have set such values.
+    """
     problems = []
     for reference in references_in(choices):
         for key, reason in describe_reference(reference).unset.items():
@@ -144,14 +153,17 @@ def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Probl
 
 
 def known_option(group: str, repository: str, revision: str) -> ReferencedOption | None:
-    """Return the config of the option whose file names a repository of the Hub, for use while the Hub is unreachable.
+    """Return the config for a repository of the Hugging Face Hub without access to the Hub.
 
-    The result is `None` if there is no such option, or if its file includes other option files.
+    The config is the content of the option file that names the repository.
 
     Args:
-        group: the group.
+        group: the config group, `model` or `data`.
         repository: the name of the repository.
-        revision: the revision to use instead of the one in the option file; `main` keeps the file's revision.
+        revision: the revision to use instead of the revision in the option file; `main` keeps the file's revision.
+
+    Returns:
+        The config; `None` if no option file names the repository, or if the file includes other option files.
     """
     option = option_of_repository(group, repository)
     if option is None:
@@ -175,9 +187,14 @@ def _set_revision(node: Any, repository: str, revision: str) -> None:
 
 
 def suggest_reference(group: str, name: str) -> str | None:
-    """Return the reference that is probably meant by a name with a wrong scheme, such as `hf:`.
+    """Return the reference that the user probably meant, such as `hub:OWNER/NAME` for `hf:OWNER/NAME`.
 
-    The result is `None` if the group takes no references, or if the name has no scheme that resembles a valid one.
+    The result is `None` if the group takes no references, or if the text before the colon resembles neither `hub` nor
+    `path`.
+
+    Args:
+        group: the config group.
+        name: the option that the user chose.
     """
     if group not in FORMS:
         return None
@@ -190,10 +207,13 @@ def suggest_reference(group: str, name: str) -> str | None:
 
 
 def quote_reference(text: str) -> str:
-    """Put quotes around the reference in an override if it contains characters that Hydra refuses without quotes.
+    """Put quotes around the reference in an override if Hydra refuses it without quotes.
 
-    Such characters are `~` and most letters outside ASCII. An override without a reference is returned unchanged, and
-    so is a reference with a character of `SPECIAL`, which the user has to quote.
+    Hydra refuses `~` and most letters outside ASCII. An override without a reference is returned unchanged. So is one
+    with a reference that contains a character of Hydra's syntax (`SPECIAL`): the user has to quote it.
+
+    Args:
+        text: the override that the user typed.
     """
     key, _, value = text.partition("=")
     if parse_reference(key.lstrip("+"), value) is None or SPECIAL & {*value} or parse_or_none(text) is not None:
@@ -202,17 +222,20 @@ def quote_reference(text: str) -> str:
 
 
 class ReferenceSource(ConfigSource):
-    """A Hydra config source that serves the options for which references stand."""
+    """A Hydra config source for references: it gives Hydra a config for the model or data that a reference names."""
 
     PROVIDER: ClassVar = "instruct_lab-references"
 
     @staticmethod
     def scheme() -> str:
-        """Return the scheme of the search-path entry that this source serves."""
+        """Return the scheme (`reference`) of the entry in Hydra's search path that this source handles."""
         return "reference"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Return the config of the option for a reference, in which every value that was not recognised is `???`.
+        """Return the config for the model or data that a reference names; values that were not recognised are `???`.
+
+        Args:
+            config_path: the group and the reference, such as `model/hub:OWNER/NAME`.
 
         Raises:
             ConfigLoadError: there is no such model or data, or it cannot be reached.
@@ -235,7 +258,7 @@ class ReferenceSource(ConfigSource):
         return False
 
     def is_config(self, config_path: str) -> bool:
-        """Whether a path is a group followed by a reference."""
+        """Whether a path has the form `GROUP/REFERENCE`, such as `model/hub:OWNER/NAME`."""
         return _reference_at(config_path) is not None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:

@@ -1,8 +1,9 @@
 """Regular expressions with a time limit, for expressions that come from a config or from other people's data.
 
-A short expression can need years for a short text (`(a|aa)+$`), and `re` cannot be interrupted. The package `regex`
-accepts a time limit. Its syntax is larger than that of `re`, and some of its classes contain other characters, so an
-expression must be valid for `re`, and is translated such that `regex` finds what `re` would find.
+A short expression such as `(a|aa)+$` can need years for a short text, and a search with Python's `re` cannot be
+interrupted. The package `regex` accepts a time limit. It has more syntax than `re`, and some of its character classes,
+such as `\\w`, contain other characters. Therefore, an expression must be valid for `re`, and it is translated such that
+`regex` finds what `re` would find.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 MAX_SECONDS = 2.0
 """Maximum processor time for one search in one text."""
 MAX_REPEATED = 100_000
-"""Maximum length of a text that repetitions such as `a{1000}` require; `regex` needs memory for all of it."""
+"""Maximum number of characters that an expression's repetitions, such as `a{1000}`, may require a text to have.
+
+The package `regex` needs memory for each of these characters.
+"""
 MAX_SHOWN = 120
 
 TOKEN = re.compile(r"\(\?#[^)]*\)|\\N\{[^{}]*\}|\\.|\[\^?\]?|\{(?P<least>[0-9]*)(?:,[0-9]*)?\}|.", re.DOTALL)
@@ -41,20 +45,20 @@ OUTSIDE_SETS = {
     r"\B": f"(?:{NO_EDGE})",
 }
 INSIDE_SETS = {r"\w": WORD, r"\W": NO_WORD, r"\s": SPACE, r"\S": NO_SPACE}
-"""Replacements, for use inside square brackets, with which `regex` matches the same characters as `re`.
+"""Replacements inside square brackets: classes of `regex` that contain the same characters as the classes of `re`.
 
-`OUTSIDE_SETS` holds the replacements for use outside of square brackets.
+`OUTSIDE_SETS` contains the replacements outside of square brackets.
 """
 
 
 class LimitedExpression:
-    """A compiled regular expression whose methods are those of `re.Pattern`, with a time limit.
+    """A compiled regular expression with a time limit; its methods work like those of `re.Pattern`.
 
     The methods raise `LimitExceeded` if a search in one text needs more than `MAX_SECONDS`.
 
     Args:
         expression: the expression, in the syntax of `re`.
-        where: the config key, file or row that contains the expression.
+        where: the config key, file or data row that contains the expression, for error messages.
         ignore_case: whether the case of letters is ignored.
 
     Raises:
@@ -77,11 +81,11 @@ class LimitedExpression:
         return self._limited(self._compiled.fullmatch, text)
 
     def findall(self, text: str) -> list[Any]:
-        """Return all matches, or their groups if the expression has groups."""
+        """Return all matches in a text; if the expression has groups, return the text of the groups of each match."""
         return self._limited(self._compiled.findall, text)
 
     def sub(self, replacement: Callable[[regex.Match[str]], str], text: str) -> str:
-        """Return the text with the result of a function in place of each match."""
+        """Replace each match in a text by the result of `replacement`, a function that takes the match."""
         return self._limited(functools.partial(self._compiled.sub, replacement), text)
 
     def _limited(self, search: Callable[..., Any], text: str) -> Any:
@@ -98,7 +102,7 @@ class LimitedExpression:
 
 
 def check_expression(expression: str) -> str:
-    """Return a valid regular expression unchanged; refuse an invalid one.
+    """Check that a regular expression is valid, and return it unchanged.
 
     Raises:
         ValueError: the expression is not valid, or its repetitions need too much memory.
@@ -108,7 +112,7 @@ def check_expression(expression: str) -> str:
 
 
 Regex = Annotated[str, AfterValidator(check_expression)]
-"""The type of a component's field that holds a regular expression; compile it with `LimitedExpression`."""
+"""The type of a component's field whose value is a regular expression, which is to be used by `LimitedExpression`."""
 
 
 @functools.lru_cache(maxsize=512)
@@ -132,10 +136,11 @@ def _translate(expression: str, keeps_classes: bool) -> tuple[int, str]:
 
     Args:
         expression: a valid expression.
-        keeps_classes: whether classes such as `\\w` mean the same in both syntaxes, because they are limited to ASCII.
+        keeps_classes: whether character classes such as `\\w` are left as they are.
 
     Returns:
-        The number of characters that a text needs to match all required repetitions, and the translated expression.
+        The number of characters that the expression's repetitions require a text to have, and the translated
+        expression.
     """
     outside, inside = ({}, {}) if keeps_classes else (OUTSIDE_SETS, INSIDE_SETS)
     sizes, last, parts, in_set = [0], 0, [], False

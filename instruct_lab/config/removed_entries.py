@@ -1,7 +1,7 @@
-"""Find entries that a config removes although they do not exist, probably because their name is misspelled.
+"""Find keys that a config sets to null in order to remove them, although they do not exist.
 
-In a component's mapping of named entries, such as the metrics or the preprocessing steps of a run, an entry is removed
-by setting it to null.
+A run's metrics and preprocessing steps, for example, are mappings from names to components. Setting a name to null
+removes its component. If there is no such name, it is probably misspelled.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from instruct_lab.errors import Problem, ProblemKind
 
 
 def unused_removals(composition: Composition, load: Load) -> Iterator[Problem]:
-    """Yield a problem for each entry that is set to null, and thereby removed, although nothing sets it to a value.
+    """Yield a problem for each key that is set to null in order to remove it, but that nothing sets to a value.
 
-    If an override removes such an entry, this is an error. If a file does, it is a warning, because the file may be
-    meant to be combined with other options, which do have the entry.
+    If an override sets the key to null, the problem is an error. If an option file does, it is a warning, because the
+    file may be meant to be combined with another option that has the key.
 
     Args:
         composition: the composed config.
-        load: function that composes overrides.
+        load: function that composes a config with the given overrides.
     """
     removed = {f"{key}.{name}": mapping for key, mapping in _mappings(composition.config) for name in _nulls(mapping)}
     if not removed:
@@ -55,7 +55,7 @@ def unused_removals(composition: Composition, load: Load) -> Iterator[Problem]:
 
 
 def _mappings(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """Yield the full key and the content of each mapping whose entries can be removed by setting them to null."""
+    """Yield the full key and the content of each mapping in which setting a key to null removes the key."""
     for key, node, kind in components(config):
         for field, info in getattr(kind, "__pydantic_fields__", {}).items():
             mapping = node._get_node(field) if field in node else None
@@ -74,10 +74,15 @@ def _is_null(mapping: DictConfig, name: Any) -> bool:
 
 
 def _is_removable(kind: type[Component], field: str, annotation: Any) -> bool:
-    """Return whether setting an entry of a field to null removes the entry.
+    """Return whether setting a key to null removes the key, in the mapping that is the value of a component's field.
 
-    This holds for mappings from arbitrary names to values that may be null, unless `Component.null_values` lists the
-    field. In a mapping whose keys are limited to given names, such as those of splits, null is an ordinary value.
+    This is so for mappings from arbitrary names to values that may be null, unless `Component.null_values` lists the
+    field. In a mapping with fixed keys, such as the names of the splits, null is an ordinary value.
+
+    Args:
+        kind: the class of the component.
+        field: name of the field.
+        annotation: type of the field.
     """
     if field in kind.null_values or get_origin(annotation) is not dict:
         return False

@@ -1,4 +1,4 @@
-"""Write a new lab, a folder for the user's own options and classes, with one commented example of each kind."""
+"""Write a new lab folder: a folder for the user's own options and classes, with one commented example of each kind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EXAMPLES = Path(__file__).parent / "lab"
 
 
 def write_lab(path: Path) -> list[Path]:
-    """Copy the examples to a folder; existing files are never overwritten.
+    """Copy the example options and classes to a new lab folder; existing files are never overwritten.
 
     Returns:
-        The written files.
+        The paths of the written files.
 
     Raises:
-        InstructLabError: one of the files exists, or the folder is not writable; in both cases, no new file is left.
+        InstructLabError: one of the files exists, or the folder is not writable; in both cases, nothing is written.
     """
     sources = sorted(source for source in EXAMPLES.rglob("*") if source.is_file() and "__pycache__" not in source.parts)
     targets = [path / source.relative_to(EXAMPLES) for source in sources]

@@ -1,4 +1,4 @@
-"""Compose configs with Hydra; configs that choose the same options read the option files only once."""
+"""Compose configs with Hydra. To save time, the option files are read only once for configs with the same options."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from instruct_lab.config.yaml_text import MAX_BYTES
 
 PRIMARY = "train"
 MAX_COMPOSED = 64
-"""Maximum number of composed configs, each from another set of option files, that are kept in memory."""
+"""Maximum number of configs that are kept in memory, each composed from another set of options."""
 MAX_LABS = 4
 
 _Files = tuple[tuple[str, object], ...]
 
 
 class SharedFiles:
-    """A function object that composes `conf/train.yaml` with overrides and reads each set of option files only once.
+    """A cache for composing `conf/train.yaml` with overrides, which reads the files for each set of options only once.
 
-    It caches the config composed from a set of option files, and applies overrides of single values to a copy, in the
-    given order and with the same result as in Hydra. Use an instance only for a short time, since it does not notice if
+    It caches the config composed with the overrides that choose options, and applies the overrides that set values to a
+    copy of it. The result is the same as Hydra's. Use an instance only for a short time, since it does not notice when
     a file changes.
     """
 
@@ -61,9 +61,9 @@ class SharedFiles:
 
 
 def _is_option(override: Override) -> bool:
-    """Whether an override chooses an option of a group.
+    """Whether an override chooses an option of a group, according to Hydra.
 
-    For a key with a dot, Hydra is not asked whether there is a group of this name, since that takes milliseconds.
+    A key with a dot is not the name of a group, so Hydra is not asked about it, which saves milliseconds.
     """
     loader: Any = GlobalHydra.instance().config_loader()
     key = override.key_or_group
@@ -74,9 +74,9 @@ _recent: dict[_Files, SharedFiles] = {}
 
 
 def load_config(overrides: list[Override]) -> DictConfig:
-    """Compose `conf/train.yaml` with overrides; must be called inside `instruct_lab.config.compose.initialized_hydra`.
+    """Compose `conf/train.yaml` with overrides; option files are not read again if they have not changed.
 
-    Option files that have not changed since an earlier call in this process are not read again.
+    This must be called inside a `with` block of `instruct_lab.config.compose.initialized_hydra`.
     """
     files = _option_files()
     shared = _recent.pop(files, None) if files is not None else None
@@ -91,10 +91,10 @@ def load_config(overrides: list[Override]) -> DictConfig:
 
 
 def _option_files() -> _Files | None:
-    """Return a value that changes whenever an option file changes; `None` if there is no such value.
+    """Return a value that is different whenever an option file has changed; `None` if changes cannot be recognised.
 
-    Packaged files are represented by their sizes and modification times, and the user's files by their contents. Only
-    files whose names end with `.yaml` count, since Hydra reads no others. There is no such value if a folder is a
+    It contains the sizes and modification times of the files of this package, and the contents of the user's files.
+    Only files whose names end with `.yaml` count, since Hydra reads no others. The result is `None` if a folder is a
     symbolic link or cannot be read, or if a file of the user reads environment variables.
     """
     packaged, *labs = roots()

@@ -1,4 +1,4 @@
-"""Render the composed config as text or JSON, and show which file or override set each value."""
+"""Render a composed config as text or JSON, with the file or override that set each value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def render(composition: Composition, with_unset: bool = False) -> str:
 
     Args:
         composition: the composed config.
-        with_unset: whether to show fields that nothing sets, with their defaults.
+        with_unset: whether to show the fields of components that neither a file nor an override sets, with their
+            defaults.
     """
     with bounded():
         return "\n".join(_lines(*_with_origins(composition, with_unset)))
@@ -47,10 +48,15 @@ def _lines(config: DictConfig, origins: dict[str, str]) -> list[str]:
 
 
 def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any]:
-    """Return the same information as `render`, as an object for JSON.
+    """Convert a composed config to a dictionary for JSON.
 
-    Its entries are `choices` (the chosen option of each group), `config`, and `origins` (the file or override that set
+    Its keys are `choices` (the chosen option of each group), `config`, and `origins` (the file or override that set
     each value).
+
+    Args:
+        composition: the composed config.
+        with_unset: whether to include the fields of components that neither a file nor an override sets, with their
+            defaults.
     """
     config, origins = _with_origins(composition, with_unset)
     return {
@@ -78,7 +84,13 @@ def _with_origins(composition: Composition, with_unset: bool) -> tuple[DictConfi
 
 
 def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
-    """Add, for each component, the fields that the config does not set, with their defaults."""
+    """Add to each component in a config the fields that the config does not set, with their defaults.
+
+    Args:
+        node: the config as dictionaries and lists, or a value in it; it is changed in place.
+        key: full key of the value.
+        origins: what set each value; a text such as `default of LoRA` is added for each added field.
+    """
     if not isinstance(node, dict):
         return
     for name, inner in node.items():
@@ -94,7 +106,7 @@ def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
 
 
 def _raw_value(config: DictConfig, key: str) -> Any:
-    """Return a value with its interpolations unresolved."""
+    """Return the value of a full key with its interpolations unresolved."""
     node: Any = config
     for part in key.split("."):
         node = node._get_node(part)

@@ -1,4 +1,4 @@
-"""Hydra config sources for the option files and studies of the package and of the user.
+"""Hydra config sources, through which Hydra reads option files and studies, both this package's and the user's own.
 
 A file whose content has not changed is parsed only once.
 """
@@ -27,18 +27,18 @@ from instruct_lab.errors import InstructLabError, one_line
 
 
 class LabSource(FileConfigSource):
-    """A Hydra config source for a folder of option files, which it checks, since a stranger may have written them."""
+    """A Hydra config source for a folder of option files; it checks the files, since they may come from a stranger."""
 
     @staticmethod
     def scheme() -> str:
-        """Return the scheme of the search-path entries that this source serves."""
+        """Return the scheme (`lab`) of the entries in Hydra's search path that this source handles."""
         return "lab"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read an option file; refuse it if it is not text, is too large, or does not hold a mapping.
+        """Read an option file.
 
         Raises:
-            ConfigLoadError: the file is refused; the message names it.
+            ConfigLoadError: the file does not exist, is not text, is too large, or does not contain a mapping.
         """
         path = Path(self.path, self._normalize_file_name(config_path))
         try:
@@ -50,7 +50,7 @@ class LabSource(FileConfigSource):
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether anything with this name exists, even if it is not a regular file; `load_config` then refuses it."""
+        """Whether a file, folder, link or anything else has this name; `load_config` refuses it if it is not a file."""
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 
 
@@ -70,7 +70,7 @@ class StudySource(LabSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the scheme of the search-path entries that this source serves."""
+        """Return the scheme (`studies`) of the entries in Hydra's search path that this source handles."""
         return "studies"
 
     def __init__(self, provider: str, path: str) -> None:
@@ -80,7 +80,7 @@ class StudySource(LabSource):
         """Read the study `experiments/NAME`.
 
         Raises:
-            ConfigLoadError: there is no such study, or its file is refused.
+            ConfigLoadError: there is no such study, or its file is not text, is too large, or contains no mapping.
         """
         inside = self._inside(config_path)
         if inside is None:
@@ -90,7 +90,7 @@ class StudySource(LabSource):
         return result
 
     def available(self) -> bool:
-        """Whether the folder exists."""
+        """Whether the folder of studies exists."""
         return os.path.isdir(self.path)
 
     def is_group(self, config_path: str) -> bool:
@@ -99,12 +99,15 @@ class StudySource(LabSource):
         return inside is not None and super().is_group(inside)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether a path is a study."""
+        """Whether a path names a study, as `experiments/NAME` does."""
         inside = self._inside(config_path)
         return inside not in (None, "") and super().is_config(inside or "")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """List what a folder of the group `experiments` contains; for an empty path, return the group's name."""
+        """List the studies and folders in the group `experiments` or in a folder inside it.
+
+        For an empty path (the root of the search path), the list contains only the group itself.
+        """
         if not config_path:
             return [] if results_filter == ObjectType.CONFIG else [STUDIES]
         inside = self._inside(config_path)
@@ -118,12 +121,13 @@ class StudySource(LabSource):
 
 
 class LabSearchPath(SearchPathPlugin):
-    """Hydra plugin that adds the packaged studies, the user's option files and references to the search path."""
+    """Hydra plugin that adds this package's studies, the user's files, and references to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and a path for references.
+        """Append this package's folder `experiments/`, the user's folders, and an entry for references.
 
-        The packaged folder `conf/`, which is already in the search path, is then read by `LabSource` too.
+        The user's folders are `conf/` and `experiments/` in the working directory. This package's folder `conf/` is in
+        the search path already; its entry is changed such that `LabSource` reads it.
         """
         for known in search_path.get_path():
             if known.provider == "main":

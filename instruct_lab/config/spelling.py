@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name whose spelling is closest to a word; `None` if the word is valid or if no name is close."""
+    """Return the valid name whose spelling is closest to a word.
+
+    The result is `None` if the word is itself valid, or if no valid name resembles it.
+    """
     names = list(valid)
     if word in names:
         return None

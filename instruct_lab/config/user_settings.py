@@ -1,4 +1,4 @@
-"""Read and write the settings file of the user, which lists the permissions that hold for every command."""
+"""Read and write the user's settings file, which lists the permissions that apply to every command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Settings:
     """The content of the user's settings file.
 
     Args:
-        allow: names of the permissions that hold for every command.
+        allow: names of the permissions that apply to every command.
         labs: absolute paths of the user's lab folders whose Python files may run.
     """
 
@@ -33,10 +33,10 @@ def settings_path() -> Path:
 
 
 def read_settings() -> Settings:
-    """Read the user's settings file; without the file, nothing is allowed.
+    """Read the user's settings file; if it does not exist, the settings give no permissions.
 
     Raises:
-        InstructLabError: the file cannot be read, or is not of the expected form.
+        InstructLabError: the file cannot be read, or has other content than lists of texts under `allow` and `labs`.
     """
     path = settings_path()
     refusal = InstructLabError(

@@ -1,4 +1,8 @@
-"""Read YAML that a stranger may have written; it must be UTF-8, and of limited size even with its aliases expanded."""
+"""Read YAML files that may come from a stranger: they must be in UTF-8, and their size and nesting are limited.
+
+An alias (`*name`) counts as many values as the content that it repeats, so that a short file cannot stand for a huge
+one.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,16 @@ from instruct_lab.files import read_regular
 MAX_BYTES = 2_000_000
 MAX_DEPTH = 50
 MAX_VALUES = 20_000
-"""Maximum number of keys and values in a file; an alias counts like a copy of the part that it repeats."""
+"""Maximum number of keys and values in a file; an alias counts as many as the content that it repeats."""
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""PyYAML's safe loader, in C where it was built."""
+"""PyYAML's safe loader: the one written in C if PyYAML was built with it, otherwise the slower one in Python."""
 
 
 def read_yaml_text(path: Path) -> str:
-    """Read the text of a YAML file after checking its size; the values in it are not checked.
+    """Return the text of a YAML file, after checking that it is valid YAML, not too large and not nested too deeply.
+
+    The values in the file are not checked.
 
     Raises:
         InstructLabError: the path is not a regular file, or the file is not YAML in UTF-8, is too large or is nested
@@ -46,7 +52,15 @@ def read_yaml_text(path: Path) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _check_size(text: str, path: Path) -> None:
-    """Refuse YAML that has too many values or is nested too deeply."""
+    """Check that YAML has at most `MAX_VALUES` keys and values and `MAX_DEPTH` levels of nesting, and raise otherwise.
+
+    Args:
+        text: the YAML.
+        path: the file, for the error message.
+
+    Raises:
+        InstructLabError: a limit is exceeded, or an alias refers to content that contains the alias.
+    """
     open_sizes: list[int] = []  # number of values so far in each open collection
     open_anchors: list[str | None] = []
     sizes: dict[str, int] = {}  # number of values of each anchor

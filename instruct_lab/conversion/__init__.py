@@ -1,8 +1,8 @@
 """Convert configs of LLaMA-Factory, axolotl and TRL into studies, which are configs of this framework.
 
-Input: a YAML file or the arguments of a training script. Output: the files of a study, and for each setting, a row that
-says how it was converted, or that it has no equivalent and what happens instead. Each tool has a module with a table
-that says how each of its settings is converted.
+The input is a YAML file of the other tool, or the command-line arguments of its training script. The output is the
+files of a study, and a report with a row for each setting. The row says how the setting was converted, or that it has
+no equivalent and what happens instead. For each tool, a module has a table of rules that convert the tool's settings.
 """
 
 from instruct_lab.conversion.engine import Converted, convert

@@ -1,4 +1,4 @@
-"""Rules for the settings of axolotl. Source: its `utils/schemas`, version of July 2026."""
+"""Rules that convert the settings of axolotl. Source: its `utils/schemas`, version of July 2026."""
 
 from __future__ import annotations
 

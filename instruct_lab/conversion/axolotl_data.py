@@ -1,4 +1,4 @@
-"""Convert axolotl's list of data sets; the `type` of each data set determines its columns and its prompt."""
+"""Convert the list of data sets in axolotl's configs; the `type` of each determines its columns and its prompt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTRUCTIONS: Mapping[str, Format] = {
 }
 """Formats for axolotl's types of single-turn instructions, keyed by the beginning of the type's name.
 
-This beginning ends before a dot, a colon or an underscore, as `alpaca` in `alpaca_chat.load_qa`.
+The beginning ends before a dot, a colon or an underscore: it is `alpaca` for `alpaca_chat.load_qa`.
 """
 PAIRS: Mapping[str, Mapping[str, str]] = {
     "intel": {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
@@ -63,7 +63,12 @@ FIELDS = [
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from axolotl's list of data sets, and report how each of their keys is converted."""
+    """Set the data of the study from axolotl's list of data sets, and report how each key in the list is converted.
+
+    Args:
+        state: the conversion, which contains the study and the report.
+        value: the value of axolotl's setting `datasets`.
+    """
     entries = value if isinstance(value, list) else [value]
     tests = state.get("test_datasets", [])
     rows = [_read(state, f"datasets[{number}]", entry, False) for number, entry in enumerate(entries)]
@@ -102,7 +107,14 @@ def _read(state: Conversion, where: str, entry: Any, held_out: bool) -> data.Row
 
 
 def _report(state: Conversion, where: str, key: str, value: Any) -> None:
-    """Report how one key of an axolotl data set is converted; `_format` reports the key `type`."""
+    """Report how one key of an entry in axolotl's list of data sets is converted; `_format` reports the key `type`.
+
+    Args:
+        state: the conversion, which contains the study and the report.
+        where: name of the entry in the report, such as `datasets[0]`.
+        key: the key.
+        value: its value.
+    """
     name = f"{where}.{key}"
     if key in ("roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "chat_template"):
         _report_training(state, name, key, value)
@@ -129,7 +141,14 @@ def _report_training(state: Conversion, name: str, key: str, value: Any) -> None
 
 
 def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) -> Format:
-    """Return the format of the rows of an axolotl data set, and report how its `type` is converted."""
+    """Return the format of the rows of a data set in axolotl's list, and report how the data set's `type` is converted.
+
+    Args:
+        state: the conversion, which contains the study and the report.
+        where: name of the entry in the report, such as `datasets[0]`.
+        entry: the entry for the data set.
+        kind: the `type` in this entry: a name, a mapping with the names of columns, or `None`.
+    """
     if isinstance(kind, Mapping):
         found: Format = _own_columns(kind)
         template: str | None = None
@@ -146,7 +165,7 @@ def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) 
 
 
 def _own_columns(kind: Mapping[str, Any]) -> Format:
-    """Return the format of the rows for an axolotl `type` that is a mapping with the names of the columns."""
+    """Return the format of the rows for a `type` of axolotl that is not a name but a mapping with names of columns."""
     if "field_chosen" in kind or "field_rejected" in kind:
         names = {"prompt": "field_prompt", "chosen": "field_chosen", "rejected": "field_rejected"}
         return "Preference", {ours: kind.get(theirs, ours) for ours, theirs in names.items()}
@@ -159,7 +178,16 @@ def _own_columns(kind: Mapping[str, Any]) -> Format:
 
 
 def _named(state: Conversion, entry: Mapping[str, Any], kind: str) -> tuple[Format, str | None, Any]:
-    """Return the format, the prompt template (or `None`) and a note for an axolotl `type` that is a name."""
+    """Return how the rows are read if the `type` of an axolotl data set is a name.
+
+    Args:
+        state: the conversion, which contains the study.
+        entry: the entry for the data set.
+        kind: the name, such as `alpaca` or `chat_template`.
+
+    Returns:
+        The format of the rows, the option of the group `template` (`None`: none is chosen), and a note for the report.
+    """
     head, _, rest = kind.replace(":", ".").partition(".")
     objective = state.choices.get("objective", "supervised")
     if objective == "kto":

@@ -1,4 +1,4 @@
-"""Rules for groups of axolotl's settings that have no equivalent in this framework, or need none."""
+"""Rules for groups of axolotl's settings that have no equivalent in this framework, or that need no override."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build the data option of a study from the data sets that another tool's config names."""
+"""Build the data option of a study (the file in `conf/data`) from the data sets that another tool's config names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|txt)(\.(gz|bz2|xz|zst))?$")
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The rows of one data set that the other tool's config names, and the format in which they are stored.
+    """The rows of one data set that another tool's config names: where they are read from, and in which format.
 
     Args:
         source: the config of the component that reads the rows.
-        format: the name of the format's class, without its package, and the values of its fields.
+        format: the name of the format's class in `instruct_lab.data`, and the values of its fields.
         is_held_out: whether the rows are for validation.
-        weight: the share of these rows in a mixture; `None`: every row is used once per epoch.
+        weight: proportion of these rows in a mixture of data sets; `None`: every row is used once per epoch.
     """
 
     source: Mapping[str, Any]
@@ -31,7 +31,14 @@ class Rows:
 
 
 def hub_source(name: str, revision: Any = None, configuration: Any = None, split: Any = None) -> dict[str, Any]:
-    """Return the config of a source that reads a data set of the Hugging Face Hub."""
+    """Return the config of a component that reads rows from a data set of the Hugging Face Hub.
+
+    Args:
+        name: name of the repository.
+        revision: revision of the repository; `None`: `main`.
+        configuration: name of the data set's configuration; `None`: its default.
+        split: name of the split; `None`: `train`.
+    """
     source = {"_target_": f"{PACKAGE}.HubDataSet", "repository": name, "revision": str(revision or "main")}
     if configuration:
         source["configuration"] = str(configuration)
@@ -41,26 +48,27 @@ def hub_source(name: str, revision: Any = None, configuration: Any = None, split
 
 
 def file_source(path: str | list[str]) -> dict[str, Any]:
-    """Return the config of a source that reads files on this machine."""
+    """Return the config of a component that reads rows from files on this machine."""
     is_text = isinstance(path, str) and path.endswith(".txt")
     return {"_target_": f"{PACKAGE}.{'TextFiles' if is_text else 'Files'}", "path": path}
 
 
 def is_file(name: str) -> bool:
-    """Whether the name of a data set is a path of files on this machine, and not a repository of the Hub."""
+    """Whether the name of a data set is a path on this machine; otherwise, it is a repository of the Hub."""
     return bool(FILE.search(name)) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
 def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> None:
-    """Set the data of a study: one data set if all rows have the same format, else a mixture.
+    """Set the data of a study from several data sets.
 
-    Rows of the same format become one part of the mixture, except that rows with a weight become a part of their own.
-    Held-out rows join the first part with their format.
+    Data sets of the same format are combined into one, except that a data set with a weight stays separate. Held-out
+    rows join the first data set of their format. If this leaves several data sets, they become the parts of a mixture.
 
     Args:
-        state: the study.
+        state: the conversion, which contains the study.
         rows: the data sets.
-        held_out: share of the training rows that is held out for validation; if it is 1 or more, the number of rows.
+        held_out: how much of the training rows of a data set without held-out rows is used for validation: a proportion
+            below 1, or a number of rows from 1 up.
     """
     groups: list[list[Rows]] = []
     for one in rows:
@@ -111,11 +119,11 @@ def _source_name(source: Mapping[str, Any], number: int) -> str:
 
 
 def add_difference(state: Conversion, key: str, value: Any, note: str) -> None:
-    """Report that a setting of a data set has no equivalent.
+    """Report that a setting of a data set has no equivalent in this framework.
 
     Args:
-        state: the study.
-        key: the setting in the other tool.
+        state: the conversion, which contains the report.
+        key: name of the setting in the other tool.
         value: its value.
         note: what happens instead.
     """

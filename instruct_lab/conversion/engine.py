@@ -1,4 +1,4 @@
-"""Convert a config of another tool by applying the tool's rules to every setting."""
+"""Convert a config of another tool to a study by applying a rule to each of its settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instruct_lab.experiment.matrix import component_of
 from instruct_lab.experiment.other_tools import with_value
 
 COMPONENTS = ("objective", "tuning", "optimizer", "lr_scheduler")
-"""The groups whose options differ in their fields, so that a converted value may not fit the chosen option."""
+"""The groups whose options have different fields, so that the chosen option may lack a field that the study sets."""
 OFF = (False, 0, "none", "no", "off", "None")
 
 
@@ -22,11 +22,11 @@ class Converted:
     """The result of converting a config of another tool.
 
     Args:
-        source: the config that was read.
-        choices: the option of each group that the study chooses.
+        source: the other tool's config.
+        choices: the options that the study chooses, keyed by group.
         values: the values that the study sets, keyed by full key.
-        data: the content of the study's data option; `None` if the config names no data.
-        rows: how each setting was converted.
+        data: the content of the study's own data option; `None` if the config names no data.
+        rows: the report, with a row on each setting that says how it was converted.
     """
 
     source: Source
@@ -37,7 +37,7 @@ class Converted:
 
 
 def convert(source: Source) -> Converted:
-    """Convert a config; every one of its settings has a row in the result."""
+    """Convert a config of another tool to a study; the result reports on each of the config's settings."""
     tool = TOOLS[source.tool]
     given = {key: value for key, value in source.config.items() if value is not None and value != ""}
     defaults = {key: value for key, value in tool.defaults(given, source.method).items() if key not in given}
@@ -58,7 +58,10 @@ def convert(source: Source) -> Converted:
 
 
 def _drop_missing_fields(state: Conversion) -> None:
-    """Leave out and report values for which the chosen component has no field, such as `betas` for Adafactor."""
+    """Remove values from the study for which the chosen component has no field, and report this.
+
+    For example, `optimizer.betas` is removed if the study chooses Adafactor.
+    """
     for group in [group for group in COMPONENTS if group in state.choices]:
         option = state.choices[group]
         keys = [key for key in state.values if key.startswith(f"{group}.")]
@@ -69,7 +72,16 @@ def _drop_missing_fields(state: Conversion) -> None:
 
 
 def _without(row: Row, key: str, note: str) -> Row:
-    """Return a row without its override of a key; if no other override is left, the row's kind becomes `different`."""
+    """Return a row of the report without its override of a key.
+
+    If the row has no other override, its kind becomes `different`. If it has no override of this key, it is returned
+    unchanged.
+
+    Args:
+        row: the row.
+        key: the full key.
+        note: why the override is removed, which is added to the row's note.
+    """
     left = tuple(text for text in row.overrides if not text.startswith(f"{key}="))
     if left == row.overrides:
         return row

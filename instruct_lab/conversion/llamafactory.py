@@ -1,4 +1,4 @@
-"""Rules for the settings of LLaMA-Factory. Source: its `hparams`, version of August 2026."""
+"""Rules that convert the settings of LLaMA-Factory. Source: its `hparams`, version of August 2026."""
 
 from __future__ import annotations
 

@@ -19,7 +19,12 @@ MEDIA = ("images", "videos", "audios")
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from the names of LLaMA-Factory's data sets for training and evaluation."""
+    """Set the data of the study from the names of data sets in a config of LLaMA-Factory.
+
+    Args:
+        state: the conversion; its setting `eval_dataset` names the data sets for validation.
+        value: the value of the setting `dataset`, which names the data sets for training.
+    """
     held_out = _names(state.get("eval_dataset", ""))
     info, found = _info(state)
     folder = Path(found).parent if found else Path(str(state.get("dataset_dir", "data")))
@@ -31,7 +36,7 @@ def read_datasets(state: Conversion, value: Any) -> Result:
 
 
 def _names(value: Any) -> list[str]:
-    """Return the names in a list or in a comma-separated text."""
+    """Return the names of data sets in a list or in a comma-separated text."""
     names = value if isinstance(value, list) else str(value).split(",")
     return [name for one in names if (name := str(one).strip())]
 

@@ -1,4 +1,4 @@
-"""Rules for the settings of models, adapters and quantisation, which several tools have in common."""
+"""Rules that convert settings of models, adapters and quantisation; several tools have such settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NOT_ADAPTED = Same("there is no adapter")
 
 
 def choose_model(revision_key: str) -> RuleFunction:
-    """Return a rule for a setting that names a repository of the Hub or a folder; the rule chooses this model.
+    """Return a rule that chooses the model which a setting names: a repository of the Hugging Face Hub or a folder.
 
     Args:
-        revision_key: the tool's setting with the revision of the repository.
+        revision_key: the other tool's setting for the revision of the repository.
     """
     return lambda state, value: _choose_model(state, value, state.get(revision_key))
 
@@ -47,7 +47,12 @@ def _choose_model(state: Conversion, name: Any, revision: Any) -> Result:
 
 
 def set_targets(state: Conversion, value: Any) -> Result:
-    """Set the modules of the model to which adapters are added."""
+    """Set to which of the model's modules adapters are added.
+
+    Args:
+        state: the conversion, which contains the study.
+        value: names of modules as a list or a text, `all`, or a regular expression.
+    """
     if not is_adapter(state):
         return NOT_ADAPTED
     names = value if isinstance(value, list) else [name for name in str(value).replace(",", " ").split() if name]
@@ -65,7 +70,7 @@ def is_adapter(state: Conversion) -> bool:
 
 
 def set_lora(key: str) -> RuleFunction:
-    """Return a rule that sets the field `tuning.{key}` if the study trains low-rank adapters."""
+    """Return a rule that sets the field `tuning.{key}` to a setting's value if the study trains low-rank adapters."""
 
     def rule(state: Conversion, value: Any) -> Result:
         if not is_adapter(state):
@@ -77,7 +82,7 @@ def set_lora(key: str) -> RuleFunction:
 
 
 def quantize(bits: int) -> RuleFunction:
-    """Return a rule for an on/off setting that quantises the frozen weights to the given number of bits."""
+    """Return a rule that quantises the frozen weights to the given number of bits if a setting is switched on."""
 
     def rule(state: Conversion, value: Any) -> Result:
         return set_quantization(state, bits) if value in ON else Same("switched off")
@@ -96,14 +101,14 @@ def set_quantization(state: Conversion, value: Any) -> Result:
 
 
 def train_new_modules(state: Conversion, value: Any) -> Result:
-    """Report the modules that the other tool trains in full in addition to the adapters, and that stay frozen here."""
+    """Report modules that the other tool trains in full beside the adapters, and that stay frozen in this framework."""
     if not is_adapter(state):
         return NOT_ADAPTED
     return Different(f"{value} stay frozen; the embeddings of new tokens are trained with the adapter")
 
 
 def adapt_for_kto(state: Conversion) -> None:
-    """Choose LoRA if the objective is KTO, which here requires adapters.
+    """If the study's objective is KTO, choose LoRA, because KTO requires adapters in this framework.
 
     KTO compares the trained model with the base model, which is the same model with its adapters switched off.
     """

@@ -1,4 +1,4 @@
-"""Choose the objective for a training method."""
+"""Choose the objective of a study for another tool's training method, such as `dpo`, and convert its settings."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ TEACHER = f"{SUPERVISED}; objective=distillation learns from a teacher, on the a
 OTHER_METHODS = {"bco": NO_LOSS, "tpo": NO_LOSS, "prm": NO_LOSS} | dict.fromkeys(
     ("gkd", "gold", "distillation", "minillm", "server_distillation", "iw_opd"), TEACHER
 )
-"""Training methods without an equivalent objective here, each with a note on what the study does instead.
+"""Training methods without an equivalent objective in this framework, each with a note on what the study does instead.
 
-Methods that generate answers in training and reward them are not listed; `NO_ROLLOUTS` is the note on all of them.
+Methods that generate answers during training and reward them have no equivalent either. They are not listed, because
+they all have the same note, `NO_ROLLOUTS`.
 """
 
 
 def choose_objective(state: Conversion, method: str) -> Result:
-    """Choose the objective for a training method such as `dpo`, and the metrics that suit it."""
+    """Choose the objective for a training method such as `dpo`, and the metrics and template that suit it.
+
+    If the method has no equivalent, choose supervised training and report this.
+    """
     option = OBJECTIVES.get(method)
     state.choose("objective", option or "supervised")
     if option in PAIRS or option == "kto":
@@ -48,14 +52,14 @@ def choose_objective(state: Conversion, method: str) -> Result:
 
 
 def choose_loss(state: Conversion, name: str) -> Result:
-    """Choose the preference loss with the given name, or DPO's loss if there is no such loss here."""
+    """Choose the preference loss with the given name; if this framework lacks it, choose DPO's loss and report this."""
     option = LOSSES.get(name)
     state.choose("objective", option or "dpo")
     return Different(f"there is no preference loss {name} here; DPO's is used") if option is None else None
 
 
 def set_beta(state: Conversion, value: Any) -> Result:
-    """Set the objective's `beta`, or its `weight` if the objective is ORPO."""
+    """Set the objective's field `beta` or, for ORPO, its field `weight`; report a difference if it has neither."""
     objective = state.choices.get("objective", "supervised")
     if objective in NO_BETA:
         return Different("the objective has no beta")
@@ -64,7 +68,12 @@ def set_beta(state: Conversion, value: Any) -> Result:
 
 
 def set_for(objective: str, key: str) -> RuleFunction:
-    """Return a rule that sets `key` if the study chooses `objective`, and otherwise reports that nothing is set."""
+    """Return a rule that sets a key in the study if the study chooses a certain objective, and otherwise sets nothing.
+
+    Args:
+        objective: the option of the group `objective`.
+        key: full key to which the setting's value is assigned.
+    """
 
     def rule(state: Conversion, value: Any) -> Result:
         if state.choices.get("objective") != objective:

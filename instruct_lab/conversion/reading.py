@@ -1,4 +1,4 @@
-"""Read a config of another tool from a YAML file or from command-line arguments, and recognise the tool."""
+"""Read a config of another tool from a YAML file or from command-line arguments, and find out which tool it is for."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TOOLS: Mapping[str, Tool] = {"llamafactory": LLAMA_FACTORY, "axolotl": AXOLOTL, 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 LITERALS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None, "~": None}
 TEXTS = ("revision", "model_revision", "revision_of_model", "run_name", "wandb_name", "report_to", "eval_strategy")
-"""Settings whose values stay texts even if they look like a number, a boolean or null."""
+"""Settings whose values remain texts even if they look like a number, a boolean or null."""
 NEW_LAYOUT = frozenset(
     ["train_dataset", "kernel_config", "dist_config", "quant_config", "peft_config", "sample_backend", "model_class"]
 )
-"""Settings by which the newer layout of LLaMA-Factory's configs (its `v1`) is recognised; it cannot be converted."""
+"""Settings that only LLaMA-Factory's new config layout (`v1`) has, which cannot be converted."""
 USES = frozenset(["export_dir", "infer_backend"])
-"""Settings that show that a config of LLaMA-Factory merges or serves a model instead of training one."""
+"""Settings of LLaMA-Factory that are in configs for merging or serving a model, which train nothing."""
 WHAT_TO_TYPE = (
     "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
 )
@@ -38,12 +38,12 @@ class Source:
     """A config of another tool.
 
     Args:
-        tool: the tool, a key of `TOOLS`.
-        method: TRL's training method, from the command, as in `trl dpo`, or from the name of the file or its folder;
-            empty if there is none.
-        config: the settings in the config, by name.
+        tool: the tool: `llamafactory`, `axolotl` or `trl`.
+        method: for TRL, the training method, such as `dpo`. It is read from the command, as in `trl dpo`, or from the
+            name of the file or its folder. Empty if neither contains one, and for other tools.
+        config: the settings in the config, keyed by name.
         folder: the folder of the config's file, to which paths in the config are relative.
-        name: the name of the study: that of the file or, for a command, of its method.
+        name: the name for the study: the name of the config's file or, for a command, the training method.
         where: the file or command, for messages.
     """
 
@@ -56,11 +56,11 @@ class Source:
 
 
 def read_source(words: Sequence[str], tool: str | None = None) -> Source:
-    """Read the config that the words of a command line name.
+    """Read a config of another tool from a YAML file or from command-line arguments.
 
     Args:
-        words: the path of a YAML file, or a command with its arguments.
-        tool: the tool, a key of `TOOLS`; `None`: recognised from the settings.
+        words: either the path of a YAML file, or a command of the other tool with its arguments.
+        tool: the tool: `llamafactory`, `axolotl` or `trl`; `None`: it is recognised by the settings.
 
     Raises:
         InstructLabError: there is no such file, it is not valid YAML, or it is not a config of one of the tools.
@@ -100,9 +100,17 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
 
 
 def _recognize(config: Mapping[str, Any], where: str) -> str:
-    """Return the tool for which a config was written, recognised by keys that are typical of it (`Tool.signs`).
+    """Return the tool for which a config was written.
 
-    The tool with the most typical keys in the config is returned; among equals, the one with rules for the most keys.
+    Each tool has settings that are typical of it (`Tool.signs`). The result is the tool of which the config has the
+    most typical settings. If several tools have equally many, it is the one with rules for the most settings.
+
+    Args:
+        config: the settings, keyed by name.
+        where: the file or command, for error messages.
+
+    Raises:
+        InstructLabError: the config has no typical setting of any tool, or is of a kind that cannot be converted.
     """
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
     known = {name: sum(find_rule(tool, key) is not None for key in config) for name, tool in TOOLS.items()}
@@ -131,9 +139,9 @@ def _read(path: Path) -> Any:
 
 
 def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
-    """Convert command-line arguments to a mapping.
+    """Convert command-line arguments such as `--learning_rate 1e-4` to a mapping from settings to values.
 
-    `--key` without a value becomes true, `--no_key` becomes false, and several values become a list.
+    `--key` without a value sets `key` to true, `--no_key` sets `key` to false, and several values become a list.
     """
     config: dict[str, Any] = {}
     key = ""
@@ -159,7 +167,14 @@ def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _to_value(key: str, value: Any) -> Any:
-    """Convert a text such as `2e-4`, `true` or `null` to a number, a boolean or null, unless `key` takes a text."""
+    """Convert a text such as `2e-4`, `true` or `null` to a number, a boolean or `None`.
+
+    Other values, and the values of the settings in `TEXTS`, are returned unchanged.
+
+    Args:
+        key: name of the setting.
+        value: its value.
+    """
     if not isinstance(value, str) or key in TEXTS:
         return value
     text = value.strip()
@@ -172,7 +187,7 @@ def _to_value(key: str, value: Any) -> Any:
 
 
 def _method_in(path: Path) -> str:
-    """Return the training method that occurs in the name of a file or of its folder; empty if there is none."""
+    """Return the training method of TRL that occurs in the name of a file or of its folder; empty if there is none."""
     for name in (path.stem, path.parent.name):
         words = "_".join(["", *re.split(r"[\W_]+", name.casefold()), ""])
         if found := [method for method in METHODS if f"_{method}_" in words]:

@@ -1,4 +1,4 @@
-"""The types of the conversion: rules for the settings of another tool, their results, and the study that is built."""
+"""Types for converting configs of other tools: rules for settings, their results, and the study that is built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Kind = Literal["converted", "same", "different", "unknown"]
 
 @dataclasses.dataclass(frozen=True)
 class Same:
-    """A setting that needs no override in the study, because it does not affect results or equals the behaviour here.
+    """The result for a setting that needs no override in the study.
+
+    Either the setting does not affect results, or this framework always does what it asks for.
 
     Args:
         note: why nothing has to be set.
@@ -29,7 +31,7 @@ class Same:
 
 @dataclasses.dataclass(frozen=True)
 class Different:
-    """A setting that has no equivalent in this framework.
+    """The result for a setting that has no equivalent in this framework.
 
     Args:
         note: what happens instead.
@@ -40,16 +42,16 @@ class Different:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The result of converting one setting.
+    """A row of the report on a conversion, which says how one setting was converted.
 
     Args:
         key: the setting's name in the other tool.
         value: its value in the other tool.
         kind: `converted` if overrides in the study have the same effect; `same` if no override is needed; `different`
-            if there is no equivalent; `unknown` if the tool has no such setting.
-        overrides: the overrides in the study that replace the setting.
-        note: remark about the setting, or what happens instead.
-        is_default: whether the config does not contain the setting, so that the value is the other tool's default.
+            if there is no equivalent; `unknown` if the other tool has no such setting.
+        overrides: the overrides in the study that have the same effect as the setting.
+        note: a remark about the setting; if it has no equivalent, what happens instead.
+        is_default: whether the config does not contain the setting, so that `value` is the other tool's default.
     """
 
     key: str
@@ -61,10 +63,10 @@ class Row:
 
 
 class Conversion:
-    """The study that is being built, with the facts about the config that the rules need.
+    """A conversion in progress: the other tool's config, the study that is being built, and the report.
 
     Args:
-        config: the settings of the other tool, including defaults for settings that the config does not contain.
+        config: the settings of the other tool, including its defaults for settings that the config does not contain.
         method: the other tool's name of the training method, such as `sft` or `dpo`; empty if the config names none.
         folder: the folder of the config's file, to which paths in the config are relative.
         name: the name of the study.
@@ -80,7 +82,7 @@ class Conversion:
         self._overrides: list[str] = []
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a setting of the other tool; the default if it is missing or empty."""
+        """Return the value of one of the other tool's settings; if it is missing or empty, return `default`."""
         value = self.config.get(key)
         return default if value is None or value == "" else value
 
@@ -95,7 +97,7 @@ class Conversion:
         self._overrides.append(f"{key}={to_hydra(value)}")
 
     def apply(self, override: str) -> None:
-        """Add an override, in the form in which it is typed on the command line, to the study."""
+        """Add an override to the study; it has the form in which a user types it on the command line."""
         parsed = parse_or_none(override)
         assert parsed is not None, override
         key, value = parsed.key_or_group.lstrip("+"), parsed.value()
@@ -105,35 +107,48 @@ class Conversion:
             self.set(key, value)
 
     def mention(self, text: str) -> None:
-        """List a text, such as `data.format: Alpaca`, among the overrides that replace the current setting.
+        """Add a text, such as `data.format: Alpaca`, to the overrides that the report lists for the current setting.
 
-        The text stands for a part of the study that no override sets.
+        The text describes something that the study sets in another way, such as in its data option.
         """
         self._overrides.append(text)
 
     def take_overrides(self) -> tuple[str, ...]:
-        """Return the overrides and mentioned texts that were added since the last call."""
+        """Return the overrides, and the texts of `mention`, that were added since the last call of this method."""
         overrides, self._overrides = tuple(self._overrides), []
         return overrides
 
     def add_row(self, key: str, value: Any, kind: Kind, note: str = "", is_default: bool = False) -> None:
-        """Add a row that reports how a setting was converted, with the overrides added since the previous row."""
+        """Add a row on a setting to the report, with the overrides that were added since the previous row.
+
+        Args:
+            key: the setting's name in the other tool.
+            value: its value in the other tool.
+            kind: how the setting was converted.
+            note: a remark about the setting.
+            is_default: whether `value` is the other tool's default.
+        """
         self.rows.append(Row(key, value, kind, self.take_overrides(), note, is_default))
 
 
 Result = Same | Different | str | None
-"""The result of a rule: a note or `None` if the rule has added overrides, else the reason why it has not."""
-RuleFunction = Callable[[Conversion, Any], Result]
-"""A function that converts a setting: it takes the study and the setting's value, and adds overrides to the study."""
-Rule = Same | Different | str | RuleFunction
-"""How a setting is converted: by overrides, in which `{value}` stands for its value, or by a function.
+"""The result of a rule.
 
-A rule of type `Same` or `Different` adds no override and gives the reason.
+If the rule has added overrides, it is a text with a note, or `None`. If it has not, it is `Same` or `Different`, which
+gives the reason.
+"""
+RuleFunction = Callable[[Conversion, Any], Result]
+"""A function that converts a setting: it takes a `Conversion` and the setting's value, and adds overrides."""
+Rule = Same | Different | str | RuleFunction
+"""How a setting is converted.
+
+A text is a list of overrides, separated by spaces, in which `{value}` stands for the setting's value. A function adds
+overrides itself. `Same` or `Different` means that no override is added, and gives the reason.
 """
 Themes = Mapping[str, Rule]
-"""Rules for groups of settings, keyed by patterns of the settings' names, separated by spaces (`galore_* apollo_*`).
+"""Rules for groups of settings, keyed by patterns for the settings' names, such as `galore_* apollo_*` (two patterns).
 
-They apply to settings that have no rule of their own.
+These rules apply to settings that have no rule of their own.
 """
 
 
@@ -143,13 +158,13 @@ class Tool:
 
     Args:
         name: the tool's name in messages.
-        rules: rules keyed by the name of the setting.
-        themes: rules for groups of settings.
-        defaults: function that takes a config and its training method and returns those defaults of the tool that
-            differ from the defaults in this framework.
-        signs: names of settings by which a config of the tool is recognised.
-        order: names of the settings that are converted first, in this order, since rules of other settings depend on
-            their results.
+        rules: rules for single settings, keyed by the setting's name.
+        themes: rules for groups of settings, keyed by patterns for the settings' names.
+        defaults: function that takes a config and its training method, and returns the tool's defaults that differ from
+            this framework's.
+        signs: names of settings that are typical of the tool, by which its configs are recognised.
+        order: names of the settings that are converted first, in this order, since the rules of other settings depend
+            on their results.
     """
 
     name: str
@@ -161,7 +176,12 @@ class Tool:
 
 
 def find_rule(tool: Tool, key: str) -> Rule | None:
-    """Return the rule of a setting; `None` if the tool has no such setting."""
+    """Return a tool's rule for a setting; `None` if the tool has no such setting.
+
+    Args:
+        tool: the tool.
+        key: name of the setting.
+    """
     if key in tool.rules:
         return tool.rules[key]
     for patterns, rule in tool.themes.items():

@@ -16,7 +16,10 @@ from instruct_lab.files import disk_errors, write_atomically
 
 
 def study_files(converted: Converted) -> dict[str, str]:
-    """Return the text of each file of the study, keyed by the file's path relative to the user's lab folder."""
+    """Return the text of each file of the study, keyed by its path relative to the lab folder (the working directory).
+
+    The files are the study itself in `experiments/` and, if the config names data, a data option in `conf/data/`.
+    """
     source = converted.source
     tool, name = TOOLS[source.tool].name, source.name
     files = {f"{STUDIES}/{name}.yaml": _study_text(converted, tool)}
@@ -27,11 +30,11 @@ def study_files(converted: Converted) -> dict[str, str]:
 
 
 def write_study(converted: Converted, folder: Path, replace: bool = False) -> list[Path]:
-    """Write the files of the study into the user's lab folder.
+    """Write the files of the study into the user's lab folder, and return their paths.
 
     Args:
         converted: the converted config.
-        folder: the lab folder.
+        folder: the lab folder, which contains the user's `conf/` and `experiments/`.
         replace: whether existing files with the same names may be replaced.
 
     Raises:
@@ -81,7 +84,7 @@ def _set(config: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """A YAML dumper that writes `1e-05` as `1.0e-05`, because YAML 1.1 reads the former as a text."""
+    """A YAML dumper that writes the number 1e-05 as `1.0e-05`, because YAML 1.1 reads `1e-05` as a text."""
 
 
 def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:

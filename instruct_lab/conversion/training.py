@@ -1,4 +1,4 @@
-"""Rules for the settings of the Transformers trainer, which both LLaMA-Factory and TRL use."""
+"""Rules that convert the settings of the Transformers trainer, which both LLaMA-Factory and TRL use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCHEDULE_KEYS = "see the schedule"
 
 
 def choose_optimizer(state: Conversion, value: Any) -> Result:
-    """Choose the optimizer with the given name; choose AdamW if there is no such optimizer here."""
+    """Choose the optimizer with the given name; if this framework lacks it, choose AdamW and report this."""
     name = str(value).rpartition(".")[2].casefold()
     option = _OPTIMIZERS.get(name)
     if option is None:
@@ -55,9 +55,9 @@ def choose_optimizer(state: Conversion, value: Any) -> Result:
 
 
 def choose_schedule(state: Conversion, value: Any) -> Result:
-    """Choose the schedule with the given name, and set its warm-up and other arguments.
+    """Choose the learning-rate schedule with the given name, and set its warm-up and other arguments.
 
-    If there is no such schedule here, a cosine schedule is chosen.
+    If this framework lacks the schedule, choose a cosine schedule and report this.
     """
     name = str(value).rpartition(".")[2].casefold()
     option = SCHEDULES.get(name)
@@ -91,9 +91,9 @@ def choose_schedule(state: Conversion, value: Any) -> Result:
 
 
 def _set_warmup(state: Conversion, name: str) -> str | None:
-    """Set the warm-up of the schedule `name`; return a note for the user, or `None` if none is needed.
+    """Set the warm-up of the learning-rate schedule `name`; return a note for the report, or `None` if none is needed.
 
-    As in Transformers, `warmup_steps` takes precedence over `warmup_ratio`, and a value below 1 is a ratio.
+    As in Transformers, `warmup_steps` takes precedence over `warmup_ratio`, and `warmup_steps` below 1 is a ratio.
     """
     steps, ratio = state.get("warmup_steps", 0), state.get("warmup_ratio", 0)
     if name == "constant":
@@ -111,8 +111,8 @@ def when_on(overrides: str, off: str = "switched off") -> RuleFunction:
     """Return a rule for a setting that is either on or off.
 
     Args:
-        overrides: the overrides to set if the switch is on.
-        off: why nothing has to be set if the switch is off.
+        overrides: the overrides to add if the setting is on, separated by spaces.
+        off: why nothing has to be set if the setting is off.
     """
 
     def rule(state: Conversion, value: Any) -> Result:
@@ -126,12 +126,12 @@ def when_on(overrides: str, off: str = "switched off") -> RuleFunction:
 
 
 def follow_schedule(state: Conversion, value: Any) -> Result:
-    """Report that a setting needs no override of its own, because `choose_schedule` has already applied it."""
+    """Report that a setting is part of the learning-rate schedule, which `choose_schedule` converts as a whole."""
     return Same("set with the schedule")
 
 
 def set_epochs(state: Conversion, value: Any) -> Result:
-    """Set the number of epochs, unless there is a number of steps, which takes precedence."""
+    """Set the number of epochs, rounded up, unless the config sets the number of optimizer steps instead."""
     if state.get("max_steps", -1) > 0:
         return Same("max_steps decides, as there")
     state.set("trainer.max_epochs", max(1, math.ceil(value)))
@@ -142,7 +142,7 @@ def set_epochs(state: Conversion, value: Any) -> Result:
 
 
 def set_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of optimizer steps, and remove the limit on epochs, so that the data is repeated as needed."""
+    """Set the number of optimizer steps, and remove the limit on epochs, so that the data is repeated if necessary."""
     if value <= 0:
         return Same("no limit")
     state.set("trainer.max_steps", int(value))
@@ -151,13 +151,16 @@ def set_steps(state: Conversion, value: Any) -> Result:
 
 
 def set_betas(state: Conversion, value: Any) -> Result:
-    """Set both betas of Adam; the settings of the two betas share this rule."""
+    """Set both betas of Adam; this is the rule of `adam_beta1` and of `adam_beta2`."""
     state.set("optimizer.betas", [state.get("adam_beta1", 0.9), state.get("adam_beta2", 0.999)])
     return None
 
 
 def set_bfloat16(state: Conversion, value: Any) -> Result:
-    """Set the precision of the run from the setting `bf16`: bfloat16, float32, or for `auto` what suits the device."""
+    """Set the precision of the run from the setting `bf16`: bfloat16 if it is true, float32 if it is false.
+
+    If it is `auto`, the precision is chosen when the run starts: bfloat16 if the device computes it.
+    """
     if state.get("fp16") in ON and value not in (True, "true"):
         return Same("fp16 is set")
     if value in (True, "true", "True"):
@@ -181,7 +184,10 @@ def set_float16(state: Conversion, value: Any) -> Result:
 
 
 def set_attention(state: Conversion, value: Any) -> Result:
-    """Choose the implementation of attention; use PyTorch's if it is unknown here or its package is not installed."""
+    """Choose the implementation of attention with the given name.
+
+    If the name is unknown in this framework or the necessary package is not installed, choose PyTorch's implementation.
+    """
     name = str(value).casefold()
     known = {"fa2": "flash_attention_2", "disabled": "eager", "auto": "sdpa", "flash_attention": "flash_attention_2"}
     known |= {name: name for name in ("sdpa", "eager", "flash_attention_2", "flex_attention")}
@@ -194,7 +200,7 @@ def set_attention(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of batches between two validations, from the number of optimizer steps in the other tool."""
+    """Set the number of batches between two validations, which the other tool gives as a number of optimizer steps."""
     strategy = str(state.get("eval_strategy", state.get("evaluation_strategy", "steps")))
     if not state.has_held_out or strategy in ("no", "False"):
         return Same("nothing is evaluated during training")
@@ -211,7 +217,7 @@ def set_evaluation_steps(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
-    """Set when validation takes place: after each epoch, or after a given number of batches."""
+    """Set when validation takes place: after each epoch, or each time a given number of batches has been trained on."""
     if str(value) == "epoch" and state.has_held_out:
         state.set("trainer.val_check_interval", 1.0)
         return None
@@ -223,7 +229,7 @@ def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
 
 
 def choose_tracker(state: Conversion, value: Any) -> Result:
-    """Choose the trackers that exist here, and report the others as not used."""
+    """Choose those of the given trackers that this framework has, and report that the others are not used."""
     names = value if isinstance(value, list) else str(value).replace(",", " ").split()
     known = [str(name) for name in names if str(name) in ("wandb", "tensorboard", "trackio", "mlflow")]
     state.choose("tracker", f"[{','.join(known)}]" if len(known) > 1 else known[0] if known else "none")
@@ -234,7 +240,7 @@ def choose_tracker(state: Conversion, value: Any) -> Result:
 
 
 def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of optimizer steps between two saved training states."""
+    """Set after how many optimizer steps a checkpoint is saved from which training can be resumed."""
     if value < 1 or str(state.get("save_strategy", "steps")) != "steps":
         return Same("save_strategy decides" if value >= 1 else "a state is saved every 25 steps")
     state.set("callbacks.checkpoint.every_steps", int(value))

@@ -1,4 +1,4 @@
-"""Rules for the settings of TRL's commands and scripts. Source: its config classes, version of July 2026."""
+"""Rules that convert the settings of TRL's commands and scripts. Source: its config classes, version of July 2026."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = [
     *("grpo", "rloo", "ppo", "xpo", "nash_md", "online_dpo", "async_grpo", "grpo_with_replay_buffer", "gmpo", "gfpo"),
     *("a2po", "papo", "sdft", "sdpo", "ssd"),
 ]
-"""Names of TRL's training methods, which are also the sub-commands of `trl` and parts of the names of its scripts."""
+"""Names of TRL's training methods; the subcommands of `trl` have these names, and its scripts' names contain them."""
 RATES = {"sft": 2e-5, "reward": 1e-4}
 METHOD = "(method)"
 
@@ -58,7 +58,7 @@ def _jinja(state: Conversion, value: Any) -> Result:
 
 
 def _wandb(field: str) -> RuleFunction:
-    """Return a rule that sets the given field of the tracker `wandb` if the study uses this tracker."""
+    """Return a rule that sets a field of the tracker Weights & Biases (`wandb`) if the study uses this tracker."""
 
     def rule(state: Conversion, value: Any) -> Result:
         if "wandb" not in state.choices.get("tracker", ""):

@@ -1,4 +1,4 @@
-"""Convert the data sets of TRL's commands and of scripts built on TRL: a single data set, a list, or a mixture."""
+"""Convert the data sets in configs of TRL and of scripts built on TRL: a single data set, a list, or a mixture."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from instruct_lab.conversion.rules import Conversion, Different, Result, Same
 
 Format = tuple[str, dict[str, Any]]
 SEVERAL = ("datasets", "dataset_mixture", "dataset_mixer")
-"""Settings that list several data sets; if one of them is set, `dataset_name` is ignored, as in TRL."""
+"""Settings whose value is a list of data sets; if one of them is set, `dataset_name` is ignored, as in TRL."""
 ENTRY_KEYS = ("path", "id", "name", "config", "split", "data_files")
-"""Keys of an entry that become fields of a data source; TRL and the scripts built on it each use some of these keys."""
+"""Keys that describe, in an entry of a list of data sets, where the rows are; each script uses some of them."""
 
 
 def read_one(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from the name of a single data set."""
+    """Set the data of the study from TRL's setting `dataset_name`, which names a single data set.
+
+    If the config also has a list of data sets, `dataset_name` is ignored.
+    """
     if any(state.get(key) for key in SEVERAL):
         return Same("not read beside a list of data sets, as in TRL")
     name = str(value)
@@ -36,12 +39,18 @@ def read_one(state: Conversion, value: Any) -> Result:
 
 
 def read_several(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from TRL's setting `datasets`, a list of data sets, each of which may have a share."""
+    """Set the data of the study from TRL's setting `datasets`, a list of data sets.
+
+    Each data set in the list may have a `fraction`, its proportion in the mixture.
+    """
     return _read(state, "datasets", value, float(state.get("test_split_size", 0.0)))
 
 
 def read_mixture(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from `dataset_mixture`, a setting of the alignment handbook's and Open R1's scripts."""
+    """Set the data of the study from `dataset_mixture`, a setting of the alignment handbook's and Open R1's scripts.
+
+    Its value is a mapping whose key `datasets` has a list of data sets.
+    """
     if not isinstance(value, Mapping):
         return Different("a mapping with datasets is expected: name the data with data=hub:OWNER/NAME")
     for key, setting in value.items():
@@ -56,7 +65,7 @@ def read_mixture(state: Conversion, value: Any) -> Result:
 def read_mixer(state: Conversion, value: Any) -> Result:
     """Set the data of the study from `dataset_mixer`, an older setting of the alignment handbook's scripts.
 
-    The setting maps the name of each data set to the share of its rows that is used.
+    The setting maps the name of each data set to the proportion of its rows that is used.
     """
     if not isinstance(value, Mapping):
         return Different("a mapping of data sets to shares is expected: name the data with data=hub:OWNER/NAME")
@@ -72,14 +81,14 @@ def read_mixer(state: Conversion, value: Any) -> Result:
 def _read(
     state: Conversion, where: str, entries: Any, held_out: float, tests: Sequence[Mapping[str, Any]] = ()
 ) -> Result:
-    """Set the data of the converted study from a list of data sets, and report what became of each key of each entry.
+    """Set the data of the study from a list of data sets, and report how each key in the list is converted.
 
     Args:
-        state: the conversion, which holds the study and the report.
-        where: the setting that holds the list.
-        entries: the entries of the data sets for training, or a single entry.
-        held_out: share of the training rows that is held out for validation.
-        tests: entries of data sets for validation.
+        state: the conversion, which contains the study and the report.
+        where: name of the setting whose value is the list.
+        entries: the data sets for training: a list of names or mappings, or a single one.
+        held_out: proportion of the training rows that is held out for validation.
+        tests: the data sets for validation.
     """
     listed = [*(entries if isinstance(entries, list) else [entries]), *tests]
     rows = []
@@ -98,7 +107,14 @@ def _read(
 
 
 def _rows(state: Conversion, where: str, entry: Mapping[str, Any], is_held_out: bool) -> data.Rows:
-    """Return the rows that one entry of a list of data sets describes, and report how its keys are converted."""
+    """Return the rows of one data set in a list of data sets, and report how the keys of its entry are converted.
+
+    Args:
+        state: the conversion, which contains the report.
+        where: name of the entry in the report, such as `datasets[0]`.
+        entry: the mapping that describes the data set.
+        is_held_out: whether the rows are for validation.
+    """
     name, configuration = str(entry.get("path") or entry.get("id")), entry.get("name") or entry.get("config")
     split, files = str(entry.get("split") or "train"), entry.get("data_files")
     if isinstance(files, Mapping):
@@ -136,7 +152,12 @@ def _source(name: str, configuration: Any, split: Any) -> dict[str, Any]:
 
 
 def _format(state: Conversion, columns: Sequence[str]) -> Format:
-    """Return the format that fits the study's objective and, if the config names columns, these columns."""
+    """Return the format of the rows, according to the study's objective and the columns that the config names.
+
+    Args:
+        state: the conversion, which contains the study.
+        columns: names of the data set's columns; empty if the config does not name them.
+    """
     objective = state.choices.get("objective", "supervised")
     if objective in PAIRS:
         return "Preference", {} if not columns or "prompt" in columns else {"prompt": None}

@@ -1,4 +1,4 @@
-"""Rules for groups of settings of TRL and of scripts built on it that have no equivalent here, or need none."""
+"""Rules for groups of settings of TRL, and of scripts built on TRL, that have no equivalent or need no override."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Data sets: `sources` read rows, and `formats` convert each row to a `Conversation`.
 
-Input: files, Hub data sets, files of pinned packages, the standard library of the running Python. Output: conversations
-by split, the SHA-256 of every input, and an audit that counts every dropped row.
+The input is files, data sets of the Hugging Face Hub, files in certain versions of Python packages, or the standard
+library of the running Python. The output is the conversations of each split, the SHA-256 of every input, and an audit
+that counts every dropped row.
 """
 
 from typing import TYPE_CHECKING

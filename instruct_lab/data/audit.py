@@ -1,4 +1,4 @@
-"""The audit: counts of rows that stages dropped or changed, by stage and reason, with a few samples."""
+"""The audit: how many rows each stage of preparing the data dropped or changed, and why, with a few samples."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Return a sample of a row as two texts: the row before and after a stage; `None` stays `None`.
+    """Return the texts of a row before and after a stage, shortened for the audit.
 
-    Long texts are shortened to the part around the first difference between the two.
+    If a text is long, only the surroundings of the first difference between the two texts are kept. `None` stays
+    `None`.
     """
     first, second = (
         None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)
@@ -32,7 +33,9 @@ def _format_samples(before: object, after: object) -> tuple[str | None, str | No
 
 
 def _excerpt(text: str | None, start: int, left_out: int) -> str | None:
-    """Shorten a text of more than `MAX_SAMPLE_CHARACTERS` characters; return a shorter text or `None` unchanged.
+    """Cut a text to at most `MAX_SAMPLE_CHARACTERS` characters, and mark the cuts by `…`.
+
+    A text that is short enough, and `None`, are returned unchanged.
 
     Args:
         text: the text.
@@ -56,8 +59,8 @@ def num_equal_characters(first: str, second: str) -> int:
 class Tally:
     """The number of rows that one stage dropped, changed, added or reported for one reason, with up to five samples.
 
-    A sample holds the row's text before and after the stage (long texts are shortened to the part around the first
-    difference) and, if known, the row's `id` and the file and line that it was read from (`where`).
+    A sample contains the row's text before and after the stage; of long texts, only the surroundings of the first
+    difference. If they are known, it also contains the row's `id` and, as `where`, the file and line of the row.
     """
 
     stage: str
@@ -73,10 +76,10 @@ class Drop:
 
     Args:
         id: the id of the row.
-        stage: the stage that dropped it.
-        reason: the reason.
+        stage: name of the stage that dropped it, such as `data/train/SOURCE`.
+        reason: why it was dropped, in a few words.
         row: the row, a `Conversation`.
-        message: the error message about the row, if there is one.
+        message: the error message about the row; empty if there is none.
     """
 
     id: str
@@ -91,7 +94,10 @@ _watched: contextvars.ContextVar[tuple[str, list[Drop]] | None] = contextvars.Co
 
 @contextlib.contextmanager
 def watch_drops(prefix: str) -> Iterator[list[Drop]]:
-    """Collect the drops that this process records inside the `with` block, for rows whose id begins with a prefix."""
+    """Collect, inside the `with` block, each row that is recorded as dropped and whose id begins with a prefix.
+
+    Only the calls of `Audit.record` in this process are noticed.
+    """
     drops: list[Drop] = []
     token = _watched.set((prefix, drops))
     try:
@@ -101,12 +107,15 @@ def watch_drops(prefix: str) -> Iterator[list[Drop]]:
 
 
 def _resolve(row: object) -> Any:
-    """Return the conversation whose text a `RowText` represents; return any other object unchanged."""
+    """Return the conversation whose text a `RowText` stands for; return any other object unchanged."""
     return getattr(row, "conversation", row)
 
 
 class Audit:
-    """Counts the rows that stages drop or change. Each stage adds to it; its content is written to `audit.json`."""
+    """Counts the rows that the stages of preparing the data drop or change, and stores samples of them.
+
+    The stages add to it one after the other. Its content is written to the file `audit.json` in the run's record.
+    """
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str, str], Tally] = {}
@@ -117,16 +126,16 @@ class Audit:
     def record(
         self, stage: str, action: str, reason: str, before: object, after: object = None, row: object = None
     ) -> None:
-        """Count one row under a reason, and store the row as a sample if the reason has fewer than five samples.
+        """Count what a stage did to one row, and why; if the reason has fewer than five samples, store the row as one.
 
         Args:
             stage: the name of the stage.
-            action: dropped, changed, truncated, added, or reported (the row is unchanged).
+            action: `dropped`, `changed`, `truncated`, `added`, or `reported` (the row is unchanged).
             reason: the reason, in a few words without details of the row, so that equal reasons are counted together.
             before: the row before the stage, as text or as an object with `__str__` (such as a `Conversation`), which
                 is converted to text only if it is stored as a sample.
             after: the row after the stage.
-            row: the row, if `before` is something else, such as an error message.
+            row: the row, if `before` is not the row but something else, such as an error message.
         """
         key = (stage, action, reason)
         tally = self.tallies.get(key)
@@ -147,24 +156,30 @@ class Audit:
                 watched[1].append(Drop(found.id, stage, reason, found, message))
 
     def rows(self, stage: str, rows_in: int, rows_out: int) -> None:
-        """Record how many rows entered and left a stage; the numbers of several calls for one stage are added."""
+        """Record how many rows entered and left a stage; the numbers of several calls for one stage are summed."""
         counts = self.stages.setdefault(stage, {"in": 0, "out": 0})
         counts["in"] += rows_in
         counts["out"] += rows_out
 
     def note(self, stage: str, **facts: Any) -> None:
-        """Store further findings of a stage (JSON values) in `facts`, under the stage's name."""
+        """Store facts that a stage found out, as JSON values, in `facts` under the stage's name."""
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Add named counts to the `facts` of a stage, in descending order; counts of the same name are summed."""
+        """Add counts to the `facts` of a stage.
+
+        Args:
+            stage: the name of the stage.
+            counts: for each name of a fact, a mapping whose values are counts. It is added to the mapping that the fact
+                already has, and stored in descending order of the counts.
+        """
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():
             facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
             self._sums[stage, name] = None
 
     def count(self, action: str | None = None, stage: str | None = None) -> int:
-        """Return the number of rows counted for an action (default: any action) at a stage (default: all stages)."""
+        """Return how many rows were recorded with an action and a stage; `None` stands for any action or any stage."""
         return sum(
             tally.count
             for tally in self.tallies.values()
@@ -172,7 +187,11 @@ class Audit:
         )
 
     def merge(self, content: dict[str, Any]) -> None:
-        """Add another audit, given as the result of its `to_json`; its facts replace facts of the same name."""
+        """Add the counts, samples and facts of another audit; its facts replace facts of the same name.
+
+        Args:
+            content: the other audit, as its method `to_json` returns it.
+        """
         for stage, counts in content["stages"].items():
             self.rows(stage, counts["in"], counts["out"])
         for reason in content["reasons"]:
@@ -185,13 +204,19 @@ class Audit:
             self.facts[stage] = known | facts if isinstance(known, dict) and isinstance(facts, dict) else facts
 
     def absorb(self, later: Audit) -> None:
-        """Add the audit of further rows that passed the same stages; counts recorded with `add` are summed."""
+        """Add the audit of more rows that passed the same stages.
+
+        Facts that were recorded with `add` are summed; other facts replace facts of the same name.
+
+        Args:
+            later: the audit of these rows; the facts that are summed are removed from it.
+        """
         for stage, name in later._sums:
             self.add(stage, **{name: later.facts[stage].pop(name)})
         self.merge(later.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of `audit.json`."""
+        """Convert the audit to a dictionary for JSON, which is the content of the file `audit.json`."""
         return {
             "stages": self.stages,
             "reasons": [dataclasses.asdict(tally) for tally in self.tallies.values()],

@@ -1,4 +1,4 @@
-"""The base class of data sets, and the files that they write."""
+"""The base class of data sets, and functions for the files in the cache to which they write conversations."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ class Data(Component, ABC):
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that the conversations contain: answers, preference pairs, labels or plain text."""
+        """What the conversations contain for training: `answers`, preference `pairs`, `labels` or plain `text`."""
         return frozenset({"answers"})
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every row contains at least one of the needed kinds of supervision."""
+        """Whether every row contains at least one of the kinds of supervision that are needed, such as `pairs`."""
         return not self.gives.isdisjoint(needed)
 
     @property
     def allowed_broken_share(self) -> float:
-        """The largest accepted share of broken rows. These rows are dropped and counted; a larger share is an error."""
+        """The largest accepted proportion of broken rows; a larger proportion is an error.
+
+        Broken rows, such as rows that are not JSON, are dropped and counted.
+        """
         return 0.0
 
     def source_names(self, split: SplitName) -> list[str]:
-        """Return the names of the sources of a split's rows; empty if the data set has no such split."""
+        """Return the names of the sources of a split's rows; the list is empty if the data set has no such split."""
         return [""]
 
     @property
     def requested_splits(self) -> frozenset[SplitName]:
-        """The splits that the config asks for, either by naming sources or by setting a share of the training rows."""
+        """The splits for which the config names sources, or that take a part of the training rows."""
         return frozenset(split for split in SPLIT_NAMES if self.source_names(split))
 
     @property
@@ -46,12 +49,12 @@ class Data(Component, ABC):
 
     @property
     def is_stream(self) -> bool:
-        """Whether training, after the stored rows, reads further rows from the source, which are not stored."""
+        """Whether training also reads rows that come directly from the source and are never stored on disk."""
         return False
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the data requires a template that writes reasoning in `<think>` tags."""
+        """Whether the data requires a template that puts the model's reasoning into `<think>` tags."""
         return False
 
     @property
@@ -72,7 +75,12 @@ class Data(Component, ABC):
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the inputs of all sources, each once: files, package assets or Hub data sets, identified by SHA-256.
+        """Return the inputs of all sources, each once and with its SHA-256.
+
+        Inputs are files, files in Python packages, or data sets of the Hugging Face Hub.
+
+        Args:
+            cache_path: folder for downloads.
 
         Raises:
             InstructLabError: an input is missing, or cannot be read or downloaded.
@@ -80,38 +88,48 @@ class Data(Component, ABC):
 
     @abstractmethod
     def stage(self, cache_path: Path) -> Stage:
-        """Return the stage that reads, converts and splits the rows and writes a file of conversations for each split.
+        """Return the stage (a step of preparing the data whose result is cached) that produces the conversations.
+
+        It reads the rows, converts them, divides them among the splits, and writes a file for each split.
 
         Args:
             cache_path: folder for downloads.
 
         Raises:
-            InstructLabError: a source cannot be read, or a row does not match the format.
+            InstructLabError: an input is missing, or cannot be read or downloaded.
         """
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Return the stage that follows preprocessing, or `None` if the data set has no such stage.
+        """Return the stage that compares the prompts of the splits after preprocessing; `None` if there is none.
 
-        Preprocessing may make prompts of different splits equal, so this stage compares the splits again and keeps
-        each prompt in only one of them.
+        Preprocessing may make prompts of different splits equal. The stage then keeps each prompt in only one split.
         """
         return None
 
 
 def tables(entry: Entry) -> dict[str, ConversationTable]:
-    """Return the conversations of a cached result as one table for each split."""
+    """Return the conversations that a stage has written to the cache, as one table for each split.
+
+    Args:
+        entry: the stage's result in the cache.
+    """
     return {str(name): ConversationTable(split_path(entry.path, name)) for name in SPLIT_NAMES}
 
 
 def split_path(folder: Path, split: str) -> Path:
-    """Return the path of a split's file in the folder of a cached result."""
+    """Return the path of the file with a split's conversations, in the folder of a stage's result in the cache."""
     return folder / f"{split}.arrow"
 
 
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
     """Write the rows whose flag is 1 to a new file, and return their number.
 
-    If every flag is 1, the new file is a hard link to the existing file of the rows.
+    If every flag is 1, nothing is copied: the new file is a hard link to the existing file.
+
+    Args:
+        rows: all rows.
+        flags: one byte for each row, 1 or 0.
+        path: path of the new file.
     """
     if all(flags):
         link(rows.path, path)

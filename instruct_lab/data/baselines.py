@@ -20,7 +20,7 @@ MAX_CANDIDATES = 200
 
 @component
 class Baseline(Component, ABC):
-    """Answers prompts without a model."""
+    """Base class of baselines, which answer prompts without a model."""
 
     @abstractmethod
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
@@ -37,22 +37,22 @@ class Baseline(Component, ABC):
 
 @component
 class Copy(Baseline):
-    """Answers with the question itself, or with the value of one column of the question's row."""
+    """A baseline that answers with the question itself, or with the value of one column of the question's row."""
 
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; null: the last user message
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """Return the configured column of each prompt's row, or the last user message of the prompt."""
+        """Return, for each prompt, its row's value in `column`; if `column` is `None`, its last user message."""
         return [_question(conversation, self.column) for conversation in prompts]
 
 
 @component
 class NearestExample(Baseline):
-    """Answers with the answer of the training example whose question is most similar to the prompt's question.
+    """A baseline that answers with the answer of the training example whose question is most similar to the prompt's.
 
-    Similarity is the Dice coefficient of the sets of character n-grams, computed with an inverted index; ties go to
-    the first example. In very large training sets, n-grams that occur in very many questions are used only to rank
-    candidates, not to find them.
+    Similarity is the Dice coefficient of the questions' sets of character n-grams. If several examples are equally
+    similar, the first is used. To be fast in very large training sets, the search for candidates skips n-grams that
+    occur in very many questions; they still count for the similarity.
     """
 
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column to compare; null: the last user message
@@ -61,7 +61,7 @@ class NearestExample(Baseline):
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
         """Return, for each prompt, the answer of the most similar training example.
 
-        The answer is empty if no training question has an n-gram of the prompt's question.
+        The answer is empty if no training question has an n-gram in common with the prompt's question.
         """
         examples = [conversation for conversation in train if conversation.answers]
         if not examples:

@@ -11,8 +11,8 @@ from instruct_lab.data.words import compared_words
 
 Role = Literal["system", "user", "assistant", "tool"]
 Supervision = Literal["answers", "pairs", "labels", "text"]
-"""The kind of supervision in a row: a prompt with an answer, a prompt with a chosen and a rejected answer, an answer
-marked good or bad, or plain text for continued pretraining."""
+"""What a row contains for training: `answers` is a prompt with an answer, `pairs` a prompt with a chosen and a rejected
+answer, `labels` an answer marked good or bad, and `text` plain text for continued pretraining."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,10 +20,11 @@ class Message:
     """One message of a conversation.
 
     Args:
-        role: system, user, assistant or tool.
+        role: `system`, `user`, `assistant` or `tool`.
         content: the text.
-        trained: whether its tokens are targets; if `None`, the setting `train_on` of the template decides.
-        weight: the weight of each of its target tokens in the loss.
+        trained: whether the message's tokens are target tokens, which the loss counts; if `None`, the setting
+            `train_on` of the template decides.
+        weight: the factor by which the loss of each of the message's target tokens is multiplied.
     """
 
     role: str
@@ -34,21 +35,21 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, together with the acceptable final answers and the other columns of the row.
+    """A row of a data set as messages, together with its reference answers and its other columns.
 
     A single-turn instruction is a conversation of two messages. If `references` is empty, the last assistant message
-    is the reference. In a preference pair, the messages end with the chosen answer, and `rejected` holds the rejected
-    answer to the same prompt. In a row with a label, the messages end with the answer that `desirable` judges.
+    is the reference answer. In a preference pair, the messages end with the chosen answer, and `rejected` contains the
+    rejected answer to the same prompt. In a row with a label, the messages end with the answer that is labelled.
 
     Args:
-        messages: the messages.
-        id: a short hash of the texts as read; preprocessing does not change the id.
-        references: the acceptable final answers.
-        metadata: the row's other columns, as JSON values.
+        messages: the messages, in order.
+        id: a short hash of the row's texts as they were read; preprocessing does not change the id.
+        references: the reference answers: texts that are acceptable as the final answer.
+        metadata: the row's columns that are not part of the messages, as JSON values.
         rejected: the messages of the rejected answer to `prompt`; empty unless the row is a preference pair.
-        source: the name of the row's source, or of its part of a mixture.
+        source: the name of the source that the row was read from; in a mixture of data sets, the name of its part.
         origin: the file and line (or row number) that the row was read from; ignored when conversations are compared.
-        desirable: whether the final answer is a good one; `None` if the row has no label.
+        desirable: the label: whether the final answer is good; `None` if the row has no label.
     """
 
     messages: tuple[Message, ...]
@@ -68,24 +69,24 @@ class Conversation:
 
     @property
     def prompt(self) -> tuple[Message, ...]:
-        """The messages before the final assistant message."""
+        """The messages before the final answer: all messages except the last one, if that is an assistant message."""
         last_is_answer = bool(self.messages) and self.messages[-1].role == "assistant"
         return self.messages[:-1] if last_is_answer else self.messages
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The acceptable final answers: the references, or else the last assistant message."""
+        """The acceptable final answers: `references` or, if there are none, the text of a final assistant message."""
         if self.references:
             return self.references
         last = self.messages[-1] if self.messages else None
         return (last.content,) if last is not None and last.role == "assistant" else ()
 
     def map_text(self, change: Callable[[str, str], str]) -> Conversation:
-        """Apply a function to every text; return the same object if no text changes.
+        """Return a copy with a function applied to every text; if no text changes, return the conversation itself.
 
         Args:
-            change: function that receives a role and a text and returns the new text; for references, the role is
-                assistant.
+            change: function that takes a message's role and text, and returns the new text. It is also applied to the
+                reference answers, with the role `assistant`.
         """
         messages = _map_messages(self.messages, change)
         rejected = _map_messages(self.rejected, change)
@@ -96,7 +97,7 @@ class Conversation:
         return Conversation(*changed, self.source, self.origin, self.desirable)
 
     def __str__(self) -> str:
-        """Format the conversation for samples: each message on a new line, after its role."""
+        """Format the conversation as text: each message on a new line, after its role."""
         lines = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
         lines += "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
         return lines if self.desirable is None else f"{lines}\nlabel: {format_label(self.desirable)}"
@@ -110,15 +111,21 @@ def _map_messages(messages: tuple[Message, ...], change: Callable[[str, str], st
 
 
 def format_label(desirable: bool) -> str:
-    """Return the word for a label: desirable or undesirable."""
+    """Return the word for an answer's label: `desirable` or `undesirable`."""
     return "desirable" if desirable else "undesirable"
 
 
 def normalize_text(text: str) -> str:
-    """Return the normalised words of a text, joined by spaces; if it has no words, return its other characters."""
+    """Return the words of a text in a form in which case, punctuation and symbols do not matter, joined by spaces.
+
+    If the text has no words, return its characters without white space.
+    """
     return " ".join(compared_words(text)) or "".join(text.casefold().split())
 
 
 def canonical_text(text: str) -> str:
-    """Normalise a text to Unicode form NFC and collapse white space; texts that differ only in these become equal."""
+    """Normalise a text to Unicode form NFC, and replace each sequence of white space by one space.
+
+    Texts that differ only in their Unicode form or white space become equal.
+    """
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())

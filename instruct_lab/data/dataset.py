@@ -1,4 +1,4 @@
-"""The data set that reads named sources for each split and keeps each prompt in only one split."""
+"""The data set that reads the rows of each split from named sources, and keeps each prompt in only one split."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ COMPARING = "comparing the prompts of the splits"
 
 @component
 class DataSet(Data):
-    """Rows of named sources, pooled for each split and converted to conversations.
+    """A data set whose config names the sources of each split's rows; one format turns all rows into conversations.
 
     If a prompt occurs in two splits, only the rows of one split are kept: test has priority over validation, and
     validation over train. Prompts, including system messages, are compared by all their visible characters;
     `same_prompt: words` ignores case, punctuation and symbols. Equal rows within a split are kept (preprocessing can
     remove them), except in sources whose files repeat many texts, such as catalogues of translations. Broken rows (not
-    JSON, numbers instead of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
+    JSON, numbers instead of text, an unknown role) are dropped and counted. It is an error if their proportion in a
+    source is larger than `max_broken_share`.
     """
 
     train: dict[str, Source | None] = Field(
@@ -60,7 +61,7 @@ class DataSet(Data):
     split: HashSplit | None = None  # takes validation and test rows from the training rows
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
     same_prompt: SamePrompt = "characters"  # compare prompts by all visible characters, or only by their words
-    max_broken_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of a source's rows; a larger share is an error
+    max_broken_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # largest proportion of broken rows in a source
     limit: dict[SplitName, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
     )  # maximum number of rows of a split, selected by content hash
@@ -72,7 +73,11 @@ class DataSet(Data):
     )
 
     def __post_init__(self) -> None:
-        """Refuse a config without sources, and a split that has sources and also takes a share of the training rows."""
+        """Check that there is a source, and that no split has sources and also takes a part of the training rows.
+
+        Raises:
+            Refusal: one of these conditions is not met, or `stream` is true and does not fit the training sources.
+        """
         if not any(map(self._sources, SPLIT_NAMES)):
             raise Refusal("train", "names no source, so there are no rows to train on")
         for name in ("validation", "test"):
@@ -84,25 +89,25 @@ class DataSet(Data):
 
     @property
     def is_stream(self) -> bool:
-        """Whether the setting `stream` is true, so that training reads rows that are never stored."""
+        """Whether the setting `stream` is true, so that training also reads rows that are never stored on disk."""
         return self.stream
 
     @property
     def streamed_source(self) -> tuple[str, Source]:
-        """The name and the source of the training rows; only for `stream: true`, which requires a single source."""
+        """The name of the only training source, and the source; this is for `stream: true`, which allows only one."""
         ((name, source),) = self._sources("train").items()
         return name, source
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the inputs of every split."""
+        """Return the inputs of all sources of all splits, each once and with its SHA-256."""
         found = [found for _, _, source in self._every_source() for found in source.inputs(cache_path)]
         return list(dict.fromkeys(found))
 
     def stage(self, cache_path: Path) -> Stage:
-        """Return the stage that reads the rows; see `Data.stage`.
+        """Return the stage that reads the rows, converts them, and writes a file of conversations for each split.
 
-        Building the stage raises an error if a source cannot be read or is empty, if more than `max_broken_share` of a
-        source's rows are broken, or if no row is left to train on.
+        When the stage runs, it raises an error if a source cannot be read or is empty, if the proportion of a source's
+        rows that are broken is larger than `max_broken_share`, or if no row is left to train on.
         """
         depends_on = {
             "data": describe(self, {"baselines", "language", "cluster", "stream"}),
@@ -116,9 +121,9 @@ class DataSet(Data):
         )
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Return a stage that applies the setting `overlap` again, to prompts that preprocessing made equal.
+        """Return a stage that applies the setting `overlap` again, since preprocessing can make prompts equal.
 
-        Return `None` if `overlap` is `allow`.
+        The result is `None` if `overlap` is `allow`.
         """
         if self.overlap == "allow":
             return None
@@ -126,11 +131,13 @@ class DataSet(Data):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The largest accepted share of broken rows: the setting `max_broken_share`."""
+        """The largest accepted proportion of broken rows: the setting `max_broken_share`."""
         return self.max_broken_share
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return the row's value in the column `cluster`; empty if it is null or no column is named.
+        """Return the name of a row's cluster: its value in the column that the setting `cluster` names.
+
+        The name is empty if the value is null, or if the setting names no column.
 
         Raises:
             InstructLabError: the row does not have the column.
@@ -150,20 +157,22 @@ class DataSet(Data):
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that the conversations contain; the format determines them."""
+        """What the conversations contain for training, such as `answers` or `pairs`; the format determines it."""
         return self.format.gives
 
     def source_names(self, split: SplitName) -> list[str]:
-        """Return the names of a split's sources; the training sources if the split is a share of the training rows."""
+        """Return the names of the sources from which a split's rows are read.
+
+        If the split takes a part of the training rows, these are the training sources.
+        """
         if split != "train" and self.split is not None and getattr(self.split, split) > 0:
             return list(self._sources("train"))
         return list(self._sources(split))
 
     def problems(self) -> Iterator[Problem]:
-        """Report columns that the format needs but a source lacks, and columns whose content the format does not read.
+        """Yield a problem for each column that the format needs but a source lacks, or whose content it cannot read.
 
-        No source is read completely: only its first rows are checked, and its column names if they are known without
-        reading it.
+        To be fast, only the first rows of a source are read, and its column names if they are known without reading it.
         """
         seen = set()
         if self.cluster is not None and self.cluster in self.format.consumed_columns():
@@ -240,7 +249,13 @@ class DataSet(Data):
     def _fill(
         self, split: SplitName, writers: dict[SplitName, ConversationWriter], cache_path: Path, audit: Audit
     ) -> None:
-        """Write the conversations of all sources of a split, in the order of the config.
+        """Read all sources of a split, in the order of the config, and write their conversations.
+
+        Args:
+            split: the split; of the training rows, some may be written to other splits.
+            writers: a writer for each split.
+            cache_path: folder for downloads.
+            audit: the audit to which dropped and changed rows are added.
 
         Raises:
             InstructLabError: a source cannot be read, has no rows, or has too many broken rows.
@@ -276,9 +291,15 @@ class DataSet(Data):
             audit.rows(stage, num_rows, num_kept)
 
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
-        """Keep at most `limit` rows of a split by clearing the flags of the others.
+        """If a split has more rows than the setting `limit` allows, set the flags of the surplus rows to 0.
 
         The rows with the lowest content hashes are kept, so that additional data replaces only a few of the kept rows.
+
+        Args:
+            split: the split.
+            rows: its rows.
+            flags: one byte for each row: 1 if it is kept, 0 if it has been dropped.
+            audit: the audit to which the dropped rows are added.
         """
         most, kept = self.limit.get(split), sum(flags)
         if most is None or kept <= most:
@@ -295,10 +316,10 @@ def too_many_broken(first: InstructLabError, broken: int, rows: int, share: floa
     """Return the error for a source with too many broken rows.
 
     Args:
-        first: the error of the first broken row; the result extends its message.
+        first: the error of the first broken row, to whose message the numbers are added.
         broken: number of broken rows.
         rows: number of all rows.
-        share: the largest accepted share of broken rows.
+        share: the largest accepted proportion of broken rows.
     """
     if broken == rows == 1:
         return first

@@ -28,7 +28,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write(")" if is_slice else "")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        """Generate code that counts the parts of compared values, since nested values are compared part by part."""
+        """Generate code that counts the items of compared values, since nested values are compared item by item."""
         self.write("(")
         self._visit_counted(node.expr, frame)
         for operand in node.ops:
@@ -42,7 +42,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write(")")
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        """Generate code that counts the parts of a dictionary's keys, since a nested key is hashed part by part."""
+        """Generate code that counts the items of a dictionary's keys, since a tuple as key is hashed item by item."""
         self.write("{")
         for item in node.items:
             self._visit_counted(item.key, frame)

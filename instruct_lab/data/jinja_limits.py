@@ -27,7 +27,7 @@ CALL_STEPS, FILTER_STEPS = 10, 5
 MAX_CHARACTERS = 4 << 20
 """Maximum size of one value, in characters or items; four times the size of the template's variables is added."""
 MAX_TOTAL = 1 << 30
-"""Maximum size of all values of one rendering, in characters and items; 100 times that of its variables is added."""
+"""Maximum size of all values of one rendering, in characters and items; 100 times the variables' size is added."""
 MAX_WIDTH = 10_000
 MAX_BITS = 10_000
 COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge, test_in)
@@ -48,7 +48,7 @@ class TemplateLimitExceeded(jinja2.TemplateRuntimeError):
 
 
 class Budget:
-    """The steps and characters that one rendering may still use.
+    """The steps and characters that one rendering of a template may still use.
 
     Args:
         input_size: number of characters and items in the template's variables.
@@ -59,10 +59,14 @@ class Budget:
         self.largest = MAX_CHARACTERS + 4 * input_size
 
     def charge(self, size: int, steps: int = 1) -> None:
-        """Deduct steps and the size of a value that is about to be created.
+        """Deduct steps, and the size of a value that is about to be created, from what is left.
+
+        Args:
+            size: number of characters or items in the value.
+            steps: number of steps.
 
         Raises:
-            TemplateLimitExceeded: a limit is exceeded.
+            TemplateLimitExceeded: too few steps or characters are left, or the value is too large.
         """
         self.steps -= steps
         self.total -= size
@@ -76,7 +80,7 @@ _budget: ContextVar[Budget] = ContextVar("budget")
 
 
 def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    """Render a template that was compiled by an environment with limits; see `limit`.
+    """Render a template with limited steps and memory; `limit` must have changed the environment that compiled it.
 
     Raises:
         TemplateLimitExceeded: the template needs more steps or memory than allowed.
@@ -91,7 +95,7 @@ def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
 
 
 def limit(environment: SandboxedEnvironment) -> SandboxedEnvironment:
-    """Change an environment so that the templates it compiles are limited; use `render` to render them."""
+    """Change a Jinja environment so that `render` can limit the steps and memory of the templates it compiles."""
     changed: Any = environment
     changed.optimized = False
     changed.finalize = _finalize  # as it needs the context, no output is computed by the compiler
@@ -113,8 +117,8 @@ def size_of(value: Any, largest: int | None = None) -> int:
 
     Args:
         value: a text, a number, or nested lists and dictionaries of these.
-        largest: the size above which counting stops; `None`: the maximum size of a value in the current rendering, in
-            which case each item of the value also counts as a step of the rendering.
+        largest: the size above which counting stops. With `None`, it is the maximum size of a value in the current
+            rendering, and each item of the value also counts as a step of the rendering.
     """
     if isinstance(value, str | bytes):
         return len(value)
@@ -159,7 +163,7 @@ def _value(value: Any) -> Any:
 
 
 def _operand(value: Any) -> Any:
-    """Count the parts of a value that is about to be compared or hashed part by part, and return the value."""
+    """Count the items of a value that is about to be compared or hashed item by item, and return the value."""
     if isinstance(value, list | tuple | Mapping):
         _charge(size_of(value))
     return value
@@ -173,7 +177,7 @@ def _iteration(values: Any, text: int) -> Any:
     """Return the values of a loop, and count its iterations: at once if their number is known, else one by one.
 
     Args:
-        values: the values.
+        values: the values over which the loop iterates.
         text: number of characters that the template itself writes in each iteration.
     """
     if hasattr(values, "__len__"):
@@ -269,7 +273,7 @@ def _result_size(name: str, subject: Any, values: list[Any]) -> int:
 
 
 def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, **named: Any) -> Any:
-    """Call a method, a macro or a function of a template if the estimated size of its result is allowed."""
+    """Call a method, a macro or a function of a template, after a check that its result is not too large."""
     if function is _iteration:
         return _iteration(*values)
     method = getattr(function, "__wrapped__", function)
@@ -291,7 +295,10 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
 
 
 def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a Jinja test that compares values, so that their parts are counted; return any other test unchanged."""
+    """Wrap a Jinja test that compares values, so that the items of these values are counted.
+
+    Other tests are returned unchanged.
+    """
     if function not in COMPARISONS:
         return function
 
@@ -302,7 +309,7 @@ def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _limit_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a filter so that it is called only if the estimated size of its result is allowed."""
+    """Wrap a Jinja filter so that the size of its result is checked before it is called."""
     num_passed = int(hasattr(function, "jinja_pass_arg"))  # the context or the environment before the operand
 
     @functools.wraps(function)

@@ -25,7 +25,10 @@ ALL_BROKEN = 100
 """Number of rows at the beginning of a source: if all are broken, the format must be wrong, so reading stops."""
 FREQUENT = 0.1
 FREQUENT_KEYS = "rows_by_frequent_key"
-"""Name of the audit fact that counts rows by `HashSplit` key, for keys of at least the share `FREQUENT` of a part."""
+"""Name of the audit fact with the number of rows for each `HashSplit` key that is frequent.
+
+A key is frequent if at least the share `FREQUENT` of a chunk's rows have it.
+"""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
@@ -37,12 +40,12 @@ class Mapped:
     """The conversations from one chunk of a source's rows.
 
     Args:
-        batches: record batches of the conversations, each with the name of its split.
+        batches: the conversations as Arrow record batches, each with the name of its split.
         num_rows: number of rows in the chunk.
         num_kept: number of conversations.
         num_broken: number of rows that were dropped because they are broken.
         first_error: the error of the first broken row; `None` if no row is broken.
-        audit: audit of the dropped rows.
+        audit: counts and samples of the dropped rows.
     """
 
     batches: list[tuple[SplitName, pyarrow.RecordBatch]]
@@ -58,13 +61,13 @@ class MapRows:
     """Converts the rows of one source to conversations.
 
     Args:
-        format: format that converts a row to conversations.
-        split: the split of the source.
-        division: division of the rows among the splits; with `None`, all rows belong to `split`.
+        format: the format that converts a row to conversations.
+        split: the split that the source belongs to.
+        division: the rule that divides the rows among the splits; with `None`, all rows belong to `split`.
         source: the name of the source.
-        stage: the name of the stage in the audit.
-        seen_ids: ids of the conversations so far; a conversation whose id is among them is dropped. `None` keeps
-            duplicates.
+        stage: the name under which the audit counts the dropped rows.
+        seen_ids: ids of the conversations made so far; a new conversation with one of these ids is dropped. `None`
+            keeps duplicates.
     """
 
     format: Format
@@ -83,7 +86,7 @@ class MapRows:
             yield from map_in_order(self, parts) if self.seen_ids is None else map(self, parts)
 
     def __call__(self, part: Part) -> Mapped:
-        """Convert one chunk of successive rows."""
+        """Convert one chunk of successive rows; `part` also says whether they are the first rows of the source."""
         rows, are_first = part
         audit, batches = Audit(), []
         columns = {name: BatchBuilder() for name in SPLIT_NAMES}

@@ -1,4 +1,4 @@
-"""A mixture of several data sets: pooled, preprocessed together, and interleaved by weight."""
+"""A mixture of several data sets, whose rows are preprocessed together and then interleaved by weight."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Mixture(Data):
     """Several data sets that are mixed for training, and evaluated together and separately.
 
-    The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position, a
-    part is drawn with a probability in proportion to its weight, and supplies its next row. By default, the weight of a
-    part is its number of rows (up to `max_rows`) to the power of 1 / `temperature`: temperature 1 draws in proportion
-    to size, and a high temperature draws all parts almost equally often. Source: Raffel et al., T5, 2020, section 3.5.2
-    (temperature-scaled and examples-proportional mixing).
+    The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position in
+    an epoch, a part is drawn with a probability in proportion to its weight, and supplies its next row. By default, the
+    weight of a part is its number of rows (up to `max_rows`) to the power of 1 / `temperature`: temperature 1 draws in
+    proportion to size, and a high temperature draws all parts almost equally often. Source: Raffel et al., T5, 2020,
+    section 3.5.2 (temperature-scaled and examples-proportional mixing).
 
-    Held-out rows are not weighted; each is used once. A prompt in a held-out split of one part is dropped from the
-    training rows of every part.
+    Validation and test rows are not weighted; each is used once. If a prompt is in the validation or test split of one
+    part, training rows of every part with this prompt are dropped.
     """
 
     parts: dict[str, Data | None]  # named data sets; null removes a part
@@ -84,7 +84,7 @@ class Mixture(Data):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The largest share of broken rows that any part allows."""
+        """The share of broken rows that a part may have; if the parts allow different shares, the largest of these."""
         return max(part.allowed_broken_share for part in self._parts.values())
 
     @property
@@ -111,7 +111,10 @@ class Mixture(Data):
         return True
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return the name of the row's part and of its cluster in this part; empty for a row in no cluster."""
+        """Return `PART/CLUSTER`, where the cluster is the group of similar rows in the part to which the row belongs.
+
+        The result is empty for a row in no cluster.
+        """
         part = self._parts.get(conversation.source)
         cluster = "" if part is None else part.cluster_of(conversation)
         return f"{conversation.source}/{cluster}" if cluster else ""
@@ -121,11 +124,11 @@ class Mixture(Data):
         return {name: part for name, part in self.parts.items() if part is not None}
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the inputs of every part."""
+        """Return the inputs of every part, such as files, each identified by a SHA-256."""
         return list(dict.fromkeys(found for part in self._parts.values() for found in part.inputs(cache_path)))
 
     def stage(self, cache_path: Path) -> Stage:
-        """Return the stage that concatenates the rows of all parts; each part is also cached separately."""
+        """Return the stage of the data cache that joins the rows of all parts; each part is also cached by itself."""
         stages = {name: part.stage(cache_path) for name, part in self._parts.items()}
         depends_on = {
             "parts": [[name, *chain_keys([stage])] for name, stage in stages.items()],
@@ -149,7 +152,10 @@ class Mixture(Data):
         )
 
     def stage_after_preprocessing(self) -> Stage:
-        """Return a stage that applies `overlap` to prompts that preprocessing made equal, and interleaves the parts."""
+        """Return the stage of the data cache that interleaves the parts.
+
+        Preprocessing may have made prompts of different splits equal, so the stage first applies `overlap` to them.
+        """
         order = [self.overlap, self.same_prompt, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage(
             "interleave", [*order, list(self._parts)], self._build_interleaved, "interleaving the parts of the mixture"
@@ -222,10 +228,10 @@ class Mixture(Data):
         return {"splits": sizes}
 
     def _order(self, by_part: dict[str, numpy.ndarray]) -> numpy.ndarray:
-        """Return the indices of the rows in the order of one mixed epoch, int64 `[positions]`.
+        """Return the indices of the training rows in the order of one epoch over the mixture, as an int64 array.
 
         Args:
-            by_part: for each part, the indices of its rows; these rows keep their order.
+            by_part: for each part, the indices of its rows; they keep their order within the part.
         """
         import numpy as np
 
@@ -244,7 +250,13 @@ class Mixture(Data):
         return order
 
     def _draws(self, names: list[str], sizes: numpy.ndarray, source: numpy.random.RandomState) -> numpy.ndarray:
-        """Draw the index of a part for each position of the epoch; return int64 `[positions]`."""
+        """Draw a part for each position of the epoch, and return the indices of the parts as an int64 array.
+
+        Args:
+            names: the names of the parts.
+            sizes: the number of rows of each part.
+            source: the generator of random numbers.
+        """
         import numpy as np
 
         weights = np.array([self.weights.get(name) or 0.0 for name in names])
@@ -266,7 +278,7 @@ class Mixture(Data):
 
 
 def leaves(data: Data, key: str = "data") -> Iterator[tuple[str, Data]]:
-    """Yield the config key and the data set for each leaf of a (nested) mixture; a single data set is its own leaf."""
+    """Yield each data set inside a mixture, or the only data set if there is no mixture, with its config key."""
     if not isinstance(data, Mixture):
         yield key, data
         return

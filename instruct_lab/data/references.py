@@ -22,7 +22,7 @@ from instruct_lab.hub import HubUnreachable
 
 PACKAGE = "instruct_lab.data"
 HELD_OUT_SHARE = 0.1
-"""The share of the training rows that validation gets if it has no rows of its own, and likewise test."""
+"""The share of the training rows that becomes the validation split, and likewise the test split, if none is given."""
 FORMATS = (
     "messages; conversations; prompt and completion; instruction, input and output; question and answer; prompt, "
     "completion and label; prompt, chosen and rejected; text"
@@ -32,12 +32,12 @@ MAX_COLUMNS = 30
 
 @dataclasses.dataclass(frozen=True)
 class ReferencedRows:
-    """The sources that a reference names, and their first rows.
+    """The data sources that a reference such as `path:FILE` names, and their first rows.
 
     Args:
         source_name: the name that each source has in the config.
-        sources: the config of the source of each split.
-        first_rows: the first rows.
+        sources: for each split, the config of the source that supplies its rows.
+        first_rows: the first rows of the sources.
         notes: phrases about the revision that is read, and about files or splits that are not read.
         unreadable: the reason why the first rows could not be read, and the next step; empty if they were read.
     """
@@ -52,8 +52,11 @@ class ReferencedRows:
 def describe_option(reference: Reference) -> ReferencedOption:
     """Examine the data that a reference names, and return the config option for it.
 
+    If the Hub cannot be reached, an existing option for the same Hub repository is returned.
+
     Raises:
-        InstructLabError: there is no such file or data set, or the Hub cannot be reached.
+        InstructLabError: there is no such file or data set, or the Hub cannot be reached and no option names the data
+            set.
     """
     try:
         rows = _files(reference.name) if reference.scheme == "path" else _hub(HubName.parse(reference.name))
@@ -104,7 +107,10 @@ def _hub(name: HubName) -> ReferencedRows:
 
 
 def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
-    """Return the config of the sources and of the split of the training rows, and a text that describes both."""
+    """Return the config of the sources and of the division of the training rows, and a text that describes both.
+
+    The division takes validation and test rows from the training rows if there are no sources for them.
+    """
     config: dict[str, Any] = {name: {rows.source_name: source} for name, source in rows.sources.items()}
     missing = [name for name in SPLIT_NAMES if name not in rows.sources]
     own = [name for name in SPLIT_NAMES[1:] if name in rows.sources]
@@ -119,7 +125,7 @@ def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
 
 
 def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
-    """Describe the recognised format in a sentence that names the columns it reads and the columns it does not read."""
+    """Describe the recognised format in a sentence that names the columns that it reads and those that it ignores."""
     built = recognized.build()
     columns = list(dict.fromkeys(str(name) for row in rows.first_rows for name in row.columns))
     used = [name for name in columns if name in built._known_columns]
@@ -148,7 +154,7 @@ def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
 
 
 def _file_with_other_columns(recognized: Recognized, rows: Sequence[Row]) -> str:
-    """Return an error message about the first file that lacks a column of the format; empty if no file lacks one."""
+    """Return an error message about the first file that lacks a column of the format; empty if no file lacks any."""
     by_file: dict[str, dict[str, None]] = {}
     for row in rows:
         by_file.setdefault(row.where.rpartition(", ")[0], {}).update(dict.fromkeys(map(str, row.columns)))

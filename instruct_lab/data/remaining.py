@@ -1,4 +1,4 @@
-"""Warnings about splits that got no rows or far fewer than their share, and the error if no training row is left."""
+"""Warnings about splits that got no rows or much less than their share, and the error if no training row is left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instruct_lab.errors import InstructLabError
 WARNINGS = "warnings"
 """Name of the audit fact that lists warnings."""
 LARGE_GROUP = 0.2
-"""Minimum share of the rows with the same beginning for which a warning is given."""
+"""A warning is given if at least this share of the rows have the same beginning or prompt."""
 MAX_REASONS = 4
 SEE_DROPPED = "See dropped rows with instruct-lab inspect --dropped REASON, where REASON is a part of a reason"
 

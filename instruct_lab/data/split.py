@@ -67,7 +67,10 @@ class HashSplit(Component):
 
     @property
     def key_is_opening(self) -> bool:
-        """Whether rows with the same opening get the same split, even if their whole prompts differ."""
+        """Whether conversations with the same messages up to the first question stay in one split.
+
+        If it is false, rows with equal whole prompts or equal values in `column` stay together.
+        """
         return self.by == "opening" and self.column is None
 
     def key(self, conversation: Conversation) -> str:
@@ -111,14 +114,14 @@ def _is_question(message: Message) -> bool:
 
 
 def _opening(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages up to and including the first question; all messages if there is no question."""
+    """Return the messages up to and including the first question (of a user or from a tool); all if there is none."""
     messages = conversation.messages
     first = next((index for index, message in enumerate(messages) if _is_question(message)), len(messages))
     return messages[: first + 1]
 
 
 def _whole_prompt(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages before the final answer; all messages if there is no question."""
+    """Return the messages before the final answer; all messages if none of them is a question."""
     prompt = conversation.prompt
     return prompt if any(map(_is_question, prompt)) else conversation.messages
 
@@ -163,8 +166,8 @@ def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: boo
     """Return two lists of hashes of a conversation's prompts.
 
     The first list is used to compare prompts as `same_prompt` says: by their characters or by their words. The second
-    list is empty, unless prompts are compared by characters and `adds_words` is true; it then holds hashes of only the
-    words of each prompt.
+    list holds hashes of only the words of each prompt, if prompts are compared by characters and `adds_words` is true.
+    Otherwise it is empty.
     """
     if same_prompt == "words":
         return prompt_hashes(conversation, normalize_text), []
@@ -172,7 +175,7 @@ def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: boo
 
 
 def held_out_hashes(rows: Iterable[Conversation], same_prompt: SamePrompt) -> Iterator[list[PromptHash]]:
-    """Yield, for each conversation, the hashes of its prompts, with which the prompts of two splits can be compared."""
+    """Yield a hash of each prompt in each conversation, one list per conversation, to find equal prompts elsewhere."""
     for conversation in rows:
         yield _hashes(conversation, same_prompt, adds_words=False)[0]
 
@@ -191,16 +194,16 @@ def select_without_overlap(
 
     Args:
         splits: conversations by split name.
-        overlap: whether to drop and count other rows, or to raise an error.
+        overlap: whether a row whose prompt is in an earlier split is dropped and counted, or is an error.
         audit: audit that counts the dropped and the reported rows.
-        stage: the name of the stage in the audit.
+        stage: the name under which the audit counts the rows.
         same_prompt: whether prompts are compared by all their visible characters or only by their words.
 
     Returns:
         A flag for each row of each split: 1 if the row stays.
 
     Raises:
-        InstructLabError: with `overlap="error"`, for the first row whose prompt is in another split.
+        InstructLabError: with `overlap="error"`, for the first row whose prompt is in an earlier split.
     """
     held: dict[PromptHash, SplitName] = {}
     held_words: dict[PromptHash, SplitName] = {}

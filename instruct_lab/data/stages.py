@@ -1,4 +1,4 @@
-"""Stages of the data cache whose results include an audit of this stage and all stages before it."""
+"""Stages of the data cache whose results include an audit: counts of the rows in this and all earlier stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AUDIT = "audit"
 def audited_stage(
     name: str, depends_on: Any, build: Callable[[Entry | None, Path, Audit], dict[str, Any]], activity: str = ""
 ) -> Stage:
-    """Return a stage whose result includes an audit with the counts of this stage and all stages before it.
+    """Return a stage of the data cache whose result includes an audit: counts of rows in this and all earlier stages.
 
     Args:
         name: the name of the stage in listings of the cache.
@@ -36,6 +36,6 @@ def audited_stage(
 
 
 def audit_of(entry: Entry) -> dict[str, Any]:
-    """Return the audit of a cached result and of all stages before it, in the form of `Audit.to_json`."""
+    """Return the audit of a cached result and all stages before it, as the JSON object that `Audit.to_json` gives."""
     audit: dict[str, Any] = entry.facts[AUDIT]
     return audit

@@ -1,4 +1,4 @@
-"""Data that is read while a model trains: checks of its settings, and detection of rows with a held-out prompt."""
+"""Data that is read while a model trains: checks of its settings, and detection of prompts of held-out rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instruct_lab.errors import Refusal
 
 
 def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
-    """Refuse settings that need all rows of the source.
+    """Refuse settings that cannot be combined with `stream`, because they need all rows of the source.
 
     Args:
         sources: the training sources, by name.
@@ -41,7 +41,7 @@ def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
 def held_out_prompts(
     splits: Mapping[str, Sequence[Conversation]], same_prompt: SamePrompt
 ) -> Callable[[Conversation], str | None]:
-    """Return a function that names the held-out split in which a conversation's prompt occurs (`None` if in none).
+    """Return a function that says in which held-out split a conversation's prompt occurs (`None` if in none).
 
     Args:
         splits: conversations of the held-out splits, by name.

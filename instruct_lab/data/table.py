@@ -29,7 +29,10 @@ COLUMNS = (
 
 
 def schema() -> pyarrow.Schema:
-    """Return the schema of a file of conversations; messages are parallel lists, metadata is JSON."""
+    """Return the schema of an Arrow file of conversations.
+
+    The roles and texts of the messages are parallel lists, and the metadata are JSON text.
+    """
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
@@ -78,17 +81,17 @@ class ConversationTable(Sequence[Conversation]):
 
     @property
     def batches(self) -> list[pyarrow.RecordBatch]:
-        """The record batches, in order."""
+        """The record batches of the file, in order."""
         return self._file.batches
 
     def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
-        """Cut batches into pieces of at most `num_rows` rows; yield the batch index, start and length of each piece."""
+        """Divide the batches into slices of at most `num_rows` rows; yield batch index, start and length of each."""
         for index, batch in enumerate(self.batches):
             for start in range(0, batch.num_rows, num_rows):
                 yield index, start, min(num_rows, batch.num_rows - start)
 
     def read_piece(self, batch: int, start: int, num_rows: int) -> Iterator[Conversation]:
-        """Read the conversations of a piece that `pieces` yielded."""
+        """Read the conversations in a slice of a batch; `pieces` yields the arguments for this method."""
         return read_batch(self.batches[batch].slice(start, num_rows))
 
     def ids(self) -> Iterator[str]:
@@ -105,7 +108,7 @@ class ConversationTable(Sequence[Conversation]):
         return counts
 
     def source_names(self) -> numpy.ndarray:
-        """Return the source of every conversation, in order: str `[conversations]`."""
+        """Return the name of the source of every conversation, in order, as an array of texts."""
         import numpy as np
 
         parts = [batch.column("source").to_numpy(zero_copy_only=False) for batch in self.batches]
@@ -114,7 +117,7 @@ class ConversationTable(Sequence[Conversation]):
     def lowest_ids(self, count: int, flags: bytearray | None = None) -> set[int]:
         """Return the indices of the `count` rows with the lowest ids, which are content hashes.
 
-        Only rows with flag 1 are considered; with `flags=None`, all rows.
+        If `flags` is given, only rows with flag 1 are considered.
         """
         ids = ((id_, index) for index, id_ in enumerate(self.ids()) if flags is None or flags[index])
         return {index for _, index in heapq.nsmallest(count, ids)}
@@ -159,7 +162,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
 
 
 def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
-    """Apply a function to every conversation; worker processes, if there are any, share the batches of a table."""
+    """Apply a function to every conversation; if there are worker processes, each handles some batches of a table."""
     if not isinstance(rows, ConversationTable):
         return map(function, rows)
     return itertools.chain.from_iterable(map_in_order(_MapBatch(function, rows), range(len(rows.batches))))
@@ -167,7 +170,7 @@ def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conv
 
 @dataclasses.dataclass(frozen=True)
 class _MapBatch:
-    """Calls a function for every conversation of one batch."""
+    """Applies a function to every conversation of the batch with a given index."""
 
     function: Callable[[Conversation], Any]
     rows: ConversationTable
@@ -178,7 +181,7 @@ class _MapBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowText:
-    """The text of a row, which is decoded only when it is needed, because the audit stores only a few samples."""
+    """The text of a row, decoded only when it is needed: an audit counts many rows but stores only a few samples."""
 
     rows: Sequence[Conversation]
     index: int

@@ -67,7 +67,7 @@ class BatchBuilder:
 
 
 class ConversationWriter:
-    """Writes conversations to an Arrow file, with a limited number in memory.
+    """Writes conversations to an Arrow file, while only a limited number of them is in memory.
 
     Args:
         path: path of the file, which is complete once the writer is closed.
@@ -114,7 +114,7 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> in
 def rewrite_batch(
     batch: pyarrow.RecordBatch, change: Callable[[list[Conversation]], Iterable[Conversation]]
 ) -> pyarrow.RecordBatch | None:
-    """Change the rows of a batch; return `None` if no row changes.
+    """Apply `change` to the rows of a batch, and return the new batch; return `None` if no row changes.
 
     A conversation that `change` returns unchanged (the same object) is copied from the batch without being encoded
     again.

@@ -1,4 +1,4 @@
 """Support for editors and shells: JSON Schema of option files, and completion of groups, options and keys.
 
-Schemas and the words for completion are made from the option files and the component classes.
+The schemas and the words for completion are derived from the option files and the component classes.
 """

@@ -88,7 +88,7 @@ def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) 
     Args:
         word: the beginning of an override.
         typed: the overrides before it on the command line; the options that they choose determine the possible keys.
-        listing: the list of groups, options and keys.
+        listing: the groups, options and keys, as `read_listing` returns them.
     """
     sign = word[: len(word) - len(word.lstrip("+~"))]
     key, is_value, value = word.removeprefix(sign).partition("=")
@@ -110,7 +110,10 @@ def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) 
 
 
 def _keys(typed: Iterable[str], listing: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the keys of the options chosen by overrides or defaults, with the possible values of each key."""
+    """Return all keys of the chosen options, with the possible values of each key.
+
+    Options are chosen by the typed overrides or else by the default config.
+    """
     chosen = dict(listing["chosen"])
     for override in typed:
         group, _, option = override.lstrip("+").partition("=")

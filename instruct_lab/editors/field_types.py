@@ -77,7 +77,8 @@ def _has_own_config(kind: Any) -> bool:
 def _replace(node: Any, definitions: dict[str, Any], reference: Callable[[type], dict[str, Any]]) -> Any:
     """Return a copy of a schema that also accepts interpolations as values.
 
-    A marker of `_Generator` is replaced by the schema of the marked class, and a reference by the definition itself.
+    Where `_Generator` marked a class, the copy has the schema of the class. A `$ref` is replaced by the definition to
+    which it refers.
     """
     if isinstance(node, list):
         return [_replace(inner, definitions, reference) for inner in node]

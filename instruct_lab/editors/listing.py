@@ -114,8 +114,9 @@ class _Reader:
         Args:
             group: the group.
             name: the option.
-            base: the config key below which the option's values are put; `None`: the key that the file states.
-            depth: number of nested options that contain this one.
+            base: the config key below which the option's values are put; `None`: the key that the option's file states,
+                or else the group.
+            depth: number of options through which this option is included, one inside the other.
         """
         path = self.paths.get((group, name))
         if path is None or depth > 3:

@@ -50,7 +50,10 @@ PART = " (changes)"
 
 
 def group_schema(group: str) -> dict[str, Any]:
-    """Return the schema of a group's option files, except files whose keys belong to the whole config."""
+    """Return the schema of a group's option files, except files whose keys belong to the whole config.
+
+    The files of the groups in `DELTAS` may set any key, so their schema is that of the whole config.
+    """
     if group in DELTAS:
         return config_schema()
     writer, in_part = _Writer(), {"required": ["defaults"]}
@@ -200,7 +203,7 @@ class _Writer:
         return {"type": "object", "properties": properties, "additionalProperties": False, **more}
 
     def _united_fields(self, kinds: list[type[Component]]) -> dict[str, Any]:
-        """Return the schema of an object that changes fields of a component, while another file chooses its class."""
+        """Return the schema of an object that changes fields of a component whose class another file chooses."""
         properties: dict[str, list[Any]] = {"defaults": [{"type": "array"}]}
         for kind in kinds:
             self._fields(kind, True)
@@ -246,7 +249,7 @@ def _is_concrete(kind: type) -> bool:
 
 
 def _target(kind: type) -> str:
-    """Return the dotted name of a class for configs: in its package if that exports the class, else in its module."""
+    """Return the name of a class in configs: `PACKAGE.CLASS` if the package exports the class, else `MODULE.CLASS`."""
     if not kind.__module__.startswith("instruct_lab."):
         return f"{kind.__module__}.{kind.__name__}"
     package = ".".join(kind.__module__.split(".")[:2])

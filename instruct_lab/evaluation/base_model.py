@@ -52,9 +52,9 @@ def measure_base_model(
     Args:
         setup: the settings of the evaluation.
         loaded: the base model.
-        digest: hash of its weights.
+        digest: hash of the base model's weights.
         examples: the examples to evaluate on.
-        teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
+        teacher: the second model that some objectives need, loaded by `Objective.load_teacher`; `None` for others.
         cache_path: folder of the cache.
     """
     found = Measurement.from_json(
@@ -77,7 +77,7 @@ def measure_base_benchmarks(
     Args:
         setup: the settings of the evaluation.
         loaded: the base model.
-        digest: hash of its weights.
+        digest: hash of the base model's weights.
         cache_path: folder of the cache.
 
     Returns:

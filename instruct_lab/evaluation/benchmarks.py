@@ -1,4 +1,7 @@
-"""Measure a model on benchmarks: tasks with their own examples. A task's results are stored like those of a split."""
+"""Measure a model on benchmarks, which are tasks with their own examples.
+
+The results of a task are stored under its name, like the results of a split such as `test`.
+"""
 
 from __future__ import annotations
 

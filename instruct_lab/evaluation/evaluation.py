@@ -1,4 +1,4 @@
-"""The settings of evaluation."""
+"""The settings with which a model is evaluated."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ class EvaluatedExamples:
     Args:
         split: the split of the examples.
         conversations: the conversations, with the references for the answers.
-        examples: the same conversations as token ids and labels; empty if no metric needs them.
-        prompts: the conversations as prompts for the model; a tuning method may add worked examples.
-        clusters: the cluster of each example, see `Data.cluster_of`.
+        examples: the same conversations as tokenized examples; empty if no metric needs them.
+        prompts: the conversations from which prompts are made; a tuning method may add worked examples to them.
+        clusters: for each example, the name of the group of similar rows to which it belongs; empty without groups.
     """
 
     split: str
@@ -68,13 +68,11 @@ Encoded = tuple[Conversation, int]
 def pair_with_examples(conversations: Iterable[Conversation], example_ids: Iterable[str]) -> Iterator[Encoded]:
     """Yield the conversations that have an example, each with the index of that example.
 
-    The examples are in the order of the conversations. Equal conversations have the same id, so an id does not identify
-    an example.
+    Conversations and examples are matched by id and order, since equal conversations have the same id.
 
     Args:
         conversations: conversations of one split.
-        example_ids: ids of the examples that batching made from them; conversations that batching dropped have no
-            example.
+        example_ids: ids of the examples that batching made from the conversations; it may have dropped some of them.
     """
     expected = enumerate(example_ids)
     index, name = next(expected, (-1, None))
@@ -85,12 +83,11 @@ def pair_with_examples(conversations: Iterable[Conversation], example_ids: Itera
 
 
 def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequence[str] | None = None) -> list[Encoded]:
-    """Choose the conversations to evaluate on, in the order of a hash of their ids.
+    """Choose the conversations to evaluate on, and sort them by a hash of their ids.
 
-    Conversations without a reference answer, and conversations whose answer is labelled as undesirable, are left out.
-
-    Whether a conversation is chosen depends on its id, not on its position, so that runs over the same data are
-    evaluated on the same examples.
+    If there are more than `max_examples`, those with the lowest hashes are chosen. The choice depends on the ids and
+    not on positions, so that runs over the same data are evaluated on the same examples. Conversations without a
+    reference answer, and conversations whose answer is labelled as undesirable, are left out.
 
     Args:
         encoded: conversations of one split with the indices of their examples.

@@ -62,7 +62,7 @@ class Judging:
         """Ask the judge of each win rate about every pair of answers, and add the statistics to the results.
 
         The base model and the tuned model are judged, but baselines are not. If a judge gives no verdict on a pair, the
-        run continues: the pair is left out, and a note on the value states the number of such pairs and the reasons.
+        run continues: the pair is left out, and a note on the win rate states the number of such pairs and the reasons.
 
         Args:
             results: measurements, keyed by split and then by system (base model, tuned model or baseline).
@@ -134,10 +134,11 @@ class Judging:
         return lines
 
     def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
-        """Return a function that looks up the opponent's answer if the opponent of a win rate is another run.
+        """Return a function that looks up another run's answer to an example, if a win rate compares with that run.
 
-        The function takes the id of an example, and returns that run's answer (`None` if it has none) and the reason
-        why the answer is missing. If the opponent is the base model or the reference, it returns `None` for every id.
+        The function takes the id of the example, and returns that run's answer (`None` if it has none) and the reason
+        why the answer is missing. If the win rate compares with the base model or the reference instead, the function
+        returns `None` for every id.
         """
         if metric.against in (BASE, REFERENCE):
             return lambda name: (None, "")

@@ -35,7 +35,7 @@ def metric_values(
     """Compute the value of each metric, with its bootstrap interval.
 
     Args:
-        metrics: the metrics by name, from `EvaluationSetup.for_references`.
+        metrics: the metrics by name, adapted to the references by `EvaluationSetup.for_references`.
         measurement: the results of one system: the base model, the tuned model or a baseline.
         resamples: number of bootstrap samples.
     """
@@ -63,7 +63,7 @@ def measure(
         setup: the settings of the evaluation.
         loaded: the evaluated model.
         examples: the examples to evaluate on.
-        teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
+        teacher: the second model that some objectives need, loaded by `Objective.load_teacher`; `None` for others.
     """
     setup = setup.for_references(examples.references)
     if num_ranks() == 1 or not len(examples):
@@ -157,7 +157,7 @@ def generate_answers(
 def stream_answer(
     setup: EvaluationSetup, loaded: LoadedModel, prompt: Conversation, seed: int, on_text: Callable[[str], None]
 ) -> Answer:
-    """Generate the answer to one conversation like `generate_answers`, and pass its text on while it is generated.
+    """Generate the answer to one conversation with the run's generation settings, and pass its text on piece by piece.
 
     Args:
         setup: the settings of the evaluation.
@@ -173,7 +173,7 @@ def stream_answer(
 def _encode(
     setup: EvaluationSetup, loaded: LoadedModel, prompts: Sequence[Conversation]
 ) -> tuple[list[list[int]], list[int]]:
-    """Encode the prompts, and find the tokens that end an answer."""
+    """Return the token ids of each prompt, and the ids of the tokens that end an answer."""
     tokenizer = loaded.tokenizer
     encoded = setup.batching.encode_prompts(list(prompts), setup.template, tokenizer, setup.layout)
     if loaded.family == "encoder-decoder":  # the decoder writes only the answer
@@ -201,7 +201,7 @@ def _predictions(
 
 
 def answer_rows(metrics: Mapping[str, Metric[Any]], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """Compute each answer metric's statistics of each prediction, keyed by the name of the metric.
+    """Compute the statistics of every prediction for each answer metric, keyed by the name of the metric.
 
     Metrics that compare the answers of two models, such as win rates, are left out.
     """
@@ -225,6 +225,9 @@ def measure_baselines(
         baselines: the baselines, by name.
         training: the training conversations, which a baseline may use.
         examples: the examples to answer.
+
+    Returns:
+        The results of each baseline, keyed by its name.
     """
     setup, measured = setup.for_references(examples.references), {}
     for name, baseline in baselines.items():

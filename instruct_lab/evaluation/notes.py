@@ -24,7 +24,7 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
     """List the notes on the value of one metric for one system.
 
     Args:
-        setup: the settings of the evaluation, from `EvaluationSetup.for_references`.
+        setup: the settings of the evaluation, adapted to the references by `EvaluationSetup.for_references`.
         split: the evaluated split.
         system: name of the evaluated system: the base model, the tuned model or a baseline.
         name: name of the metric.

@@ -23,13 +23,17 @@ from instruct_lab.records.note_lines import note_lines
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, PredictionLine, short_name
 
 Metrics = dict[str, dict[str, MetricValue]]
-"""The metrics of a summary, keyed by `split/metric` and then by system."""
+"""The metrics of a summary, keyed by `split/metric` and then by system.
+
+A system is the base model, the tuned model, a baseline, or the difference between the two models.
+"""
 
 
 def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     """Compute the `metrics` of `summary.json`, keyed by `split/metric` and then by system.
 
-    If results are also reported for each data source, these have keys of the form `split/source/metric`.
+    A system is the base model, the tuned model, a baseline, or the difference between the two models. If results are
+    also reported for each data source, these have keys of the form `split/source/metric`.
     """
     metrics: Metrics = {}
     for split, systems in results.items():
@@ -46,7 +50,8 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
 def _setup_of(setup: EvaluationSetup, systems: dict[str, Measurement]) -> EvaluationSetup:
     """Return a copy of the settings with the metrics for the results of one split or benchmark.
 
-    For a split, these are the run's metrics, adapted to the split's references; for a benchmark, its own scores.
+    For a split, these are the run's metrics, adapted to the split's references. A benchmark computes its own scores
+    instead.
     """
     signatures = {name: text for one in systems.values() for name, text in one.signatures.items()}
     if signatures:
@@ -73,7 +78,7 @@ def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, M
 
 
 def _signature(setup: EvaluationSetup, name: str, value: MetricValue) -> str:
-    """Return the text that describes how a value was computed; if the metric reads answers, add the decoding engine."""
+    """Return the text that describes how a value was computed; for metrics of answers, it names the decoding engine."""
     reads_answers = isinstance(setup.metrics[name], AnswerMetric)
     return with_engine(value.signature, setup.generation.engine) if reads_answers else value.signature
 
@@ -100,7 +105,7 @@ def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dic
 
 
 def prediction_lines(setup: EvaluationSetup, results: Results) -> list[PredictionLine]:
-    """Create the lines of `predictions.jsonl`."""
+    """Create the lines of `predictions.jsonl`, one for each answer of the tuned model."""
     lines = []
     for split, systems in results.items():
         after, metrics = systems[AFTER], _setup_of(setup, systems).metrics
@@ -144,10 +149,10 @@ HEADINGS: dict[str, str] = {BEFORE: "untuned", AFTER: "tuned"}
 
 
 def fitting_table(title: str, split: str, systems: list[str], metrics: Metrics, console: Console) -> Table:
-    """Return a table of one split's metrics that fits the console, without breaking a number.
+    """Return a table of one split's metrics that fits the console, without breaking a number over two lines.
 
-    If it is too wide, each interval is put below its value; if it is still too wide, baselines are left out and named
-    in the caption.
+    If the table is too wide, each interval is put below its value. If it is still too wide, baselines are left out and
+    named in the caption.
 
     Args:
         title: title of the table.

@@ -1,4 +1,4 @@
-"""Scoring of examples without generating answers: the likelihood of their labels, and the objective's values."""
+"""Scoring of examples without generating answers: the likelihood of their target tokens, and the objective's values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExampleScores:
     """One example's scores under a model.
 
     Args:
-        tokens: how well the model predicts each label of the example; `None` if not requested.
+        tokens: how well the model predicts each target token of the example; `None` if not requested.
         values: the objective's values for the example, such as preference accuracy; empty if they were not requested.
     """
 
@@ -46,10 +46,10 @@ def score_examples(
     Args:
         setup: the settings of the evaluation.
         loaded: the evaluated model.
-        examples: token ids and labels.
-        tokens: whether to compute how well the model predicts each label.
+        examples: the tokenized examples.
+        tokens: whether to compute how well the model predicts each target token.
         values: whether to compute the objective's values.
-        teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
+        teacher: the second model that some objectives need, loaded by `Objective.load_teacher`; `None` for others.
 
     Returns:
         Scores in the order of the examples.

@@ -31,14 +31,14 @@ class EvaluationSetup:
         generation: settings of decoding.
         metrics: the metrics, by name.
         seed: random seed of sampled answers.
-        batch_tokens: maximum number of tokens of a batch, with padding; `None`: estimated from the memory.
+        batch_tokens: maximum number of tokens of a batch, with padding; `None`: it is estimated from the memory.
         precision: the trainer's precision, which is part of the key of the base model's cached results; `None` means
             the trainer's default.
         by_source: whether results are also reported for each data source.
         show_samples: number of predictions printed below the results.
-        selected_by: the logged value, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
+        selected_by: name of the metric, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
             last checkpoint is evaluated.
-        benchmarks: the tasks with examples of their own on which the model is measured too, by name.
+        benchmarks: the benchmarks, which have examples of their own, on which the model is measured too, by name.
         journal: file that keeps the answers while they are generated; `None`: they are kept only in memory.
     """
 

@@ -68,19 +68,19 @@ class Checked:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The config as dictionaries and lists, with interpolations resolved and secrets left out, as in the record."""
+        """The config as dictionaries and lists, as in a run's record: interpolations are resolved, secrets left out."""
         return to_plain_config(self.composition.config)
 
 
 def check(
     overrides: list[str], settings_only: bool = False, load: Load = load_config, is_for_another_machine: bool = False
 ) -> Checked:
-    """Compose a config, build it and apply the rules; problems are collected, not raised.
+    """Compose a config, build its components, and check how they combine; problems are collected, not raised.
 
     Args:
         overrides: overrides in Hydra's syntax.
-        settings_only: whether to apply only the rules about single settings.
-        load: function that composes the applicable overrides; see `instruct_lab.config.compose.compose`.
+        settings_only: whether to check only the settings of single components, and not how the components combine.
+        load: function that composes a config from overrides; a sweep passes one that shares work between its trials.
         is_for_another_machine: whether to leave out problems of this machine, such as a missing GPU or package.
     """
     try:
@@ -130,12 +130,13 @@ def check_config(config: DictConfig, runs_path: Path | None = None, unused: Coll
 
     Args:
         config: the config.
-        runs_path: the folder of run records that the user has named, below which the config may also write; `None`:
-            no such folder.
-        unused: top-level keys of components that will not be used; see `instruct_lab.config.build.build`.
+        runs_path: the folder of run records that the user has named, below which the config may also write; `None`: no
+            such folder.
+        unused: top-level keys of components that will not be used: their fields are checked, but not, for example,
+            whether their files exist.
 
     Raises:
-        ConfigError: this version cannot build the config.
+        ConfigError: the installed version of instruct_lab cannot build the config.
     """
     remember_written(config)
     names = [] if runs_path is None else [permissions.within(runs_path)]

@@ -1,4 +1,4 @@
-"""Build the experiment with which a recorded run's model is evaluated: the run's config, with other choices."""
+"""Build the experiment with which a recorded run's model is evaluated: the run's config with some choices replaced."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """The configuration of an evaluation.
+    """The config of a later evaluation of a run's model.
 
     Args:
-        experiment: the run's configuration with the choices of the evaluation.
-        config: the same configuration as dictionaries and lists.
+        experiment: the experiment built from the run's config and the overrides of the evaluation.
+        config: the config of this experiment as dictionaries and lists.
         labels: a short text for each override; the name of the evaluation is composed of these texts.
         changes_data: whether the evaluated rows, or their preparation, differ from those of the run.
     """
@@ -60,9 +60,10 @@ class Evaluated:
 def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
     """Build the experiment with which the model of a run is evaluated.
 
-    An option that an override chooses replaces the whole group of the run; an override of a single value changes only
-    this value. If no override sets the maximum length of answers, it is the same as in the run. If an override names a
-    file as the data, all its rows are held out, unless an override divides them.
+    If an override chooses an option, the option replaces all values of its group in the run's config; an override of a
+    single value changes only this value. If no override sets the maximum length of answers, it is the same as in the
+    run. If an override names a file or a data set on the Hub as the data, the model is evaluated on all its rows,
+    unless another override, such as one of `data.split`, divides them.
 
     Args:
         record: the record of the run.

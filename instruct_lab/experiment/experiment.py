@@ -1,4 +1,4 @@
-"""The whole configuration of a run: one component for each group."""
+"""The component `Experiment`: the whole configuration of a run, with a field for each group of options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from instruct_lab.tuning import Tuning
 
 @component
 class Experiment(Component):
-    """The whole configuration of a run, as `conf/train.yaml` composes it."""
+    """The whole configuration of a run; `conf/train.yaml` sets its default values."""
 
     name_in_messages: ClassVar[str | None] = "the config"
     written_paths: ClassVar[tuple[str, ...]] = ("runs_path", "cache_path")
@@ -74,7 +74,7 @@ class Experiment(Component):
 
     @property
     def active_metrics(self) -> dict[str, Metric]:
-        """The metrics that are not switched off (null), keyed by name; without benchmarks."""
+        """The run's metrics, keyed by name; benchmarks and metrics that the config sets to null are left out."""
         return {name: metric for name, metric in self.metrics.items() if isinstance(metric, Metric)}
 
     @property
@@ -84,7 +84,7 @@ class Experiment(Component):
 
     @property
     def layout(self) -> Layout:
-        """The layout of examples that the objective and the model's family require."""
+        """How the token ids of an example are arranged, which depends on the objective and the model's family."""
         return Layout(self.objective.reads, self.model.family)
 
     @property
@@ -98,13 +98,13 @@ class Experiment(Component):
 
     @property
     def reports_by_source(self) -> bool:
-        """Whether held-out results are also reported for each data source."""
+        """Whether results on held-out data are reported for each data source too, not only for all sources together."""
         chosen = self.evaluation.by_source
         return self.data.by_source if chosen is None else chosen
 
     @property
     def evaluation_setup(self) -> EvaluationSetup:
-        """The components and settings of the run on which its evaluation depends."""
+        """The components and settings of the run that its evaluation uses."""
         precision = self.trainer.arguments.get("precision")
         return EvaluationSetup(
             model=self.model,

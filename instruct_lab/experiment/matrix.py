@@ -29,7 +29,10 @@ AXES = ("objective", "tuning", "batching")
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """A model family, objective, tuning method and batching option; `reason` is `None` if they can be combined."""
+    """A model family, objective, tuning method and batching option, each given by its name.
+
+    `reason` says why they cannot be combined; it is `None` if they can.
+    """
 
     family: str
     objective: str
@@ -43,15 +46,15 @@ class Combination:
         return self.reason is None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the dictionary that `check --matrix --json` prints."""
+        """Return the dictionary that `check --matrix --json` prints for this combination."""
         return {**dataclasses.asdict(self), "trains": self.trains, "reason": self.reason or ""}
 
 
 def component_of(group: str, option: str) -> Any:
-    """Build the component of an option, which may be the package's or the user's own.
+    """Build the component that an option configures.
 
     Raises:
-        ConfigError: the option does not compose or build.
+        ConfigError: Hydra cannot compose the option, or its component cannot be built.
     """
     result = build(OmegaConf.create(compose_option(group, option)))
     if result.root is FAILED:
@@ -60,7 +63,7 @@ def component_of(group: str, option: str) -> Any:
 
 
 def matrix() -> Iterator[Combination]:
-    """Yield every combination, ordered by family and by the options' names."""
+    """Yield every combination, ordered by family, then by the names of the objective, tuning and batching options."""
     assert set(FAMILIES) == ALL_FAMILIES
     built = {group: {option.name: component_of(group, option.name) for option in options(group)} for group in AXES}
     for family in FAMILIES:
@@ -72,7 +75,7 @@ def matrix() -> Iterator[Combination]:
 
 
 def combination_reason(family: str, objective: Objective, tuning: Tuning, batching: Batching) -> str | None:
-    """Return the reason why a combination is refused, or `None` if it can be trained."""
+    """Return the reason why family, objective, tuning method and batching cannot be combined; `None` if they can."""
     for chosen in (objective, tuning, batching):
         if reason := family_reason(chosen, family):
             return reason

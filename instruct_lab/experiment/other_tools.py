@@ -79,7 +79,11 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("num_beams",): "generation.num_beams={value}",
     ("repetition_penalty",): "generation.repetition_penalty={value}",
 }
-"""Overrides that correspond to keys of other tools; one without `{value}` corresponds to a key that is set to true."""
+"""Overrides of this framework, keyed by the names that other tools give to the same setting.
+
+In an override, `{value}` stands for the value of the setting. An override without `{value}` replaces a setting that is
+true.
+"""
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "objective": {"sft": "supervised", "clm": "causal", "pt": "causal", "pretrain": "causal", "mlm": "masked"}
@@ -118,18 +122,20 @@ NOT_THERE: Mapping[tuple[str, ...], str] = {
         "do_predict",
     ): "`instruct-lab train` does all; evaluation.splits says what is measured",
 }
-"""Keys of other tools for which no override exists, with what to do instead."""
+"""What to do instead of a setting for which no override exists, keyed by the setting's names in other tools."""
 
 _KEYS = {name: line for names, line in KEYS.items() for name in names}
 _NOT_THERE = {name: reason for names, reason in NOT_THERE.items() for name in names}
 
 
 def overrides_for(key: str, value: Any) -> list[str] | None:
-    """Return the overrides that correspond to a setting of another tool; `None` if its key is unknown.
+    """Return the overrides that do in this framework what a setting does in another tool.
+
+    The list is empty if the setting is a switch that is off. The result is `None` if no override is known.
 
     Args:
-        key: the key of the setting in the other tool; any prefix up to its last dot is ignored.
-        value: the value of the setting in the other tool.
+        key: the setting's name in the other tool; any prefix up to its last dot is ignored.
+        value: the setting's value in the other tool.
     """
     name = key.rpartition(".")[2].replace("-", "_").casefold()
     line = _KEYS.get(name)
@@ -147,12 +153,12 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
 
 
 def overrides_of(key: str) -> str:
-    """Return the overrides that correspond to a key of another tool, in which `{value}` stands for the key's value."""
+    """Return the overrides for another tool's setting named `key`; `{value}` in them stands for the setting's value."""
     return _KEYS[key]
 
 
 def describe_as_overrides(unknown: list[str], given: list[str]) -> str:
-    """Return a hint for arguments such as `--name value`, `--name=value` or `--name` that are meant as settings.
+    """Return a hint that writes arguments such as `--lr 0.001`, `--lr=0.001` or `--bf16` as overrides.
 
     The hint is empty if there are no such arguments.
 
@@ -176,14 +182,17 @@ def _override_of(name: str, text: str) -> list[str]:
 
 
 def with_value(override: str, value: Any) -> str:
-    """Return an override in which a value replaces `{value}`; other tools' names of options are translated."""
+    """Return the override with `{value}` replaced by a value.
+
+    If the override chooses an option by the name that another tool gives it, the name is translated.
+    """
     group = override.partition("=")[0]
     value = OPTIONS.get(group, {}).get(str(value).casefold(), value)
     return override.replace(VALUE, to_hydra(value))
 
 
 def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield the problems; if an unknown key or option is known from another tool, add its name in this framework."""
+    """Yield the problems; if an unknown key or option belongs to another tool, add what to type in this framework."""
     for problem in problems:
         if problem.kind == "unknown_option":
             name = OPTIONS.get(problem.key, {}).get(str(problem.value).casefold())
@@ -196,7 +205,7 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _named_by_repository(problem: Problem) -> Problem:
-    """Return the problem; if its unknown option is the name of a model or a repository, add how to load it."""
+    """Return a problem about an unknown option; if the option is named like a repository, add what to type instead."""
     name = str(problem.value)
     option = option_of_repository(problem.key, name) if problem.key in REPOSITORIES else None
     if option is not None:

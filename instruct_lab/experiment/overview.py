@@ -15,10 +15,12 @@ RATE = "optimizer.lr"
 
 
 def overview_table(lines: Sequence[tuple[str, str]], indent: int = 0) -> Table:
-    """Return a table of names and texts, without borders; long texts are wrapped between words.
+    """Return a table without borders, with names in its first column and texts in its second.
+
+    Long texts are wrapped between words.
 
     Args:
-        lines: pairs of a name and a text.
+        lines: a name and a text for each row of the table.
         indent: number of spaces before the names.
     """
     from rich.table import Table
@@ -39,11 +41,12 @@ def settings_overview(
 
     Args:
         experiment: the run's configuration.
-        derived: the origin of each value that follows from other choices, keyed by full key.
+        derived: a text for each config value that the program computed, saying what it follows from; keyed by the
+            value's full key, such as `optimizer.lr`.
         overrides: the overrides as typed.
 
     Returns:
-        Pairs of a name and a text.
+        Pairs of a setting's name and the text that describes it.
     """
     evaluated = experiment.evaluation
     most = "all" if evaluated.max_examples is None else f"at most {evaluated.max_examples:,}"
@@ -58,11 +61,14 @@ def settings_overview(
 
 
 def rate_line(experiment: Experiment, derived: Mapping[str, str], overrides: Sequence[str]) -> list[tuple[str, str]]:
-    """Describe the peak learning rate, where it comes from, and its schedule; return an empty list if there is none.
+    """Describe the peak learning rate, where its value comes from, and its schedule, as one pair of name and text.
+
+    The list is empty if the run trains nothing or its learning rate is not known yet.
 
     Args:
         experiment: the run's configuration.
-        derived: the origin of each value that follows from other choices, keyed by full key.
+        derived: a text for each config value that the program computed, saying what it follows from; keyed by the
+            value's full key, such as `optimizer.lr`.
         overrides: the overrides as typed.
     """
     rate = experiment.optimizer.lr
@@ -95,7 +101,7 @@ def batch_text(experiment: Experiment, world_size: int | None = 1) -> str:
 
     Args:
         experiment: the run's configuration.
-        world_size: number of devices that share a step; `None`: not known yet.
+        world_size: number of devices that share the examples of a step; `None` if it is not known yet.
     """
     on_each = " on each device" if world_size is None else ""
     world_size = world_size or 1

@@ -1,4 +1,4 @@
-"""Build the experiment of a recorded run."""
+"""Build the `Experiment` (the components of a run) from the config in the run's record."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from instruct_lab.records.schema import CONFIG
 def build_recorded(
     record: RunRecord, uses_trackers: bool = True, uses_data: bool = True
 ) -> tuple[Experiment, dict[str, Any]]:
-    """Build the experiment from a run's recorded config, and return it with that config as dictionaries and lists.
+    """Build the `Experiment` (the components of a run) from the config in the run's record.
 
     Args:
         record: the record of the run.
         uses_trackers: whether the trackers of the run will be started; otherwise, their API keys are not needed.
         uses_data: whether the data of the run will be read; otherwise, its files need not exist.
 
+    Returns:
+        The experiment, and the recorded config as nested dictionaries and lists.
+
     Raises:
-        InstructLabError: the record has no config, this version cannot build the config, or an environment variable to
-            which the config refers is not set.
+        InstructLabError: the record has no config, the installed version of instruct_lab cannot build it, or an
+            environment variable to which the config refers is not set.
     """
     if not record.config:
         what, where = "The run record has no config, or an empty one", str(record.path / CONFIG)

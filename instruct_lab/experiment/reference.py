@@ -1,4 +1,4 @@
-"""Describe an option: its comment, its components' fields and docstrings, and what it can be combined with."""
+"""Describe an option: the comment in its YAML file, its components' fields, and what it can be combined with."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from instruct_lab.metrics import Metric
 from instruct_lab.model import Model
 
 COMBINED = ("objective", "tuning")
-"""The groups whose options are tried in combination with the described option."""
+"""Groups of options; for each option in them, it is checked whether the described option can be combined with it."""
 
 LONG_LINE = 90
-"""Number of characters from which a line of prose is assumed to continue on the next line."""
+"""A line of prose with at least this many characters is assumed to continue on the next line."""
 Combinable = Mapping[str, Mapping[str, Any]]
-"""The components of the options in the groups `COMBINED`, keyed by group and then by the option's name."""
+"""The components of all objectives and tuning methods, keyed by group and then by the option's name."""
 
 
 def combinable() -> Combinable:
-    """Build the components of all objectives and tuning methods, the groups in `COMBINED`."""
+    """Build the components of all objectives and tuning methods, keyed by group and then by the option's name."""
     return {group: {one.name: component_of(group, one.name) for one in options(group)} for group in COMBINED}
 
 
@@ -45,15 +45,18 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
 
     Args:
         option: the option.
-        others: result of `combinable`, which callers that describe several options build once; `None` to build it here.
+        others: the components of all objectives and tuning methods; `None` to build them here. A caller that describes
+            several options builds them once, with `combinable`.
 
     Returns:
-        `group`, `option`, `file`, `lab` and `comment` (lines); `components`: each with `key`, `class`, `docstring` and
-        `fields`; `sets`: values outside all components, keyed by full key; `works_with`: `families`, `objective` and
-        `tuning`, each a list of names (empty for an option without a component); `problems` (texts).
+        `group`, `option` (its name), `file` (its path), `lab` (whether the file is the user's own, not the package's)
+        and `comment` (lines of the file); `components`: each with `key`, `class`, `docstring` and `fields`; `sets`:
+        the values that belong to no component, keyed by full key; `works_with`: the names of the `families`,
+        `objective` options and `tuning` options with which the option can be combined (empty if it has no component);
+        `problems`: texts on the option's classes that do not exist or cannot be imported.
 
     Raises:
-        ConfigError: the option's file is not readable or does not compose.
+        ConfigError: the option's file is not readable, or Hydra cannot compose it.
     """
     problems: list[Problem] = []
     tree = _tree(option)
@@ -74,7 +77,10 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """Return the values that an option sets, and the options of other groups that it chooses (as a study does)."""
+    """Return the values that an option sets, as a tree from the root of the config.
+
+    If it chooses options of other groups, as a study does, their names are in the tree, keyed by group.
+    """
     values = yaml.safe_load(read_yaml_text(option.path)) or {}
     if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
         above, _, name = option.group.partition("/")
@@ -88,7 +94,7 @@ def _tree(option: Option) -> dict[str, Any]:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the full key and the content of every mapping in a config that names a class."""
+    """Yield the full key and the content of each mapping in a config that names a class with `_target_`."""
     if isinstance(node, dict):
         if TARGET in node:
             yield key, node
@@ -97,7 +103,7 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the full key and value of each value that is not part of a component."""
+    """Yield the full key and the value of each config value outside the mappings that name a class with `_target_`."""
     if not isinstance(node, dict):
         yield key, node
     elif TARGET not in node:
@@ -142,12 +148,16 @@ def _describe_field(field: FieldDescription, node: Mapping[str, Any]) -> dict[st
 def works_with(
     tree: dict[str, Any], kinds: list[type[Component]], others: Combinable | None = None
 ) -> dict[str, list[str]]:
-    """List the families, objectives and tuning methods with which an option can be combined according to the rules.
+    """List the model families, objectives and tuning methods with which an option can be combined.
 
     Args:
         tree: the values that the option sets, as a tree from the root of the config.
         kinds: the classes of the option's components.
-        others: components of the objectives and tuning methods; `None` to build them here.
+        others: components of all objectives and tuning methods; `None` to build them here.
+
+    Returns:
+        Names, keyed by `families`, `objective` and `tuning`. A group in which the option itself chooses is left out; an
+        option without a component gives an empty dictionary.
     """
     if not kinds:
         return {}
@@ -182,7 +192,7 @@ def _combines(group: str, other: Any, families: list[str], built: Mapping[str, A
 
 
 def render(description: dict[str, Any]) -> str:
-    """Render the description of an option as text."""
+    """Render as text what `describe` returns about an option."""
     lines = [f"{description['group']}={description['option']}  ({Path(description['file'])})"]
     lines += [f"  {line}" for line in description["comment"]]
     for component in description["components"]:
@@ -199,7 +209,10 @@ def render(description: dict[str, Any]) -> str:
 
 
 def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Join the lines of each paragraph, so that it can be wrapped to any width; short lines end a paragraph."""
+    """Join the lines of each paragraph into one line, which can then be wrapped to any width.
+
+    A paragraph ends at a short line, at an empty line, and before an item of a list or a row of a table.
+    """
     parts: list[str] = []
     for line in lines:
         text = line.strip()

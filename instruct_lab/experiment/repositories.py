@@ -1,4 +1,4 @@
-"""Find the override that chooses a model or data by the name of a repository, or by a path."""
+"""Find the override that chooses a model or a data set by the name of its Hugging Face repository or by its path."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from instruct_lab.config.quoting import to_hydra
 from instruct_lab.files import user_path
 
 REPOSITORIES = {"model": re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?"), "data": re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")}
-"""Regular expressions for the names of repositories, keyed by group; a name of data must include an owner."""
+"""Regular expressions for the names of Hugging Face repositories, keyed by group.
+
+A model may be named without the owner of its repository (`gpt2`); a data set may not.
+"""
 
 
 def reference_override(group: str, name: str) -> str | None:
-    """Return the override that chooses a model or data by its repository or path; `None` if the name is neither.
+    """Return the override that chooses a model or a data set by its Hugging Face repository or by its path.
 
-    If the file of an option names the repository, the override chooses this option.
+    If the file of an option names the repository, the override chooses this option. The result is `None` if `name` can
+    be neither a repository nor a path.
 
     Args:
         group: `model` or `data`.

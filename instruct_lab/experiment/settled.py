@@ -13,7 +13,7 @@ from instruct_lab.experiment.rules.trainer import TRAINER
 
 NEW_TOKENS = "generation.max_new_tokens"
 FROM_ANSWERS = "the training answers, once the run has tokenised them"
-"""The text that is shown as the origin of the maximum length of answers while the length is not known yet."""
+"""The text that says what the maximum length of answers follows from, while it is not known yet."""
 MULTIPLE = 8
 """The maximum length of answers is rounded up to a multiple of this number of tokens."""
 WITHOUT_ANSWERS = 64
@@ -23,19 +23,20 @@ GPUS = ("auto", "gpu", "cuda")
 
 
 class Derived(NamedTuple):
-    """A value that follows from other choices, and a text that explains its origin."""
+    """A config value that the program computes, and a text that says what it follows from."""
 
     value: Any
     origin: str
 
 
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
-    """Set the learning rate and the precision if they are null, and limit examples to the model's maximum length.
+    """Set learning rate and precision if they are null, and limit `batching.max_tokens` to the model's positions.
 
-    The maximum length of answers, if it is null, stays null until `settle_answers` sets it.
+    The maximum length of answers (`generation.max_new_tokens`), if it is null, stays null until `settle_answers` sets
+    it, after the training answers are tokenised.
 
     Returns:
-        The experiment with these values, and the changed values, keyed by full key.
+        The experiment with these values, and each changed value with its origin, keyed by full key.
     """
     model, tuning, cache_path = experiment.model, experiment.tuning, experiment.cache_path
     batching, optimizer, trainer = experiment.batching, experiment.optimizer, experiment.trainer
@@ -57,7 +58,10 @@ def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
 
 
 def suitable_precision(trainer: ExternalClass) -> Derived | None:
-    """Return the precision that suits the machine; `None` if the config sets a precision or any plugins."""
+    """Return the precision that suits the machine, with its origin.
+
+    The result is `None` if the config sets a precision or plugins, or if the trainer is not Lightning's.
+    """
     from instruct_lab.model.hardware import computes_bfloat16
 
     arguments = trainer.arguments
@@ -71,7 +75,7 @@ def suitable_precision(trainer: ExternalClass) -> Derived | None:
 def settle_answers(
     experiment: Experiment, lengths: AnswerLengths, context: int | None
 ) -> tuple[Experiment, Derived | None]:
-    """Set the maximum length of answers if it is null and the model can answer.
+    """Set the maximum length of generated answers from the training answers, if it is null and the model can answer.
 
     Args:
         experiment: the run's configuration.
@@ -79,7 +83,8 @@ def settle_answers(
         context: number of tokens that fit the model's context; `None`: no limit.
 
     Returns:
-        The experiment with the new maximum, and the maximum with its origin (`None` if it did not change).
+        The experiment with the maximum set, and the maximum with a text that says what it follows from. If nothing is
+        set, the experiment as given and `None`.
     """
     generation = experiment.generation
     if generation.max_new_tokens is not None or experiment.cannot_answer is not None:
@@ -93,7 +98,9 @@ def settle_answers(
 
 
 def usual_answer(usual: int | None) -> Derived:
-    """Return the maximum length of answers that follows from the training answers, rounded up to a multiple of 8.
+    """Return the maximum length of generated answers that follows from the training answers: `usual`, rounded up.
+
+    It is a multiple of 8 tokens, and 64 if there are no training answers.
 
     Args:
         usual: the length, in tokens, that 99% of the training answers do not exceed; `None`: there are no answers.
@@ -104,7 +111,11 @@ def usual_answer(usual: int | None) -> Derived:
 
 
 def _bounds(experiment: Experiment, prompt: int | None, context: int | None) -> list[tuple[int, str]]:
-    """List the upper limits on new tokens that follow from `batching.max_tokens` and from the model's context."""
+    """List the upper limits on the length of answers, each with its reason.
+
+    One limit is `batching.max_tokens`. The other follows from the model's context and, for a decoder, from the longest
+    prompt.
+    """
     bounds = []
     if experiment.batching.max_tokens is not None:
         bounds.append((experiment.batching.max_tokens, "batching.max_tokens allows no more"))

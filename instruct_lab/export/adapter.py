@@ -16,9 +16,9 @@ CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter, and record the repository or folder from which its base model can be loaded.
+    """Write the adapter, and state in its config the repository or folder from which its base model can be loaded.
 
-    If the base model that the adapter needs is in no repository or folder, it is written as well.
+    A base model that is in no repository or folder, such as one with random weights, is written as well.
 
     Args:
         experiment: the run's configuration.

@@ -21,9 +21,10 @@ class Evaluated:
 
     Args:
         name: name of the evaluation.
-        origin: the overrides of the evaluation and the weights that it evaluated.
-        summary: the values of the metrics.
-        results: the values of the tuned model, each with the data set on which it was measured.
+        origin: the overrides with which the evaluation was started, and the weights that it evaluated.
+        summary: the metrics' values.
+        results: the metrics' values for the tuned model as model hubs show them, each with the data set on which it
+            was measured.
     """
 
     name: str
@@ -33,12 +34,13 @@ class Evaluated:
 
 
 def evaluations_of(record: RunRecord, step: int) -> list[Evaluated]:
-    """Return the evaluations of the weights of an optimizer step, sorted by name.
+    """Return the evaluations in a run's record that evaluated the exported weights, sorted by name.
 
-    An evaluation is left out if its files are damaged, or if they do not state the step, as in earlier versions.
+    An evaluation is left out if its files are damaged, or if they do not state the optimizer step of the weights, which
+    earlier versions of instruct_lab did not write.
 
     Args:
-        record: the run.
+        record: the record of the run.
         step: the optimizer step of the exported weights.
     """
     found = []

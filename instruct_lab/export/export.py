@@ -41,11 +41,11 @@ class Export:
 
     Args:
         experiment: the run's configuration.
-        config: the configuration as dictionaries, lists and values.
-        record: the run.
-        path: the new folder.
+        config: the run's configuration as nested dictionaries and lists.
+        record: the run's record.
+        path: the folder to write to, which is empty or does not exist yet.
         form: the format to write.
-        weight_type: number type of the matrices in a GGUF file.
+        weight_type: number type of the weight matrices in a GGUF file.
         checkpoint: `best` or `last`; `None` means the weights with which the run was evaluated.
     """
 
@@ -64,26 +64,28 @@ class Export:
 
     @property
     def model_file(self) -> str:
-        """The name of the GGUF file in the folder."""
+        """The name of the GGUF file in the export's folder."""
         return f"model-{self.weight_type}.gguf"
 
     def load(self) -> TunedModel:
-        """Load the tuned model that the export writes, merged unless only an adapter is written."""
+        """Load the tuned model that is exported; its adapter is merged, unless the adapter itself is the export."""
         return Workspace(self.experiment).tuned(self.record.path, self.checkpoint, merged=not self.is_adapter)
 
 
 def export(job: Export) -> Export:
-    """Write the tuned model and a model card to a new folder; after a failure, nothing is left behind.
+    """Write the tuned model and a model card to a new folder; if this fails, all files written so far are removed.
+
+    If the format is `hf` and the adapter cannot be merged into the model, only the adapter is written.
 
     Args:
         job: what to export, and where to.
 
     Returns:
-        The export with the format that was written: `adapter` instead of `hf` for an adapter that cannot be merged.
+        `job` with the format that was written.
 
     Raises:
-        InstructLabError: the folder is not empty or cannot be written, the run has no such weights, or its model cannot
-            be written in this format.
+        InstructLabError: the folder is not empty or cannot be written, the run does not have the weights that
+            `checkpoint` names, or its model cannot be written in this format.
     """
     path = job.path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -146,9 +148,14 @@ def _write(job: Export, tuned: TunedModel, folder: Path) -> None:
 
 
 def _texts(job: Export, step: int, use: str) -> dict[str, str]:
-    """Return the texts of the files about the model, keyed by their path in the folder.
+    """Return the texts of the files that describe the model, keyed by path in the export's folder.
 
-    These are the model card, the results, the configuration and the versions of packages.
+    These files are the model card, the results, the run's configuration and the versions of Python and packages.
+
+    Args:
+        job: the export.
+        step: the optimizer step of the exported weights.
+        use: the section of the model card about how to use the model.
     """
     record, config = job.record, texts_of(job.config)
     manifest = record.manifest
@@ -169,7 +176,7 @@ def _texts(job: Export, step: int, use: str) -> dict[str, str]:
 
 
 def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, folder: Path, stops: list[str]) -> str:
-    """Write the model or the adapter, and the tokenizer; return the section of the model card about their use."""
+    """Write the model or the adapter, and the tokenizer; return the section of the model card about how to use them."""
     tokenizer, model, base = tuned.loaded.tokenizer, tuned.loaded.model, None
     if job.is_adapter:
         base = write_adapter(job.experiment, tuned, generation, folder, job.path)
@@ -188,7 +195,7 @@ def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, fol
 
 
 def _library(job: Export) -> str:
-    """Return the name by which model hubs know the library that loads the export."""
+    """Return the name of the library that loads the export, as model hubs spell it."""
     return "gguf" if job.form in ONE_FILE else "peft" if job.is_adapter else "transformers"
 
 

@@ -15,26 +15,31 @@ Format = Literal["hf", "adapter", "gguf", "ollama", "vllm"]
 - `hf`: the whole model, as transformers saves it.
 - `adapter`: the adapter, with the origin of its base model.
 - `gguf`: the whole model as one file for llama.cpp.
-- `ollama`: the same file as `gguf`, and a Modelfile with the template and the settings of decoding.
-- `vllm`: the same files as `hf`; the README also has the command that serves the model with vLLM.
+- `ollama`: a GGUF file as for `gguf`, and a Modelfile with the template and the settings of decoding.
+- `vllm`: the files of `hf`; their README also has the command that serves the model with vLLM.
 """
 FORMATS: tuple[Format, ...] = get_args(Format)
 WeightType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
-"""Type of the matrices in a GGUF file: floating-point numbers, or 8, 5 or 4 bits for each weight in blocks of 32."""
+"""Type of the weight matrices in a GGUF file: floating-point numbers, or 8, 5 or 4 bits for each weight.
+
+Weights of 8, 5 or 4 bits are quantised in blocks of 32 that share a scale.
+"""
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
 ONE_FILE: tuple[Format, ...] = ("gguf", "ollama")
 """Formats in which the weights are one GGUF file."""
 
 
 def choose_format(experiment: Experiment, form: Format) -> Format:
-    """Return the format to write: the requested one, or `adapter` instead of `hf` for an adapter that cannot be merged.
+    """Return the format to write, which is usually the requested one.
+
+    If `hf` is requested and the adapter cannot be merged into the model, the format is `adapter`.
 
     Args:
         experiment: the run's configuration.
         form: the requested format.
 
     Raises:
-        InstructLabError: the run's model cannot be written in this format.
+        InstructLabError: the run's model cannot be written in the requested format.
     """
     tuning, where = experiment.tuning, f"--format {form}"
     method = type(tuning).__name__

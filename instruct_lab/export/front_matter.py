@@ -29,10 +29,10 @@ def front_matter(
 
     Args:
         experiment: the run's configuration.
-        record: the run.
-        library: the library that loads the export, by its name on model hubs.
+        record: the run's record.
+        library: the name of the library that loads the export, as model hubs spell it.
         results: the results of the exported weights.
-        notes: sentences that apply to every result.
+        notes: remarks that apply to every result, such as the number type in which the weights were measured.
     """
     from huggingface_hub import ModelCardData
 
@@ -68,7 +68,7 @@ def _training_sources(data: Data) -> Iterator[Source]:
 
 
 def _languages(data: Data, sources: list[Source]) -> Iterator[str]:
-    """Yield the languages that the configuration of the data states; languages are never guessed from texts."""
+    """Yield the languages that the options of the data state; no language is guessed from texts."""
     parts = [data, *(data.parts.values() if isinstance(data, Mixture) else ())]
     stated = [part.language for part in parts if isinstance(part, DataSet)]
     stated += [source.language for source in sources if isinstance(source, Catalogues)]

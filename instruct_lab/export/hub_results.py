@@ -1,4 +1,4 @@
-"""The results of a run in the two forms that model hubs read: files in `.eval_results`, and the card's model index."""
+"""Convert a run's results for model hubs, to files in `.eval_results` and to the front matter of the model card."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class HubResult:
 
     Args:
         name: full name of the metric, such as `test/chrf`.
-        value: the value with its interval.
-        data: name of the data, by which the result is reported if `source` is `None`.
-        source: the data set of the Hub; `None` if the examples are from elsewhere or from several sources.
-        is_cut: whether the run held the examples out of the training rows, because the data has no split for them.
+        value: the value with its confidence interval.
+        data: name of the data; the result is reported under this name if `source` is `None`.
+        source: the data set on the Hub with the examples; `None` if they are not on the Hub, or from several data sets.
+        is_cut: whether the run held the examples out of the training rows, because the data has no such split.
         evaluation: name of the evaluation that measured the value; empty for the run's own results.
     """
 
@@ -51,10 +51,11 @@ class HubResult:
 
     @property
     def split(self) -> str:
-        """The split of the examples, as text for the report.
+        """The name of the split from which the examples are, as it is reported.
 
-        This is the split of the data set on the Hub or, if the run held the examples out of that split, a text such as
-        `validation (held out from train)`. For data from elsewhere, it is the run's split; for a benchmark, `test`.
+        For a data set on the Hub, this is the name of its split or, if the run held the examples out of the training
+        split, a text such as `validation (held out from train)`. For other data, it is the name that the run gives the
+        split; for a benchmark, `test`.
         """
         own = split_of(self.name)
         if own not in SPLITS:
@@ -65,23 +66,23 @@ class HubResult:
 
 
 def collect_results(data: Data, record: RunRecord) -> list[HubResult]:
-    """Return the results of the tuned model in the run's summary; values that are not finite are left out.
+    """Return the metrics' values for the tuned model in a run's record; values that are not finite are left out.
 
     Args:
         data: the data of the run.
-        record: the run.
+        record: the record of the run.
     """
     choice = record.manifest.choices.get("data")
     return results_on(data, choice if isinstance(choice, str) else "local data", record.summary or Summary())
 
 
 def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResult]:
-    """Return the results of the tuned model in a summary; values that are not finite are left out.
+    """Return the metrics' values for the tuned model in a summary; values that are not finite are left out.
 
     Args:
-        data: the data on which the model was measured; `None` if this version cannot build it.
+        data: the data on which the model was measured; `None` if the installed version of instruct_lab cannot build it.
         label: name of the data.
-        summary: the summary of a run or of an evaluation.
+        summary: the metrics' values of a run or of an evaluation.
     """
     results = []
     for name, systems in summary.metrics.items():
@@ -99,12 +100,13 @@ def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResul
 
 
 def _sources_of(data: Data | None, split: str, part: str) -> tuple[list[Source], bool]:
-    """Return the sources of a split's examples, and whether the run held the examples out of the training rows.
+    """Return the sources from which a split's examples are read, and whether they were held out of the training rows.
 
     Args:
-        data: the data; `None` if this version cannot build it.
+        data: the data; `None` if the installed version of instruct_lab cannot build it.
         split: the split.
-        part: name of the source, or of the part of a mixture, whose examples are meant; empty: all examples.
+        part: name of one source of the data, or of one data set of a mixture, to consider only its examples; empty for
+            all examples.
     """
     if isinstance(data, Mixture):
         found = [_sources_of(one, split, "") for name, one in data.parts.items() if one and part in ("", name)]
@@ -117,13 +119,13 @@ def _sources_of(data: Data | None, split: str, part: str) -> tuple[list[Source],
 
 
 def card_results(results: list[HubResult], record: RunRecord, task: str, notes: list[str]) -> list[EvalResult]:
-    """Convert results to the entries of the card's model index.
+    """Convert results to entries of the list of results (`model-index`) in the model card's front matter.
 
     Args:
         results: the results.
-        record: the run.
+        record: the run's record.
         task: the task of the model, as model hubs name it.
-        notes: sentences that hold for every result.
+        notes: remarks that apply to every result.
     """
     from huggingface_hub import EvalResult
 
@@ -152,15 +154,15 @@ def card_results(results: list[HubResult], record: RunRecord, task: str, notes: 
 
 
 def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) -> dict[str, str]:
-    """Return the contents of the files in `.eval_results`, keyed by file name, one for each data set of the Hub.
+    """Return the contents of the files in `.eval_results`, keyed by file name; there is one file for each Hub data set.
 
-    Results on other data are left out, since each entry must name a data set of the Hub. The dictionary is empty if
+    Results on other data are left out, since these files can only name data sets on the Hub. The dictionary is empty if
     the installed version of `huggingface_hub` does not support these files.
 
     Args:
         results: the results.
-        record: the run.
-        notes: sentences that hold for every result.
+        record: the run's record.
+        notes: remarks that apply to every result.
     """
     try:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml

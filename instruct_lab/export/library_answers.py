@@ -1,8 +1,9 @@
 """Find out whether PEFT's `generate` gives the same answers as the run did; for adapters of virtual tokens, it may not.
 
-PEFT 0.21 passes the key-value cache as the argument `past_key_values`, which is called `cache` since transformers 5.24.
-With these versions, `generate` loses the cache or prepends the virtual tokens again at every step. A run corrects the
-name (`instruct_lab.tuning.cache_names`), but users who load an exported adapter with PEFT do not.
+PEFT 0.21 passes the key-value cache to models as the argument `past_key_values`, which transformers 5.24 renamed to
+`cache`. With these versions, `generate` loses the cache or prepends the virtual tokens again at every step. A run
+corrects the argument's name (`instruct_lab.tuning.cache_names`). A user who loads the exported adapter with PEFT does
+not have this correction, so the model card warns of it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ Answers = Literal["same", "same without cache", "different"]
 
 
 def compare_answers(model: Any) -> Answers:
-    """Predict whether PEFT's `generate` gives the same answers as the run, from the tuning method and the model.
+    """Predict from the tuning method and the model whether PEFT's `generate` gives the same answers as the run did.
+
+    They are the same for all models without an adapter of virtual tokens.
 
     Args:
-        model: the tuned model. If it has no adapter of virtual tokens, the answers are the same.
+        model: the tuned model.
     """
     config = getattr(model, "active_peft_config", None)
     if config is None or not config.is_prompt_learning or cache_name(model.get_base_model()) in (None, PEFT_NAME):
@@ -34,7 +37,10 @@ def compare_answers(model: Any) -> Answers:
 
 
 def answers_note(answers: Answers) -> str:
-    """Write the paragraph of the model card that warns of answers that differ from the run's; empty if none do."""
+    """Return the paragraph of the model card that warns that `generate` answers otherwise than the run did.
+
+    The text is empty if the answers are the same.
+    """
     if answers == "same":
         return ""
     found = (

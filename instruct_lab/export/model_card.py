@@ -33,12 +33,12 @@ def model_card(
     """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
-        config: the run's configuration as dictionaries, lists and values.
-        record: the run.
+        config: the run's configuration as nested dictionaries and lists.
+        record: the run's record.
         step: the optimizer step of the exported weights.
         front: the front matter.
-        use: the section about how to use the exported model, from `usage`.
-        evaluations: the evaluations of the exported weights.
+        use: the text of the section about how to use the exported model.
+        evaluations: evaluations of the exported weights that were made after the run.
     """
     manifest = record.manifest
     choices = manifest.choices
@@ -103,9 +103,9 @@ def _hyperparameters(config: dict[str, Any]) -> str:
 
 
 def _flatten(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the full key and the text of each value in a config that is not null.
+    """Yield the full key and the text of each config value below `key` that is not null.
 
-    The class in `tuning._target_` gets the key `tuning`.
+    The name of a class, such as `tuning._target_`, gets the key of its component: `tuning`.
     """
     if not isinstance(value, dict):
         if value is not None:

@@ -1,9 +1,9 @@
 """The Modelfile of Ollama: the run's template in Ollama's language, the stop tokens, and the decoding settings.
 
-Ollama renders prompts with Go's text templates. Most chat templates write, before and after the content of each
-message, texts that depend only on its role. These texts are found by rendering a conversation with the run's template.
-Several conversations are then rendered with these texts and with the template. If the results differ, the template is
-refused.
+Ollama renders prompts with Go's text templates. Most chat templates write a text before and a text after the content of
+each message, and these texts depend only on the message's role. They are found by rendering a conversation with the
+run's template. As a check, several conversations are rendered from these texts and with the template. If the results
+differ, Ollama cannot express the template, and it is refused.
 
 Source: https://docs.ollama.com/modelfile
 """
@@ -39,7 +39,7 @@ class TurnFormat:
     """A template that writes a fixed text before and after the content of each message.
 
     Args:
-        opening: text before the first message.
+        opening: text before the first message of a conversation that has a system message.
         without_system: text before the first message of a conversation without a system message.
         turns: the texts before and after a message's content, keyed by role.
         answer: text at the start of the answer, before its content.
@@ -60,10 +60,11 @@ class TurnFormat:
         return "".join([*texts, self.answer])
 
     def to_go(self, without: str = "") -> str:
-        """Write this format as a Go template for Ollama.
+        """Return this template in the language of Go's templates, for Ollama.
 
         Args:
-            without: the beginning-of-sequence token, which is left out because Ollama itself puts it before the prompt.
+            without: text to leave out at the start: the beginning-of-sequence token, which Ollama itself puts before
+                each prompt.
         """
         opening, without_system = (text.removeprefix(without) for text in (self.opening, self.without_system))
         roles = "".join(
@@ -79,10 +80,10 @@ class TurnFormat:
 
 
 def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -> TurnFormat:
-    """Find the texts that a template writes around the messages.
+    """Find the texts that a template writes before and after the content of each message.
 
     Args:
-        template: the template.
+        template: the run's template.
         tokenizer: the tokenizer of the model.
         stops: the tokens that end an answer.
 
@@ -113,25 +114,27 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
 
 
 def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
-    """Split a text after the token that ends a turn and the whitespace that follows the token.
+    """Split the text between two messages into the end of the first message and the beginning of the second.
+
+    The first message ends with a stop token and the whitespace that follows it.
 
     Args:
-        between: the text between the contents of two messages.
-        stops: tokens that end a turn.
+        between: the text between the contents of the messages.
+        stops: the tokens that end a message.
 
     Returns:
-        The two parts; `None` if the text has no such token.
+        The two parts; `None` if the text contains no stop token.
     """
     found = re.search(rf"(?:{'|'.join(map(re.escape, stops))})\s*", between)
     return None if found is None else (between[: found.end()], between[found.end() :])
 
 
 def _cut_common(between: str, end: str) -> tuple[str, str]:
-    """Split a text after the longest prefix that it has in common with another text.
+    """Split `between` after the longest prefix that it shares with `end`, and return the two parts.
 
     Args:
         between: the text between the contents of a question and its answer.
-        end: the text after the last question.
+        end: the text after the content of the last question, which has no answer yet.
     """
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(between, end, strict=False))
     length = sum(1 for _ in equal)
@@ -170,12 +173,12 @@ def _refusal(reason: str) -> InstructLabError:
 
 
 def _added_bos(tokenizer: Any) -> str:
-    """Return the token that the tokenizer, and so Ollama, puts before each text; an empty text if there is none."""
+    """Return the beginning-of-sequence token if the tokenizer (and so Ollama) puts it before texts, else `""`."""
     return str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
 
 
 def _escape(text: str) -> str:
-    """Write a text so that Go's templates print it unchanged."""
+    """Escape a text so that a Go template prints it unchanged."""
     return text.replace("{{", '{{ "{{" }}')
 
 

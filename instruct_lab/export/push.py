@@ -23,9 +23,9 @@ class Target:
     """A repository on a model hub, to which an export is uploaded.
 
     Args:
-        repository: the repository, `ORG/NAME`.
+        repository: name of the repository, `ORG/NAME`.
         is_public: whether everyone may read the repository.
-        token: the token of the hub; `None` for a dry run.
+        token: the user's access token for the hub; `None` for a dry run.
     """
 
     repository: str
@@ -34,15 +34,15 @@ class Target:
 
 
 def find_target(repository: str, is_public: bool, is_dry_run: bool) -> Target:
-    """Check the name of a repository, and find the user's token, without a request to the hub.
+    """Check the name of a repository, and find the user's access token, without a request to the hub.
 
     Args:
-        repository: the repository, `ORG/NAME`.
+        repository: name of the repository, `ORG/NAME`.
         is_public: whether everyone may read the repository.
         is_dry_run: whether nothing will be uploaded, so that no token is needed.
 
     Raises:
-        InstructLabError: the name is not valid for a repository, there is no token, or requests are switched off.
+        InstructLabError: the name is not valid for a repository, there is no token, or `HF_HUB_OFFLINE` is set.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -69,18 +69,19 @@ def find_target(repository: str, is_public: bool, is_dry_run: bool) -> Target:
 
 
 def write_for_push(job: Export) -> tuple[Export, list[tuple[str, int]]]:
-    """Export a model to a new temporary folder beside the run's weights, with the results of the run.
+    """Export a model and the run's metrics to a new temporary folder within the run's record.
 
-    The caller removes the folder, which is the parent of the export's path.
+    The caller removes the temporary folder; the export is in a subfolder of it.
 
     Args:
-        job: the export, whose path is replaced.
+        job: the export; its path is ignored.
 
     Returns:
-        The export with its path, and the name and the size in bytes of each file.
+        The export with the path to which it was written, and the name and the size in bytes of each of its files.
 
     Raises:
-        InstructLabError: the model cannot be exported or written, or the export refers to a folder on this machine.
+        InstructLabError: the model cannot be exported or written, or it is an adapter whose base model is only on this
+            machine.
     """
     do = "free disk space, or change the folder's permissions"
     with wrap_errors(OSError, what="The model cannot be written", where=str(job.record.path), do=do):
@@ -103,11 +104,11 @@ def write_for_push(job: Export) -> tuple[Export, list[tuple[str, int]]]:
 
 
 def upload(folder: Path, target: Target) -> str:
-    """Upload a folder in one commit, and return the address of the repository, which is created if needed.
+    """Upload a folder in one commit, and return the URL of the repository, which is created if needed.
 
     Raises:
-        InstructLabError: the hub refuses or cannot be reached, or the repository is public although `is_public` is
-            false.
+        InstructLabError: the hub refuses the upload or cannot be reached, or the repository is public although
+            `target.is_public` is false.
     """
     from huggingface_hub import HfApi
 

@@ -1,4 +1,4 @@
-"""Measure an export's loss of quality by comparing its answers to held-out examples with those of the tuned model."""
+"""Measure the loss of quality by an export: compare its metrics on held-out examples with those of the tuned model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Loss:
     Args:
         split: the split of the examples.
         count: number of examples.
-        num_equal: number of examples for which both models give the same answer; `None` if no metric reads answers.
+        num_equal: number of examples for which the export gives the same answer as the tuned model; `None` if no metric
+            reads answers.
         metrics: the tuned model's value, the export's value, and their paired difference, keyed by metric.
     """
 
@@ -44,7 +45,7 @@ class Loss:
     metrics: dict[str, tuple[MetricValue, MetricValue, MetricValue]]
 
     def to_markdown(self) -> str:
-        """Write the loss as a table, with the number of equal answers above it."""
+        """Return the loss as a Markdown table of metrics, below a line with the number of equal answers."""
         lines = [f"{self.split}: {self.count} held-out examples, differences with 95% paired bootstrap intervals"]
         if self.num_equal is not None:
             lines.append(f"equal answers: {self.num_equal} of {self.count}")
@@ -60,10 +61,10 @@ def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
 
     Args:
         job: the export, which has been written.
-        max_examples: number of examples of the split, at least 1; `None`: as in the run.
+        max_examples: maximum number of examples, at least 1; `None`: as many as the run's evaluation used.
 
     Returns:
-        The loss on the measured split.
+        The loss on the test split or, if it has no examples, on another split that the run evaluates.
 
     Raises:
         InstructLabError: the export cannot be loaded, or there are no held-out examples.
@@ -88,10 +89,10 @@ def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
 
 
 def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -> Loss:
-    """Compare the measurements of two models on the same examples.
+    """Compare the measurements of the tuned model and of its export on the same examples.
 
     Args:
-        metrics: the metrics by name.
+        metrics: the metrics, keyed by name.
         split: the split of the examples.
         before: the results of the tuned model.
         after: the results of the export.
@@ -116,7 +117,7 @@ def load_export(job: Export, tuned: LoadedModel) -> LoadedModel:
         tuned: the model from which it was written.
 
     Raises:
-        InstructLabError: transformers does not read some part of the GGUF file.
+        InstructLabError: transformers cannot read the whole GGUF file.
     """
     if job.form in ONE_FILE:
         return _load_gguf(job, tuned)

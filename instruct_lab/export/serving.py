@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def model_name(name: str) -> str:
-    """Convert a run's name to the characters that Ollama and vLLM accept in names of models."""
+    """Convert a run's name to a name of a model that Ollama and vLLM accept."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
@@ -19,13 +19,13 @@ def gguf_commands(file: str) -> list[str]:
 
 
 def ollama_commands(name: str, modelfile: str = "Modelfile") -> list[str]:
-    """Return the commands that add the model to Ollama and run it."""
+    """Return the commands that add the model of a Modelfile to Ollama and run it."""
     name = model_name(name)
     return [f"ollama create {name} -f {shlex.quote(modelfile)}", f"ollama run {name}"]
 
 
 def vllm_commands(folder: Path | str, name: str, dtype: str) -> list[str]:
-    """Return the command that serves the folder with vLLM; `dtype` is the dtype in which the weights were written."""
+    """Return the command that serves an exported model with vLLM; `dtype` is the type of the weights in the folder."""
     return [f"vllm serve {shlex.quote(str(folder))} --served-model-name {model_name(name)} --dtype {dtype}"]
 
 

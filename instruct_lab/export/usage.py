@@ -49,14 +49,13 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
 
 
 def _answer(stops: Sequence[str], loaded: LoadedModel) -> list[str]:
-    """Return the lines of an example of use that answers a prompt with the exported model.
+    """Return paragraphs of the model card that show how to answer a prompt with the exported model.
+
+    There are none if the model does not generate text or its tokenizer has no chat template.
 
     Args:
         stops: tokens that end an answer; empty if the model does not generate text.
         loaded: the exported model.
-
-    Returns:
-        The lines; none if the model does not generate text or its tokenizer has no chat template.
     """
     if not stops or not loaded.tokenizer.chat_template:
         return []

@@ -14,7 +14,7 @@ class Answer:
 
     Args:
         text: the answer without special tokens.
-        is_cut: whether the answer ended at `max_new_tokens` instead of a stop token.
+        is_cut: whether the answer ended because it reached `max_new_tokens`, and not with a stop token.
     """
 
     text: str
@@ -28,12 +28,12 @@ class Prediction:
     Args:
         id: the id of the conversation.
         split: the split of the conversation.
-        prompt: the last message before the answer.
+        prompt: the last message of the conversation before the answer.
         text: the generated answer.
         references: acceptable answers, with which the generated answer is compared.
         metadata: the columns of the data row that are not part of the conversation, such as tests for a program.
-        samples: further answers to the same prompt, sampled independently.
-        num_cut: number of answers, including samples, that ended at the length limit instead of a stop token.
+        samples: more answers to the same prompt, sampled independently of `text`.
+        num_cut: how many of the answers (`text` and `samples`) ended because they reached the length limit.
         reference_tokens: number of tokens in the longest reference.
     """
 

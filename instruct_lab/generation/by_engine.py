@@ -1,4 +1,4 @@
-"""Decoding of all prompts with another library's engine, such as vLLM; a journal file keeps the answers."""
+"""Decode all prompts with another library's engine, such as vLLM, and keep the answers in a journal file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decode_by_engine(
     Call this function only in an `evaluation_mode` block.
 
     Args:
-        engine: name of the engine; not `native`.
+        engine: name of the engine, which is not `native`.
         model: a decoder, with or without adapters.
         prompts: the token ids of each prompt.
         settings: limits, stop tokens and sampling of the decoding.
@@ -40,7 +40,7 @@ def decode_by_engine(
         batch_tokens: maximum number of tokens whose keys and values are in memory at the same time; `None`: estimated
             from the memory.
         journal: file that keeps the answers; prompts whose answers it already holds are not decoded again.
-        report: the stage that counts the answers, for the progress report.
+        report: the stage of the progress report that shows how many prompts are answered.
 
     Raises:
         InstructLabError: the engine cannot run the model.

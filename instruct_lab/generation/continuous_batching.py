@@ -1,9 +1,9 @@
-"""Decoding by transformers' continuous batching: as soon as an answer ends, the next prompt takes its row in the batch.
+"""Decoding by transformers' continuous batching: as soon as an answer ends, decoding of the next prompt starts.
 
 The keys and values of all prompts lie in pages of one cache, and each forward pass computes the next tokens of all
-unfinished answers, without padding. The library runs the model in a thread of its own and may change the model's
-attention while it runs. Afterwards, the model is restored exactly, so training continues with the same numbers to the
-last bit.
+unfinished answers, without padding. Transformers runs the model in a separate thread and may change the model's
+attention implementation in the meantime. Afterwards, the model is restored exactly, so that training continues with the
+same numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_ROWS, CPU_MAX_ROWS = 256, 64
 PASS_TOKENS, CPU_PASS_TOKENS = 8192, 256
 """Maximum number of tokens of a forward pass, on a GPU and on a CPU; longer prompts are read in parts."""
 SECONDS = 1.0
-"""Time in seconds to wait for an answer before checking whether the library's thread is still running."""
+"""Time in seconds to wait for an answer before checking whether transformers' thread is still running."""
 
 
 def decode_continuously(
@@ -41,17 +41,17 @@ def decode_continuously(
     batch_tokens: int | None,
     keep: Callable[[int, Sequence[int]], None],
 ) -> None:
-    """Decode prompts greedily; call this function only in an `evaluation_mode` block.
+    """Decode prompts greedily with transformers' continuous batching; call this only in an `evaluation_mode` block.
 
     Args:
         model: a decoder, with or without adapters in its layers.
         prompts: the token ids of each prompt, keyed by the index of the prompt.
         settings: limits and stop tokens of the decoding, which must be greedy.
         batch_tokens: maximum number of tokens in the cache; `None`: estimated from the memory.
-        keep: function that gets the index of a prompt and the tokens of its answer, once the answer has ended.
+        keep: function that is called with the index of a prompt and the tokens of its answer when the answer has ended.
 
     Raises:
-        InstructLabError: the library cannot run the model.
+        InstructLabError: transformers cannot run the model with continuous batching.
     """
     if not prompts:
         return
@@ -91,12 +91,12 @@ def _receive(manager: Any, indices: dict[str, int], keep: Callable[[int, Sequenc
     """Pass each answer to `keep` as soon as the answer has ended, until all prompts are answered.
 
     Args:
-        manager: the library's manager, which is running.
-        indices: index of each prompt, keyed by the name of its request.
-        keep: function that gets the index of a prompt and the tokens of its answer.
+        manager: the running manager of transformers' continuous batching.
+        indices: index of each prompt, keyed by the name of the request that decodes it.
+        keep: function that is called with the index of a prompt and the tokens of its answer.
 
     Raises:
-        InstructLabError: the library failed.
+        InstructLabError: decoding failed.
     """
     while indices:
         result = manager.get_result(timeout=SECONDS)
@@ -111,7 +111,7 @@ def _receive(manager: Any, indices: dict[str, int], keep: Callable[[int, Sequenc
 
 @contextlib.contextmanager
 def _replaceable_attention(base: Any) -> Iterator[None]:
-    """Let the library replace the model's attention implementation within the block, and restore it afterwards."""
+    """Let transformers replace the model's attention implementation within the block, and restore it afterwards."""
     before = base.config._attn_implementation
     if before == PACKED:  # for rows of several texts, and the same as sdpa for others
         base.set_attn_implementation("sdpa")
@@ -125,7 +125,7 @@ def _replaceable_attention(base: Any) -> Iterator[None]:
 def _cache_config(
     base: Any, prompts: Sequence[Sequence[int]], settings: Settings, batch_tokens: int | None
 ) -> ContinuousBatchingConfig:
-    """Return the settings of a batch and its key-value cache, whose size suits the longest prompts and the memory."""
+    """Return the settings of continuous batching; the size of the key-value cache suits the prompts and the memory."""
     is_cpu = base.device.type == "cpu"
     page = CPU_PAGE_TOKENS if is_cpu else PAGE_TOKENS
     max_rows = CPU_MAX_ROWS if is_cpu else MAX_ROWS

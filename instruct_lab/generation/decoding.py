@@ -1,4 +1,4 @@
-"""Batched decoding with the `generate` method of transformers; every setting is passed explicitly."""
+"""Batched decoding with the `generate` method of transformers, to which every setting is passed explicitly."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Decoding settings of a batch. Fields that are not described here have the same meaning as in `Generation`.
+    """Decoding settings of a batch.
 
     Args:
+        max_new_tokens: maximum number of tokens in an answer.
         sampling: the distribution from which tokens are drawn; `None` means decoding without sampling.
+        num_beams: number of beams; 1 means no beam search.
+        length_penalty: in beam search, a value above 0 favours longer answers.
+        repetition_penalty: above 1, tokens that occur in the prompt or the answer become less likely.
         stop_token_ids: tokens that end an answer and are not part of it.
         pad_token_id: token that pads shorter prompts.
-        decoder_start: arguments for an encoder-decoder's first token and forbidden tokens, from the function
-            `decoder_start`.
+        decoder_start: for an encoder-decoder, the arguments of transformers' `GenerationConfig` that set the first
+            token and forbid tokens.
     """
 
     max_new_tokens: int
@@ -43,15 +47,15 @@ class Settings:
 
     @property
     def samples_beams(self) -> bool:
-        """Whether beam search samples tokens at random; transformers then does the sampling."""
+        """Whether tokens are sampled within beam search; transformers then draws them, not `DrawnToken`."""
         return self.sampling is not None and self.num_beams > 1
 
 
 class TokenReport(StoppingCriteria):
-    """A stopping criterion that reports each new token of a batch and never stops the decoding.
+    """A stopping criterion that shows each new token of a batch in the progress report and never stops the decoding.
 
     Args:
-        report: the stage that counts the answers.
+        report: the stage of the progress report that shows how many prompts are answered.
         num_prompts: number of prompts in the batch.
         max_new_tokens: maximum number of tokens in an answer.
     """
@@ -61,7 +65,7 @@ class TokenReport(StoppingCriteria):
         self._num_tokens = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **arguments: Any) -> torch.Tensor:
-        """Report the token, and return that no answer stops: bool `[batch]`."""
+        """Show the new token in the progress report; return `False` for each answer, bool `[batch]`, to stop none."""
         self._num_tokens += 1
         ahead = self._num_prompts * self._num_tokens / self._max_new_tokens
         note = f"token {self._num_tokens} of at most {self._max_new_tokens}"
@@ -71,9 +75,9 @@ class TokenReport(StoppingCriteria):
 
 @contextlib.contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Run the block in evaluation mode, without gradients and without the model's generation defaults.
+    """Run the block with the model in evaluation mode, without gradients and without the model's generation config.
 
-    Modes and defaults are restored on exit.
+    At the end of the block, each module's mode (training or evaluation) and the generation config are restored.
     """
     modes = [(module, module.training) for module in model.modules()]
     own = [
@@ -104,12 +108,12 @@ def has_prefix_before_padding(model: Any) -> bool:
 
 
 def decoder_start(model: Any) -> dict[str, Any]:
-    """Return the generation-config arguments for an encoder-decoder's first token and forbidden tokens.
+    """Return arguments of transformers' `GenerationConfig` that set an encoder-decoder's first token and forbid tokens.
 
-    Call this before `evaluation_mode`: transformers keeps some of these values in the model's own generation config.
+    Call this before `evaluation_mode`, which removes the model's own generation config: it has some of these values.
 
     Returns:
-        The arguments; an empty dictionary for other models.
+        The arguments, keyed by name; an empty dictionary for a model that is not an encoder-decoder.
     """
     if not model.config.is_encoder_decoder:
         return {}
@@ -136,7 +140,7 @@ def decode(
         settings: limits, stop tokens, beams and sampling of the decoding.
         seeds: random seed for each prompt; used only for sampling.
         streamer: streamer of transformers for the tokens of a single prompt, without beam search.
-        report: the stage that counts the answers, for the progress report.
+        report: the stage of the progress report that shows how many prompts are answered.
     """
     if settings.samples_beams and len(prompts) > 1:  # transformers draws all rows of a batch from one random state
         pairs = zip(prompts, seeds, strict=True)
@@ -175,7 +179,11 @@ def decode(
 def _generate(
     model: Any, rows: Rows, settings: Settings, max_new_tokens: int, token_report: Sequence[TokenReport], streamer: Any
 ) -> torch.Tensor:
-    """Call `generate` until all answers, or enough of them, have ended; return the prompts with the new tokens."""
+    """Call `generate` once, and return the prompts with the new tokens, int64 `[rows, seq]`.
+
+    The call ends when all answers have ended. It ends earlier if so many have ended that calling `generate` again for
+    the unfinished rows only is faster.
+    """
     criteria = StoppingCriteriaList(token_report)
     if rows.cache and settings.num_beams == 1:
         criteria.append(EnoughEnded(settings.stop_token_ids, len(rows.indices)))
@@ -196,7 +204,8 @@ def _pad(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad prompts to the same length; return token ids and the attention mask, each int64 `[batch, seq]`.
 
-    With `on_left`, the padding lies before the prompt, but after the first `shared` tokens, which all prompts have.
+    All prompts begin with the same `shared` tokens. With `on_left`, the padding lies between these tokens and the rest
+    of the prompt; otherwise, it lies after the prompt.
     """
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), pad_token_id)
@@ -226,12 +235,13 @@ def _generation_config(settings: Settings, max_new_tokens: int) -> GenerationCon
 
 
 def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]) -> list[RowProcessor]:
-    """Return the processors for the repetition penalty and for sampling, if the settings use them.
+    """Return the logits processors for the repetition penalty and for sampling, if the settings use them.
 
     Args:
-        settings: settings with the repetition penalty and the sampling.
-        mask: attention mask of the text that the model continues, int64 `[batch, seq]`.
-        seeds: random seed for each row; used only for sampling.
+        settings: the decoding settings.
+        mask: attention mask of the tokens to which the model adds new ones, int64 `[batch, seq]`: the prompts, or the
+            first token of an encoder-decoder's decoder.
+        seeds: random seed for each prompt; used only for sampling.
     """
     processors: list[RowProcessor] = []
     if settings.repetition_penalty != 1:
@@ -243,7 +253,7 @@ def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]
 
 
 def before_stop(row: Sequence[int], stop_token_ids: Sequence[int]) -> list[int]:
-    """Return the tokens of an answer before the first token that ends it."""
+    """Return the tokens of an answer that precede its first stop token."""
     stops = set(stop_token_ids)
     end = next((index for index, token in enumerate(row) if token in stops), len(row))
     return list(row[:end])

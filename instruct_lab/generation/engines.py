@@ -1,7 +1,8 @@
 """The programs that decode answers: the package's own decoding, and the engines of other libraries.
 
-An engine changes how fast answers are computed. It may also change the last bits of logits, and thereby a token, so
-results of different engines are not compared example by example; the signature of a metric names the engine.
+An engine changes how fast answers are computed. It may also change the last bits of logits, and thereby a token.
+Therefore, results of different engines are not compared example by example; the signature of a metric (the text that
+says how its value is computed) names the engine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rows of a batch that are still decoded: rows whose answers have ended leave the batch.
 
-`generate` of transformers computes every row until the last answer ends. Here it stops once enough answers have ended,
-and is called again with the other rows and their part of the cache.
+`generate` of transformers computes every row until the last answer of the batch ends. Here it stops once a quarter of
+the answers has ended, and is called again for the unfinished rows, with their keys and values.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from transformers import StoppingCriteria
 from instruct_lab.generation.next_token import RowProcessor
 
 MAX_RUNNING_SHARE = 0.75
-"""Share of unfinished rows above which finished rows stay in the batch, because removing rows copies the cache."""
+"""Finished rows leave a batch once at most this fraction of its rows is unfinished; removing rows copies the cache."""
 MIN_ROWS = 8
 """A batch of at most this many rows is not made smaller, because a forward pass of fewer rows takes no less time."""
 
 
 @dataclasses.dataclass
 class Rows:
-    """The unfinished rows of a batch, with the tensors and states that belong to them.
+    """The unfinished rows of a batch: their tokens, attention mask, logits processors and key-value cache.
 
     Args:
         input_ids: prompts and new tokens, int64 `[rows, seq]`.
         mask: attention mask, int64 `[rows, seq]`; 1 for tokens, 0 for padding.
-        processors: logits processors, each with a state for every row.
-        cache: keys and values of all tokens but the last, keyed by the name of the model's argument; empty if
-            `generate` creates the cache; then no row can leave the batch.
-        indices: the index of each row in the whole batch.
+        processors: logits processors that keep something for every row, such as a random generator.
+        cache: the key-value cache, with all tokens but the last, keyed by the name of the model's argument for it. It
+            is empty if `generate` creates the cache; then no row can leave the batch.
+        indices: the index of each row in the batch as it was before any row left.
     """
 
     input_ids: torch.Tensor
@@ -46,11 +46,11 @@ class Rows:
         self.indices = list(range(len(self.input_ids)))
 
     def keep(self, indices: Sequence[int], output: torch.Tensor) -> None:
-        """Keep only the rows with the given indices, and add the new tokens.
+        """Keep only the rows with the given indices, and add their new tokens.
 
         Args:
-            indices: the indices of the kept rows in the whole batch, in ascending order.
-            output: prompts and new tokens of all present rows, int64 `[rows, seq]`.
+            indices: the values of `self.indices` of the kept rows, in ascending order.
+            output: prompts and new tokens of all rows before this call, int64 `[rows, seq]`.
         """
         kept = torch.tensor([self.indices.index(index) for index in indices], dtype=torch.long, device=output.device)
         self.indices = list(indices)
@@ -65,7 +65,9 @@ class Rows:
 
 
 class EnoughEnded(StoppingCriteria):
-    """A stopping criterion that stops all rows of a batch once enough of them have ended.
+    """A stopping criterion that stops a whole batch once at least a quarter of its answers have ended.
+
+    A batch of at most 8 rows is not stopped.
 
     Args:
         stop_token_ids: tokens that end an answer.
@@ -77,7 +79,7 @@ class EnoughEnded(StoppingCriteria):
         self._has_ended = torch.zeros(num_rows, dtype=torch.bool)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **arguments: Any) -> torch.Tensor:
-        """Return whether the batch stops, the same for each row: bool `[rows]`."""
+        """Return whether the batch stops, as bool `[rows]` with the same value for each row."""
         self._has_ended |= torch.isin(input_ids[:, -1].cpu(), self._stops)
         num_rows = len(input_ids)
         stops = num_rows > MIN_ROWS and int((~self._has_ended).sum()) <= MAX_RUNNING_SHARE * num_rows

@@ -1,4 +1,4 @@
-"""Settings of decoding."""
+"""The component `Generation`: how answers to prompts are decoded."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 DECODED_PADDING = {"cpu": MAX_PADDING}
-"""Maximum ratio of positions to tokens of the prompts in a batch, by type of device; no limit on other devices.
+"""How many positions, padding included, a batch may have for each token of its prompts; keyed by type of device.
 
-On a GPU, a new token costs nearly the same for any number of rows, so a small number of batches matters more than
-little padding.
+There is no limit on other devices: on a GPU, a new token costs nearly the same for any number of rows, so it is better
+to have few batches than little padding.
 """
 MAX_ROWS = 64
 """Maximum number of rows that are decoded together (an answer has a row for each beam) if `batch_tokens` is `None`.
@@ -47,14 +47,15 @@ More rows hardly make a token cheaper, and a batch is decoded until its longest 
 class Generation(Component):
     """How answers are decoded: greedily, by beam search or by sampling.
 
-    The checkpoint's own generation defaults are not used. In float32, an answer does not depend on the other prompts in
-    its batch, even if it is sampled, because each prompt has its own seed.
+    The generation config that comes with the model's weights is not used. In float32, an answer does not depend on the
+    other prompts in its batch, even if it is sampled, because each prompt has its own seed.
 
     `engine` chooses the program that decodes. `native` runs every model. `transformers_cb` is the continuous batching
-    of transformers, for greedy decoding: a waiting prompt takes the row of an answer that has ended. It is meant for a
-    GPU and answers of unequal length; on a CPU it takes about as long as `native`. `vllm` needs a GPU and the package
-    vllm; it reads a LoRA adapter at each evaluation, and the whole model if other weights are trained. An engine
-    other than `native` is named in the signatures of metrics. A chat always uses `native`.
+    of transformers, for greedy decoding: as soon as an answer ends, decoding of the next prompt starts. It is meant for
+    a GPU and answers of unequal length; on a CPU it takes about as long as `native`. `vllm` needs a GPU and the package
+    vllm; at each evaluation, it reads the LoRA adapter or, if other weights are trained, the whole model. The signature
+    of a metric (the text that says how its value is computed) names an engine other than `native`. A chat always uses
+    `native`.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] | None = (
@@ -73,7 +74,7 @@ class Generation(Component):
     engine: Engine = NATIVE  # program that decodes: native, transformers_cb (continuous batching) or vllm (on a GPU)
 
     def __post_init__(self) -> None:
-        """Refuse settings that would have no effect."""
+        """Raise an error for settings that would have no effect, or that the engine does not support."""
         if not self.do_sample:
             for field in SAMPLING_FIELDS:
                 if getattr(self, field) is not None:
@@ -130,7 +131,8 @@ class Generation(Component):
             stop_token_ids: tokens that end an answer and are not part of it.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
-            batch_tokens: maximum number of tokens of a batch; see `generate_ids`.
+            batch_tokens: maximum number of tokens of a batch, with padding and the longest possible answers; `None`:
+                estimated from the memory.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -150,9 +152,10 @@ class Generation(Component):
         seed: int,
         on_text: Callable[[str], None],
     ) -> Answer:
-        """Generate the same answer to one prompt as `generate`, and pass each piece of its text to `on_text`.
+        """Generate the answer to one prompt, and pass each new part of its text to `on_text` while it is generated.
 
-        With beam search, the answer is known only at its end and is passed on in one piece.
+        The answer is the same as that of `generate`. With beam search, no token is final before the end of the answer,
+        so `on_text` gets the whole text at once.
 
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
@@ -160,7 +163,8 @@ class Generation(Component):
             prompt: the token ids of the prompt.
             stop_token_ids: tokens that end an answer and are not part of it.
             seed: random seed for sampling.
-            on_text: function that gets each new piece of the answer; an exception that it raises ends the generation.
+            on_text: function that is called with each new part of the answer's text; an exception that it raises ends
+                the generation.
 
         Raises:
             InstructLabError: the prompt is empty, or is too long for the model's context.
@@ -175,7 +179,10 @@ class Generation(Component):
         return answer
 
     def _answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Answer:
-        """Decode an answer; `ids` does not include the stop token, although it counts towards `max_new_tokens`."""
+        """Convert the token ids of an answer, without the stop token, to text.
+
+        The answer counts as cut if it has `max_new_tokens` tokens: the stop token would count as one more.
+        """
         text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
         return Answer(text, is_cut=len(ids) >= self.limit)
 
@@ -192,20 +199,20 @@ class Generation(Component):
     ) -> list[list[int]]:
         """Generate answers as token ids without the stop token, in the order of the prompts.
 
-        Each module's mode (training or evaluation) and the model's own generation defaults are restored afterwards.
+        Each module's mode (training or evaluation) and the model's own generation config are restored afterwards.
 
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
             prompts: the token ids of each prompt; lengths may differ.
             stop_token_ids: tokens that end an answer and are not part of it.
-            pad_token_id: token that pads shorter prompts on the left, or on the right for an encoder-decoder. Padding
-                is masked by length, so this may be a stop token. `None` means 0.
+            pad_token_id: token that pads shorter prompts on the left, or on the right for an encoder-decoder. It may be
+                a stop token, because padding is recognised by its position. `None` means 0.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             streamer: streamer of transformers for the tokens of a single prompt, without beam search.
-            journal: file that keeps the answers of each batch; see `generate`.
-            batch_tokens: maximum number of tokens of a batch: its prompts with padding and its longest answers, for
-                each beam. A longer prompt is decoded on its own. `None`: estimated from the memory, and at most
-                `MAX_ROWS` prompts.
+            journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
+            batch_tokens: maximum number of tokens of a batch: prompts with padding and answers of the maximum length,
+                once for each beam. A prompt that exceeds it is decoded in a batch of its own. `None`: estimated from
+                the memory, and at most 64 rows (prompts times beams).
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -274,7 +281,10 @@ class Generation(Component):
     def _batches(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_tokens: int | None, of_one_length: bool
     ) -> list[list[int]]:
-        """Return the prompt indices of each batch; with `of_one_length`, all prompts of a batch are equally long."""
+        """Divide prompts into batches, and return the indices of the prompts in each batch.
+
+        With `of_one_length`, all prompts of a batch are equally long.
+        """
         import numpy as np
 
         from instruct_lab.model.token_budget import decoded_tokens

@@ -1,4 +1,4 @@
-"""A file of generated answers, with which an evaluation that was killed continues after its last decoded batch."""
+"""A file of generated answers; with it, an evaluation that was killed can continue after its last decoded batch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from instruct_lab import files
 
 
 class AnswerJournal:
-    """A file with one line for each decoded batch, which holds the answers of the batch.
+    """A file of generated answers, with one line for the answers of each batch.
 
     The batches of an evaluation depend only on its prompts and settings. An evaluation that is continued therefore
     decodes the same batches, and gives the same answers to the last bit as one that was never killed.
 
     Args:
         path: the file, which may hold the answers of an earlier process.
-        fingerprint: text that determines the prompts, the settings and the model; answers that were kept under another
-            fingerprint are removed.
+        fingerprint: text that identifies the prompts, the settings and the model; if the file has another fingerprint,
+            its answers are removed.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:

@@ -45,11 +45,11 @@ class Sampling:
 
 
 class RowProcessor(LogitsProcessor, ABC):
-    """A logits processor with a state for each row of the batch."""
+    """A logits processor that keeps something for each row of the batch, such as a random generator."""
 
     @abstractmethod
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only the state of the rows at these indices, int64 `[kept rows]`; the others leave the batch."""
+        """Keep what belongs to the rows with these indices, int64 `[kept rows]`; all other rows have left the batch."""
 
 
 class DrawnToken(RowProcessor):
@@ -57,8 +57,8 @@ class DrawnToken(RowProcessor):
 
     Greedy search then always chooses the drawn token, so the result is a sample.
 
-    Each row has its own seed, so its tokens do not depend on the other rows. transformers' own sampling does not offer
-    this.
+    Each row has its own seed, so its tokens do not depend on the other rows of the batch. In transformers' own
+    sampling, all rows share one random state.
 
     Args:
         sampling: settings of the distribution from which tokens are drawn.
@@ -80,16 +80,15 @@ class DrawnToken(RowProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only the random generators of these rows."""
+        """Keep only the random generators of the rows with these indices."""
         self._generators = [self._generators[row] for row in rows.tolist()]
 
 
 class RepetitionPenalty(RowProcessor):
     """The repetition penalty of Keskar et al., 2019 (CTRL), for tokens of the prompt and the answer.
 
-    transformers' own penalty also applies to the padding of shorter prompts. If the pad token is also the token that
-    ends a turn, it would become less likely, so answers might not end and would depend on the other prompts of the
-    batch.
+    Transformers' own penalty also applies to the padding of shorter prompts. If the pad token is also a stop token, it
+    would make this token less likely: answers might not end, and they would depend on the other prompts of the batch.
 
     Args:
         penalty: strength of the penalty; above 1, tokens that already occur become less likely.
@@ -110,5 +109,5 @@ class RepetitionPenalty(RowProcessor):
         return scores.scatter(1, tokens, found)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only the padding mask of these rows."""
+        """Keep only the padding mask of the rows with these indices."""
         self._is_padding = self._is_padding[rows]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int) -> None:
-    """Refuse prompts without tokens, and prompts that do not fit the model's context together with an answer.
+    """Raise an error for a prompt without tokens, or one that does not fit the model's context together with an answer.
 
     Args:
         model: a language model, whose context limits the lengths.
@@ -20,7 +20,7 @@ def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limi
         limit: maximum number of tokens in an answer.
 
     Raises:
-        InstructLabError: a prompt has no tokens, or does not fit.
+        InstructLabError: a prompt has no tokens, or does not fit the context.
     """
     context = context_length(model)
     for index, prompt in enumerate(prompts):
@@ -41,6 +41,6 @@ def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limi
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Return the number of tokens that fit the model's context; `None` if its configuration states no number."""
+    """Return the number of tokens that fit the model's context; `None` if the model's configuration does not say."""
     context: int | None = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     return context

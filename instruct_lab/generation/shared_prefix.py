@@ -1,9 +1,9 @@
-"""Tokens that rows of a batch share, and whose keys and values are therefore computed only once.
+"""Tokens with which several rows of a batch begin; their keys and values are computed only once.
 
 All prompts may begin with the same system prompt or worked examples, and a prompt has a row for each beam and sample.
-Under a causal mask, the keys and values of shared tokens are the same numbers in every row, so they are computed in one
-row and then repeated. The padding of shorter prompts lies between the common beginning of all prompts and their other
-tokens. `objective.shared_prefix.obstacle` returns the reason why a model does not allow this.
+Under a causal mask, the keys and values of these shared tokens are the same numbers in every row, so they are computed
+in one row and then repeated. The padding of shorter prompts lies after the tokens that all prompts share.
+`objective.shared_prefix.obstacle` returns the reason why a model's keys and values cannot be shared in this way.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from instruct_lab.model.family import without_adapters
 from instruct_lab.tuning.cache_names import cache_name
 
 MIN_SAVED = 64
-"""Minimum number of positions that a shared prefix must save in a batch, since it costs a further forward pass."""
+"""Shared tokens are computed once only if this saves so many positions in a batch: it takes one more forward pass."""
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Return the number of first tokens to compute once for all prompts; 0 if this saves no time.
+    """Return how many tokens at the beginning of all prompts are the same, to compute them only once.
 
-    Each prompt keeps at least one token of its own, since its last token predicts the first token of the answer.
+    The number is 0 if this would save no time. The last token of each prompt is never included, because the model
+    predicts the first token of the answer from it.
 
     Args:
         prompts: token ids of the prompts of a batch.
@@ -38,12 +39,13 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 def prompt_cache(
     model: Any, input_ids: torch.Tensor, mask: torch.Tensor, shared: int, num_beams: int
 ) -> dict[str, Any]:
-    """Create the cache of a batch, with the keys and values of the tokens that its rows share.
+    """Create the key-value cache of a batch, with the keys and values of the tokens that its rows share.
 
-    All rows share the first `shared` tokens. The rows of the same prompt also share all its tokens except the last.
+    All rows share the first `shared` tokens. Rows with the same prompt also share all tokens of the prompt except the
+    last.
 
     Args:
-        model: a model of transformers in evaluation mode, for which `obstacle` returns `None`.
+        model: a model of transformers in evaluation mode, for which `objective.shared_prefix.obstacle` returns `None`.
         input_ids: token ids of the prompts, int64 `[batch, seq]`; padding lies after the shared tokens.
         mask: attention mask, int64 `[batch, seq]`; 1 for tokens, 0 for padding.
         shared: number of first tokens that all prompts share, from `shared_length`.

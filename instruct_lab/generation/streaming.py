@@ -1,4 +1,4 @@
-"""Streaming of an answer: its text in pieces, while the model generates its tokens."""
+"""Streaming of an answer: new parts of its text are passed on while the model still generates."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from transformers.generation.streamers import BaseStreamer
 
 UNFINISHED = "�"
-"""The character with which a decoded text ends if its last bytes are not yet a whole character."""
+"""The last character of a decoded text whose last bytes are only the beginning of a character."""
 
 
 class TextStream(BaseStreamer):
-    """A streamer of transformers that decodes one answer and passes on each new piece of its text.
+    """A streamer of transformers that decodes one answer and passes each new part of its text to a function.
 
     Args:
         tokenizer: tokenizer that decodes the answer.
         stop_token_ids: tokens that end the answer and are not part of it.
-        on_text: function that gets each new piece.
+        on_text: function that is called with each new part of the text.
     """
 
     def __init__(self, tokenizer: Any, stop_token_ids: Sequence[int], on_text: Callable[[str], None]) -> None:
@@ -40,13 +40,13 @@ class TextStream(BaseStreamer):
             self._pass_on(text)
 
     def end(self) -> None:
-        """Do nothing: `finish` passes on the rest of the text."""
+        """Do nothing at the end of the answer, since `finish` passes on the rest of the text."""
 
     def finish(self, text: str) -> None:
-        """Pass on the part of the whole answer that was not passed on yet.
+        """Pass on the part of the answer's text that was not passed on yet.
 
         Args:
-            text: the text of the whole answer, with the part that was already passed on.
+            text: the text of the whole answer, including what was already passed on.
         """
         self._pass_on(text)
 

@@ -26,7 +26,7 @@ from instruct_lab.model.family import without_adapters
 from instruct_lab.tuning.engine_files import adapter_rank, has_frozen_base, write_adapter, write_base
 
 MEMORY_SHARE = 0.9
-"""Part of the GPU's free memory that vLLM may use."""
+"""Fraction of the GPU's free memory that vLLM may use."""
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 """Ranks of LoRA adapters for which vLLM reserves memory; an adapter may have a lower rank."""
 
@@ -38,15 +38,16 @@ def decode_with_vllm(
     seeds: Sequence[int],
     keep: Callable[[int, Sequence[int]], None],
 ) -> None:
-    """Decode prompts; call this function only in an `evaluation_mode` block.
+    """Decode prompts with vLLM; call this function only in an `evaluation_mode` block.
 
     Args:
         model: a decoder, with or without a LoRA adapter.
-        parts: groups of prompts that are decoded together, each with the token ids of its prompts, keyed by index.
+        parts: groups of prompts that are decoded together; each group has the token ids of its prompts, keyed by the
+            index of the prompt.
         settings: limits, stop tokens and sampling of the decoding.
-        seeds: random seed of each prompt, by index; used only for sampling.
-        keep: function that gets the index of a prompt and the tokens of its answer, once all prompts of its part are
-            answered.
+        seeds: random seed of each prompt, in the order of the prompts' indices; used only for sampling.
+        keep: function that is called with the index of a prompt and the tokens of its answer, once all prompts of the
+            group are answered.
 
     Raises:
         InstructLabError: the run uses several devices, or vLLM cannot run the model.
@@ -100,7 +101,7 @@ class _Engine:
         max_tokens: number of tokens of the longest prompt with its answer.
         rank: highest LoRA rank that the engine can load; `None` if it cannot load adapters.
         num_adapters: number of adapters that the engine has loaded so far.
-        adapter: vLLM's `LoRARequest` for the current adapter; `None` without an adapter.
+        adapter: vLLM's `LoRARequest` for the adapter that was loaded last; `None` if the model has no adapter.
     """
 
     llm: Any
@@ -117,7 +118,7 @@ _kept: weakref.WeakKeyDictionary[Any, _Engine] = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
 def _running(model: Any, max_tokens: int) -> Iterator[_Engine]:
-    """Yield an engine with the model's current weights, and free its GPU memory afterwards."""
+    """Yield a vLLM engine with the model's current weights, and free the engine's GPU memory afterwards."""
     base, rank = without_adapters(model), adapter_rank(model)
     is_kept = has_frozen_base(model)
     engine = _kept.pop(base, None) if is_kept else None

@@ -11,7 +11,7 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""Maximum number of tokens that are aligned one by one; in a longer sequence, all missing tokens count as one cut."""
+"""Maximum number of tokens that are compared one by one; in a longer sequence, all missing tokens count as one cut."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Cut:
     """A sequence of consecutive tokens that was cut out of a conversation.
 
     Args:
-        at: index of the first token after the cut, in the example after cutting.
+        at: index of the first token after the cut, counted among the tokens that are left.
         tokens: number of tokens that were cut out.
     """
 
@@ -32,19 +32,19 @@ class InspectedRow:
     """One example as the model sees it, or one row that was dropped.
 
     Args:
-        spans: the tokens in order, joined where several form one character; empty if the row was dropped before it was
-            tokenised.
-        example: token ids and labels of the row; both are empty for a row without tokens.
+        spans: the text of the tokens, in order; tokens that together form one character are in one span. Empty if the
+            row was dropped before it was tokenised.
+        example: token ids and labels of the row; both are empty if the row was dropped before it was tokenised.
         split: split of the row; empty if the row was dropped before the data was split.
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
         where: file and line (or row number) of the row; empty if unknown.
         cuts: the sequences of tokens that were cut out of the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
-        stage: the stage that dropped the row; `None` for an example.
-        sample: the row's text from the audit (the record of dropped rows), for rows without tokens.
-        further: other texts that the model sees, by name: `decoder writes` (the target of an encoder-decoder) and
-            `rejected` (the rejected answer of a pair).
+        stage: the stage of data preparation that dropped the row; `None` for an example.
+        sample: for a dropped row, its text as the audit (the list of dropped rows and reasons) has it.
+        further: texts that the model sees besides `spans`, keyed by name: `decoder writes` (the target of an
+            encoder-decoder) and `rejected` (the prompt with the rejected answer of a preference pair).
     """
 
     spans: list[Span]
@@ -61,11 +61,14 @@ class InspectedRow:
 
     @property
     def text(self) -> str:
-        """The text that the model sees, including special tokens; for rows without tokens, the text from the audit."""
+        """The text that the model sees, including special tokens; `sample` if the row was not tokenised."""
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the row to JSON values; labels are not shifted, and `-100` marks tokens that are not targets."""
+        """Convert the row to a dictionary of JSON values.
+
+        Its `labels` are not shifted: each has the index of its own token. `-100` marks tokens that are not targets.
+        """
         rejected = self.example.rejected
         return {
             "text": self.text,
@@ -90,7 +93,7 @@ class InspectedRow:
 
 
 def cuts(whole: Sequence[int], kept: Sequence[int]) -> tuple[Cut, ...]:
-    """Find the sequences of tokens that were cut out of a conversation, by comparing it with what is left of it.
+    """Find the sequences of tokens that were cut out of a conversation, by comparing its tokens before and after.
 
     Args:
         whole: token ids before cutting.

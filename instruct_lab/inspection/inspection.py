@@ -45,15 +45,15 @@ def inspect(
         row: index of a single example to show, counted from 0 within its split; `None`: the first `num` examples.
         dropped: show dropped rows instead of examples, namely those whose reason contains this text; `None`: show
             examples.
-        row_id: show only the examples and dropped rows with this id, which may be given by its beginning if no other id
-            begins with it; `None`: any id.
+        row_id: show only the examples and dropped rows with this id; the beginning of an id is enough if no other id
+            has the same beginning. `None`: any id.
         ids: whether to show token ids.
         html: path of an HTML page to write, in which case only this path is printed; `None`: print the rows.
         as_json: whether to print JSON.
         console: the console to print to.
 
     Raises:
-        InstructLabError: the data cannot be read, or there is no such split, row or reason.
+        InstructLabError: the data cannot be read, or there is no such split, row, id or reason.
     """
     if num < 1:
         raise InstructLabError(f"There is nothing to show: --num is {num}", do="give 1 or more")

@@ -1,4 +1,4 @@
-"""Decoding of examples from their token ids, and the search for rows that were dropped."""
+"""Find the examples and dropped rows to show, and decode examples from their token ids."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Inspector:
 
     Args:
         experiment: the checked configuration.
-        audit: the audit, in which `load` records the dropped rows.
+        audit: the list of dropped rows and reasons, which `load` fills.
     """
 
     def __init__(self, experiment: Experiment, audit: Audit) -> None:
@@ -50,8 +50,8 @@ class Inspector:
         """Load the tokenizer and prepare the data.
 
         Raises:
-            InstructLabError: the data cannot be read, or no example is left; in that case, the audit lists the dropped
-                rows.
+            InstructLabError: the data cannot be read, or all its rows are dropped. If they are dropped, the error or
+                the inspector's audit has the reasons.
         """
         from instruct_lab.training.datamodule import InstructionData
 
@@ -101,7 +101,11 @@ class Inspector:
         )
 
     def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
-        """Return the spans of the text that the model reads, and those of each other text of the example, by name."""
+        """Decode the text that the model reads, and the other texts of the example.
+
+        The other texts are keyed by name: `decoder writes` (the target of an encoder-decoder) and `rejected` (the
+        prompt with the rejected answer of a preference pair).
+        """
         read, written = self._read_and_written(example)
         further = {"decoder writes": written} if written else {}
         if example.rejected is not None:
@@ -116,12 +120,12 @@ class Inspector:
         return read, self._reader.spans(example.labels, example.labels)
 
     def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
-        """Find the conversation of an example, and the conversation's token ids before cutting.
+        """Find the conversation from which an example was made, and the conversation's token ids before cutting.
 
-        Examples have the same order as conversations, but batching may have dropped some conversations. So the
-        conversation's index is between the example's index and that index plus the number of dropped conversations.
+        Examples have the same order as conversations, but batching may have dropped some conversations. So the index of
+        the conversation is at least that of the example, and exceeds it by at most the number of dropped conversations.
         Among the conversations with the example's id, the first one with the same tokens is chosen; if none has the
-        same tokens, the first conversation with this id is chosen.
+        same tokens, the first conversation with this id is chosen. Both results are `None` if none is found.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
@@ -153,7 +157,12 @@ class Inspector:
     # ---- dropped rows
 
     def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
-        """Yield up to `num` dropped rows of a split (`None`: any) for each reason that contains a text, ignoring case.
+        """Yield up to `num` dropped rows for each reason that contains a text; case is ignored.
+
+        Args:
+            text: the text to look for in the reasons.
+            split: the split whose dropped rows are shown; `None`: every split.
+            num: maximum number of rows for each reason.
 
         Raises:
             InstructLabError: no reason contains the text; the error lists the reasons.
@@ -203,7 +212,7 @@ class Inspector:
         )
 
     def _dropped_by_batching(self, split: str, ids: Sequence[str]) -> dict[int, Conversation]:
-        """Find the conversations with these ids that batching dropped; the keys are the indices of the ids in `ids`."""
+        """Find the conversations with the given ids that batching dropped, keyed by the index of the id in `ids`."""
         if self._data is None or split not in self._data.conversations:
             return {}
         wanted: dict[str, list[int]] = {}
@@ -221,10 +230,12 @@ class Inspector:
     # ---- rows by id
 
     def find(self, prefix: str, split: str | None) -> Iterator[InspectedRow]:
-        """Yield the examples with an id, and then the dropped rows with this id; equal rows have the same id.
+        """Yield the examples with an id, and then the dropped rows with this id.
+
+        There may be several, because rows with the same texts have the same id.
 
         Args:
-            prefix: the id, or a beginning of it that no other id shares.
+            prefix: the id, or the beginning of it if no other id has the same beginning.
             split: the split to search; `None`: every split.
 
         Raises:
@@ -275,7 +286,7 @@ class Inspector:
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
-    """Yield the conversations from which no example was made; the examples are in the order of the conversations."""
+    """Yield the conversations from which no example was made; examples must be in the order of their conversations."""
     kept = iter(examples)
     current = next(kept, None)
     for conversation in conversations:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One element of the page: a span of tokens with the cut before it, or a cut after the last span.
+    """One element of the page: a span (a token, or tokens that form one character) with the cut before it.
+
+    A cut after the last span is an element too; it has no text.
 
     Args:
         text: the text of the span, with visible signs for tabs and line breaks.
-        kind: CSS classes, such as `token trained`; empty for a cut without a span.
+        kind: CSS classes, such as `token trained`; empty for a cut after the last span.
         ids: token ids, separated by commas.
         ends_line: whether the text ends with a line break; the page then shows the break after the ids.
         num_cut: number of tokens that were cut out before the span; 0 if there is no cut.

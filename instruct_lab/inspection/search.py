@@ -1,7 +1,8 @@
 """Search by id for rows that were dropped at any stage of data preparation.
 
-The audit keeps only a few sample rows for each reason. Therefore, the results of successive stages are compared, and
-the stage whose result lacks the row is run again in a temporary folder to find the reason.
+The audit (the list of dropped rows and reasons) keeps only a few sample rows for each reason. Therefore, the results of
+successive stages are compared, and the first stage whose result lacks the row is run again in a temporary folder to
+find the reason.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from instruct_lab.errors import InstructLabError
 
 
 def find_drops(stages: Sequence[Stage], store: Store, prefix: str) -> Iterator[Drop]:
-    """Yield the rows whose id begins with a prefix, each with the stage that dropped it and the reason.
+    """Yield the dropped rows whose id begins with a prefix, each with the stage that dropped it and the reason.
 
     Args:
-        stages: the stages whose results are conversations, in order.
+        stages: the stages of data preparation whose results are conversations, in order.
         store: the data cache.
         prefix: the beginning of the id.
     """
@@ -52,12 +53,12 @@ def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> li
 
 
 def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> Iterator[Drop]:
-    """Yield the lost rows for which the stage recorded no reason, such as rows that a mixture does not draw.
+    """Yield the rows that a stage left out without recording a reason, such as rows that a mixture does not draw.
 
     Args:
-        stage: the stage that lost the rows.
-        before: the result of the stage before it; `None` if it is the first.
-        lost: number of lost rows with each id; reduced in place by the rows that are yielded.
+        stage: the stage that left the rows out.
+        before: the result of the preceding stage; `None` if `stage` is the first.
+        lost: number of rows without a reason for each id; it is reduced in place by the rows that are yielded.
     """
     for rows in tables(before).values() if before is not None and lost else ():
         for index, id_ in enumerate(rows.ids()):

@@ -27,7 +27,7 @@ ASCII_SIGNS = str.maketrans(
 
 
 def describe(row: InspectedRow) -> str:
-    """Describe a row in one line, with its split, index, id, source, file and line, and number of tokens."""
+    """Describe an example or a dropped row in one line: split, index, id, source, file and line, number of tokens."""
     parts = [" ".join([row.split or "all splits", *([str(row.index)] if row.index is not None else [])])]
     if row.example.id:
         parts.append(f"id {row.example.id}")
@@ -53,7 +53,7 @@ def describe(row: InspectedRow) -> str:
 
 
 def print_inspected(console: Console, rows: Sequence[InspectedRow], *, ids: bool) -> None:
-    """Print a legend and the rows; without colours, brackets mark trained and special tokens."""
+    """Print a legend and the rows; colours mark trained and special tokens, or brackets if there are no colours."""
     from rich.text import Text
 
     plain = console.color_system is None or console.no_color
@@ -87,7 +87,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Writes the spans of one text, and marks trained and special tokens by colours or by brackets."""
+    """Writes one text, span by span, and marks trained and special tokens by colours or by brackets."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text
@@ -131,7 +131,7 @@ class _Writer:
 
 
 def _signs(text: str) -> str:
-    """Make tabs and line breaks visible; remove a final line break, which the caller prints after the token's id."""
+    """Make tabs and line breaks visible, and remove a final line break: the caller prints it, after the token's id."""
     whole = visible(text).replace("\t", "⇥\t").replace("\n", "↵\n")
     return whole.removesuffix("\n")
 
@@ -145,7 +145,10 @@ def _printable(text: str, console: Console) -> str:
 
 
 def with_cuts(row: InspectedRow) -> Iterable[tuple[Span | None, Cut | None]]:
-    """Yield each span with the cut before it, if any; cuts after the last span follow with `None` as their span."""
+    """Yield each span of a row with the cut before it, or with `None` if nothing was cut out there.
+
+    Cuts after the last span are yielded at the end, with `None` instead of a span.
+    """
     waiting = sorted(row.cuts, key=lambda cut: cut.at)
     position = 0
     for span in row.spans:

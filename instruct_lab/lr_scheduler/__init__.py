@@ -1,6 +1,6 @@
 """Learning-rate schedules.
 
-Input: a torch optimizer and the number of optimizer steps. Output: a torch schedule.
+Input: a torch optimizer and the number of optimizer steps. Output: a torch learning-rate scheduler.
 """
 
 from typing import TYPE_CHECKING

@@ -32,18 +32,18 @@ class Position:
 
     @property
     def progress(self) -> float:
-        """The completed share of the steps after warm-up, in [0, 1]."""
+        """The fraction of the steps after the warm-up that are completed, in [0, 1]."""
         return min(1.0, (self.step - self.warmup) / max(1, self.num_steps - self.warmup))
 
 
 @component
 class LRScheduler(Component, ABC):
-    """Base class of schedules, with a linear warm-up to the peak learning rate."""
+    """Base class of learning-rate schedules, which can begin with a linear warm-up to the peak learning rate."""
 
     exclusive_fields: ClassVar = (("warmup_steps", "warmup_ratio"),)
 
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # number of steps of linear warm-up; excludes warmup_ratio
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # linear warm-up as a share of all optimizer steps
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # number of steps of linear warm-up; not with warmup_ratio
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # length of linear warm-up, as a share of all steps
 
     def __post_init__(self) -> None:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
@@ -54,7 +54,12 @@ class LRScheduler(Component, ABC):
         """Return the learning rate after the warm-up, as a multiple of the peak learning rate."""
 
     def factor(self, step: int, num_steps: int) -> float:
-        """Return the learning rate at step `step` (from 0) of `num_steps`, as a multiple of the peak learning rate."""
+        """Return the learning rate at an optimizer step, as a multiple of the peak learning rate.
+
+        Args:
+            step: index of the optimizer step, counted from 0.
+            num_steps: number of optimizer steps in the whole run.
+        """
         warmup = self.warmup_steps if self.warmup_steps is not None else math.ceil((self.warmup_ratio or 0) * num_steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -83,19 +88,19 @@ class Linear(LRScheduler):
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """Return the factor of the peak learning rate, which decays linearly from 1 to `min_ratio`."""
+        """Return the learning rate as a multiple of the peak: it decays linearly from 1 to `min_ratio`."""
         return 1 - (1 - self.min_ratio) * at.progress
 
 
 @component
 class Polynomial(LRScheduler):
-    """Polynomial decay to `min_ratio` times the peak, as (1 - progress)^power; power 1 is the same as `Linear`."""
+    """Polynomial decay to `min_ratio` times the peak learning rate, as (1 - progress)^power; power 1 is `Linear`."""
 
     power: Annotated[float, Field(gt=0)] = 2.0  # above 1: fastest decay at the start; below 1: fastest decay at the end
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """Return min_ratio + (1 - min_ratio)·(1 - progress)^power."""
+        """Return min_ratio + (1 - min_ratio)·(1 - progress)^power, which falls from 1 to `min_ratio`."""
         return self.min_ratio + (1 - self.min_ratio) * (1 - at.progress) ** self.power
 
 
@@ -106,7 +111,7 @@ class Cosine(LRScheduler):
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """Return the factor of the peak learning rate, which decays as a half-cosine from 1 to `min_ratio`."""
+        """Return the learning rate as a multiple of the peak: it decays as a half-cosine from 1 to `min_ratio`."""
         return self.min_ratio + (1 - self.min_ratio) * half_cosine(at.progress)
 
 
@@ -117,7 +122,10 @@ def half_cosine(progress: float) -> float:
 
 @component
 class CosineRestarts(LRScheduler):
-    """Several half-cosine decays, each of which begins at its own peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Several half-cosine decays (cycles), one after the other. Source: Loshchilov and Hutter, 2017 (SGDR).
+
+    At the start of each cycle, the learning rate rises to that cycle's peak at once.
+    """
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle
@@ -130,7 +138,10 @@ class CosineRestarts(LRScheduler):
             raise Refusal("peak_decay", f"the peak of the last cycle would be below min_ratio, {self.min_ratio}")
 
     def after_warmup(self, at: Position) -> float:
-        """Return min_ratio + (peak - min_ratio)·(1 + cos(pi · progress)) / 2 for the peak and progress of the cycle."""
+        """Return the learning rate as a multiple of the first peak: min_ratio + (peak - min_ratio)·(1 + cos(pi·t)) / 2.
+
+        Here, `peak` is the current cycle's peak divided by the first, and t is the completed fraction of the cycle.
+        """
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         done = at.progress * sum(lengths)
         cycle = 0
@@ -145,9 +156,9 @@ class CosineRestarts(LRScheduler):
 class InverseSquareRoot(LRScheduler):
     """Decay with the inverse square root of the step number. Source: Vaswani et al., 2017.
 
-    The factor is sqrt(timescale / (timescale + steps since warm-up)); with `timescale` equal to the number of warm-up
-    steps this is the schedule of the paper. The factor does not depend on the total number of steps unless
-    `warmup_ratio` is set.
+    The learning rate is the peak times sqrt(timescale / (timescale + steps since warm-up)). If `timescale` is the
+    number of warm-up steps, this is the schedule of the paper. The total number of steps matters only if
+    `warmup_ratio` sets the length of the warm-up.
     """
 
     timescale: Annotated[int, Field(ge=1)] | None = (
@@ -155,7 +166,7 @@ class InverseSquareRoot(LRScheduler):
     )
 
     def after_warmup(self, at: Position) -> float:
-        """Return sqrt(timescale / (timescale + steps since warm-up))."""
+        """Return the learning rate as a multiple of the peak: sqrt(timescale / (timescale + steps since warm-up))."""
         timescale = self.timescale if self.timescale is not None else max(1, at.warmup)
         return math.sqrt(timescale / (timescale + at.step - at.warmup))
 
@@ -178,7 +189,7 @@ class WarmupStableDecay(LRScheduler):
             raise Refusal("decay_ratio", f"the sum with warmup_ratio {self.warmup_ratio} is above 1")
 
     def after_warmup(self, at: Position) -> float:
-        """Return the factor of the peak learning rate: 1 until the decay starts, then falling to `min_ratio`."""
+        """Return the learning rate as a multiple of the peak: 1 until the decay starts, then falling to `min_ratio`."""
         start = max(at.warmup, at.num_steps - math.ceil(self.decay_ratio * at.num_steps))
         if at.step < start:
             return 1.0

@@ -1,10 +1,10 @@
 """Metrics of answers and of the model's probabilities, with confidence intervals.
 
-Input: for each example, a prediction with its references or the other columns of its data row, the model's
-probabilities of the labels, or a value that the objective computes. Output: `MetricValue`s, scores of single examples,
-and paired differences between two systems. Values equal those of the reference implementations (sacrebleu, rouge-score,
-the SQuAD 2.0 script). They are on a scale of 0 to 100, except for perplexity, lengths and margins. Benchmarks bring
-their own examples and keep the scale of their library.
+Input, for each example: a generated answer with its references or with other columns of its data row; or the model's
+probabilities of the target tokens; or a value that the objective computes. Output: `MetricValue`s, scores of single
+examples, and paired differences between two models. Values equal those of the reference implementations (sacrebleu,
+rouge-score, the SQuAD 2.0 script). They are on a scale of 0 to 100, except for perplexity, lengths and margins.
+Benchmarks bring their own examples and keep the scale of their library.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,9 @@
-"""The base classes of metrics. A metric sums sufficient statistics over examples and computes a value from the sums.
+"""The base classes of metrics.
 
-Some measures, such as the number of different words in all answers, are not functions of such sums. Their metrics store
-each answer, compare all answers to compute how much each one contributes to the total (see `Metric.parts`), and sum
-these contributions.
+Most metrics compute a few numbers for each example (its statistics, such as the numbers of correct and of all words),
+sum them over examples, and compute their value from the sums. Some measures, such as the number of different words in
+all answers, cannot be computed in this way. Their metrics store each answer, compare all answers to compute how much
+each one contributes to the measure, and sum these contributions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from instruct_lab.objective import TokenScores
 
 Statistics = list[float]
-"""The sufficient statistics of one example, or their sum over several examples."""
+"""The numbers from which a metric is computed, for one example or summed over several examples."""
 Row = TypeVar("Row", bound=Sequence[Any])
 """The stored data of one example: its `Statistics` (a list in JSON) or the answer itself (a text)."""
 
@@ -34,17 +35,17 @@ class MetricValue:
     low: float
     high: float
     count: int  # number of examples
-    signature: str  # how it was computed, in the format of the reference library
+    signature: str  # how the value was computed, in the format of the reference library
     notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # reasons why the value may mislead
     by_example: tuple[float, float] | None = dataclasses.field(default=None, metadata=OMIT_EMPTY)
-    """The interval that results if single examples are resampled instead of clusters.
+    """The interval from resampling single examples, if `low` and `high` are from resampling clusters of examples.
 
-    `None` if no clusters are resampled, or if the two intervals have nearly the same width.
+    `None` if they are not, or if both intervals have nearly the same width.
     """
 
 
 class Metric(Component, ABC, Generic[Row]):
-    """A function of sufficient statistics that are summed over examples.
+    """A measure that is computed from statistics (a few numbers for each example) after they are summed over examples.
 
     The value therefore does not depend on the batch size or the number of devices, and its interval can be computed by
     resampling examples. `Row` is the type of the data stored for each example.
@@ -56,17 +57,17 @@ class Metric(Component, ABC, Generic[Row]):
     typical_deviation: ClassVar[float | None] = None
     """The standard deviation, over examples, of the difference between the scores of two similar configurations.
 
-    Before a run, it is used to estimate the smallest difference that can be detected with the number of examples. The
-    values of the metrics in this package are medians over the pairs of the four best methods of the study
-    `tuning_methods`, on both held-out splits. `None` if no value is known, or if no value would be typical.
+    It is used before a run to estimate the smallest difference that can be detected with the number of examples. The
+    numbers in this package were measured in the study `tuning_methods`: each is the median over all pairs of its four
+    best tuning methods, on both held-out splits. `None` if no number is known, or if none would be typical.
     """
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
-    """What the metric reads: a generated answer, the likelihood of the labels, or a value from the objective."""
+    """What the metric reads: generated answers, the likelihood of target tokens, or a value from the objective."""
 
     @property
     def num_answers(self) -> int:
-        """The number of answers to each prompt that the metric needs."""
+        """How many answers to each prompt the metric needs."""
         return 1
 
     @abstractmethod
@@ -78,11 +79,11 @@ class Metric(Component, ABC, Generic[Row]):
         """Describe how the value is computed: the library, its version and its settings."""
 
     def signature_of(self, rows: list[Row]) -> str:
-        """Return the signature, extended by facts about these examples, such as their number of references."""
+        """Return `signature()`, extended by facts about the given examples, such as their number of references."""
         return self.signature()
 
     def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
-        """Return the reasons why the value on these examples may mislead: one line each, without the metric's name.
+        """Return the reasons why the metric's value on the given examples may mislead, one line for each.
 
         Args:
             rows: the data that the metric stores for each example.
@@ -91,14 +92,14 @@ class Metric(Component, ABC, Generic[Row]):
         return []
 
     def parts(self, rows: list[Row]) -> list[Statistics]:
-        """Return the statistics that are summed over examples, one list for each example.
+        """Convert the stored data of all examples to the statistics that are summed, one list for each example.
 
-        Most metrics return `rows` unchanged. Other metrics compute the statistics from the rows of all examples.
+        For most metrics, the stored data are the statistics, so that `rows` is returned unchanged.
         """
         return rows  # type: ignore[return-value]  # metrics with other rows override this
 
     def example_score(self, statistics: Statistics) -> float:
-        """Compute the score of one example; a metric overrides this if its `value` does not suit a single example."""
+        """Compute the score of one example: `value` of its statistics, unless the metric overrides this method."""
         return self.value(statistics)
 
 
@@ -106,7 +107,7 @@ class AnswerMetric(Metric[Row], ABC):
     """Scores a generated answer against references.
 
     The last statistic of an example is 1 if its answer is empty, else 0 (`is_empty`). Empty answers are scored as in
-    the reference implementation; the signature contains their number.
+    the reference implementation. The metric's signature (the text on how its value is computed) contains their number.
     """
 
     reads: ClassVar = "answers"
@@ -115,7 +116,7 @@ class AnswerMetric(Metric[Row], ABC):
     """Whether the metric reads all answers to a prompt, not only the first."""
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return a copy whose settings suit the references, for example with a tokenizer for their script.
+        """Return a copy of the metric whose settings suit the references, such as a tokenizer for their writing system.
 
         Args:
             references: the references of all examples that are measured together.
@@ -124,18 +125,23 @@ class AnswerMetric(Metric[Row], ABC):
 
     @abstractmethod
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Row:
-        """Compute the data that is stored for one example, which for most metrics is a list of statistics.
+        """Compute the data that is stored for one example: for most metrics, the list of its statistics.
 
-        The list ends with `is_empty(prediction)` and has the same length for every example.
+        The list has the same length for every example. Its last number is 1 if the answer is empty, else 0.
+
+        Args:
+            prediction: the generated answer.
+            references: acceptable answers.
 
         Raises:
             InstructLabError: the example has no reference.
         """
 
     def of_prediction(self, prediction: Prediction) -> Row:
-        """Compute the data that is stored for one prediction.
+        """Compute the data that is stored for one example from its prediction.
 
-        A metric overrides this to read further sampled answers or the metadata.
+        By default, this calls `statistics` with the answer and its references. A metric overrides it to read more:
+        other sampled answers, or other columns of the data row.
         """
         return self.statistics(prediction.text, prediction.references)
 
@@ -144,7 +150,7 @@ class AnswerMetric(Metric[Row], ABC):
         return bool(row[-1])
 
     def signature_of(self, rows: list[Row]) -> str:
-        """Return the signature, with the number of empty answers if there are any."""
+        """Return `signature()`, extended by the number of empty answers if there are any."""
         return self.signature() + self.empty_count(rows)
 
     def empty_count(self, rows: list[Row]) -> str:
@@ -157,7 +163,7 @@ class RowMetric(AnswerMetric[Statistics], ABC):
     """Scores an answer by other columns of its data row, such as tests for a program or instructions to verify."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Raise an error, because a text and its references are not enough; see `of_prediction`.
+        """Raise an error, because the metric needs other columns of the data row, which only `of_prediction` reads.
 
         Raises:
             InstructLabError: always.
@@ -166,16 +172,16 @@ class RowMetric(AnswerMetric[Statistics], ABC):
 
     @abstractmethod
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """Compute the sufficient statistics of one example from the prediction and its metadata."""
+        """Compute the statistics of one example from the answer and from the columns in `prediction.metadata`."""
 
 
 class CorpusMetric(AnswerMetric[str], ABC):
-    """A measure of all answers together, such as their diversity, that is not a function of sums over examples.
+    """A measure of all answers together, such as their diversity, for which the answers have to be compared.
 
-    The row of an example is its answer. `shares` compares all answers and computes what each one contributes to the
-    total (its share), and the value is computed from the sum of the shares. For the interval, examples are resampled
-    together with these shares. Computing new shares in each resample would bias the interval, because a resample
-    contains some examples twice and is therefore less diverse than the whole set.
+    The data stored for an example is its answer. `shares` compares all answers and computes how much each one
+    contributes to the measure. The value is computed from the sum of these contributions. For the interval, the
+    examples are drawn again with replacement (bootstrap), and each keeps its contribution. Comparing the drawn answers
+    instead would bias the interval: some are drawn twice, so they are less diverse than the whole set.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> str:
@@ -183,15 +189,15 @@ class CorpusMetric(AnswerMetric[str], ABC):
         return prediction
 
     def parts(self, rows: list[str]) -> list[Statistics]:
-        """Compute the share of each answer in the total, as defined by `shares`."""
+        """Compute how much each answer contributes to the measure, by comparing all answers."""
         return self.shares([_text(row) for row in rows])
 
     @abstractmethod
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compare all answers and compute what each one contributes to the total.
+        """Compare all answers and compute how much each one contributes to the measure.
 
         Returns:
-            The statistics to sum, one list for each answer: `[answers, statistics]`.
+            The numbers to sum over answers, one list for each answer.
         """
 
     def has_empty_answer(self, row: str) -> bool:
@@ -200,29 +206,32 @@ class CorpusMetric(AnswerMetric[str], ABC):
 
 
 class LikelihoodMetric(Metric[Statistics], ABC):
-    """Scores the tokens of the references under the model, without generating an answer."""
+    """Scores the probabilities that the model gives to the tokens of the references, without generating an answer."""
 
     reads: ClassVar = "likelihood"
 
     @abstractmethod
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Compute the sufficient statistics of one example; their number is the same for every example."""
+        """Compute the statistics of one example from the model's scores of its target tokens.
+
+        The number of statistics is the same for every example.
+        """
 
 
 class ValueMetric(Metric[Statistics], ABC):
     """Reads a value that the objective computes for each example, such as whether the chosen answer scores higher.
 
-    See `instruct_lab.objective.Loss.values`.
+    The value is in the dictionary `values` of the objective's `Loss`.
     """
 
     reads: ClassVar = "value"
 
     value_name: ClassVar[str]
-    """The name of the value that the metric reads."""
+    """The name of the objective's value that the metric reads: a key of `Loss.values`."""
 
     @abstractmethod
     def statistics(self, value: float) -> Statistics:
-        """Compute the sufficient statistics of one example."""
+        """Compute the statistics of one example from the objective's value for it."""
 
 
 def is_empty(answer: str) -> float:
@@ -231,5 +240,5 @@ def is_empty(answer: str) -> float:
 
 
 def _text(row: str | Sequence[float]) -> str:
-    """Return the answer as text; records of earlier versions store it as code points."""
+    """Return an answer as text; earlier versions of instruct_lab stored answers as lists of Unicode code points."""
     return row if isinstance(row, str) else "".join(chr(int(point)) for point in row)

@@ -1,7 +1,7 @@
 """Benchmarks: tasks of another library, which bring their own examples, prompts and scores.
 
-A metric scores the run's own held-out examples. A task has examples of its own, so its results are named like those of
-a further split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are computed as for metrics.
+A metric scores the run's own held-out examples. A task has other examples, so in the name of its results the task takes
+the place of the split: `arc_easy/acc` beside `test/chrf`. Intervals and paired tests are computed as for metrics.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ class TaskScores:
 
     Args:
         predictions: the model's responses with the references, one for each example.
-        rows: the statistics of each example for a `BenchmarkScore`, keyed by the name of the score.
-        sources: name of each example's task.
+        rows: for each score, keyed by its name, the statistics of every example: its weighted contribution to the
+            score, and its weight.
+        sources: the name of each example's task.
         signatures: description of how each score is computed, keyed by the name of the score.
-        clusters: the group of related examples that each example belongs to; empty if the task names no groups.
+        clusters: for each example, the name of the group of related examples to which it belongs; empty if the task has
+            no groups.
     """
 
     predictions: list[Prediction]
@@ -41,7 +43,7 @@ class TaskScores:
 
 
 class Benchmarks(Component, ABC):
-    """Tasks with examples of their own, on which a model is measured in addition to the run's held-out examples."""
+    """A suite of tasks with their own examples, on which a model is measured besides the run's held-out examples."""
 
     @property
     @abstractmethod
@@ -50,21 +52,21 @@ class Benchmarks(Component, ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what else determines the results, such as versions of packages and hashes of files.
+        """Return what determines the results besides the model and the fields of this component.
 
-        The model and this component's fields are not included.
+        Examples are the versions of packages and the hashes of files.
         """
 
     @abstractmethod
     def measure(
         self, loaded: LoadedModel, template: Template, known: Collection[str] = ()
     ) -> Iterator[tuple[str, TaskScores]]:
-        """Measure a model on one task after the other; yield the name of each task or group with its scores.
+        """Measure a model on one task after the other; yield the name of each task or group of tasks with its scores.
 
         Args:
             loaded: the model in memory, with or without adapters.
             template: the template of the run, for prompts that are rendered as conversations.
-            known: names of tasks and groups that have been measured before and are left out.
+            known: names of tasks and groups of tasks to leave out, because they have been measured before.
 
         Raises:
             InstructLabError: a task cannot be loaded, its data cannot be reached, or the model cannot be measured.
@@ -73,10 +75,10 @@ class Benchmarks(Component, ABC):
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkScore(Metric[Statistics]):
-    """A score of a task: the weighted mean of the examples' contributions, on the scale of the task's library.
+    """A score of a task: the weighted mean of what the examples contribute, on the scale of the task's library.
 
-    The statistics of an example are its weighted contribution and its weight. For a mean of scores, the contribution is
-    the score itself.
+    The statistics of an example are two numbers: its contribution times its weight, and its weight. If the task's score
+    is a mean over examples, the contribution of an example is its own score.
 
     Args:
         computed: description of how the score is computed.
@@ -106,10 +108,13 @@ class BenchmarkFigure(BenchmarkScore):
 
 
 DIRECTIONS: dict[bool | None, str] = {True: "higher", False: "lower", None: "neither"}
-"""The last part of the signature of a task's score, keyed by whether a higher score is better."""
+"""The last part of a task score's signature (the text on how it is computed), keyed by whether higher is better."""
 CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": BenchmarkFigure}
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Create the score that a recorded signature describes; its end says which direction is better."""
+    """Create the score that a signature in a run's record describes.
+
+    The end of the signature says whether higher or lower values are better.
+    """
     return CLASSES.get(signature.rpartition("|better:")[2], BenchmarkFigure)(signature)

@@ -1,4 +1,4 @@
-"""Metrics of the agreement between the model's probabilities and the target tokens."""
+"""Metrics that compare the model's probabilities with the target tokens."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TokenAccuracy(LikelihoodMetric):
     """
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Return the number of target tokens that are the most probable token, and the number of all target tokens."""
+        """Return two counts: target tokens to which the model gives the highest probability, and all target tokens."""
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage of correct tokens; NaN if there is no token."""
+        """Compute the percentage from the summed counts; NaN if there is no target token."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -38,21 +38,22 @@ class TokenAccuracy(LikelihoodMetric):
 class ExpectedCalibrationError(LikelihoodMetric):
     """Expected calibration error of the target tokens, 0 to 100; 0 is best. Source: Guo et al., 2017.
 
-    The confidence of a token is the probability of the most likely token; its accuracy is 1 if that token is the
-    target, else 0. The error is the sum of `tokens in bin / tokens * |mean confidence - mean accuracy|` over bins of
-    equal width, each including its upper and excluding its lower bound. The bins hold all tokens of a split, so the
-    value does not depend on batches. The value depends on the number of bins, however, and bins with few tokens bias it
-    upwards.
+    At each target token, the confidence is the probability of the most likely token, and the accuracy is 1 if that
+    token is the target, else 0. Confidences are divided into bins of equal width; each bin includes its upper bound and
+    excludes its lower bound. The error is the sum of `tokens in bin / tokens * |mean confidence - mean accuracy|` over
+    the bins. The bins contain all target tokens of a split, so the value does not depend on batches. However, it
+    depends on the number of bins, and bins with few tokens bias it upwards.
     """
 
     higher_is_better: ClassVar[bool] = False
     bins: Annotated[int, Field(ge=1)] = 15  # number of bins of equal width
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Compute for each bin: the number of tokens, the sum of their confidences, and the number of correct tokens.
+        """Compute for each bin: the number of tokens, the sum of their confidences, and the sum of their accuracies.
 
         Raises:
-            ValueError: the lists differ in length, or a confidence is not a probability.
+            ValueError: `scores` has different numbers of confidences and of tokens, or a confidence is not a
+                probability.
         """
         rows = [[0.0, 0.0, 0.0] for _ in range(self.bins)]
         for confidence, correct in zip(scores.confidences, scores.correct, strict=True):
@@ -65,7 +66,7 @@ class ExpectedCalibrationError(LikelihoodMetric):
         return [statistic for row in rows for statistic in row]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean absolute difference between confidence and accuracy, 0 to 100; NaN if there is no token."""
+        """Compute the error from the sums of all bins, 0 to 100; NaN if there is no token."""
         tokens = sum(total[::3])
         distances = (abs(sure - right) for sure, right in zip(total[1::3], total[2::3], strict=True))
         return 100 * math.fsum(distances) / tokens if tokens else math.nan

@@ -26,10 +26,10 @@ BODY_INDENT = "    "
 
 @component
 class PassAtK(RowMetric):
-    """pass@k: the mean probability that at least one of k answers passes all tests of its problem, 0 to 100.
+    """pass@k: the probability that at least one of k answers to a problem passes all its tests, averaged, 0 to 100.
 
-    If c of the n answers to a problem (the answer and its further samples) pass, the unbiased estimate is
-    `1 - C(n - c, k) / C(n, k)`. Source: Chen et al., 2021. The tests are columns of the row: HumanEval's `prompt`,
+    If c of the n answers that were sampled for a problem pass, the unbiased estimate of this probability is
+    `1 - C(n - c, k) / C(n, k)`. Source: Chen et al., 2021. The tests are columns of the data row: HumanEval's `prompt`,
     `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced
     code blocks, the block that defines the function is used, or else the first block.
 
@@ -41,16 +41,18 @@ class PassAtK(RowMetric):
     becomes one of the built-in type), so that they are compared by Python itself and not by code of the program. Other
     objects stay in the program's process: the tests can use their attributes, items and conversions, but cannot compare
     them or calculate with them. A program passes only if the process of the tests reports that the tests have ended,
-    and exits with status 0. The signature lists the layers of the sandbox that are active on this machine:
+    and exits with status 0.
 
-    - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
-      execution of files (Linux 5.13 and later). Required.
+    The sandbox around the processes has up to three layers. The metric's signature lists those that this machine has:
+
+    - `landlock`: no writing outside the process's temporary folder, no reading except this folder, Python and the
+      system's libraries, no execution of files (Linux 5.13 and later). Required.
     - `seccomp`: no sockets, no new processes, no signals to other processes, no change of a file's mode, owner or
       times (Linux on x86-64). Required.
     - `netns`: no network (Linux with user namespaces).
 
-    The kernel enforces these layers, for native code too. Nothing is executed where a required layer is missing, unless
-    `weak_sandbox` is set; then a program can do everything that the missing layer prevents.
+    The kernel enforces these layers, for native code too. If a required layer is missing, nothing is executed, unless
+    `weak_sandbox` is set; then a program can do everything that the missing layer would prevent.
 
     The sandbox does not prevent everything. A program that knows the tests can return the expected values, and it can
     replace a name (except a built-in function) that the tests use without importing or defining it. Tests that compare
@@ -60,7 +62,7 @@ class PassAtK(RowMetric):
     """
 
     reads_samples: ClassVar[bool] = True
-    k: Annotated[int, Field(ge=1)] = 1  # number of answers, at least one of which has to pass
+    k: Annotated[int, Field(ge=1)] = 1  # how many answers are drawn; at least one has to pass
     allow_execution: bool = False  # allow executing programs that a model wrote; required
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds until a program with its tests is killed
     memory_mb: Annotated[int, Field(ge=64)] = 1024  # limit of the address space in MiB
@@ -68,7 +70,7 @@ class PassAtK(RowMetric):
     weak_sandbox: bool = False  # execute even if Landlock or seccomp is missing: no protection of this machine
 
     def __post_init__(self) -> None:
-        """Refuse the metric unless `allow_execution` is set."""
+        """Raise an error unless `allow_execution` is set."""
         if not self.allow_execution:
             reason = (
                 "pass@k executes programs that a model wrote, in a sandbox on this machine, so it has to be allowed"
@@ -76,7 +78,11 @@ class PassAtK(RowMetric):
             raise Refusal("allow_execution", reason, "true")
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield the permission to execute programs and, with `weak_sandbox`, to do so without full protection."""
+        """Yield the fields that need the user's permission, each with the name of the permission.
+
+        `allow_execution` needs the permission to execute programs; `weak_sandbox` needs the one to do so without the
+        required layers of the sandbox.
+        """
         yield "allow_execution", "execution"
         if self.weak_sandbox:
             yield "weak_sandbox", "weak-sandbox"
@@ -99,14 +105,17 @@ class PassAtK(RowMetric):
 
     @property
     def num_answers(self) -> int:
-        """The number of answers to each prompt that the metric needs: k."""
+        """How many answers to each prompt the metric needs: k."""
         return self.k
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """Test all answers to a problem; return the estimate, a count of 1, and whether the first answer is empty.
+        """Test all answers to a problem, and return three statistics.
+
+        They are the estimated probability that one of k answers passes, a count of 1, and whether the first answer is
+        empty.
 
         Raises:
-            InstructLabError: there are fewer than k answers, or the row has no tests.
+            InstructLabError: there are fewer than k answers, or the data row has no tests.
         """
         from concurrent.futures import ThreadPoolExecutor
 
@@ -124,11 +133,11 @@ class PassAtK(RowMetric):
         return [estimate, 1.0, is_empty(prediction.text)]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean over problems, 0 to 100."""
+        """Compute the mean of the estimated probabilities over problems, 0 to 100."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Describe the limits and the active layers of the sandbox on this machine."""
+        """Describe the limits of the sandbox, and its layers on this machine."""
         from instruct_lab.metrics import sandbox
 
         python = ".".join(map(str, sys.version_info[:2]))
@@ -144,12 +153,12 @@ class PassAtK(RowMetric):
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
-    """Compute which share of all possible selections of k answers contains a passing answer (Chen et al., 2021).
+    """Compute the probability that k answers, drawn without replacement, include a passing one (Chen et al., 2021).
 
     Args:
-        answers: number of answers.
+        answers: number of all answers.
         passed: number of answers that pass.
-        k: number of answers in a selection.
+        k: number of answers that are drawn.
     """
     return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
 
@@ -159,11 +168,11 @@ def program(answer: str, metadata: dict[str, Any], where: str = "") -> sandbox.P
 
     Args:
         answer: code, prose with fenced code, or the function body that completes HumanEval's prompt.
-        metadata: the columns of the row.
-        where: id of the row, for the error message.
+        metadata: the columns of the data row, which contain the tests.
+        where: id of the data row, for the error message.
 
     Raises:
-        InstructLabError: the row has no tests.
+        InstructLabError: the data row has no tests.
     """
     from instruct_lab.metrics.sandbox import Program
 
@@ -196,7 +205,7 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _complete(prompt: str, code: str, entry_point: str) -> str:
-    """Build the whole function from the prompt and an answer that is the whole function or only its body."""
+    """Build the whole program from HumanEval's prompt and an answer, which is the whole function or only its body."""
     if _defines(code, entry_point):
         return f"{prompt}\n\n{code}" if _compiles(f"{prompt}\n\n{code}") else code
     if not _compiles(prompt + code) and code.strip():

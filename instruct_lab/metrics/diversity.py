@@ -28,20 +28,21 @@ NGram = tuple[str, ...]
 class DistinctN(CorpusMetric):
     """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
 
-    Words are the tokens of `ROUGE` with `tokenize: unicode`: they are in lower case and have no punctuation, and each
-    Chinese character is a word. The value falls with the number of answers, so compare systems only on the same
-    examples. For the interval, each answer contributes the number of n-grams that occur in no other answer; the
-    number of n-grams that occur in several answers is divided equally among all answers. The interval is then as wide
-    as a jackknife interval. The score of one example is computed from its answer only.
+    Words are in lower case and have no punctuation, and each Chinese character is a word (as in `ROUGE` with
+    `tokenize: unicode`). The value falls with the number of answers, so compare models only on the same examples. For
+    the interval, each answer contributes the number of n-grams that occur in no other answer; to this is added the
+    number of n-grams that occur in several answers, divided by the number of answers. The interval is then as wide as a
+    jackknife interval. The score of one example is computed from its answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
     per: Literal["ngrams", "words"] = "ngrams"  # denominator: n-grams, or words (as in the paper)
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Return, for each answer, its share of all different n-grams, its length, and its number of different n-grams.
+        """Return three numbers for each answer.
 
-        The length is counted in n-grams or in words, depending on `per`.
+        They are its contribution to the number of different n-grams of all answers, its length (in n-grams or in words,
+        depending on `per`), and its own number of different n-grams.
         """
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
@@ -60,7 +61,7 @@ class DistinctN(CorpusMetric):
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def example_score(self, statistics: Statistics) -> float:
-        """Compute the value of one answer by itself."""
+        """Compute the number of different n-grams per 100 n-grams or words of one answer, without other answers."""
         return self.value([statistics[2], statistics[1]])
 
     def signature(self) -> str:
@@ -73,12 +74,12 @@ class SelfBLEU(CorpusMetric):
     """Self-BLEU: the mean of each answer's sentence BLEU with all other answers as references; lower is more diverse.
 
     Sentence BLEU is sacrebleu's, with effective order; an empty answer scores 0. The value is NaN for fewer than two
-    answers. For the interval, the answers' scores are resampled; they are not computed again for each resample. Source:
-    Zhu et al., 2018.
+    answers. For the interval, the scores of the answers are drawn with replacement (bootstrap); they are not computed
+    again from the drawn answers. Source: Zhu et al., 2018.
     """
 
     higher_is_better: ClassVar[bool] = False
-    tokenize: Tokenizer | None = None  # null: by the script of the references, as for BLEU
+    tokenize: Tokenizer | None = None  # null: chosen by the script of the references, as for BLEU
     lowercase: bool = False  # ignore case
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
 
@@ -87,17 +88,20 @@ class SelfBLEU(CorpusMetric):
         yield from tokenizer_problems(self.tokenize)
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return a copy with the tokenizer for the script of the references; keep a tokenizer that is already set."""
+        """Return a copy with a tokenizer for the references' writing system, unless the config sets a tokenizer."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if the references are in a script without spaces and the tokenizer splits only at spaces."""
+        """Return a note if the references have no spaces between words and the tokenizer splits only at spaces."""
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Return, for each answer, its BLEU (0 to 100) and a count of 1; both are 0 if there is no other answer."""
+        """Return two numbers for each answer: its BLEU with all other answers as references (0 to 100), and 1.
+
+        If there is only one answer, both numbers are 0.
+        """
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]
         words = [self._scorer._preprocess_segment(answer).split() for answer in answers]
@@ -114,7 +118,7 @@ class SelfBLEU(CorpusMetric):
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """Return sacrebleu's signature, with a note that the references are the other answers."""
+        """Return sacrebleu's signature, with the addition that the references are the other answers."""
         self._scorer.num_refs = None
         return f"self-bleu|order:{self.max_ngram_order}|refs:other answers|{self._scorer.get_signature().format()}"
 
@@ -142,8 +146,9 @@ class SelfBLEU(CorpusMetric):
             index: index of the answer.
             counts: number of occurrences of each n-gram of the answer.
             length: number of words of the answer.
-            most: for each n-gram, how often it occurs in the answers that contain it most often; see `_Most`.
-            lengths: number of answers of each length, in words.
+            most: for each n-gram, the index of the answer in which it occurs most often, how often it occurs there, and
+                its largest number of occurrences in any other answer.
+            lengths: number of answers of each length, keyed by the length in words.
         """
         correct, total = [0] * self.max_ngram_order, [0] * self.max_ngram_order
         for ngram, count in counts.items():
@@ -156,7 +161,8 @@ class SelfBLEU(CorpusMetric):
 
 
 _Most = tuple[int, int, int]
-"""For one n-gram: index of the answer that has it most often, its number there, and its largest number elsewhere."""
+"""For one n-gram: index of the answer in which it occurs most often, how often it occurs there, and its largest number
+of occurrences in any other answer."""
 
 
 def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:
@@ -176,18 +182,19 @@ def _ngrams(words: list[str], n: int) -> list[NGram]:
 class AnswerLength(AnswerMetric[Statistics]):
     """Answer length: the mean number of words in an answer. A higher value is neither better nor worse.
 
-    Words are the tokens of `ROUGE` with `tokenize: unicode`. With `relative`, the value is the length ratio: the number
-    of words in all answers divided by the number of words in the references; 1 means equal length. If an example has
-    several references, the reference closest in length is used.
+    Words have no punctuation, and each Chinese character is a word (as in `ROUGE` with `tokenize: unicode`). With
+    `relative`, the value is the length ratio: the number of words in all answers divided by the number of words in the
+    references; 1 means equal length. If an example has several references, the one whose length is closest to the
+    answer's is used.
     """
 
     higher_is_better: ClassVar[bool | None] = None
     relative: bool = False  # divide by the words of the references instead of the number of answers
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Return the number of words of the answer, the divisor, and whether the answer is empty.
+        """Return the number of words of the answer, the number to divide by, and whether the answer is empty.
 
-        The divisor is 1, or with `relative` the number of words of the reference closest in length.
+        The number to divide by is 1 or, with `relative`, the number of words of the reference closest in length.
         """
         tokenizer = UnicodeTokenizer()
         words, by = len(tokenizer.tokenize(prediction)), 1
@@ -197,7 +204,7 @@ class AnswerLength(AnswerMetric[Statistics]):
         return [float(words), float(by), is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean length, or with `relative` the ratio; NaN if no reference has a word."""
+        """Compute the mean length of answers or, with `relative`, the length ratio; NaN if no reference has a word."""
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:

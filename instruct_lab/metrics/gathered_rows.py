@@ -1,4 +1,4 @@
-"""Gathering of the rows that each rank of a multi-device run computed, so that every rank has all rows.
+"""Gathering of values that the ranks of a multi-device run computed for examples, so that every rank has all of them.
 
 This module imports torch and torchmetrics.
 """
@@ -18,10 +18,10 @@ from torch import Tensor
 class GatheredRows(torchmetrics.Metric):
     """Gathers one value for each example from all ranks, in the order of the examples.
 
-    A value is any object that can be pickled: the row of a metric, a prediction, a dictionary of both. Ranks can only
-    exchange tensors, so torchmetrics' synchronisation sends the values as bytes. Ranks may have different numbers of
-    examples, or no examples; every rank must call `rows`. An index that occurs on several ranks (because a sampler pads
-    the last batch) counts once. Backends that exchange only GPU tensors (nccl) need `GatheredRows().to(device)`.
+    A value is any object that can be pickled, such as a prediction or what a metric stores for an example. Ranks can
+    only exchange tensors, so torchmetrics' synchronisation sends the values as bytes. Ranks may have different numbers
+    of examples, or no examples; every rank must call `rows`. An example that occurs on several ranks (because a sampler
+    pads the last batch) counts once. Backends that exchange only GPU tensors (nccl) need `GatheredRows().to(device)`.
 
     Example:
         >>> gathered = GatheredRows()
@@ -40,10 +40,10 @@ class GatheredRows(torchmetrics.Metric):
         self.update([], [])
 
     def update(self, indices: Sequence[int], values: Sequence[Any]) -> None:
-        """Add examples of this rank.
+        """Add the values of examples that this rank has computed.
 
         Args:
-            indices: indices of the examples in the whole set.
+            indices: indices of the examples in the set that all ranks compute together.
             values: one object for each index, of any type that can be pickled.
 
         Raises:
@@ -70,6 +70,6 @@ class GatheredRows(torchmetrics.Metric):
         return dict(sorted(found.items()))
 
     def reset(self) -> None:
-        """Remove all examples."""
+        """Remove the values of all examples."""
         super().reset()
         self.update([], [])

@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 class InstructionFollowing(RowMetric):
     """Instruction following: the percentage of prompts, or of instructions, that answers follow, verified by programs.
 
-    The instructions are in the row's columns `instruction_id_list` and `kwargs`, as in IFEval (Zhou et al., 2023) and
-    IFBench (Pyatkin et al., 2025). A prompt is followed if all its instructions are followed. With `loose`, variants of
-    the answer are also checked: without the first line, the last line or both, and without asterisks. An instruction is
-    followed if any variant follows it.
+    The instructions are in the columns `instruction_id_list` and `kwargs` of the data row, as in IFEval (Zhou et al.,
+    2023) and IFBench (Pyatkin et al., 2025). A prompt is followed if all its instructions are followed. With `loose`,
+    variants of the answer are also checked: without the first line, the last line or both, and without asterisks. An
+    instruction is followed if any variant follows it.
 
-    Sentences are split by IFEval's rules, not by a downloaded model. Instructions without a check are not counted; at
-    level `prompt`, their prompts are not counted either. The log names these instructions, and the signature contains
-    their number. There is no check for IFBench's `ratio:stop_words` and `words:start_verb`; checks of languages, emoji
-    and syllables need the packages langdetect, emoji and syllapy.
+    Texts are split into sentences by IFEval's rules, not by a downloaded model. Instructions that this package cannot
+    check are not counted; with `level: prompt`, their prompts are not counted either. The log names these instructions,
+    and the metric's signature contains their number. IFBench's `ratio:stop_words` and `words:start_verb` cannot be
+    checked; checks of languages, emoji and syllables need the packages langdetect, emoji and syllapy.
     """
 
     level: Literal["prompt", "instruction"] = "prompt"  # whether to count prompts or instructions
@@ -41,12 +41,12 @@ class InstructionFollowing(RowMetric):
         """Check the instructions of one prompt.
 
         Returns:
-            The number of followed prompts or instructions, the number of prompts or instructions that count, the number
-            of instructions without a check, and 1 if the answer is empty (else 0).
+            Four numbers: the followed prompts or instructions (depending on `level`), the prompts or instructions that
+            count, the instructions that cannot be checked, and 1 if the answer is empty (else 0).
 
         Raises:
-            InstructLabError: the row has no instructions, the numbers of instructions and of groups of arguments
-                differ, or an argument is a regular expression that is invalid or takes too long.
+            InstructLabError: the data row has no instructions, or not one set of arguments for each instruction, or an
+                argument is a regular expression that is invalid or takes too long.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
@@ -71,15 +71,16 @@ class InstructionFollowing(RowMetric):
         return f"instruction_following|level:{self.level}|{strictness}|sentences:rules{_packages()}"
 
     def signature_of(self, rows: list[Statistics]) -> str:
-        """Return the signature, with the numbers of unchecked instructions and of empty answers if there are any."""
+        """Return `signature()`, extended by the numbers of unchecked instructions and of empty answers, if any."""
         unchecked = sum(int(row[2]) for row in rows)
         return self.signature() + (f"|unchecked:{unchecked}" if unchecked else "") + self.empty_count(rows)
 
 
 def variants(answer: str) -> list[str]:
-    """Return variants of an answer, for the option `loose`: without its first line, its last line, both or neither.
+    """Return the variants of an answer that are checked with `loose`.
 
-    Each variant is returned with and without its asterisks.
+    They are the whole answer, and the answer without its first line, without its last line and without both. Each is
+    returned with and without its asterisks.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(some).strip() for some in (lines[1:], lines[:-1], lines[1:-1]))]
@@ -87,7 +88,7 @@ def variants(answer: str) -> list[str]:
 
 
 def _instructions(prediction: Prediction) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the id of each instruction with its arguments."""
+    """Yield the id and the arguments of each instruction in the columns of the data row."""
     names = prediction.metadata.get("instruction_id_list")
     arguments = prediction.metadata.get("kwargs")
     if not names or not isinstance(arguments, list) or len(names) != len(arguments):

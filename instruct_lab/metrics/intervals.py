@@ -1,10 +1,13 @@
 """Metric values and paired differences with bootstrap intervals, computed from the statistics of each example.
 
-The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004), or over
-clusters of related examples. Each resample draws as many units as there are, with replacement, and computes one value
-from their summed statistics. The draws depend only on the seed and the number of units, so two systems measured on the
-same examples are resampled in the same way. With fewer than `FEW_UNITS` units, a percentile interval is too narrow; it
-is widened to the width of an interval from Student's t distribution, and the signature of the value says so.
+The statistics of an example are numbers that a metric sums over examples, such as its counts of matches and words. The
+intervals are percentile bootstrap intervals (Efron, 1979; for corpus scores: Koehn, 2004). They resample units, which
+are single examples, or clusters of related examples. Each resample draws as many units as there are, with replacement,
+and computes one value from their summed statistics. The draws depend only on the seed and the number of units, so two
+systems measured on the same examples are resampled in the same way.
+
+With fewer than `FEW_UNITS` units, a percentile interval is too narrow. It is then widened to the width of an interval
+from Student's t distribution. The signature of the value, which describes how it is computed, says so.
 """
 
 from __future__ import annotations
@@ -28,20 +31,21 @@ from instruct_lab.metrics.resampling import (
 
 TAIL_PERCENT = 2.5
 WIDENED = "|interval:t-percentile"
-"""The part of a signature that marks an interval as widened, see `resampling.widening`."""
+"""Text in a value's signature if its interval was widened, since it was computed from few units."""
 
 Rows = Sequence[Any]
-"""The rows of all examples, in order."""
+"""For each example, the data that a metric stores for it: numbers to sum, or the answer."""
 
 
 def summarize(
     metric: Metric, rows: Rows, *, clusters: Sequence[str] = (), seed: int = 0, resamples: int = 1000
 ) -> MetricValue:
-    """Compute the value of all examples together, with its 95% bootstrap interval.
+    """Compute the metric's value for all examples together, with its 95% bootstrap interval.
 
     Args:
         metric: the metric to compute.
-        rows: the statistics of each example, `[examples, statistics]`.
+        rows: for each example, its statistics (the numbers that the metric sums over examples), or for some metrics its
+            answer.
         clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
@@ -65,16 +69,17 @@ def paired_difference(
     seed: int = 0,
     resamples: int = 1000,
 ) -> MetricValue:
-    """Compute the difference `value(b) - value(a)` with its 95% interval by paired bootstrap.
+    """Compute the difference `value(b) - value(a)` of two systems, with its 95% interval by paired bootstrap.
 
     Both systems are resampled with the same draws of examples, so that the difficulty of an example cancels out. A
     difference can be significant although the intervals of the two systems overlap.
 
     Args:
         metric: the metric to compute.
-        rows_a: the statistics of one system, `[examples, statistics]`.
-        rows_b: the statistics of the other system for the same examples in the same order.
-        clusters: name of each example's cluster, see `summarize`.
+        rows_a: for each example, the statistics of system a (the numbers that the metric sums over examples), or for
+            some metrics its answer.
+        rows_b: the statistics or answers of system b for the same examples, in the same order.
+        clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
 
@@ -100,16 +105,17 @@ def _measured(
     seed: int,
     resamples: int,
 ) -> MetricValue:
-    """Build the value of one system, or the difference of two systems' values, with its interval.
+    """Add the bootstrap interval to the value of one system, or to the difference between the values of two systems.
 
     Args:
         metric: the metric.
         parts: for each system, the statistics of its examples.
-        signs: for each system, the factor of its value: 1 for one system, -1 and 1 for a difference.
+        signs: for each system, the number by which its value is multiplied before the values are added up: `[1]` for
+            one system, `[-1, 1]` for a difference.
         value: the value or the difference.
-        signature: description of how the value is computed; the returned value's signature also has the number of
-            clusters, if they are resampled, and `WIDENED`, if the interval is widened.
-        clusters: name of each example's cluster, see `summarize`.
+        signature: description of how the value is computed. The returned value's signature also has the number of
+            clusters, if clusters are resampled, and `WIDENED`, if the interval is widened.
+        clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
     """
@@ -138,9 +144,11 @@ def _interval_over(
     seed: int,
     resamples: int,
 ) -> tuple[float, float, str]:
-    """Return both ends of an interval, and the text to append to the signature.
+    """Compute the bootstrap interval by resampling `units`.
 
-    The text is `WIDENED` if the interval is widened, else empty.
+    Returns:
+        The lower end and the upper end of the interval, and a text to append to the signature: `WIDENED` if there are
+        so few units that the interval was widened, else an empty text.
     """
     import numpy as np
 
@@ -160,7 +168,10 @@ def _interval_over(
 
 
 def _values(metric: Metric, resampled: Iterable[Statistics]) -> list[float]:
-    """Compute the value of each resample; equal resamples, which are frequent with few units, are computed once."""
+    """Compute the metric's value for each resample, given its summed statistics.
+
+    Resamples with equal sums, which are frequent with few units, are computed once.
+    """
     known: dict[tuple[float, ...], float] = {}
     values = []
     for total in resampled:
@@ -172,7 +183,7 @@ def _values(metric: Metric, resampled: Iterable[Statistics]) -> list[float]:
 
 
 def corpus_value(metric: Metric, rows: Rows) -> float:
-    """Compute the metric of all examples together.
+    """Compute the metric's value for all examples together.
 
     Raises:
         InstructLabError: there is no example.
@@ -207,12 +218,18 @@ def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: S
 
 
 def _value(metric: Metric, rows: list[Statistics]) -> float:
-    """Sum the rows and compute the metric; the sums are exact, so the order of the examples does not matter."""
+    """Sum the statistics over examples and compute the metric's value from the sums.
+
+    The sums are exact, so the order of the examples does not matter.
+    """
     return metric.value([math.fsum(column) for column in zip(*rows, strict=True)])
 
 
 def corpus_parts(metric: Metric, rows: Rows) -> list[Statistics]:
-    """Return the statistics to sum, one list for each example; see `Metric.parts`.
+    """Return the numbers that the metric sums over the examples (their statistics), one list for each example.
+
+    Most metrics store these numbers in `rows`. Other metrics store the answers, and compute the numbers from all of
+    them.
 
     Raises:
         InstructLabError: there is no example.
@@ -228,7 +245,7 @@ def corpus_parts(metric: Metric, rows: Rows) -> list[Statistics]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 2.5th and the 97.5th percentile of the values, ignoring NaN."""
+    """Return the 2.5th and the 97.5th percentile of the values, ignoring NaN; both are NaN if all values are."""
     import numpy as np
 
     known = [value for value in values if not math.isnan(value)]

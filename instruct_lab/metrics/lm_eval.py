@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from instruct_lab.template import Template
 
 SPLITS = ("train", "val", "validation", "test")
-"""Names that a task cannot have, since results on the run's own data use them."""
+"""Names that a task cannot have, since results on the run's own splits have these names."""
 
 
 @component
@@ -30,12 +30,12 @@ class LmEval(Benchmarks):
     """Tasks of lm-evaluation-harness, such as GSM8K, IFEval and ARC, measured on the run's model in memory.
 
     An adapter may be merged or not, and the weights may be quantised. The library itself makes prompts, answers and
-    scores, so values equal those that it gives for the exported model, and are on its scale: an accuracy is between 0
-    and 1. Each task is reported under its name, such as `arc_easy/acc`, and a score of a filter other than `none` as
-    `gsm8k/exact_match,strict-match`. A group that the library aggregates, such as `mmlu`, has one result, and with
-    `evaluation.by_source` also one for each task. Intervals and paired tests use the scores of single examples; a score
-    that is not a mean over examples, such as BLEU or a perplexity, is divided into the contributions of the examples by
-    the jackknife.
+    scores. The values therefore equal those that it gives for the exported model, and they use its scale: an accuracy
+    is between 0 and 1. Each score is reported under its task's name, such as `arc_easy/acc`. If the task filters
+    answers before it scores them, the name of the filter follows: `gsm8k/exact_match,strict-match`. A group of tasks
+    whose scores the library averages, such as `mmlu`, has one result, and with `evaluation.by_source` also one for each
+    task. Intervals and paired tests use the scores of single examples. For a score that is no mean over examples, such
+    as BLEU or a perplexity, the jackknife computes how much each example contributes to it.
 
     The data comes from the Hugging Face Hub, or from its cache if there is no network. A folder of task files
     (`include_path`) needs a permission, because such files can run Python code. Two tasks come with this package and
@@ -70,16 +70,19 @@ class LmEval(Benchmarks):
 
     @property
     def folders(self) -> list[Path]:
-        """The folder of further task files, as a list; empty if there is no such folder."""
+        """The folder `include_path` as a list of one; an empty list if the field is not set."""
         return [] if self.include_path is None else [user_path(self.include_path)]
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield the permission to use a folder of task files, whose templates and functions are code."""
+        """Yield the field `include_path` with the permission `task-code`, if a folder of task files is set.
+
+        The templates and functions in such a folder are code.
+        """
         if self.include_path is not None:
             yield "include_path", "task-code"
 
     def problems(self) -> Iterator[Problem]:
-        """Report a library that is not installed, a folder that does not exist, and names that no task has."""
+        """Report that lm-eval is not installed, that the folder of task files is missing, or that a task is unknown."""
         from instruct_lab.metrics.harness.names import known_names
 
         yield from missing_packages("lm_eval", subject=type(self).__name__)
@@ -96,7 +99,7 @@ class LmEval(Benchmarks):
                 yield Problem(key=f"tasks[{index}]", value=name, reason=reason, suggestion=hint)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the version of the library, and the hash of the folder of task files."""
+        """Return what changes results besides the settings: lm-eval's version, and a hash of the task files."""
         digest = hashlib.sha256()
         for folder in self.folders:
             for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
@@ -106,7 +109,13 @@ class LmEval(Benchmarks):
     def measure(
         self, loaded: LoadedModel, template: Template, known: Collection[str] = ()
     ) -> Iterator[tuple[str, TaskScores]]:
-        """Measure a model on one task after the other; yield the name of each task or group with its scores."""
+        """Measure a model on one task after the other; yield the name of each task or group with its scores.
+
+        Args:
+            loaded: the model and its tokenizer.
+            template: the run's template, with which prompts are rendered if `chat_template` is true.
+            known: names of tasks and groups to leave out, because their scores are known already.
+        """
         from instruct_lab.metrics.harness.tasks import measure_tasks
 
         yield from measure_tasks(self, loaded, template, known)

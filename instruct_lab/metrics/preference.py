@@ -10,10 +10,10 @@ from instruct_lab.metrics.base import Statistics, ValueMetric
 
 
 class PairMetric(ValueMetric, ABC):
-    """The mean of a value that the objective computes for each pair."""
+    """Base class of metrics that average a number which the objective computes for each preference pair."""
 
     def statistics(self, value: float) -> Statistics:
-        """Return the pair's value and a count of 1."""
+        """Return the pair's number from the objective and a count of 1, both to be summed over pairs."""
         return [float(value), 1.0]
 
     def value(self, total: Statistics) -> float:
@@ -36,7 +36,7 @@ class PreferenceAccuracy(PairMetric):
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Describe which scores are compared."""
+        """Return the metric's name, and that it counts pairs whose chosen answer has the higher score."""
         return "preference_accuracy|chosen > rejected|by:objective's score"
 
 
@@ -50,5 +50,5 @@ class RewardMargin(PairMetric):
     value_name: ClassVar[str] = "margin"
 
     def signature(self) -> str:
-        """Describe which scores are subtracted."""
+        """Return the metric's name, and that it subtracts the rejected answer's score from the chosen answer's."""
         return "reward_margin|chosen - rejected|by:objective's score"

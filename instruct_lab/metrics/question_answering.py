@@ -26,16 +26,16 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @component
 class SquadMetric(AnswerMetric[Statistics], ABC):
-    """The mean score of the answers, each compared with its best reference after the normalisation of SQuAD's script.
+    """The mean score of the answers, each compared with its best reference after both texts are normalised as in SQuAD.
 
     The normalisation converts to lower case, then removes ASCII punctuation, the words a, an and the, and repeated
-    spaces. References that are empty after this are ignored. If all references are empty, the question has no answer,
-    and only an empty answer is right. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (`exact` and `f1`, with the
-    default threshold).
+    spaces. References that are empty after this are ignored. If all references of an example are empty, its question
+    has no answer, and only an empty answer is right. Source: Rajpurkar et al., 2018; the scores `exact` and `f1` of the
+    program `evaluate-v2.0.py` with its default threshold.
     """
 
     kind: ClassVar[str]
-    """The script's name for the score."""
+    """The name of the score in SQuAD's evaluation script: `exact` or `f1`."""
 
     tokenize: Literal["squad", "unicode"] | None = (
         None  # unicode: punctuation of every script, Chinese by characters; null: by the script of the references
@@ -43,13 +43,16 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     no_answer: str = ""  # the data's text for "no answer"; counts as an empty answer
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return a copy with the tokenizer for the script of the references; keep a tokenizer that is already set."""
+        """Return a copy with the tokenizer for the writing system of the references.
+
+        If `tokenize` is set already, return this metric unchanged.
+        """
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize="unicode" if _is_unspaced(references) else "squad")
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if the references are in a script without spaces and the tokenizer splits only at spaces."""
+        """Return a note if the references' writing system has no spaces, but the tokenizer splits only at spaces."""
         if self.tokenize != "squad" or not _is_unspaced(all_references(predictions)):
             return []
         cure = "set tokenize=unicode, or leave it unset"
@@ -70,12 +73,12 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Describe the script and the settings, in the form of sacrebleu's signatures."""
+        """Describe the score, SQuAD's version and the settings, in the format of sacrebleu's signatures."""
         silent = f"|no_answer:{self.no_answer}" if self.no_answer else ""
         return f"{self.kind}|squad-v2.0|tok:{self.tokenize or 'squad'}|refs:best{silent}"
 
     def words(self, text: str) -> list[str]:
-        """Split a text into normalised words."""
+        """Split a text into words, normalised as the class describes; return none if the text is `no_answer`."""
         if self.no_answer and text.strip() == self.no_answer.strip():
             return []
         if self.tokenize == "unicode":
@@ -85,13 +88,13 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
 
 
 def _is_unspaced(references: Sequence[str]) -> bool:
-    """Whether most letters belong to a script without spaces between words."""
+    """Whether most letters of the references belong to a writing system without spaces between words."""
     return script_of(references) in ("Chinese", "Japanese", "unspaced")
 
 
 @component
 class SquadExactMatch(SquadMetric):
-    """SQuAD exact match: the percentage of answers that have the same words as one of their references, in order."""
+    """SQuAD exact match: the percentage of answers that consist of the same words as a reference, in the same order."""
 
     kind: ClassVar[str] = "exact"
 
@@ -104,7 +107,8 @@ class SquadExactMatch(SquadMetric):
 class SquadF1(SquadMetric):
     """SQuAD F1: the harmonic mean of precision and recall over the words of the answer and its best reference.
 
-    A word that occurs several times in both texts counts as often as in the text in which it is rarer.
+    The common words are counted with repetitions: a word that one text has three times and the other twice counts
+    twice.
     """
 
     kind: ClassVar[str] = "f1"

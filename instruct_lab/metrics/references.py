@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def require_references(references: Sequence[str]) -> list[str]:
-    """Return the references as a list, and refuse an example without a reference.
+    """Return the references as a list, or raise an error if there is none.
 
     Raises:
         InstructLabError: there is no reference.

@@ -1,8 +1,9 @@
-"""The units that an interval resamples (examples, or whole clusters of related examples), and the draws of units.
+"""What a bootstrap interval resamples (examples, or whole clusters of related examples), and how this is drawn.
 
-Rows of one document, source file or question template resemble each other, so that they hold less evidence than the
-same number of independent rows (Miller, "Adding error bars to evals", 2024). If rows name their cluster, whole clusters
-are therefore drawn, as independent units. A row without a cluster is a unit of its own.
+A unit is what is drawn as a whole. Data rows of one document, source file or question template resemble each other, so
+that they hold less evidence than the same number of independent rows (Miller, "Adding error bars to evals", 2024). If
+rows name their cluster, whole clusters are therefore the units, instead of single rows. A row without a cluster is a
+unit of its own.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
 
 DRAWS_AT_ONCE = 1 << 22
 MIN_CLUSTERS = 10
-"""With fewer clusters, single examples are resampled; clusters of unequal size count as fewer, see `units_of`."""
+"""With fewer clusters, single examples are resampled; `units_of` counts clusters of unequal size as fewer."""
 FEW_UNITS = 96
-"""With fewer units, percentile intervals contain the true value too rarely, so they are widened; see `widening`."""
+"""With fewer units, percentile intervals contain the true value too rarely, so `widening` widens them."""
 WIDENING_SEED = 2
 MIN_FREEDOM = 2.0
-"""Lower limit of the degrees of freedom in `widening`, which a high kurtosis would make still lower."""
+"""Lower limit of the degrees of freedom in `widening`, which a high kurtosis would otherwise make smaller."""
 CHANGED_WIDTH = 0.1
-"""Intervals over clusters and over examples are both reported if their widths differ by more than this share.
+"""Intervals over clusters and over examples are both reported if their widths differ by more than this.
 
-The share refers to the width over examples.
+It is a fraction of the width of the interval over examples.
 """
 
 
@@ -42,7 +43,8 @@ class Units:
     Args:
         of_example: index of each example's unit; `None` if every example is a unit.
         count: number of units.
-        num_clusters: number of clusters that the examples name, resampled or not; 0 if no cluster has several examples.
+        num_clusters: number of clusters in the data, even if they are too few to be resampled. An example without a
+            cluster counts as a cluster of its own. 0 if every cluster has a single example.
     """
 
     of_example: tuple[int, ...] | None
@@ -63,7 +65,14 @@ class Units:
             )
 
     def sums(self, rows: Sequence[Sequence[float]]) -> Array:
-        """Sum the rows of each unit, `[units, statistics]`."""
+        """Sum the statistics of the examples within each unit.
+
+        Args:
+            rows: the statistics of each example, `[examples, statistics]`.
+
+        Returns:
+            The sums, `[units, statistics]`.
+        """
         import numpy as np
 
         matrix = np.asarray(rows, dtype=np.float64)
@@ -75,10 +84,10 @@ class Units:
 
 
 def units_of(clusters: Sequence[str], num_examples: int) -> Units:
-    """Return the units of examples: their clusters if there are enough of them, or else the single examples.
+    """Return the units of examples: their clusters if there are at least `MIN_CLUSTERS`, or else the single examples.
 
-    Clusters of unequal sizes count as a smaller number of clusters of equal size: the square of the number of examples
-    divided by the sum of the squared sizes.
+    Clusters of unequal sizes count as fewer than they are: as the square of the number of examples, divided by the sum
+    of the squared sizes.
 
     Args:
         clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
@@ -95,14 +104,15 @@ def units_of(clusters: Sequence[str], num_examples: int) -> Units:
 
 
 def draw_weights(num_units: int, seed: int, resamples: int) -> Iterator[Array]:
-    """Yield how often each resample draws each unit: arrays `[resamples, units]`, each for some of the resamples.
+    """Draw all resamples, and yield arrays that say how often each resample contains each unit.
 
-    The draws depend only on the seed and the number of units.
+    To save memory, the resamples come in groups: an array has the shape `[resamples in the group, units]`. The draws
+    depend only on the seed and the number of units.
 
     Args:
         num_units: number of units.
         seed: random seed.
-        resamples: number of resamples.
+        resamples: total number of resamples.
     """
     import numpy as np
 
@@ -117,14 +127,15 @@ def draw_weights(num_units: int, seed: int, resamples: int) -> Iterator[Array]:
 
 
 def influences(metric: Metric, sums: Array) -> Array | None:
-    """Compute by the jackknife how much each unit contributes to the value, `[units]`; their mean is about 0.
+    """Compute by the jackknife (leaving out one unit at a time) how much each unit contributes to the metric's value.
 
     Args:
         metric: the metric.
         sums: statistics of each unit, `[units, statistics]`.
 
     Returns:
-        The contributions; `None` with fewer than two units, or if the value without one of them is not finite.
+        The contributions, `[units]`, which sum to 0. `None` if there are fewer than two units, or if leaving out a unit
+        gives a value that is not finite.
     """
     import numpy as np
 
@@ -143,16 +154,17 @@ def influences(metric: Metric, sums: Array) -> Array | None:
 
 
 def limits(metric: Metric, sums: Array) -> tuple[float, float]:
-    """Return the lowest and the highest value of a single unit; the value of any set of units lies between them.
+    """Compute the metric's value for each unit by itself, and return the lowest and the highest value.
 
-    A widened interval is cut at these limits, so it never extends below a perplexity of 1 or above a score of 100.
+    The value of several units together lies between these limits. A widened interval is therefore cut at them, so that
+    it never extends below a perplexity of 1 or above a score of 100.
 
     Args:
         metric: the metric.
         sums: statistics of each unit, `[units, statistics]`.
 
     Returns:
-        The limits; infinite if the value of a unit is not defined.
+        The lower and the upper limit; minus and plus infinity if the value of a unit is not defined.
     """
     try:
         values = [metric.value(unit) for unit in sums.tolist()]
@@ -162,19 +174,23 @@ def limits(metric: Metric, sums: Array) -> tuple[float, float]:
 
 
 def widening(contributions: Array, resamples: int) -> Array:
-    """Draw a factor for each resample, `[resamples]`, which widens an interval that is computed from few units.
+    """Draw a factor for each resample, which widens an interval that is computed from few units.
 
-    The value of each resample deviates from the value of all units, and this deviation is multiplied by the factor.
-    Resamples of few units vary too little, since the variance of the units is itself estimated from them. As in a t
-    test with `f` degrees of freedom, the factor is therefore the product of the square roots of `f / chi^2_f` and of
-    `n / (n - 1)`. With `n` units, `f` is `n - 1`, or `2 n / (kurtosis - 1)` if this is smaller: an estimated variance
-    is as uncertain as a chi-squared deviate of that many degrees of freedom, and it is more uncertain if a few units
-    contribute most of it. Percentiles of the results form an interval that is as wide as one from Student's t and
-    keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
+    The value of a resample differs from the value of all units; the caller multiplies this difference by the factor. It
+    is needed because resamples of few units vary too little: the variance of the units is itself estimated from them.
+    As in Student's t distribution, the factor is the square root of `f / chi^2`, times the square root of `n / (n -
+    1)`, where `n` is the number of units, and `chi^2` is drawn from the chi-squared distribution with `f` degrees of
+    freedom. `f` is `n - 1`, or `2 n / (kurtosis - 1)` if this is smaller, because the estimated variance is more
+    uncertain if a few units contribute most of it. The percentiles of the widened values form an interval that is as
+    wide as one from Student's t and keeps the skewness of the resamples (compare the expanded percentile interval of
+    Hesterberg, 2015).
 
     Args:
-        contributions: contribution of each unit to the value, `[units]`, see `influences`.
+        contributions: how much each unit contributes to the metric's value, `[units]`, as computed by `influences`.
         resamples: number of resamples.
+
+    Returns:
+        The factors, `[resamples]`.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""ROUGE, computed by the reference implementation rouge-score, with a tokenizer for all scripts."""
+"""ROUGE, computed by the reference implementation rouge-score, with a tokenizer for all writing systems."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @component
 class ROUGE(AnswerMetric[Statistics]):
-    """ROUGE: the F-measure of the overlap of answer and reference, averaged over examples, 0 to 100. Source: Lin, 2004.
+    """ROUGE: how much the words of answer and reference overlap, as an F-measure from 0 to 100, averaged over examples.
 
     If there are several references, the reference with the best F-measure is used. `rougeLsum` treats each line as a
-    sentence.
+    sentence. Source: Lin, 2004.
     """
 
     typical_deviation: ClassVar[float | None] = 20.0
@@ -42,7 +42,7 @@ class ROUGE(AnswerMetric[Statistics]):
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Describe the settings, in the form of sacrebleu's signatures."""
+        """Describe the settings, in the format of sacrebleu's signatures."""
         stemmer = "porter" if self.stemmer else "no"
         version = importlib.metadata.version("rouge-score")
         return f"rouge-score|type:{self.variant}|tok:{self.tokenize}|stem:{stemmer}|refs:best|version:{version}"
@@ -67,10 +67,10 @@ class ROUGE(AnswerMetric[Statistics]):
 
 
 class UnicodeTokenizer:
-    """Splits text into lower-case words of letters, combining marks and digits of any script.
+    """Splits text into lower-case words of letters, combining marks and digits of any writing system.
 
-    On ASCII text, the words equal the tokens of rouge-score. Each character of a script without spaces is a separate
-    word, together with its marks.
+    For ASCII text, the words are the same as the tokens of rouge-score. In a writing system without spaces, each
+    character is a separate word, together with its combining marks.
     """
 
     def __init__(self, stemmer: bool = False) -> None:

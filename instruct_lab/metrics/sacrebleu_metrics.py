@@ -1,4 +1,4 @@
-"""Metrics that are computed by sacrebleu from its sufficient statistics."""
+"""Metrics that are computed by sacrebleu from statistics that are summed over examples."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class SacrebleuMetric(AnswerMetric[Statistics], ABC):
-    """A metric of sacrebleu (Post, 2018).
+    """Base class of metrics that sacrebleu computes (Post, 2018).
 
-    The row of an example holds sacrebleu's own statistics of the answer, then the number of references and whether the
-    answer is empty; the last two are used only for the signature.
+    For each example, sacrebleu's own statistics of the answer are stored, then the number of references, then 1 if the
+    answer is empty, else 0. The last two are used only for the signature.
     """
 
     @abstractmethod
     def build_scorer(self) -> Any:
-        """Build the sacrebleu metric with this component's settings."""
+        """Build the metric object of sacrebleu with the settings of this class."""
 
     @functools.cached_property
     def _scorer(self) -> Any:
@@ -78,7 +78,7 @@ class ChrF(SacrebleuMetric):
     eps_smoothing: bool = False  # smooth with a small constant instead of using only n-gram orders of both texts
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if word n-grams are counted although the references are in a script without spaces."""
+        """Return a note if word n-grams are counted, but the references' writing system has no spaces."""
         script = script_of(all_references(predictions))
         if not self.word_order or script in ("spaced", "Korean"):
             return []
@@ -103,8 +103,8 @@ class ChrF(SacrebleuMetric):
 class BLEU(SacrebleuMetric):
     """BLEU: n-gram precision with a brevity penalty, 0 to 100. Source: Papineni et al., 2002; sacrebleu: Post, 2018.
 
-    The score of one example (in `predictions.jsonl`) uses only the n-gram orders for which the answer is long enough;
-    the score of a corpus does so only with `effective_order`.
+    For short answers, the score of one example (in `predictions.jsonl`) leaves out n-grams that are longer than the
+    answer. The score of a corpus leaves out n-grams that are longer than every answer only with `effective_order`.
     """
 
     typical_deviation: ClassVar[float | None] = 33.0
@@ -126,13 +126,20 @@ class BLEU(SacrebleuMetric):
         yield from tokenizer_problems(self.tokenize)
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return a copy with the tokenizer for the script of the references; keep a tokenizer that is already set."""
+        """Return a copy with the tokenizer for the writing system of the references.
+
+        If `tokenize` is set already, return this metric unchanged.
+        """
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return notes if all texts are too short for the longest n-grams, or their script is not split into words."""
+        """Return reasons why the value may mislead.
+
+        One reason is that no reference, or no answer, has as many words as the longest n-gram, so that BLEU is 0.
+        Another is that the tokenizer does not split the references into words.
+        """
         references, order = all_references(predictions), self.max_ngram_order
         notes = unsplit_note(self.tokenize, references)
         words = f"{order} words (tok:{self.tokenize or '13a'})"
@@ -150,7 +157,7 @@ class BLEU(SacrebleuMetric):
         return self._build(self.effective_order)
 
     def example_score(self, statistics: Statistics) -> float:
-        """Compute sentence BLEU with effective order, as sacrebleu advises."""
+        """Compute BLEU of one answer, without n-grams that are longer than the answer, as sacrebleu advises."""
         return float(self._sentence_scorer._compute_score_from_stats(list(statistics[:-2])).score)
 
     @functools.cached_property
@@ -173,7 +180,7 @@ class BLEU(SacrebleuMetric):
 
 @component
 class TER(SacrebleuMetric):
-    """Translation edit rate: word edits and shifts per 100 words of the reference; 0 is best. Source: Snover, 2006.
+    """Translation edit rate: edits and shifts of words per 100 words of the reference; 0 is best. Source: Snover, 2006.
 
     It is slow on long answers: the time of its search for shifts grows faster than the square of the length.
     """
@@ -189,7 +196,7 @@ class TER(SacrebleuMetric):
             raise Refusal("asian_support", "has no effect without normalized or no_punct", "false")
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if the references are in a script without spaces and the tokenizer splits only at spaces."""
+        """Return a note if the references' writing system has no spaces, but TER splits only at spaces."""
         script = script_of(all_references(predictions))
         if self.asian_support or script in ("spaced", "Korean"):
             return []

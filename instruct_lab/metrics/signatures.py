@@ -1,4 +1,4 @@
-"""The signature of a value: how it was computed, as parts that are separated by vertical bars."""
+"""The signature of a metric's value: a text that says how it was computed, in parts separated by vertical bars."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ ENGINE = re.compile(r"\|engine:([^|]*)")
 
 
 def measured_alike(signature: str) -> str:
-    """Return a signature without the parts in which comparable values may differ: counts, and the kind of interval.
+    """Return a signature without the parts that may differ between comparable values.
 
-    Two values can be compared if this function returns the same text for their signatures.
+    These parts are the numbers of empty answers, of answers that were not judged and of clusters, and the kind of
+    interval. Two values can be compared if this function returns the same text for their signatures.
     """
     return COUNTS.sub("", signature)
 
 
 def with_engine(signature: str, engine: str) -> str:
-    """Add to a signature the engine that generated the answers, unless this package itself generated them."""
+    """Add the part `engine:NAME` to a signature, unless this package itself (`native`) generated the answers."""
     return signature if engine == "native" else f"{signature}|engine:{engine}"
 
 

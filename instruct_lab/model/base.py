@@ -86,7 +86,7 @@ class Model(Component, ABC):
         return self.tokenizer.misfit(self.weights, self.family)
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Return the facts that are known without downloading anything and without reading weights.
+        """Return facts about the model, such as its width, without downloading anything and without reading weights.
 
         The facts are read from files on this machine (`config.json`, the header of a GGUF file) or from the settings of
         random weights. If they cannot be read, for example before the download, `declared_facts` is returned. Neither
@@ -133,7 +133,7 @@ class Model(Component, ABC):
         return None
 
     def _quantization(self) -> Quantization | None:
-        """Return the quantisation settings; a name such as `4bit` stands for settings with default values."""
+        """Return the quantisation settings, if any; a name such as `4bit` stands for settings with default values."""
         if isinstance(self.quantization, str):
             return Quantization(bits=8 if self.quantization == "8bit" else 4)
         return self.quantization
@@ -167,7 +167,8 @@ class Model(Component, ABC):
         Args:
             tokenizer: the tokenizer that `load_tokenizer` returned.
             cache_path: folder for downloads and conversions.
-            head: `language` for logits over the vocabulary; `score` for one number per text, from a new head.
+            head: `language` for logits over the vocabulary; `score` for one number per text, from a new, untrained
+                layer.
 
         Raises:
             InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor; or
@@ -197,7 +198,11 @@ class Model(Component, ABC):
         )
 
     def loading(self, head: Literal["language", "score"] = "language") -> Loading:
-        """Return the settings with which the weights are loaded; for `head`, see `load`."""
+        """Return the settings with which the weights are loaded.
+
+        Args:
+            head: `language` for logits over the vocabulary; `score` for one number per text.
+        """
         return Loading(
             family=self.family,
             auto_class=self.auto_class if head == "language" else "AutoModelForSequenceClassification",
@@ -225,7 +230,10 @@ class Model(Component, ABC):
             )
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the files from which the weights are read; files that are not on this machine are downloaded first."""
+        """Return the files from which the weights are read, with their hashes.
+
+        Files that are not on this machine are downloaded first.
+        """
         return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:

@@ -14,13 +14,16 @@ ENCODER_DECODER_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" fo
 
 
 def special_tokens_of(family: str) -> tuple[str, ...]:
-    """Return a family's special tokens: those of ChatML (decoder), BERT (encoder), or T5 and BART (encoder-decoder)."""
+    """Return the special tokens for a model of this family.
+
+    A decoder has the tokens of ChatML, an encoder those of BERT, and an encoder-decoder those of T5 and BART.
+    """
     tokens = {"decoder": DECODER_TOKENS, "encoder": ENCODER_TOKENS, "encoder-decoder": ENCODER_DECODER_TOKENS}
     return tokens[family]
 
 
 def byte_tokenizer(family: str = "decoder") -> Any:
-    """Build a tokenizer of UTF-8 bytes with the family's special tokens; it can encode every text."""
+    """Build a tokenizer whose tokens are the 256 bytes and the family's special tokens, so it can encode every text."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # one printable letter for each of the 256 bytes
@@ -32,7 +35,10 @@ def byte_tokenizer(family: str = "decoder") -> Any:
 
 
 def wrap_backend(backend: Any, family: str) -> Any:
-    """Wrap a byte-level tokenizer as a transformers tokenizer that adds the family's special tokens to each text."""
+    """Make a transformers tokenizer from a byte-level one of the library `tokenizers`.
+
+    It adds the family's special tokens to each text, such as `[CLS]` and `[SEP]` for an encoder.
+    """
     from tokenizers import decoders, processors
     from transformers import PreTrainedTokenizerFast
 

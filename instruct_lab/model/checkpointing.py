@@ -13,7 +13,7 @@ NAMES = {True: "full", False: "none"}
 """Values of `model.gradient_checkpointing`, keyed by the booleans that earlier versions used for them."""
 
 LEAST_INNER = 256
-"""Minimum inner dimension of a matrix product whose result `selective` keeps; adapters usually have lower ranks."""
+"""Minimum inner dimension of a matrix product whose result `selective` keeps; the rank of adapters is usually below."""
 ATTENTION = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
@@ -21,7 +21,7 @@ ATTENTION = (
     "_scaled_dot_product_cudnn_attention",
     "_flash_attention_forward",
 )
-"""Operations of torch that compute attention."""
+"""Names of the operations of torch that compute attention."""
 
 Checkpointing = Annotated[
     Literal["none", "selective", "full"],
@@ -30,7 +30,7 @@ Checkpointing = Annotated[
         json_schema_input_type=Literal["none", "selective", "full"] | bool,
     ),
 ]
-"""The part of a layer that the backward pass computes again.
+"""Which activations of a layer the backward pass computes again.
 
 - `none`: nothing.
 - `selective`: everything except large matrix products and attention.
@@ -43,7 +43,8 @@ def checkpoint_gradients(model: Any, how: str) -> None:
 
     Args:
         model: a model of transformers.
-        how: the part of a layer that is computed again, one of `Checkpointing`.
+        how: what the backward pass computes again: `none`: nothing; `selective`: a layer's activations except the
+            results of attention and of large matrix products; `full`: the whole layer.
 
     Raises:
         InstructLabError: the class of the model does not support gradient checkpointing.
@@ -66,17 +67,17 @@ def checkpoint_gradients(model: Any, how: str) -> None:
 
 
 def is_checkpointing(model: Any) -> bool:
-    """Whether gradient checkpointing is switched on for a part of the model."""
+    """Whether gradient checkpointing is switched on for any module of the model."""
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def set_input_gradients(model: Any) -> None:
     """Set whether the outputs of the input embeddings require gradients in a model with gradient checkpointing.
 
-    Reentrant checkpoints need these gradients, so transformers and PEFT switch them on. This package uses checkpoints
-    that are not reentrant for the architectures of transformers. There the gradients are switched off, because the
-    backward pass would otherwise also run through the frozen layers below the lowest trained layer, and compute them
-    again. For other architectures, which may need the gradients, they are switched on. A model without checkpointing is
+    Checkpoints that are reentrant need these gradients, so transformers and PEFT always switch them on. This function
+    switches them off for the architectures of transformers, whose checkpoints are not reentrant in this package: with
+    them, the backward pass would also run through the frozen layers below the lowest trained layer, and compute them
+    again. For other architectures, which may need the gradients, it switches them on. A model without checkpointing is
     not changed.
     """
     if not is_checkpointing(model):
@@ -91,8 +92,8 @@ def _selective_contexts() -> Any:
     """Return the `context_fn` of checkpoints that keep the results of attention and of large matrix products.
 
     These operations take most of the time. The other operations (norms, activation functions, rotary positions,
-    low-rank adapters) are computed again, because they take little time and much of the memory. The scores of `eager`
-    attention, whose size is quadratic in the length, are not kept.
+    low-rank adapters) are computed again, because they take little time and much of the memory. The attention scores of
+    `attention: eager` are computed again too, since their size is quadratic in the length of a text.
     """
     import torch
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts

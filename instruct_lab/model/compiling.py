@@ -16,7 +16,7 @@ from instruct_lab.optional_packages import is_installed
 BACKEND = "inductor"
 """The backend of `torch.compile`, which generates kernels."""
 COMPILERS = ("g++", "clang++", "c++", "cl")
-"""C++ compilers with which torch generates kernels for a CPU, besides the one that `CXX` names."""
+"""C++ compilers that torch can use for a CPU; the environment variable `CXX` may name another one."""
 
 
 def compile_obstacle() -> str | None:

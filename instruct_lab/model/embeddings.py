@@ -6,7 +6,7 @@ from typing import Any
 
 
 def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Add rows for new tokens to the embeddings and the output projection; new rows start at the mean of the others.
+    """Add rows for new tokens to the input embeddings and the output projection, each set to the mean of the old rows.
 
     If a new row were random, its token could get nearly all the probability; the mean avoids this (Hewitt, 2021,
     "Initializing new word embeddings for pretrained language models"). If a new token uses a row that the pretrained

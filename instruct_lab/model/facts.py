@@ -1,4 +1,7 @@
-"""Facts about a model that are known before its weights are read; neither torch nor transformers is loaded for them."""
+"""Facts about a model, such as its width, that are known before its weights are read.
+
+Neither torch nor transformers is loaded for them.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.files import read_regular
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
-"""Names that configurations use for the width of the residual stream."""
+"""Fields of `config.json` that hold the width of the residual stream; the name depends on the architecture."""
 
 TABLE_LENGTHS = ("max_position_embeddings", "n_positions")
-"""Names that configurations use for the number of position embeddings."""
+"""Fields of `config.json` that hold the number of position embeddings; the name depends on the architecture."""
 
 WITH_TABLE = frozenset({
     "albert", "bart", "bert", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "deberta", "deberta-v2",
@@ -28,34 +31,34 @@ WITH_TABLE = frozenset({
 the length of a text."""
 
 ROWS_FOR_PADDING = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
-"""Number of unused rows in the table of position embeddings; positions start after the pad token's id."""
+"""Number of unused rows in the table of position embeddings, whose first position is the pad token's id plus 1."""
 
 WITH_BIASES = WITH_TABLE | {
     "bloom", "codegen", "gpt_neox", "gptj", "led", "m2m_100", "persimmon", "phi", "qwen2", "qwen2_moe", "stablelm",
     "starcoder2",
 }  # fmt: skip
-"""Architectures that have biases whatever their settings."""
+"""Architectures that have bias parameters whatever their `config.json` says."""
 
 BIAS_SETTINGS = (
     "attention_bias", "attention_in_bias", "attention_out_bias", "bias", "classifier_bias", "decoder_bias", "mlp_bias",
     "norm_bias", "qkv_bias", "use_bias",
 )  # fmt: skip
-"""Settings in configurations that add biases."""
+"""Fields of `config.json` that add bias parameters if they are true."""
 
 WITHOUT_BIASES = frozenset({
     "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "mt5", "olmo2", "phi3",
     "qwen3", "qwen3_moe", "smollm3", "t5", "umt5",
 })  # fmt: skip
-"""Architectures that have no biases unless a setting adds them."""
+"""Architectures that have bias parameters only if one of the fields in `BIAS_SETTINGS` is true."""
 
 OTHER_SIZES = frozenset({"albert", "bigbird_pegasus", "qwen2_moe", "qwen3_moe"})
-"""Architectures whose layers share weights, or whose feed-forward layers have other sizes than `INNER_WIDTHS`."""
+"""Architectures whose layers share weights, or whose feed-forward layers have other sizes than `INNER_WIDTHS` state."""
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
 INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_dim")
 EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
-"""Names that configurations use for a width of the embeddings that differs from the model's width.
+"""Fields of `config.json` that hold the width of the embeddings, if it differs from the model's width.
 
-`LAYERS` and `INNER_WIDTHS` list such names for the number of layers and the inner width of feed-forward layers.
+`LAYERS` and `INNER_WIDTHS` list the fields for the number of layers and for the inner width of feed-forward layers.
 """
 
 WITHOUT_PACKING = frozenset({
@@ -66,7 +69,7 @@ WITHOUT_PACKING = frozenset({
 """Architectures that cannot read several texts in one row: their layers are recurrent or convolutions, or they count
 positions from the start of a row, or their attention cannot be limited to one text."""
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-"""Names of files of tokenizers; a folder with a tokenizer has at least one of them."""
+"""Names of tokenizer files; a folder with a tokenizer has at least one of these files."""
 
 
 @component
@@ -74,8 +77,8 @@ class ModelFacts(Component):
     """Facts about a model that are known before it is loaded. Null means unknown.
 
     A table of position embeddings (BERT, BART, GPT-2) limits the length of a text; rotary and relative positions
-    (Llama, T5) do not. For a model on the Hub, its option file in the config can declare the facts, which are then
-    used until the model is downloaded.
+    (Llama, T5) do not. For a model on the Hub, `declared_facts` in its YAML file can state the facts. They are used
+    until the model is downloaded.
     """
 
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream
@@ -85,10 +88,10 @@ class ModelFacts(Component):
 
 
 def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
-    """Return the facts in a transformers configuration.
+    """Derive the facts about a model from its transformers configuration.
 
     Args:
-        config: the content of a `config.json`; a missing field is an unknown fact.
+        config: the content of a `config.json`. If a field is missing, the fact that it would state is unknown.
     """
     config = text_settings(config)
     architecture = str(config.get("model_type", ""))
@@ -108,7 +111,7 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
 
 
 def facts_of_folder(folder: Path) -> ModelFacts:
-    """Return the facts in the `config.json` of a model folder; if the file cannot be read, all facts are unknown."""
+    """Derive the facts about a model from the `config.json` in its folder; all are unknown if it cannot be read."""
     return facts_of_config(read_config(folder))
 
 
@@ -121,7 +124,7 @@ def lacks_chat_template(folder: Path) -> bool:
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """Read the config with this name in a model folder; return an empty dictionary if that is not possible."""
+    """Read a JSON object from a file in a model folder; return an empty dictionary if that is not possible."""
     try:
         config = json.loads(read_regular(folder / name))
     except (InstructLabError, OSError, ValueError, RecursionError):
@@ -130,13 +133,16 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's configuration, merged with the `text_config` that multimodal models have."""
+    """Return a model's configuration, in which the fields of `text_config` replace outer ones of the same name.
+
+    Multimodal models have a `text_config`, which describes their language model.
+    """
     inner = config.get("text_config")
     return {**config, **(inner if isinstance(inner, Mapping) else {})}
 
 
 def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    """Return the first positive number that a configuration has under one of several names; `None` if it has none."""
+    """Return the first positive whole number that a configuration has under one of these names, or `None`."""
     found = [config[name] for name in names if type(config.get(name)) is int and config[name] > 0]  # no booleans
     return found[0] if found else None
 
@@ -145,10 +151,10 @@ def least_parameters(config: Mapping[str, Any]) -> int:
     """Return a lower bound of the number of parameters of a model, computed only from its configuration.
 
     Only embeddings and the two large matrices of each feed-forward layer are counted, and only if the configuration
-    states their sizes.
+    states their sizes. The bound is 0 for an architecture whose layers are not known to have these matrices.
 
     Args:
-        config: the content of a `config.json`; a missing field is unknown.
+        config: the content of a `config.json`.
     """
     config = text_settings(config)
     if str(config.get("model_type")) not in (WITH_BIASES | WITHOUT_BIASES) - OTHER_SIZES:

@@ -1,4 +1,4 @@
-"""The family of a loaded or described model: decoder, encoder-decoder or encoder."""
+"""Recognition of a model's family (decoder, encoder-decoder or encoder) from the model or its configuration."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from instruct_lab.errors import InstructLabError
 
 CLASSES = {"decoder": "Decoder", "encoder-decoder": "EncoderDecoder", "encoder": "Encoder"}
 ENDINGS = {"ForMaskedLM": "encoder", "ForCausalLM": "decoder", "GPT2LMHeadModel": "decoder"}
-"""Families of models, keyed by the ending of the name of their architecture."""
+"""Families of models, keyed by how the name of the model's class ends."""
 OTHER_MODALITIES = ("speech", "vision", "whisper", "audio")
-"""Words in the model types of encoder-decoders that do not read text."""
+"""Words in the transformers model types of encoder-decoders that do not read text, such as `whisper`."""
 
 
 def without_adapters(model: Any) -> Any:
-    """Return the transformers model that PEFT has wrapped; return a model without a wrapper unchanged.
+    """Return the transformers model inside PEFT's wrapper; without a wrapper, return the model itself.
 
-    Adapters that are injected into layers of the model stay in it.
+    Adapters that are injected into the model's layers stay in them.
     """
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -45,7 +45,9 @@ def family_of_config(config: Any) -> str:
 
 
 def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
-    """Return the family of the model that a `config.json` describes, without loading transformers if possible.
+    """Return the family of the model that a `config.json` describes.
+
+    It is read from the settings if they state it; transformers is only imported if they do not.
 
     Args:
         settings: the content of the `config.json`.
@@ -79,7 +81,7 @@ def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
 
 
 def check_family(config: Any, family: str, name: str) -> None:
-    """Refuse a model of another family, which transformers would load without an error.
+    """Refuse a model whose family is not the expected one, which transformers would load without an error.
 
     For example, transformers would load only the decoder of BART, and would load BERT as a causal language model that
     sees the tokens that it has to predict.

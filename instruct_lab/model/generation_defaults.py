@@ -1,16 +1,22 @@
-"""The generation defaults that a loaded model keeps."""
+"""Generation config of a loaded model: only the special tokens of the checkpoint's own generation config are kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
 KEPT = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")
-"""Fields that an encoder-decoder needs to generate as in its pretraining: Marian must not generate its pad token, which
-is its start token, and BART has a forced first token."""
+"""Fields of the generation config that an encoder-decoder keeps, to generate as in its pretraining.
+
+For example, Marian must not generate its pad token, which is its start token, and BART has a forced first token.
+"""
 
 
 def special_tokens_config(model: Any, tokenizer: Any) -> Any:
-    """Return a generation config that holds only the checkpoint's special tokens."""
+    """Return a generation config that holds only special tokens: those that begin and end a text, and the pad token.
+
+    An encoder-decoder also keeps its start token, the tokens that it is forced to generate, and those that it must not
+    generate.
+    """
     from transformers import GenerationConfig
 
     own = getattr(model, "generation_config", None)

@@ -8,10 +8,10 @@ import torch
 
 
 class GeneratorStates:
-    """The states of the random generators at the time when this object is created.
+    """The states of Python's and torch's random generators at the time when this object is created.
 
     Args:
-        device: the device of the model.
+        device: the device of the model, whose generator is saved too if the device is a GPU.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -20,7 +20,7 @@ BFLOAT16_CAPABILITY = 8
 """First major compute capability of NVIDIA GPUs with bfloat16 arithmetic (Ampere)."""
 
 INSTRUCTIONS = {"avx2": "avx2", "avx512": "avx512f", "bf16": "avx512_bf16", "amx": "amx_bf16"}
-"""Instruction sets that make training on a CPU faster, with their names in Linux."""
+"""x86 instruction sets that make training on a CPU faster, each with its name in Linux's `/proc/cpuinfo`."""
 ARM_INSTRUCTIONS = {"neon": "asimd", "sve": "sve", "bf16": "bf16"}
 
 

@@ -18,7 +18,7 @@ PACKAGES = {
     "cut_cross_entropy": ("cut_cross_entropy",),
     "all": ("liger_kernel", "cut_cross_entropy"),
 }
-"""Import names of the packages, keyed by the value of `model.kernels`."""
+"""Import names of the packages with fused kernels, keyed by the value of `model.kernels`."""
 CHANGED_GLOBALLY = ("rope", "cross_entropy", "fused_linear_cross_entropy", "layer_norm")
 """Kernels of Liger that stay off, since they replace functions or classes that other models of the process use too."""
 
@@ -52,7 +52,11 @@ def use_kernels(model: Any, kernels: Kernels) -> None:
 
 
 def uses_cut_cross_entropy(projection: Any) -> bool:
-    """Whether losses are computed by `cut_cross_entropy`, which supports only an output projection without a bias."""
+    """Whether losses are computed by `cut_cross_entropy`, which supports only output projections without a bias.
+
+    Args:
+        projection: the model's output projection, which `use_kernels` has marked if the package shall be used.
+    """
     return getattr(projection, "uses_cut_cross_entropy", False) and projection.bias is None
 
 

@@ -1,7 +1,7 @@
 """Linear layers that compute with oneDNN on AMD processors with AVX-512.
 
-Torch has two libraries for float32 matrix products on a CPU. It uses MKL, whose AVX-512 code runs on Intel processors
-only; on AMD processors oneDNN is about twice as fast with the same precision (`docs/speed.md`).
+Torch has two libraries for float32 matrix products on a CPU. By default, it uses MKL, whose AVX-512 code runs on Intel
+processors only. On AMD processors, oneDNN is about twice as fast with the same precision (`docs/speed.md`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from instruct_lab.cores import processor_fact
 from instruct_lab.model.hardware import cpu_instructions
 
 MIN_SIZE = 128
-"""Minimum numbers of inputs and outputs of a layer that uses oneDNN, which gains nothing in smaller products."""
+"""Minimum number of inputs, and of outputs, of a layer that uses oneDNN; for smaller layers, oneDNN is not faster."""
 MIN_ROWS = 8
-"""Minimum number of rows of an input that oneDNN multiplies by the weight."""
+"""Minimum number of rows (tokens) of an input for which a layer uses oneDNN."""
 
 
 @functools.cache
@@ -38,7 +38,8 @@ def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
 def use_faster_products(model: nn.Module) -> None:
     """Let the large linear layers of a model compute with oneDNN if it is faster on this machine.
 
-    The layers keep their names, weights and results up to rounding; they are still instances of `torch.nn.Linear`.
+    The layers keep their names and weights, remain instances of `torch.nn.Linear`, and give the same results up to
+    rounding.
     """
     if not has_faster_products():
         return
@@ -82,7 +83,7 @@ class _Products(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients of the inputs, the weight and the bias, each in the shape of its tensor."""
+        """Return the gradients of the inputs, the weight and the bias; `None` for each that is not needed."""
         rows, weight = context.saved_tensors
         of_rows = None if weight is None else multiply(gradient, weight.t())
         of_weight = None if rows is None else multiply(gradient.t(), rows.t())

@@ -1,4 +1,4 @@
-"""The type of a loaded model, with the facts that other packages need."""
+"""A loaded model, together with its tokenizer and what tuning methods, evaluation and export have to know about it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class LoadedModel:
             freezes the embeddings has to train these rows.
         new_modules: names of modules that were not pretrained, such as a score head. Every tuning method trains and
             saves them.
-        initial_adapter: the adapter's tensors before training, if their product was subtracted from the frozen weights
-            (PiSSA, OLoRA); otherwise, `None`.
+        initial_adapter: the tensors of the LoRA adapter before training, if the product of its matrices was subtracted
+            from the frozen weights (PiSSA, OLoRA); otherwise, `None`.
     """
 
     model: Any

@@ -1,4 +1,4 @@
-"""An attention implementation for transformers that keeps the texts of a packed row apart."""
+"""An attention implementation for transformers that keeps apart the texts that are packed into one row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "instruct_lab_packed"
-"""The name under which transformers knows the implementation."""
+"""The name under which transformers knows this attention implementation."""
 
 VARLEN_DTYPES = (torch.float16, torch.bfloat16)
 MAX_VARLEN_WIDTH = 256
@@ -28,23 +28,25 @@ def attend(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention within each text of packed rows; for padded rows, call PyTorch's own attention.
+    """Compute attention in packed rows, which each hold several texts; a token attends only to tokens of its own text.
+
+    For padded rows, which hold one text each, PyTorch's own attention is called.
 
     Args:
         module: the attention layer that calls the function.
-        query: `[rows, heads, seq, width]`; `width` is that of one head.
+        query: `[rows, heads, seq, width]`; `width` is the width of one head.
         key: `[rows, key heads, seq, width]`.
         value: `[rows, key heads, seq, width]`.
-        attention_mask: for packed rows, the borders of the texts in the flattened rows, int32 `[1, 1, 1, texts + 1]`;
-            any other mask means padded rows. The borders are here and not in `options`, because some models pass only
-            the mask on to their layers.
+        attention_mask: for packed rows, the borders of the texts, int32 `[1, 1, 1, texts + 1]`: the index of each
+            text's first token, counted through all rows, then the number of all tokens. Any other mask means padded
+            rows. The borders are passed as the mask because some models pass only the mask on to their layers.
         dropout: the probability that an attention weight is dropped.
-        scaling: the factor of the scores; `None`: one over the square root of the width.
-        options: further arguments of the layer. `sliding_window` is the number of tokens in a window, which includes
-            the token itself; `max_length_q` is the number of tokens of the longest text.
+        scaling: the number by which attention scores are multiplied; `None`: one over the square root of the width.
+        options: other keyword arguments of the attention layer. `sliding_window` is the number of tokens in a window,
+            which includes the token itself; `max_length_q` is the number of tokens of the longest text.
 
     Returns:
-        The output `[rows, seq, heads, width]`, and `None`.
+        The output `[rows, seq, heads, width]`; and `None` instead of attention weights.
     """
     if attention_mask is None or attention_mask.dtype != torch.int32:
         return sdpa_attention_forward(
@@ -76,7 +78,16 @@ def attend(
 def _attend_at_once(
     states: list[Tensor], borders: Tensor, longest: int, scaling: float | None, is_causal: bool, window: int | None
 ) -> Tensor:
-    """Compute attention with one call of PyTorch's kernel for texts of different lengths, which needs a GPU."""
+    """Compute attention in all texts with one call of PyTorch's kernel for different lengths, which needs a GPU.
+
+    Args:
+        states: queries, keys and values, each `[tokens, heads, width]`.
+        borders: index of each text's first token, then the number of all tokens, int32 `[texts + 1]`.
+        longest: number of tokens of the longest text.
+        scaling: the number by which attention scores are multiplied; `None`: one over the square root of the width.
+        is_causal: whether a token attends only to itself and earlier tokens.
+        window: number of tokens in the sliding window; `None`: there is no window.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = states

@@ -17,12 +17,12 @@ TESTED_LENGTHS = (5, 1, 7, 3)
 
 @dataclasses.dataclass(frozen=True)
 class PackedInputs:
-    """The arguments of a model that reads packed rows.
+    """The arguments of a model that reads packed rows, which each hold several texts.
 
     Args:
         arguments: keyword arguments with which the model is called.
-        positions: index of each token in the flattened rows, int64 `[texts, seq]` in the shape of the batch; 0 for
-            padding.
+        positions: for each token of the batch, its index in the packed rows, counted through all rows; int64 `[texts,
+            seq]`, 0 for padding.
     """
 
     arguments: dict[str, Any]
@@ -30,10 +30,10 @@ class PackedInputs:
 
 
 def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
-    """Join the texts of a batch into long rows, as `batch.packing` describes.
+    """Join the texts of a batch into long rows, to which `batch.packing` assigns them.
 
     In a model that uses PyTorch's attention, the attention is permanently replaced by an implementation that keeps
-    attention within each text. The results for padded rows stay the same.
+    attention within each text. The results for padded rows, which hold one text each, stay the same.
 
     Args:
         model: a decoder or an encoder, with or without adapters.
@@ -78,18 +78,19 @@ def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
 
 
 def _first_position(model: Any) -> int:
-    """Return the position id of a text's first token: above 0 if the position embeddings have a row for padding."""
+    """Return the position id of a text's first token: 0, or more if the position embeddings have a row for padding."""
     tables = (getattr(module, "position_embeddings", None) for module in model.modules())
     padding = next((row for table in tables if (row := getattr(table, "padding_idx", None)) is not None), -1)
     return int(padding) + 1
 
 
 def _attention_arguments(model: Any, borders: Tensor, longest: int) -> dict[str, Any]:
-    """Return the arguments that keep attention within each text, for the model's attention implementation.
+    """Return the keyword arguments that make the model's attention implementation keep attention within each text.
 
     Args:
         model: a model without adapters.
-        borders: the borders of the texts in the flattened rows, int32 `[texts + 1]`.
+        borders: the index of each text's first token, counted through all packed rows, then the number of all tokens;
+            int32 `[texts + 1]`.
         longest: number of tokens of the longest text.
     """
     from instruct_lab.model.packed_attention import NAME
@@ -120,7 +121,10 @@ def cannot_pack(model: Any, reason: str) -> InstructLabError:
 
 
 def check_packing(model: Any) -> None:
-    """Compute the logits of a few short texts that are packed, and compare them with each text's own logits.
+    """Check that the texts in one row do not affect each other: pack a few short texts and compute their logits.
+
+    The logits of a text must be the same as if it were computed without the others, and must not change if the first
+    text changes.
 
     Args:
         model: a language model in evaluation mode, with or without adapters.
@@ -152,12 +156,15 @@ def check_packing(model: Any) -> None:
 
 
 def _differ(first: list[Tensor], second: list[Tensor], tolerance: float) -> bool:
-    """Whether the logits of any text differ by more than `tolerance` times the norm of its logits in `second`."""
+    """Whether two computations of the same texts' logits differ.
+
+    They do if, for any text, the norm of the difference is above `tolerance` times the norm of the logits in `second`.
+    """
     return any(bool((one - other).norm() > tolerance * other.norm()) for one, other in zip(first, second, strict=True))
 
 
 def _tested_batch(model: Any) -> Batch:
-    """Return a batch of short texts of ordinary tokens on the model's device."""
+    """Return a batch of short texts for the check, made of tokens other than the pad token, on the model's device."""
     import torch
 
     embeddings = model.get_input_embeddings().weight
@@ -176,8 +183,7 @@ def _logits(model: Any, batch: Batch, single: int | None = None) -> list[Tensor]
     Args:
         model: a language model, with or without adapters.
         batch: the texts, one in each row.
-        single: number of tokens of the text if there is only one, which is then not packed; `None`: the texts are
-            packed.
+        single: `None`: the texts are packed; a number: the batch is one text of so many tokens, which is not packed.
     """
     options = {} if family_of(model) == "encoder" else {"use_cache": False}
     if single is not None:

@@ -23,9 +23,9 @@ class Quantization(Component):
     """Linear layers quantised to 8 or 4 bits; embeddings, norms and the output layer keep the model's `dtype`.
 
     Quantisation saves memory if adapters are trained on a large model; `tuning=lora model.quantization=4bit` is QLoRA.
-    Quantised weights cannot be trained, and merging an adapter into them rounds the result. The methods are LLM.int8()
-    for 8 bits (Dettmers et al., 2022), and blocks of 64 weights with 16 levels for 4 bits (QLoRA; Dettmers et al.,
-    2023). Quantisation also works on a CPU, but slowly.
+    Quantised weights cannot be trained, and merging an adapter into them rounds the result. The method for 8 bits is
+    LLM.int8() (Dettmers et al., 2022). The method for 4 bits is that of QLoRA (Dettmers et al., 2023): each weight has
+    one of 16 values, and blocks of 64 weights share a scale. Quantisation also works on a CPU, but slowly.
     """
 
     bits: Literal[4, 8] = 4  # number of bits of each weight
@@ -41,7 +41,7 @@ class Quantization(Component):
                     raise Refusal(field, "applies to 4 bits, and bits is 8")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a package that is not installed, or a version of bitsandbytes that needs a GPU if there is none."""
+        """Report that bitsandbytes or accelerate is not installed, or that the installed bitsandbytes needs a GPU."""
         missing = list(missing_packages("bitsandbytes", "accelerate"))
         if missing:
             yield from missing

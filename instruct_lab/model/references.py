@@ -1,6 +1,7 @@
 """Config options for models that are given by a reference: `model=path:FOLDER` or `model=hub:OWNER/NAME`.
 
-The family is recognised from the model's `config.json`. A revision of the Hub is resolved to a commit.
+The family is recognised from the model's `config.json`. For a model on the Hub, a branch or tag is resolved to a
+commit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from instruct_lab.model.weights.hub_config import find_hub_model, parse_name
 
 PACKAGE = "instruct_lab.model"
 MAX_FLOAT32_BYTES = 1_000_000_000
-"""16-bit weights that take more bytes than this stay in 16 bits, since float32 would double their size."""
+"""If 16-bit weights take more bytes than this, they stay in 16 bits, since float32 would double their size."""
 DTYPES = ("bfloat16", "float16")
 ADVICE = {
     "encoder": "encoders go with template=contents objective=masked metrics=masked",
@@ -47,7 +48,7 @@ class ReferencedWeights:
 
 
 def describe_option(reference: Reference) -> ReferencedOption:
-    """Examine the model that a reference names, and return a config option for this model.
+    """Examine the model that a reference names, and return an option of the config group `model` that loads it.
 
     Raises:
         InstructLabError: there is no such model, its family cannot be recognised, or the Hub cannot be reached.

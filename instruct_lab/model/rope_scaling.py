@@ -31,7 +31,7 @@ class RopeScaling(Component):
     def apply(self, config: Any, name: str) -> Any:
         """Set the scaling in the model's configuration, in place, and return the configuration.
 
-        A configuration that already has the same scaling, such as that of an exported model, is not changed.
+        The configuration stays as it is if it already has this scaling, as after an export.
 
         Args:
             config: the transformers configuration.
@@ -65,7 +65,7 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """Return the rotary parameters; if they differ between layers, those of the layers with full attention."""
+        """Return the rotary parameters in a configuration; if they differ between layers, those for full attention."""
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ...]:
-    """Return the names of the modules that compute the score from the pretrained body's output.
+    """Return the names of the score head's modules, which compute the score from the output of the pretrained layers.
 
     Args:
         model: a transformers model for sequence classification.
-        missing: names of the model's tensors that are missing in the loaded weights; `None`: all of them are missing.
+        missing: names of the model's tensors that the loaded weights do not have. An encoder's pooler counts as part of
+            the head if its tensors are among them. `None`: it counts in any case.
     """
     body = getattr(model, model.base_model_prefix)
     heads = [

@@ -1,4 +1,4 @@
-"""Sharded tensors, of which each device holds only a share, as in a model that FSDP2 has sharded."""
+"""Sharded tensors, of which each device holds only a part, as in a model that FSDP2 has sharded."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor, for which every rank must call this function; return any other tensor unchanged."""
+    """Gather a sharded tensor from all devices; return a tensor that is not sharded unchanged.
+
+    For a sharded tensor, every rank must call this function.
+    """
     gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return gathered
 
 
 def share_of_rank(tensor: Tensor) -> Tensor:
-    """Return this rank's share of a tensor, or the tensor itself if it is not sharded."""
+    """Return the part of a sharded tensor that this rank holds; return a tensor that is not sharded unchanged."""
     share: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return share
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """Return the model's layers: the elements of its outermost module lists, if these have parameters."""
+    """Return the model's layers: the elements of its outermost `ModuleList`s, except those without parameters."""
     from torch import nn
 
     found: list[nn.Module] = []
@@ -39,7 +42,7 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 
 def groups_of(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the groups of parameters that are gathered together: one for each layer, and one for all others."""
+    """Split the parameters into the groups that FSDP2 gathers at once: one for each layer, and one for all others."""
     groups = [list(layer.parameters()) for layer in layers_of(model)]
     in_layers = {id(parameter) for group in groups for parameter in group}
     return [*groups, [parameter for parameter in model.parameters() if id(parameter) not in in_layers]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MEMORY_SHARE = 8
 """Divisor of a device's memory: a batch may use one eighth of it."""
 SCORED_BYTES = 1 << 20
-"""Memory of a position in a forward pass, in bytes: float32 logits and log-probabilities of 128,000 tokens."""
+"""Assumed memory of a token in a forward pass, in bytes: float32 logits and log-probabilities over 128,000 tokens."""
 LEAST_TOKENS = 256
 MOST_TOKENS = {"cpu": 2048}
 """Maximum number of tokens in a batch, by type of device; a larger batch would not take less time per token."""
@@ -25,16 +25,16 @@ MOST_TOKENS_ELSEWHERE = 8192
 UNKNOWN_WIDTH, UNKNOWN_LAYERS = 4096, 32
 """Width and number of layers that are assumed for a model whose configuration does not state them."""
 WORKING_WIDTHS = 8
-"""Number of values that a layer holds for each position during its computation, in multiples of the model's width."""
+"""Assumed number of values that a layer holds for each token while it computes, divided by the model's width."""
 
 
 def scored_tokens(device: torch.device) -> int:
-    """Return the maximum number of tokens of a batch in a forward pass without gradients: a power of two."""
+    """Return the maximum number of tokens of a batch in a forward pass without gradients, which is a power of two."""
     return tokens_in_memory(device.type, device_memory(device))
 
 
 def tokens_in_memory(kind: str, memory: int | None) -> int:
-    """Return the maximum number of tokens of a batch in a forward pass, computed from the memory of a device.
+    """Return the maximum number of tokens of a batch in a forward pass without gradients, which is a power of two.
 
     Args:
         kind: type of the device, such as `cpu` or `cuda`.

@@ -35,9 +35,9 @@ RESERVED_FOR_PADDING = (
 class Tokenizer(Component):
     """Changes to a model's tokenizer.
 
-    Padding is always masked by the length of each text, so the pad token may be the same as the token that ends a turn.
-    For a tokenizer without a pad token, the first of these that exists is chosen: a token that the vocabulary reserves
-    for padding, the unknown token, the end-of-sequence token. This adds no token to the vocabulary.
+    Padding is recognised by the length of each text, not by the pad token, so the pad token may also be the token that
+    ends a turn. For a tokenizer without a pad token, the first of these that exists is chosen: a token that the
+    vocabulary reserves for padding, the unknown token, the end-of-sequence token. This adds no token to the vocabulary.
     """
 
     fields_about: ClassVar = {"revision": ("source",)}
@@ -49,7 +49,7 @@ class Tokenizer(Component):
     extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; not recognised in content
 
     def __post_init__(self) -> None:
-        """Refuse a token that is in both lists of new tokens, and a revision without a source."""
+        """Refuse a token that is in both `extra_tokens` and `extra_special_tokens`, and a revision without a source."""
         both = set(self.extra_tokens) & set(self.extra_special_tokens)
         if both:
             raise Refusal("extra_tokens", f"{sorted(both)[0]!r} is also one of extra_special_tokens")
@@ -64,7 +64,10 @@ class Tokenizer(Component):
             yield Problem(key="source", value=self.source, reason="there is no such folder")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Return the reason why this tokenizer does not fit the weights and the family, or `None` if it fits."""
+        """Return the reason why this tokenizer does not fit the weights and the family, or `None` if it fits.
+
+        In this class, every tokenizer fits.
+        """
         return None
 
     def load(
@@ -81,17 +84,18 @@ class Tokenizer(Component):
             weights: the weights of the model.
             cache_path: folder for downloads and conversions.
             trust_remote_code: whether Python files that come with the tokenizer are run.
-            family: the family of the model.
-            texts: function that returns the texts of the run's training data.
+            family: the family of the model: `decoder`, `encoder-decoder` or `encoder`.
+            texts: function that returns the texts of the run's training data; used only by a subclass that trains a
+                tokenizer.
         """
         return self.prepare(self._source(weights).load_tokenizer(cache_path, trust_remote_code, family))
 
     def inputs(self, weights: Weights, cache_path: Path) -> list[Input]:
-        """Return the local files from which the tokenizer is read; see `Model.tokenizer_inputs`."""
+        """Return the tokenizer's files that lie in the user's own folders, and may therefore change between runs."""
         return self._source(weights).tokenizer_inputs(cache_path)
 
     def _source(self, weights: Weights) -> Weights:
-        """Return the weights whose tokenizer is loaded: `weights`, or the folder or repository named by `source`."""
+        """Return where the tokenizer comes from: the folder or Hub repository `source`; if it is not set, `weights`."""
         from instruct_lab.model.weights import Hub, LocalFolder
 
         if self.source is None:
@@ -106,7 +110,8 @@ class Tokenizer(Component):
         The tokenizer's attribute `added_token_ids` is set to the ids of tokens that are new to the vocabulary.
 
         Raises:
-            InstructLabError: the tokenizer has no token that can be used for padding, or cannot decode a new token.
+            InstructLabError: the tokenizer has no token that can be used for padding, or decodes a new token to another
+                text.
         """
         before = tokenizer.get_vocab()
         tokenizer.add_tokens(self.extra_tokens)
@@ -122,7 +127,10 @@ class Tokenizer(Component):
         return tokenizer
 
     def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse new tokens that decode to another text, such as `ï`, which byte-level tokenizers use for a byte."""
+        """Refuse a new token that the tokenizer would decode to another text.
+
+        For example, byte-level tokenizers use letters such as `ï` to stand for a byte.
+        """
         for token in (*self.extra_tokens, *self.extra_special_tokens):
             decoded = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
             if decoded.strip() != token.strip():

@@ -32,8 +32,9 @@ class TrainedTokenizer(Tokenizer):
     """A tokenizer trained on the texts of the training split, for models with random weights.
 
     The tokenizer is byte-level, so it encodes every text and decodes it exactly. The same texts and settings give the
-    same vocabulary, which is cached under their SHA-256. Special tokens and chat template are those of the byte
-    tokenizer of the model's family. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
+    same vocabulary, which is cached under their SHA-256. The special tokens, and a decoder's chat template, are the
+    same as in the untrained byte-level tokenizer of random weights. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018
+    (Unigram).
     """
 
     algorithm: Literal["bpe", "unigram"] = "bpe"  # algorithm that learns the vocabulary
@@ -41,7 +42,7 @@ class TrainedTokenizer(Tokenizer):
     min_frequency: Annotated[int, Field(ge=1)] = 2  # bpe: minimum number of occurrences of a pair that is merged
 
     def __post_init__(self) -> None:
-        """Refuse a `source`, which names another tokenizer, and settings that would have no effect."""
+        """Refuse a `source`, which names another tokenizer, and a `min_frequency` that `unigram` would ignore."""
         super().__post_init__()
         if self.source is not None:
             raise Refusal("source", "names another tokenizer, and this one is trained", "null")
@@ -49,7 +50,11 @@ class TrainedTokenizer(Tokenizer):
             raise Refusal("min_frequency", "belongs to bpe, and algorithm is unigram", "2")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Return the reason why the tokenizer does not fit (pretrained weights or a small `vocab_size`), or `None`."""
+        """Return the reason why the tokenizer does not fit, or `None` if it fits.
+
+        It does not fit pretrained weights, nor a `vocab_size` that is too small for the bytes and the family's special
+        tokens.
+        """
         if not weights.is_random:
             return "A tokenizer that is trained now does not fit weights that were trained with another"
         least = NUM_BYTES + len(special_tokens_of(family))
@@ -65,7 +70,14 @@ class TrainedTokenizer(Tokenizer):
         family: str = "decoder",
         texts: Callable[[], Iterable[str]] | None = None,
     ) -> PreTrainedTokenizerBase:
-        """Train the tokenizer, or load it from the cache; see `Tokenizer.load`.
+        """Train the tokenizer, or load it from the cache, and apply the settings.
+
+        Args:
+            weights: the weights of the model, which have to be random.
+            cache_path: folder for downloads and conversions, in which the trained tokenizer is kept.
+            trust_remote_code: not used.
+            family: the family of the model: `decoder`, `encoder-decoder` or `encoder`.
+            texts: function that returns the texts of the run's training data.
 
         Raises:
             InstructLabError: the weights are not random, there is no text, or the tokenizer cannot be written.
@@ -83,7 +95,7 @@ class TrainedTokenizer(Tokenizer):
     def _trained_once(
         self, texts: Callable[[], Iterable[str]], family: str, cache_path: Path
     ) -> PreTrainedTokenizerBase:
-        """Load the tokenizer from the cache; if it is not there, first train and write it."""
+        """Load the trained tokenizer from the cache; if it is not there, first train it and write it to the cache."""
         from transformers import PreTrainedTokenizerFast
 
         digest, has_text = self._digest(texts, family)
@@ -141,8 +153,8 @@ def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
 
     The `tokenizers` library adds numbers in the order of a hash table with a random seed, so the last digits of scores
     and the order of pieces with equal scores differ between processes. This function rounds the scores and sorts the
-    pieces. The library also gives unused letters different scores, in steps of 0.0001 from the lowest score; this
-    function gives all of them the lowest score.
+    pieces. The library also gives different scores, in steps of 0.0001 above the lowest one, to the letters that stand
+    for bytes which no text has; this function gives all of them the lowest score.
     """
     from tokenizers import models
 
@@ -157,6 +169,6 @@ def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
 
 
 def _valid_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, with `?` for each unpaired surrogate, which UTF-8 cannot encode."""
+    """Yield the texts, in which `?` replaces each unpaired surrogate, a character that UTF-8 cannot encode."""
     for text in texts:
         yield text.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
-"""A faster import of the library transformers, which delays parts that a run may not use.
+"""A faster import of the library transformers: two of its imports are delayed until they are used.
 
-These are `scipy.optimize`, which the losses of object detection import, and the `__init__` of `transformers.models`,
-which reads the files of all models a second time to find their names. Both are imported when they are used.
+They are `scipy.optimize`, which only the losses of object detection need, and the `__init__` of `transformers.models`,
+which reads the files of all models a second time to find their names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from instruct_lab.late_imports import initialize_late
 
 
 def import_transformers() -> None:
-    """Import transformers; parts that a run may not use are imported only when they are first used."""
+    """Import transformers, but delay the import of `scipy.optimize` and `transformers.models` until they are used."""
     importlib.import_module("transformers")
     initialize_late("transformers.models", members={})
     initialize_late("scipy.optimize", members={"linear_sum_assignment": "_lsap"})

@@ -1,7 +1,7 @@
 """Objectives: the losses that training minimises.
 
 Input: a batch and a model. Output: a summed loss and a count for each example. The count is the number of target
-tokens, or 1 for a pair. Sums are divided by counts once per optimizer step.
+tokens, or 1 for a preference pair. Once per optimizer step, the sum of all losses is divided by the sum of all counts.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The base class of objectives, which compute summed losses and their counts from a batch and a model."""
+"""The base class of objectives, which compute the summed loss and a count for each example of a batch."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ Head = Literal["language", "score"]
 """What the model outputs: logits over the vocabulary, or one score for a whole text."""
 
 ANY_SUPERVISION: frozenset[Supervision] = frozenset({"answers", "pairs", "text"})
-"""Value of `Objective.needs` for objectives that train on whole texts: every kind of supervision except labels.
+"""Value of `Objective.needs` for objectives that train on whole texts: every kind of supervision except "labels".
 
-In data with labels, answers may be marked as undesirable, so a model should not be trained to write them."""
+Data with the kind "labels" marks each answer as desirable or undesirable. A model should not be trained to write the
+undesirable ones."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loss:
     """The summed loss and the count of every example of a batch.
 
-    At the optimizer step, the sum over all micro-batches and devices is divided once by the sum of all counts.
+    At the optimizer step, the losses of all micro-batches and devices are summed, and divided once by the sum of all
+    counts.
 
     Args:
-        sums: summed losses, float32 `[examples]`; in nats if the loss is a negative log-likelihood.
-        counts: count of each example, `[examples]`: the number of target tokens (int64), the sum of their weights
-            (float32), or 1 for a pair; for KTO, the number of answers.
-        values: further values of each example, float32 `[examples]`, without gradients. Their means are logged; NaN
-            marks an example without a value, which the mean ignores.
+        sums: loss of each example, summed over its target tokens, float32 `[examples]`; in nats if the loss is a
+            negative log-likelihood.
+        counts: what each example adds to the divisor, `[examples]`: its number of target tokens (int64), the sum of
+            their weights (float32), or 1 for a preference pair; for KTO, the number of answers.
+        values: other quantities of each example that are logged, such as the accuracy, keyed by name: float32
+            `[examples]`, without gradients. The log shows their means. NaN means that an example has no such value;
+            the mean leaves it out.
     """
 
     sums: Tensor
@@ -46,12 +50,12 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenScores:
-    """How well the model predicts each label of one example; each list has one entry for each label.
+    """How well the model predicts each target token of one example; each list has one item for each target token.
 
     Args:
-        losses: negative log-likelihood of each label, in nats.
-        confidences: probability of the most likely token at each label's position.
-        correct: whether the most likely token is the label.
+        losses: negative log-likelihood of each target token, in nats.
+        confidences: probability of the token that the model finds most likely at the target token's position.
+        correct: whether this most likely token is the target token.
     """
 
     losses: list[float]
@@ -60,20 +64,19 @@ class TokenScores:
 
 
 class Objective(Component, ABC):
-    """Base class of the losses that training minimises."""
+    """Base class of objectives: each defines a loss that training minimises."""
 
     reads: ClassVar[Reads] = "answers"
     """The part of a conversation that the objective reads, and that an example therefore holds."""
 
     needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
-    """Kinds of supervision that the objective can learn from, of which the data has to provide at least one; see
-    `instruct_lab.data.Data.gives`."""
+    """Kinds of supervision that the objective can learn from; the data (`Data.gives`) has to provide at least one."""
 
     head: ClassVar[Head] = "language"
     """The kind of output that a model needs for this objective."""
 
     is_likelihood: ClassVar[bool] = True
-    """True if the evaluation loss is the labels' negative log-likelihood, so that its exponential is a perplexity."""
+    """True if the evaluation loss is the target tokens' negative log-likelihood: its exponential is a perplexity."""
 
     generates: ClassVar[bool] = True
     """True if a model trained with this objective can answer prompts."""
@@ -85,20 +88,20 @@ class Objective(Component, ABC):
     """True if the loss compares the model with its base model."""
 
     reads_packed: ClassVar[bool] = False
-    """True if the loss can be computed on packed rows: only functions that follow `Batch.packing`, such as
-    `target_logits`, compute it."""
+    """True if the loss can be computed on packed rows, which join several texts. Then all of its forward passes have to
+    go through functions that read `Batch.packing`, such as `target_logits`."""
 
     learning_rate_scale: ClassVar[float] = 1.0
-    """Suitable learning rate for this objective, as a multiple of the rate for supervised training."""
+    """Factor that turns the usual learning rate of supervised fine-tuning into a suitable one for this objective."""
 
     value_names: ClassVar[frozenset[str]] = frozenset()
-    """Names of the further values that the objective computes for each example: the keys of `Loss.values`."""
+    """Names of the quantities that the objective logs for each example besides the loss: the keys of `Loss.values`."""
 
     pair_values: ClassVar[frozenset[str]] = frozenset()
     """Keys of `Loss.values` that exist only for preference pairs."""
 
     def values_of(self, gives: frozenset[Supervision]) -> frozenset[str]:
-        """Return the keys that `Loss.values` has for data with the given kinds of supervision (pairs, labels, ...)."""
+        """Return the keys of `Loss.values` for data with these kinds of supervision ("answers", "pairs", ...)."""
         return self.value_names if "pairs" in gives else self.value_names - self.pair_values
 
     @abstractmethod
@@ -106,18 +109,20 @@ class Objective(Component, ABC):
         """Compute the summed loss and the count of every example of the batch.
 
         Args:
-            model: a model of one of `families`, with or without adapters. Label smoothing and similar terms apply only
-                if the model is in training mode.
-            batch: a batch whose layout fits the model's family and what the objective reads (`reads`).
-            teacher: the result of `load_teacher`.
+            model: a model of a family that the objective supports, with or without adapters. Label smoothing and
+                similar terms apply only if the model is in training mode.
+            batch: a batch of examples, encoded for the model's family and for the part of a conversation that the
+                objective reads (`reads`).
+            teacher: the second model that `load_teacher` returned, or `None`.
         """
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Return a masked or corrupted copy of an example; all random numbers must come from `source`.
+        """Return a masked or corrupted copy of an example; by default, return the example unchanged.
 
-        This is called each time an example enters a batch. In training, `source` depends on the run's seed, the epoch
-        and the example's index, not on the batch size or the number of devices. In evaluation, it depends only on the
-        example's id, so all runs are evaluated on the same masks.
+        All random numbers must come from `source`. This method is called each time an example enters a batch. In
+        training, the seed of `source` depends on the run's seed, the epoch and the example's index, not on the batch
+        size or the number of devices. In evaluation, it depends only on the example's id, so all runs are evaluated on
+        the same masks.
         """
         return example
 
@@ -130,9 +135,9 @@ class Objective(Component, ABC):
 
     @property
     def takes_reference_from_batch(self) -> bool:
-        """Whether the batch has to hold log-probabilities under the base model, computed before training."""
+        """Whether each batch has to hold precomputed log-probabilities of its answers under the base model."""
         return False
 
     def load_teacher(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, device: Any) -> Any:
-        """Load the second model that the loss needs, frozen and in evaluation mode; return `None` if there is none."""
+        """Load the second model that the loss needs, frozen and in evaluation mode; by default, return `None`."""
         return None

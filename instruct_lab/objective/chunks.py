@@ -1,4 +1,4 @@
-"""Compute functions of logits, such as losses, in chunks, so that the logits of all targets are not held in memory."""
+"""Compute losses and other functions of logits for a chunk of target tokens at a time, to save memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from instruct_lab.model.family import without_adapters
 from instruct_lab.model.shares import is_sharded
 
 Evaluate = Callable[[Tensor, Tensor], Tensor]
-"""A function of logits `[n, vocab]` and labels `[n]` whose result `[n, ...]` has one row for each label.
+"""A function of logits `[n, vocab]` and target tokens `[n]` that returns values `[n, ...]`.
 
-Each row depends only on the logits and the label of the same index, so that the function can be computed in chunks.
+The values at an index depend only on the logits and the target token at this index, so that the function can be
+computed in chunks.
 """
 
 MOST_LOGITS = 2**26
@@ -43,15 +44,17 @@ PROCESSING_CLASSES: set[type] = set()
 
 
 def chunk_size(model: Any, num_targets: int, is_cut: bool = False) -> int | None:
-    """Return the number of targets in a chunk, whose logits are computed together.
+    """Return the number of target tokens in a chunk; the logits of a chunk are computed together.
 
-    The result is `None` if no chunks are used: because there are few targets, or because the model's logits are not
-    simply the outputs of its projection.
+    The result is `None` if the logits are computed without chunks: because there are few target tokens, or because only
+    the model's own forward pass can compute the logits. This is so if the model changes the outputs of its output
+    projection, for example scales them, or if the projection is sharded over devices.
 
     Args:
         model: a language model of transformers, with or without adapters.
-        num_targets: the number of targets.
-        is_cut: whether `cut_cross_entropy` may be used; the result is then a number even if there are few targets.
+        num_targets: the number of target tokens.
+        is_cut: whether `cut_cross_entropy` can compute the loss. If so, the result is a number even if there are few
+            target tokens.
     """
     base = without_adapters(model)
     projection = base.get_output_embeddings()
@@ -73,16 +76,16 @@ def _is_trained(projection: nn.Module) -> bool:
 
 
 def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, evaluate: Evaluate, size: int) -> Tensor:
-    """Apply a function to the logits of hidden states, which are computed chunk by chunk, and return its values.
+    """Compute logits from hidden states, chunk by chunk, and return the values of a function of these logits.
 
     If the projection is trained, the backward pass computes the logits again. If it is frozen, the gradients of the
     hidden states are computed in the forward pass, and nothing is computed twice.
 
     Args:
-        projection: the output projection.
-        hidden: the hidden states, `[targets, hidden]`.
-        targets: the labels, `[targets]`.
-        evaluate: the function of logits and labels; in training, it returns one value for each target.
+        projection: the output projection, which maps hidden states to logits.
+        hidden: the hidden states that predict the target tokens, `[targets, hidden]`.
+        targets: the ids of the target tokens, `[targets]`.
+        evaluate: the function of logits and target tokens; in training, it returns one value for each target token.
         size: the number of hidden states in a chunk.
     """
 
@@ -100,7 +103,7 @@ def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, eva
 
 
 def cut_cross_entropy(projection: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Compute the cross-entropy of each target, float32 `[targets]`, by kernels that never write logits to memory."""
+    """Compute each target token's cross-entropy, float32 `[targets]`, by kernels that never write logits to memory."""
     from cut_cross_entropy import linear_cross_entropy
 
     kind = hidden.device.type
@@ -127,7 +130,7 @@ def _computes_float16(hidden: Tensor) -> bool:
 
 
 class _ValuesOfFrozen(torch.autograd.Function):
-    """A function of the logits of a frozen projection; its forward pass also computes and keeps the gradients."""
+    """Autograd function for a frozen projection: its forward pass computes values and their gradients by chunks."""
 
     @staticmethod
     def forward(

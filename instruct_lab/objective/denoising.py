@@ -33,7 +33,7 @@ class Denoising(Objective, ABC):
     needs: ClassVar = ANY_SUPERVISION
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the summed cross-entropy and the number of labels of each row."""
+        """Compute the summed cross-entropy and the number of target tokens of each example."""
         from instruct_lab.objective.target_logits import summed_cross_entropy
 
         return summed_cross_entropy(model, batch)
@@ -57,7 +57,7 @@ class SpanCorruption(Denoising):
         sentinel_ids(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Replace spans of the text with sentinels, and make the spans the target."""
+        """Replace random spans of the text with sentinels; the target lists the sentinels and their spans."""
         sentinels = sentinel_ids(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
         if len(body) < 2:
@@ -81,7 +81,7 @@ class SpanCorruption(Denoising):
 class TextInfilling(Denoising):
     r"""Text infilling: -sum_t log p(x_t | x_<t, x~), where x~ is the text x with one mask token for each span.
 
-    Spans are masked until they hold `mask_ratio` of the tokens. Their lengths are drawn from
+    Spans are masked until they hold the share `mask_ratio` of the tokens. Their lengths are drawn from
     Poisson(`mean_span_length`); length 0 inserts a mask token. With `permute_sentences`, sentences are shuffled first;
     a sentence ends with a token that ends in . ! or ?. This objective is only for encoder-decoders whose tokenizer has
     a mask token; models of other families read a single text and cannot be given a separate target. Source: Lewis et
@@ -97,7 +97,7 @@ class TextInfilling(Denoising):
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask spans of the text, and make the whole text the target."""
+        """Mask random spans of the text; the target is the whole original text."""
         mask = mask_token_id(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
         if not body:
@@ -143,7 +143,7 @@ def _without_end(input_ids: list[int], tokenizer: Any) -> tuple[list[int], list[
 
 
 def _split(total: int, count: int, source: random.Random) -> list[int]:
-    """Split `total` into `count` parts of at least 1; all splits are equally likely."""
+    """Return `count` random integers of at least 1 whose sum is `total`; all such lists are equally likely."""
     cuts = [0, *sorted(source.sample(range(1, total), count - 1)), total]
     return [end - start for start, end in itertools.pairwise(cuts)]
 

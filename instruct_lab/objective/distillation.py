@@ -1,4 +1,4 @@
-"""Distillation: training a model to match the distribution of another model."""
+"""Distillation: training a model (the student) to predict the same distribution of tokens as another (the teacher)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @component
 class Distillation(Objective):
-    r"""Divergence from a teacher at the target tokens: sum_t (1 - a) T^2 D_t + a (-log q(y_t)).
+    r"""Divergence of the model from a teacher at the target tokens: sum_t (1 - a) T^2 D_t + a (-log q(y_t)).
 
     D_t is KL(p_t || q_t) (forward; Hinton et al., 2015) or KL(q_t || p_t) (reverse; Gu et al., 2024, MiniLLM). Here p_t
-    and q_t are the teacher's and the student's distributions of the next token, both at temperature T. With `top_k`,
-    both are restricted to the teacher's k most likely tokens and normalised again. The second term is the cross-entropy
-    of the target token y_t at temperature 1, with the weight a = `target_weight`.
+    and q_t are the distributions of the next token that the teacher and the trained model (the student) predict, both
+    at temperature T. With `top_k`, both are restricted to the teacher's k most likely tokens and normalised again. The
+    second term is the cross-entropy of the target token y_t at temperature 1, with the weight a = `target_weight`.
 
-    The evaluation loss is the same sum, so no perplexity can be computed from it. Teacher and student need the same
+    The evaluation loss is this sum too, so no perplexity can be computed from it. Teacher and student need the same
     vocabulary. Encoders are refused, because they predict masked tokens.
     """
 
@@ -60,7 +60,7 @@ class Distillation(Objective):
         return self.teacher.load(own, cache_path).model.to(device).requires_grad_(False).eval()
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the summed loss and the number of labels of each row."""
+        """Compute the summed loss and the number of target tokens of each example."""
         import torch
         from torch.nn import functional
 

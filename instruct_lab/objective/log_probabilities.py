@@ -1,4 +1,4 @@
-"""Log-probabilities of labels under a model, for whole answers and for single tokens."""
+"""Log-probabilities that a model gives to target tokens: summed over each answer, and for each token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Compute the log-probability of each row's labels in one forward pass.
+    """Compute the summed log-probability of the target tokens of each row of a batch, in one forward pass.
 
     Args:
         model: a decoder or an encoder-decoder.
         batch: the batch; its tensors are `[rows, seq]`.
 
     Returns:
-        The sum over each row's labels in nats, float32 `[rows]`, and the number of labels, int64 `[rows]`.
+        Two tensors: the log-probability summed over each row's target tokens, in nats, float32 `[rows]`, and the number
+        of these tokens, int64 `[rows]`.
     """
     chosen, _, rows = target_values(model, batch, _log_probabilities)  # each [targets]
     count = len(batch.input_ids)
@@ -32,7 +33,9 @@ def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Te
 
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
-    """Compute the loss, confidence and correctness of every label of each example; for pairs, of the chosen answers.
+    """Compute the loss, confidence and correctness of every target token of each example.
+
+    In preference pairs, only the chosen answers are scored.
 
     Args:
         model: a model in evaluation mode.
@@ -50,12 +53,12 @@ def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
 
 
 def _log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the log-probability of each target, float32 `[targets]`."""
+    """Return the log-probability of each target token, float32 `[targets]`."""
     return logits.float().log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]
 
 
 def _scores(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss, the confidence and the correctness (0 or 1) of each target, float64 `[targets, 3]`."""
+    """Return the loss, confidence and correctness (0 or 1) of each target token, float64 `[targets, 3]`."""
     log_probabilities = logits.float().log_softmax(dim=-1)
     losses = -log_probabilities.gather(1, targets[:, None])[:, 0]
     best, likeliest = log_probabilities.max(dim=-1)

@@ -1,4 +1,4 @@
-"""Masked language modelling."""
+"""Masked language modelling: an encoder predicts tokens of a text that are masked."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Masked(Objective):
     r"""Cross-entropy of masked tokens, -sum_{t in M} log p(x_t | x with M masked). Source: Devlin et al., 2019 (BERT).
 
     M is a random share `probability` of the tokens, at least one. A share `mask_share` of M is replaced by the mask
-    token and `random_share` by random tokens of the vocabulary; the rest is not changed. In training, the choice
-    depends on the run's seed, the epoch and the example; in evaluation, an example is masked in the same way in every
-    run. This objective is only for encoders: a decoder cannot read the text after a mask. For encoder-decoders, use
+    token and `random_share` by random tokens of the vocabulary; the rest is not changed. In training, M depends on
+    the run's seed, the epoch and the example; in evaluation, an example is masked in the same way in every run.
+    This objective is only for encoders: a decoder cannot read the text after a mask. For encoder-decoders, use
     `SpanCorruption` or `TextInfilling`.
     """
 
@@ -51,7 +51,7 @@ class Masked(Objective):
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Choose random tokens and mask most of them; only the chosen tokens keep labels."""
+        """Choose random tokens and mask most of them; only the chosen tokens are targets."""
         positions = [position for position, label in enumerate(example.labels) if label != IGNORED]
         if not positions:
             return example
@@ -74,7 +74,7 @@ class Masked(Objective):
         return Example(input_ids, labels, example.id, example.source)
 
     def _words(self, input_ids: list[int], positions: list[int], tokenizer: Any) -> list[list[int]]:
-        """Group the given positions by word: return a list of the positions of each word's tokens."""
+        """Group the given positions by word: each list in the result holds the positions of one word's tokens."""
         tokens = tokenizer.convert_ids_to_tokens([input_ids[position] for position in positions])
         marks_continuations = vocabulary_of(tokenizer).marks_continuations
         words: list[list[int]] = []
@@ -87,7 +87,7 @@ class Masked(Objective):
         return words
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the summed cross-entropy and the number of labels of each row."""
+        """Compute the summed cross-entropy and the number of target tokens of each example."""
         from instruct_lab.objective.target_logits import summed_cross_entropy
 
         return summed_cross_entropy(model, batch)

@@ -1,4 +1,4 @@
-"""Prompts combined with answers to other prompts, for KTO's estimate of the divergence from the base model."""
+"""Combine prompts with answers to other prompts; KTO estimates the divergence from the base model on such texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mismatch_answers(model: Any, batch: Batch) -> Batch:
 
     Args:
         model: a decoder, which reads prompt and answer as one text, or an encoder-decoder, which reads them separately.
-        batch: rows `[rows, seq]`, each with the answer at its end.
+        batch: a batch with tensors `[rows, seq]`; each row ends with its answer.
     """
     rows = len(batch.input_ids)
     if family_of(model) == "encoder-decoder":

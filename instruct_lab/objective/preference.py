@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class PreferenceObjective(Objective, ABC):
     """Base class of objectives that compare the log-probabilities of a chosen and a rejected answer.
 
-    Each pair counts as 1 when the loss is averaged. One forward pass reads both answers: rows `[2 * examples, seq]`.
-    For each pair, the implicit rewards of both answers, their margin and an accuracy are logged. The accuracy is 1 if
-    the chosen answer has the higher reward, and 0.5 for a tie.
+    The loss is averaged over pairs. One forward pass reads both answers of each pair: a batch `[2 * examples, seq]`.
+    For each pair, the rewards that the loss implicitly gives to both answers, their difference (the margin) and the
+    accuracy are logged. The accuracy is 1 if the chosen answer has the higher reward, 0.5 for a tie, and 0 otherwise.
 
     Encoders are refused, because they do not predict a text from left to right, so an answer has no probability.
     """
@@ -39,7 +39,10 @@ class PreferenceObjective(Objective, ABC):
     pair_values: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin"})
 
     def _reference(self, model: Any, batch: Batch) -> Tensor | None:
-        """Return log-probabilities under the base model, `[examples, 2]`; `None` if the objective does not use them."""
+        """Return the log-probabilities of the chosen and the rejected answers under the base model, `[examples, 2]`.
+
+        The result is `None` if the objective does not use the base model.
+        """
         return None
 
 
@@ -48,16 +51,19 @@ class PairObjective(PreferenceObjective, ABC):
 
     @abstractmethod
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`.
+        """Compute the loss of each pair, and the rewards of its two answers.
 
         Args:
             chosen: the chosen answers.
             rejected: the rejected answers.
             training: whether the model is in training mode, in which label smoothing applies.
+
+        Returns:
+            The losses, the rewards of the chosen answers and the rewards of the rejected answers, each `[examples]`.
         """
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the loss of each pair, with a count of 1."""
+        """Compute the loss of each pair; the count of each pair is 1, so the loss is averaged over pairs."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -97,9 +103,14 @@ class Answers:
 
 
 def preference_values(chosen: Tensor, rejected: Tensor) -> dict[str, Tensor]:
-    """Compute the logged values of each pair from the rewards of its answers, float32 `[examples]`.
+    """Compute what is logged for each example: both rewards, their margin and the accuracy, float32 `[examples]`.
 
-    A value is NaN if an answer from which it is computed is missing.
+    Args:
+        chosen: reward of each example's chosen (or desirable) answer, `[examples]`; NaN if there is no such answer.
+        rejected: reward of each example's rejected (or undesirable) answer, `[examples]`; NaN if there is none.
+
+    Returns:
+        The values, keyed by name; NaN where a reward is NaN.
     """
     margin = chosen - rejected
     return {
@@ -124,7 +135,7 @@ class ReferenceObjective(PreferenceObjective, ABC):
 
     @property
     def takes_reference_from_batch(self) -> bool:
-        """Whether the batch has to hold log-probabilities under the base model, computed before training."""
+        """Whether each batch has to hold precomputed log-probabilities of its answers under the base model."""
         return self.reference == "precomputed"
 
     def _reference(self, model: Any, batch: Batch) -> Tensor | None:
@@ -140,7 +151,7 @@ class ReferenceObjective(PreferenceObjective, ABC):
 
 
 def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
-    """Compute the log-probability of each row's labels under the base model, `[rows]`, with adapters disabled."""
+    """Compute the log-probability of each row's target tokens under the base model (adapters disabled), `[rows]`."""
     import torch
 
     from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -152,9 +163,10 @@ def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
 
 @contextlib.contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
-    """Turn the model into its base model inside the block, by disabling its adapters and training mode.
+    """Context manager that disables the model's adapters and training mode, so that it computes as its base model.
 
-    If gradients are disabled, a model without adapters is accepted: it is taken to be the base model itself.
+    A model without adapters is taken to be the base model itself if gradients are disabled. It is an error if they are
+    enabled.
 
     Raises:
         InstructLabError: the model has no adapters to disable, and gradients are enabled.

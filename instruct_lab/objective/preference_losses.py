@@ -37,11 +37,11 @@ class DPO(ReferenceObjective, PairObjective):
     - ipo: (h' - 1 / (2 beta))^2, where h' uses log-ratios per token (Azar et al., 2023)
     - hinge: max(0, 1 - beta h) (Zhao et al., 2023, SLiC)
 
-    Rewards are beta times log-ratios.
+    The logged reward of an answer is beta times its log-ratio.
     """
 
     loss_type: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"  # formula of the loss
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # e: assumed share of swapped labels
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # e: assumed share of pairs whose answers are swapped
     smoothing: Literal["conservative", "robust"] = "conservative"  # how e enters the loss
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class DPO(ReferenceObjective, PairObjective):
             raise Refusal("smoothing", "needs label_smoothing above 0", "conservative")
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
+        """Compute the pairs' losses and the rewards of their chosen and their rejected answers, each `[examples]`."""
         from torch.nn import functional
 
         good, bad = chosen.ratios, rejected.ratios
@@ -75,16 +75,16 @@ class DPO(ReferenceObjective, PairObjective):
 class KTO(ReferenceObjective):
     r"""Kahneman-Tversky optimisation of single answers, each marked as desirable or undesirable.
 
-    An example is either one labelled answer or a pair, which counts as a desirable (chosen) and an undesirable
-    (rejected) answer. The loss of a desirable answer is d (1 - s(beta (r - z))), and the loss of an undesirable answer
-    is u (1 - s(beta (z - r))). s is the logistic function, r is the answer's log-ratio to the base model, and d and u
-    are weights. The count of an example is its number of answers.
+    An example is either one marked answer or a preference pair; the chosen answer of a pair counts as desirable, the
+    rejected one as undesirable. The loss of a desirable answer is d (1 - s(beta (r - z))), and the loss of an
+    undesirable answer is u (1 - s(beta (z - r))). s is the logistic function, d and u are weights, and r is the
+    answer's log-probability under the model minus the one under the base model. The loss is averaged over answers.
 
-    z estimates the divergence from the base model: the mean log-ratio of mismatched answers, at least 0 and without
-    gradient. Each prompt of the batch is combined with the answer (or chosen answer) of the next example. The loss
-    therefore depends on the size of the batch, which should be above 1 (a single example is combined with its own
-    prompt), and batches are never divided into micro-batches. The base model also reads the mismatched answers, so it
-    is run at each step, with adapters disabled.
+    z estimates the divergence from the base model. Each prompt of the batch is combined with the answer (or chosen
+    answer) of the next example; z is the mean of r over these mismatched answers, at least 0 and without gradient. The
+    loss therefore depends on the size of the batch, and batches are never divided into micro-batches. The size should
+    be above 1, because a single example is combined with its own prompt. The base model also reads the mismatched
+    answers, so it is run at each step, with adapters disabled.
     Source: Ethayarajh et al., 2024.
     """
 
@@ -97,7 +97,7 @@ class KTO(ReferenceObjective):
     undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u: weight of the loss of undesirable answers
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the loss of each example, summed over its answers; the count is the number of these answers."""
+        """Compute the loss of each example, summed over its answers; an example's count is its number of answers."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -124,7 +124,13 @@ class KTO(ReferenceObjective):
 
 
 def labels_of_rows(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return whether each row's answer is desirable, bool `[rows]`, and the index of its example, int64 `[rows]`."""
+    """Return which answers of a batch are desirable; each row of the batch has one answer.
+
+    If the batch does not mark its answers, it consists of pairs, whose chosen answers are desirable.
+
+    Returns:
+        Whether each row's answer is desirable, bool `[rows]`, and the index of the row's example, int64 `[rows]`.
+    """
     import torch
 
     if batch.desirable is not None and batch.owners is not None:
@@ -139,13 +145,13 @@ class ORPO(PairObjective):
 
     y_c and y_r are the chosen and the rejected answer, L_c is the chosen answer's mean cross-entropy per token, w is
     `weight`, and s is the logistic function. odds(y) = P / (1 - P), where P is the exponential of the mean
-    log-probability per token. Rewards are w times the mean log-probabilities. Source: Hong et al., 2024.
+    log-probability per token of y. The logged reward of an answer is w times this mean. Source: Hong et al., 2024.
     """
 
     weight: Annotated[float, Field(gt=0)] = 0.1  # w: weight of the odds-ratio term
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
+        """Compute the pairs' losses and the rewards of their chosen and their rejected answers, each `[examples]`."""
         import torch
         from torch.nn import functional
 
@@ -162,15 +168,15 @@ class SimPO(PairObjective):
     r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), without a base model.
 
     m_c and m_r are the mean log-probabilities per token of the chosen and the rejected answer, s is the logistic
-    function, and gamma = `gamma_ratio` * beta is the required margin. Rewards are beta times m_c and m_r. Source: Meng
-    et al., 2024.
+    function, and gamma = `gamma_ratio` * beta is the required margin. The logged rewards are beta m_c and beta m_r.
+    Source: Meng et al., 2024.
     """
 
     beta: Annotated[float, Field(gt=0)] = 2.0  # scale of the rewards
     gamma_ratio: Annotated[float, Field(ge=0)] = 0.5  # gamma as a share of beta
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
+        """Compute the pairs' losses and the rewards of their chosen and their rejected answers, each `[examples]`."""
         from torch.nn import functional
 
         good, bad = self.beta * chosen.means, self.beta * rejected.means
@@ -183,15 +189,15 @@ class CPO(PairObjective):
 
     The first term compares the probabilities p_c and p_r of the chosen and the rejected answer; s is the logistic
     function. The second term, with the weight a, is supervised training on the chosen answer; m_c is its mean
-    log-probability per token. Rewards are beta times log-probabilities. Source: Xu et al., 2024.
+    log-probability per token. The logged rewards are beta log p_c and beta log p_r. Source: Xu et al., 2024.
     """
 
     beta: Annotated[float, Field(gt=0)] = 0.1  # scale of the rewards
     cloning_weight: Annotated[float, Field(ge=0)] = 1.0  # a: weight of the second term
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # assumed share of swapped labels
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # assumed share of pairs whose answers are swapped
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
+        """Compute the pairs' losses and the rewards of their chosen and their rejected answers, each `[examples]`."""
         from torch.nn import functional
 
         e = self.label_smoothing if training else 0.0

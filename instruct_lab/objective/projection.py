@@ -11,8 +11,8 @@ from torch import Tensor, nn
 def selected_logits(model: Any, inputs: dict[str, Any], select: Callable[[Tensor], Tensor]) -> Tensor:
     """Run the model, and compute logits only for the hidden states that `select` returns.
 
-    The hidden states are selected at the input of the output projection, so that scaling, soft-capping and adapters
-    still apply.
+    The hidden states are selected at the input of the output projection. Everything that the model does after this
+    point, such as scaling and soft-capping of logits, still happens, and so do adapters of the projection.
 
     Args:
         model: a language model of transformers, with or without adapters.

@@ -36,7 +36,7 @@ class Reward(Objective):
     centering: Annotated[float, Field(ge=0)] = 0.0  # c: weight of the second term; 0.01 is usual
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the loss of each pair, with a count of 1.
+        """Compute the loss of each pair; the count of each pair is 1, so the loss is averaged over pairs.
 
         Raises:
             ValueError: the batch is packed.

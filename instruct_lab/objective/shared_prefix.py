@@ -1,8 +1,9 @@
 """Forward passes of causal decoders in which a prefix that several rows share is computed once.
 
-The segments of a `PrefixTree` are computed level by level. A segment attends to the keys and values of the segments
-before it, which all of its continuations share, and the gradients of all continuations flow back through them. So
-logits and gradients equal those of the padded batch, up to rounding.
+A `PrefixTree` divides the rows of a batch into segments: a shared prefix, then the different texts that continue it,
+which may share prefixes again. All segments at the same depth of the tree form a level, and levels are computed one
+after the other. A segment attends to the keys and values of the segments that it continues. Gradients flow back through
+these keys and values, so logits and gradients equal those of a padded batch without sharing, up to rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from instruct_lab.batching.prefixes import PrefixTree
 
 ATTENTION = ("eager", "sdpa", PACKED_ATTENTION)
-"""Attention implementations for which shared prefixes are tested; the last one computes padded rows like `sdpa`."""
+"""Attention implementations for which shared prefixes are tested; on padded rows, the last one computes as `sdpa`."""
 RANDOM_SETTINGS = ("drop", "jitter")
 """Parts of the names of those module attributes, such as `attention_dropout`, that make training random if above 0."""
 LENGTH_DEPENDENT = ("dynamic", "longrope")
@@ -41,15 +42,16 @@ OPERATIONS_PER_SECOND = 3e14
 def logits_by_level(
     model: Any, tree: PrefixTree, is_target: Tensor, reduce: Callable[[Tensor], Tensor] = lambda hidden: hidden
 ) -> Tensor:
-    """Compute the logits `[targets, vocab]` at the target positions of a batch, level by level of its prefix tree.
+    """Compute the logits `[targets, vocab]` at the target positions of a batch, one level of its prefix tree at a time.
 
     The logits are in the order of the batch's rows.
 
     Args:
-        model: a model for which `obstacle` returns `None`.
+        model: a model that can compute shared prefixes once: `obstacle` returns `None` for it.
         tree: the rows of the batch, divided into shared and unshared segments.
-        is_target: bool `[rows, seq]`, whether each position of the batch is a target position.
-        reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
+        is_target: bool `[rows, seq]`, whether each position of the batch predicts a target token.
+        reduce: function that selects, from the hidden states `[targets, hidden]`, those whose logits are computed; by
+            default, it returns all of them.
     """
     from transformers import DynamicCache
 
@@ -85,23 +87,23 @@ def logits_by_level(
 def _take_rows(tensor: Tensor, indices: Tensor) -> Tensor:
     """Return the rows of a tensor at the indices, which may repeat: `[indices, ...]`.
 
-    The gradients of a row that is taken several times are added in a fixed order, on every device and with any number
-    of threads. Those of `tensor[indices]` are added in a random order on a CPU, and those of `index_select` on a GPU.
+    If a row is taken several times, its gradients are added in a fixed order, so that results can be repeated exactly.
+    The order would be random with `tensor[indices]` on a CPU, and with `index_select` on a GPU.
     """
     return nn.functional.embedding(indices, tensor.flatten(1)).unflatten(1, tensor.shape[1:])
 
 
 def usable_tree(model: Any, batch: Batch) -> PrefixTree | None:
-    """Return the prefix tree of a batch if the model can use it and it saves time; otherwise `None`."""
+    """Return the batch's prefix tree if it has one, the model can use it, and this saves time; otherwise `None`."""
     tree = batch.prefixes
     return tree if tree is not None and pays(model, tree) and obstacle(model, tree.width) is None else None
 
 
 def pays(model: Any, tree: PrefixTree) -> bool:
-    """Whether computing the levels of shared prefixes one by one saves time.
+    """Whether it saves time to compute shared prefixes once, one level of the tree after the other.
 
-    On a CPU, every tree of `share_prefixes` saves time. An accelerator computes a short level in less time than it
-    needs to start the level's kernels, so there the saved computation has to outweigh this time.
+    On a CPU, it always does, since `share_prefixes` builds a tree only if it saves computation. On an accelerator, each
+    additional level costs the time to start its kernels, so the saved computation has to take longer than that.
     """
     parameters = list(without_adapters(model).parameters())
     if parameters[0].device.type == "cpu":
@@ -113,12 +115,12 @@ def pays(model: Any, tree: PrefixTree) -> bool:
 def obstacle(model: Any, width: int = 0) -> str | None:
     """Return the reason why a model in its current mode cannot compute shared prefixes once; `None` if it can.
 
-    The reason is a phrase that follows "because".
+    The reason is worded to follow "because".
 
     Args:
         model: a language model of transformers, with or without adapters.
-        width: number of positions of the longest text, including padding between segments; 0: return only a reason that
-            holds for every batch.
+        width: number of positions of the batch's longest text, including padding between segments. With 0, only reasons
+            that hold for every batch are returned.
     """
     return next(_obstacles(model, without_adapters(model), width), None)
 

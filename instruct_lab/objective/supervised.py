@@ -22,8 +22,8 @@ class Supervised(Objective):
     w_t is the weight of the token. With label smoothing e, each target's loss is (1 - e) times its cross-entropy plus e
     times the mean cross-entropy over the vocabulary (Szegedy et al., 2016). The z-loss adds c (log Z_t)^2 to each
     target's loss, where Z_t is the denominator of the softmax and c is `z_loss`; it keeps logits from drifting
-    (Chowdhery et al., 2022, PaLM). Both apply only in training, so perplexities are computed from the plain
-    cross-entropy.
+    (Chowdhery et al., 2022, PaLM). Label smoothing and z-loss apply only in training, so perplexities are computed from
+    the plain cross-entropy.
 
     Encoders are refused, because they read every token at once, including the token to predict.
     """
@@ -35,7 +35,7 @@ class Supervised(Objective):
     message_weights: bool = True  # w_t is the weight of the token's message, if the data has weights; false: w_t is 1
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the summed loss and the count of each row: its number of labels, or the sum of their weights."""
+        """Compute each example's summed loss and count: its number of target tokens, or the sum of their weights."""
         import torch
 
         from instruct_lab.objective.target_logits import label_weights, sum_by_row, target_values, token_losses

@@ -1,4 +1,7 @@
-"""Compute logits at target positions only, since a small model spends most computation on the output projection."""
+"""Compute logits only at the positions that predict a target token.
+
+A small model spends most of its computation on the output projection, so this saves much time.
+"""
 
 from __future__ import annotations
 
@@ -26,35 +29,38 @@ if TYPE_CHECKING:
 
 
 def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the model's logits at the positions that have a label.
+    """Compute the model's logits at the positions that predict a target token.
 
-    A decoder predicts the label of the next position. An encoder predicts the label of the same position, and so does
-    an encoder-decoder, because its decoder reads the labels shifted right. The positions of virtual tokens (of prompt
-    tuning, for example) are left out. Prefixes that rows share are computed once if the model and the batch allow it.
+    In a decoder, each position predicts the token at the next position. In an encoder, each position predicts the
+    original token at the same position. In an encoder-decoder, this holds too, because its decoder reads the labels
+    shifted right. Virtual tokens, such as those of prompt tuning, are never targets. A prefix that several rows share
+    is computed once if the model supports this.
 
     Args:
         model: a language model of transformers, with or without adapters.
         batch: the batch; its tensors are `[rows, seq]`.
 
     Returns:
-        Logits `[targets, vocab]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
+        Three tensors in the order of the batch's rows: the logits, `[targets, vocab]`, the ids of the target tokens,
+        `[targets]`, and the index of each target token's row, `[targets]`.
     """
     labels, is_target = _labels(model, batch)
     return _logits(model, batch, is_target), labels[is_target], is_target.nonzero()[:, 0]
 
 
 def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> tuple[Tensor, Tensor, Tensor]:
-    """Evaluate a function of the logits at each position that has a label; see `target_logits`.
+    """Evaluate a function of the logits at each position that predicts a target token.
 
-    The logits of many targets are computed in chunks, so that those of all targets are never in memory at once.
+    If there are many target tokens, their logits are computed in chunks, so that they are never all in memory at once.
 
     Args:
         model: a language model of transformers, with or without adapters.
         batch: the batch; its tensors are `[rows, seq]`.
-        evaluate: function of logits `[n, vocab]` and labels `[n]` that returns values `[n, ...]`, one for each row.
+        evaluate: function of logits `[n, vocab]` and target tokens `[n]` that returns values `[n, ...]`.
 
     Returns:
-        Values `[targets, ...]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
+        Three tensors in the order of the batch's rows: the values, `[targets, ...]`, the ids of the target tokens,
+        `[targets]`, and the index of each target token's row, `[targets]`.
     """
     labels, is_target = _labels(model, batch)
     targets, rows = labels[is_target], is_target.nonzero()[:, 0]
@@ -75,7 +81,7 @@ def target_values(model: PreTrainedModel, batch: Batch, evaluate: Evaluate) -> t
 
 
 def _labels(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the label to predict at each position, and whether there is one: int64 and bool, both `[rows, seq]`."""
+    """Return the target token of each position (int64), and whether it has one (bool), both `[rows, seq]`."""
     labels = batch.labels
     if family_of(model) == "decoder":
         labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # position t predicts t + 1
@@ -85,7 +91,7 @@ def _labels(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
 def _last_states(model: Any, batch: Batch, is_target: Tensor) -> Tensor | None:
     """Compute the inputs `[targets, hidden]` of the output projection at the target positions.
 
-    The result is `None` if the model's logits are not the outputs of the projection itself.
+    The result is `None` if the model changes the projection's outputs before it returns them as logits.
     """
     states, outputs = [], []
 
@@ -106,13 +112,14 @@ def _last_states(model: Any, batch: Batch, is_target: Tensor) -> Tensor | None:
 
 
 def _logits(model: Any, batch: Batch, is_target: Tensor, reduce: Callable[[Tensor], Tensor] = lambda h: h) -> Tensor:
-    """Compute the logits at the target positions, or only those of the hidden states that `reduce` selects.
+    """Compute the logits at the target positions, or at those of them that `reduce` selects.
 
     Args:
         model: a language model of transformers, with or without adapters.
         batch: the batch; its tensors are `[rows, seq]`.
-        is_target: bool `[rows, seq]`, whether each position is a target position.
-        reduce: function from the hidden states `[targets, hidden]` to those whose logits are computed; by default all.
+        is_target: bool `[rows, seq]`, whether each position predicts a target token.
+        reduce: function that selects, from the hidden states `[targets, hidden]`, those whose logits are computed; by
+            default, it returns all of them.
     """
     tree = usable_tree(model, batch)
     if tree is not None:
@@ -137,7 +144,7 @@ def _logits(model: Any, batch: Batch, is_target: Tensor, reduce: Callable[[Tenso
 
 
 def label_weights(model: Any, batch: Batch) -> Tensor:
-    """Return the weight of each label, `[targets]`, in the order of `target_logits`."""
+    """Return the weight of each target token in the loss, `[targets]`, in the order of the batch's rows."""
     labels, weights = batch.labels, batch.weights
     assert weights is not None
     if family_of(model) == "decoder":
@@ -147,7 +154,10 @@ def label_weights(model: Any, batch: Batch) -> Tensor:
 
 
 def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
-    """Compute the cross-entropy of each target in nats, float32 `[targets]`, with label smoothing and z-loss."""
+    """Compute each target token's cross-entropy, with label smoothing, plus its z-loss: in nats, float32 `[targets]`.
+
+    The z-loss is the square of the logarithm of the softmax's denominator, multiplied by `z_loss`.
+    """
     logits = logits.float()
     losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
     if z_loss:
@@ -156,7 +166,7 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, 
 
 
 def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
-    """Compute the summed cross-entropy and the number of labels of each row, each `[rows]`."""
+    """Compute each row's cross-entropy, summed over its target tokens, and the number of target tokens."""
     losses, _, rows = target_values(model, batch, token_losses)
     count = len(batch.labels)
     return Loss(sum_by_row(losses, rows, count), torch.bincount(rows, minlength=count))

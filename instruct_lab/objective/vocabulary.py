@@ -1,4 +1,4 @@
-"""The parts of a tokenizer's vocabulary that masking and denoising need, computed once."""
+"""The token ids of a tokenizer that masking and denoising need, computed once for each tokenizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CONTINUES = "##"
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer's vocabulary.
+    """What masking and denoising need to know about a tokenizer's vocabulary.
 
     Args:
         ordinary: ids of all tokens except special tokens, sorted.

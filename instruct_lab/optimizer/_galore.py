@@ -1,4 +1,4 @@
-"""GaLore with a state that holds only tensors and numbers, so that `torch.load(weights_only=True)` can load it."""
+"""The optimizer GaLore with a state of tensors and numbers only, which `torch.load(weights_only=True)` can load."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ PROJECTOR_STATE = ("ortho_matrix", "last_svd_step")
 
 
 class ProjectedAdamW(GaLore):
-    """`pytorch_optimizer.GaLore` that saves its projectors' attributes instead of the projector objects."""
+    """`pytorch_optimizer.GaLore` whose checkpoints hold tensors and numbers instead of Python objects.
+
+    The package keeps an object for each matrix, which projects the matrix's gradient to a lower rank. This class saves
+    the attributes of these projectors instead of the projectors themselves.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, with each projector replaced by its attributes."""
+        """Return the optimizer's state, with a dictionary of attributes in place of each projector."""
         saved = super().state_dict()
         saved["state"] = {key: _to_plain(state) for key, state in saved["state"].items()}
         return saved

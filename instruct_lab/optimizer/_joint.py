@@ -9,7 +9,7 @@ import torch
 
 
 class Joint(torch.optim.Optimizer):
-    """Several optimizers used as one; all share this optimizer's parameter groups and state, without copies.
+    """Several optimizers used as one; their parameter groups and states are stored once, in this optimizer.
 
     Args:
         optimizers: optimizers of disjoint parameters, in the order of their parameter groups.
@@ -22,7 +22,7 @@ class Joint(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Make each optimizer use its slice of the combined parameter groups, and the shared state."""
+        """Make each combined optimizer use its own range of this optimizer's parameter groups, and the shared state."""
         start = 0
         for optimizer, size in zip(self._optimizers, self._sizes, strict=True):
             optimizer.param_groups = self.param_groups[start : start + size]

@@ -1,4 +1,4 @@
-"""Lion as a torch optimizer."""
+"""The Lion optimizer as a subclass of `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 
 
 class SignMomentum(torch.optim.Optimizer):
-    """The Lion optimizer: updates by the sign of the momentum. `instruct_lab.optimizer.Lion` gives the formula."""
+    """The Lion optimizer: w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
+
+    w is a parameter, g its gradient, m the momentum, b1 and b2 are the `betas`, and wd is the weight decay.
+    """
 
     def __init__(self, params: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0})

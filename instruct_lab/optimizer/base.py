@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 class Optimizer(Component, ABC):
     """Base class of optimizers, which define the update rule, and the learning rate and weight decay of each parameter.
 
-    A parameter's learning rate is the product of `lr`, the tuning method's factor for it, the first factor in
-    `lr_factors` whose pattern matches its name, and `layer_decay` to the power of its distance from the model's output.
-    A schedule multiplies all learning rates by the same factor, so their ratios do not change.
+    A parameter's learning rate is the product of `lr` and up to three factors: the tuning method's factor for this
+    parameter, the first factor in `lr_factors` whose pattern matches the parameter's name, and `layer_decay` to the
+    power of the parameter's distance from the model's output, in layers. The learning-rate schedule multiplies all
+    learning rates by the same factor, so their ratios do not change.
     """
 
     package: ClassVar[str | None] = None
@@ -40,7 +41,7 @@ class Optimizer(Component, ABC):
     """Whether evaluation and checkpoints use an average of the weights, which the optimizer maintains."""
 
     is_elementwise: ClassVar[bool] = False
-    """True if the update of a number depends only on its own gradient and states, so that parameters can be sharded."""
+    """True if each element of a parameter is updated from its own gradient and states, so parameters can be sharded."""
 
     lr: Annotated[float, Field(gt=0)] | None = (
         None  # peak learning rate; null: the tuning method's default, scaled for the optimizer and the objective
@@ -59,12 +60,12 @@ class Optimizer(Component, ABC):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor by which AdamW's default learning rate is multiplied for this optimizer."""
+        """The factor that turns the default learning rate, which suits AdamW, into one for this optimizer."""
         return 1.0
 
     @property
     def peak_lr(self) -> float:
-        """The peak learning rate, `lr`. It is always set in the config of a run: see `instruct_lab.experiment.settled`.
+        """The peak learning rate, `lr`; a run sets it to a number before it starts if the config leaves it null.
 
         Raises:
             InstructLabError: `lr` is null.
@@ -74,7 +75,7 @@ class Optimizer(Component, ABC):
         return self.lr
 
     def problems(self) -> Iterator[Problem]:
-        """Report a required package that is not installed."""
+        """Report the package that implements the optimizer if it is not installed."""
         if self.package is not None:
             yield from missing_packages(self.package, subject=type(self).__name__)
 
@@ -85,10 +86,12 @@ class Optimizer(Component, ABC):
 
         Args:
             parameters: all named parameters of a model, including frozen ones, which are needed to count the layers.
-            factor: function that returns, for a parameter name, the tuning method's factor of the learning rate.
+            factor: function from a parameter's name to the factor by which the tuning method multiplies its learning
+                rate.
 
         Raises:
-            InstructLabError: no parameter requires gradients, or a pattern or `layer_decay` has no effect.
+            InstructLabError: no parameter requires gradients, a pattern in `lr_factors` changes no learning rate, or
+                `layer_decay` is set and no parameter name contains a layer number.
         """
         named = list(parameters)
         by_pattern = factors_by_pattern(self.lr_factors, [name for name, value in named if value.requires_grad])
@@ -105,7 +108,7 @@ class Optimizer(Component, ABC):
         return optimizer
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """Return the name of a parameter's update rule, or an empty string if the optimizer has only one rule."""
+        """Return the name of the update rule for a parameter; it is empty if all parameters have the same rule."""
         return ""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Divide parameters, by their names, into groups that share a learning rate and weight decay."""
+"""Divide parameters, by their names, into groups with the same learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ EMBEDDING = r"embed|(^|\.)(wte|wpe|shared)(\.|$)"
 NO_DECAY = rf"bias$|norm|(^|\.)ln_|relative_attention_bias|magnitude_vector|ia3_|{EMBEDDING}"
 """Matches names of the parameters that get no weight decay by default.
 
-These are biases, norms, embeddings, and vectors of adapters whose neutral value, which leaves the model unchanged, is
-not zero, but, for example, 1.
+These are biases, norms, embeddings, and those vectors of adapters that leave the model unchanged at a value other than
+zero, such as 1; weight decay would pull them away from it.
 """
 
 Factor = Callable[[str], float]
@@ -38,7 +38,7 @@ class Group:
 
     Args:
         parameters: the parameters, in the model's order.
-        factor: factor of the learning rate.
+        factor: number by which the optimizer's learning rate is multiplied for these parameters.
         decayed: whether weight decay applies.
         part: name of the update rule; empty if the optimizer has only one.
     """
@@ -49,7 +49,12 @@ class Group:
     part: str
 
     def options(self, lr: float, weight_decay: float) -> dict[str, Any]:
-        """Return the parameter group in the form that torch optimizers take."""
+        """Return the group as a dictionary of parameters and settings, as torch optimizers take it.
+
+        Args:
+            lr: the optimizer's peak learning rate.
+            weight_decay: the optimizer's weight decay.
+        """
         return {
             "params": self.parameters,
             "lr": lr * self.factor,
@@ -64,14 +69,14 @@ def parameter_groups(
     factor: Factor,
     part: Callable[[str, torch.nn.Parameter], str],
 ) -> list[Group]:
-    """Divide the parameters that require gradients into groups with the same update rule, factor and weight decay.
+    """Divide the parameters that require gradients into groups of equal update rule, learning rate and weight decay.
 
     The groups are sorted by update rule; within each rule, groups with factor 1 come first.
 
     Args:
         parameters: all parameters of a model, with their names.
         no_decay: regular expression; parameters whose names match it get no weight decay.
-        factor: function that returns the learning-rate factor for a parameter name.
+        factor: function that returns, for a parameter name, the number by which the learning rate is multiplied.
         part: function that returns the name of a parameter's update rule; groups are sorted by this name.
 
     Raises:
@@ -92,10 +97,12 @@ def parameter_groups(
 
 
 def factors_by_pattern(patterns: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """Return the factor of each parameter whose name matches a pattern; the first matching pattern applies.
+    """Return the learning-rate factor of each parameter whose name matches a pattern, keyed by parameter name.
+
+    If several patterns match a name, the first one applies.
 
     Args:
-        patterns: factors, keyed by regular expression; case is ignored.
+        patterns: learning-rate factors, keyed by regular expression; case is ignored.
         names: names of the trained parameters.
 
     Raises:
@@ -133,8 +140,8 @@ def distances_from_top(names: Iterable[str]) -> dict[str, int]:
     """Return each parameter's distance from the model's output, counted in layers.
 
     Parameters outside the layers (the last norm, the head) have distance 0, the top layer has 1, the lowest of L layers
-    has L, and the embeddings have L + 1. Encoder and decoder each count from their own top layer, because every decoder
-    layer reads the encoder's output.
+    has L, and the embeddings have L + 1. In an encoder-decoder, the top layer of the encoder and of the decoder both
+    have distance 1, because every decoder layer reads the encoder's output.
 
     Raises:
         InstructLabError: no name contains a layer number.

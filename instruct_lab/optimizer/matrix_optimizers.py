@@ -41,7 +41,7 @@ class MatrixOptimizer(Optimizer, ABC):
         return LimitedExpression(self.outside, where="optimizer.outside", ignore_case=True)
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """Return `matrix` if the special update rule applies to the parameter, else `rest`."""
+        """Return the name of the update rule for a parameter: `matrix` for the special rule, `rest` for AdamW."""
         is_matrix = parameter.ndim == 2 and not self._outside.search(name)
         return MATRIX if is_matrix and self.takes(parameter) else REST
 
@@ -64,12 +64,14 @@ class MatrixOptimizer(Optimizer, ABC):
 class Muon(MatrixOptimizer):
     """Muon: momentum, made orthogonal by a Newton-Schulz iteration, for matrices; AdamW for other parameters.
 
-    With g the gradient of a matrix w, and wd = `weight_decay`: m = momentum·m + (1 - momentum)·g. With `nesterov`,
-    u = momentum·m + (1 - momentum)·g, else u = m. Starting from X = u / |u| in bfloat16, the Newton-Schulz step
-    X = a·X + (b·A + c·A²)·X, with A = X·Xᵀ and PyTorch's constants a, b and c, is repeated `iterations` times. Then
-    w = w - lr·wd·w - lr·s·X. For w of shape [rows, columns], s = 0.2·sqrt(max(rows, columns)) if `scale` is
-    `match_rms_adamw`, so that learning rates of AdamW can be used, and s = sqrt(max(1, rows / columns)) if it is
-    `original`. Sources: Jordan et al., 2024; Liu et al., 2025; implemented by `torch.optim.Muon`.
+    For a matrix w [rows, columns] with gradient g, and wd = `weight_decay`: m = momentum·m + (1 - momentum)·g. With
+    `nesterov`, u = momentum·m + (1 - momentum)·g, else u = m. The Newton-Schulz iteration starts from X = u / |u| in
+    bfloat16. It repeats the step X = a·X + (b·A + c·A²)·X `iterations` times, where A = X·Xᵀ, and a, b and c are
+    PyTorch's constants. Then w = w - lr·wd·w - lr·s·X.
+
+    If `scale` is `match_rms_adamw`, s = 0.2·sqrt(max(rows, columns)), so that learning rates of AdamW can be used. If
+    it is `original`, s = sqrt(max(1, rows / columns)).
+    Sources: Jordan et al., 2024; Liu et al., 2025; implemented by `torch.optim.Muon`.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # decay rate of the gradient's running mean, for matrices
@@ -84,7 +86,7 @@ class Muon(MatrixOptimizer):
             raise Refusal("lr", "null is a rate for scale=match_rms_adamw; scale=original needs its own, about 0.02")
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Combine `torch.optim.Muon` and `torch.optim.AdamW`."""
+        """Build `torch.optim.Muon` for matrices, combined with `torch.optim.AdamW` for other parameters, if any."""
         import torch
 
         from instruct_lab.optimizer._joint import Joint
@@ -112,13 +114,13 @@ class Muon(MatrixOptimizer):
 
 @component
 class LowRankGradients(MatrixOptimizer, ABC):
-    """Base class of optimizers that keep AdamW's two states of a matrix in a low-rank subspace of its gradient."""
+    """Base class of optimizers that project a matrix's gradient to a low rank, so that AdamW's states are smaller."""
 
-    rank: Annotated[int, Field(ge=1)] = 128  # rank of the subspace; matrices with a side up to this use AdamW
-    update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between updates of the subspace
+    rank: Annotated[int, Field(ge=1)] = 128  # rank of the projected gradient; matrices with a side up to this use AdamW
+    update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between updates of the projection
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether the rank of the subspace is lower than both dimensions of the matrix."""
+        """Whether both dimensions of the matrix are larger than `rank`, the rank to which its gradient is projected."""
         return min(parameter.shape) > self.rank
 
 
@@ -138,11 +140,11 @@ class GaLore(LowRankGradients):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The inverse of `scale`, since `scale` multiplies the learning rate of projected updates."""
+        """The factor 1 / `scale`, which compensates that `scale` multiplies the updates of matrices."""
         return 1 / self.scale
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Build `pytorch_optimizer.GaLore`, with a state that can be saved in checkpoints."""
+        """Build a `pytorch_optimizer.GaLore` whose state can be saved in checkpoints."""
         from instruct_lab.optimizer._galore import ProjectedAdamW
 
         matrices, rest = self._split(groups, f"a matrix with both sides above rank {self.rank}")

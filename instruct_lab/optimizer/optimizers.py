@@ -22,7 +22,7 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 class AdamW(Optimizer):
     """Adam with decoupled weight decay. Source: Loshchilov and Hutter, 2019.
 
-    With g the gradient, t the step counted from 1, b1 and b2 the two `betas`, and wd = `weight_decay`:
+    With w a parameter, g its gradient, t the step counted from 1, b1 and b2 the two `betas`, and wd = `weight_decay`:
     m = b1·m + (1 - b1)·g; v = b2·v + (1 - b2)·g²;
     w = w - lr·wd·w - lr·(m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
     """
@@ -65,9 +65,9 @@ class Adafactor(Optimizer):
     """Adafactor: a factored second moment, no first moment, and update sizes relative to the size of the weights.
 
     For a matrix w with gradient g at step t, counted from 1, with b = 1 - t^beta2_decay and wd = `weight_decay`:
-    R = b·R + (1 - b)·mean of g² over columns; C likewise over rows; V = R·C / mean(R); u = g / sqrt(V);
-    w = w - lr·wd·w - max(min_scale, rms(w)) · min(lr, 1 / sqrt(t)) · u / max(1, rms(u) / clip_threshold).
-    rms is the root mean square. The second moment of a vector is not factored.
+    R = b·R + (1 - b)·(mean of g² over columns); C = b·C + (1 - b)·(mean of g² over rows); V = R·C / mean(R);
+    u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) · min(lr, 1 / sqrt(t)) · u / max(1, rms(u) /
+    clip_threshold). rms is the root mean square. For a vector, V is the running mean of g² itself.
     Source: Shazeer and Stern, 2018; implemented by `torch.optim.Adafactor`.
     """
 
@@ -78,7 +78,10 @@ class Adafactor(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 50: in full fine-tuning, 1e-3 is usual for Adafactor (Raffel et al., 2020), and 2e-5 for AdamW."""
+        """The factor 50 turns AdamW's usual learning rate in full fine-tuning, 2e-5, into Adafactor's usual rate, 1e-3.
+
+        Source of the latter: Raffel et al., 2020.
+        """
         return 50.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
@@ -96,9 +99,10 @@ class Adafactor(Optimizer):
 
 @component
 class Lion(Optimizer):
-    """Lion: updates by the sign of the momentum; stores one state per parameter. Source: Chen et al., 2023.
+    """Lion: each update is the sign of a mean of momentum and gradient, times lr. Source: Chen et al., 2023.
 
-    With g the gradient, m the momentum, b1 and b2 the two `betas`, and wd = `weight_decay`:
+    It stores one state for each parameter, where AdamW stores two. With w a parameter, g its gradient, m the momentum,
+    b1 and b2 the two `betas`, and wd = `weight_decay`:
     w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
     """
 
@@ -106,11 +110,11 @@ class Lion(Optimizer):
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.99]
-    )  # share of the momentum in the update, and decay rate of the momentum, each in [0, 1)
+    )  # b1, weight of the momentum in the update, and b2, decay rate of the momentum, each in [0, 1)
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 0.15: Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
+        """The factor 0.15, since Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
         return 0.15
 
     def __post_init__(self) -> None:
@@ -128,10 +132,10 @@ class Lion(Optimizer):
 class ScheduleFreeAdamW(Optimizer):
     """AdamW with a running average of the weights, so that the learning rate does not have to decay.
 
-    With z the weights that each step updates, x their running average, v̂ AdamW's bias-corrected second moment, b1 the
-    first of the `betas`, and wd = `weight_decay`: the gradient g is taken at y = (1 - b1)·z + b1·x;
-    z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z. Here c is lr_max²·t^averaging_power, divided by the
-    sum of this quantity over all steps so far, with t the step and lr_max the largest lr so far. The model holds y in
+    z are the weights that each step updates, x is their running average, v̂ is AdamW's bias-corrected second moment, b1
+    is the first of the `betas`, and wd = `weight_decay`. The gradient g is taken at y = (1 - b1)·z + b1·x. Then
+    z = z - lr·(g / (sqrt(v̂) + eps) + wd·y), and x = (1 - c)·x + c·z. Here c is the weight lr_max²·t^averaging_power of
+    step t, divided by the sum of the weights of all steps so far; lr_max is the largest lr so far. The model holds y in
     training, and the average x in evaluation and in checkpoints. Use `lr_scheduler=constant`, with or without warm-up.
     Source: Defazio et al., 2024.
     """
@@ -152,7 +156,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 2: Defazio et al. (2024) recommend a learning rate of 1 to 10 times AdamW's."""
+        """The factor 2, since Defazio et al. (2024) recommend a learning rate of 1 to 10 times AdamW's."""
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""Optimizers with quantised or paged states, implemented by bitsandbytes."""
+"""AdamW with quantised states, or with states that can move to CPU memory (paged), implemented by bitsandbytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @component
 class QuantizedAdamW(Optimizer):
-    """AdamW with its two states quantised to 8 bits (in blocks of 256 numbers), paged to CPU memory, or both.
+    """AdamW whose two states are quantised to 8 bits (in blocks of 256 numbers), paged, or both.
 
     Paged states move to CPU memory when the GPU's memory is full, so that the run does not fail.
     Source: Dettmers et al., 2022 and 2023; implemented by the package bitsandbytes.
@@ -38,7 +38,7 @@ class QuantizedAdamW(Optimizer):
         check_betas(self.betas)
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing package, and paged states on a machine without a GPU."""
+        """Report bitsandbytes if it is not installed, and paged states if this machine has no GPU."""
         from instruct_lab.model.hardware import has_gpu
 
         yield from Optimizer.problems(self)

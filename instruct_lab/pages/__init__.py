@@ -5,6 +5,6 @@ for a terminal, Markdown or self-contained HTML pages.
 
 - `format`: formatting of each kind of value as text
 - `render`: HTML from the templates in `templates/`
-- `histogram`, `facts`, `word_difference`: parts of pages
-- `audit_stages`, `audit_table`, `audit_page`: an audit in the terminal and as a page
+- `histogram`, `facts`, `word_difference`: parts of pages; facts are values in an audit other than counts of rows
+- `audit_stages`, `audit_table`, `audit_page`: an audit in the terminal and as an HTML page
 """

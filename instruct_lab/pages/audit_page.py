@@ -28,7 +28,7 @@ TEMPLATE = "pages/templates/audit.html"
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
 """Size limits, in bytes, for the reasons with their samples and for the facts on the page.
 
-The page states the number of omitted entries; `audit.json` is complete.
+The page gives the number of reasons, samples and facts that it leaves out; the file `audit.json` has all of them.
 """
 MAX_STAGES, MAX_REASONS = 300, 500
 TOKEN_NAMES = {
@@ -48,10 +48,10 @@ SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
 
 
 def audit_page(audit: dict[str, Any], title: str) -> str:
-    """Render the page of an audit; all data is escaped, and the page makes no requests.
+    """Render an audit as an HTML page; all data is escaped, and the page makes no requests.
 
     Args:
-        audit: the content of `audit.json`.
+        audit: the content of a run's `audit.json`.
         title: name of the run or the data set.
 
     Returns:
@@ -88,7 +88,12 @@ def audit_values(audit: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
-    """Build the table of the rows that entered and left each stage; return empty markup if no stage counted rows."""
+    """Build the table of how many rows entered and left each stage; return empty markup if no stage counted rows.
+
+    Args:
+        stages: all stages; their largest number of rows is a full bar in the table.
+        counted: the stages with numbers of rows, each of which becomes a row of the table.
+    """
     if not counted:
         return Markup()
     splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
@@ -123,7 +128,10 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Render each reason for an action on rows: its summary, the samples that fit, and the number of other samples."""
+    """Render each reason for an action on rows: its summary, samples, and the number of samples that are left out.
+
+    Samples are left out once the summaries and samples exceed `REASON_BYTES`.
+    """
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
     rendered = []
@@ -181,7 +189,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Render each of the audit's `facts`; replace those too long for the page by a reference to `audit.json`."""
+    """Render each value in an audit's `facts`; a reference to `audit.json` replaces a value too long for the page."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         if is_empty(value):

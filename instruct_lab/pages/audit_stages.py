@@ -1,4 +1,4 @@
-"""The stages of data preparation in an audit, each with its numbers of rows in all splits."""
+"""The stages of data preparation in an audit: how many rows of each split a stage took in and put out, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 SPLITS = ("train", "validation", "test")
 ACTIONS = ("dropped", "truncated", "changed", "added", "reported")
-"""Actions of stages on rows, in the order in which reports list them."""
+"""What a stage can do to a row, in the order in which reports list it."""
 NAMED_SPLIT = re.compile(rf"({'|'.join(SPLITS)}): ")
 
 Counts = tuple[int, int]
@@ -36,8 +36,8 @@ class Reason:
     """The rows on which a stage has taken one kind of action for one reason.
 
     Args:
-        action: one of `ACTIONS`.
-        reason: the reason, as shown in reports.
+        action: what the stage did to the rows, such as `dropped`: one of `ACTIONS`.
+        reason: why, as shown in reports.
         counts: number of rows, keyed by split.
         samples: samples of these rows.
     """
@@ -55,11 +55,11 @@ class Reason:
 
 @dataclasses.dataclass
 class Stage:
-    """One stage of data preparation, with its numbers of rows in all splits.
+    """One stage of data preparation: how many rows of each split it took in and put out, and why it acted on rows.
 
     Args:
-        package: the first part of the stage's name: data, preprocessing or batching.
-        name: the rest of the name without the split.
+        package: the first part of the stage's name in `audit.json`: data, preprocessing or batching.
+        name: the rest of this name, without the split.
         counts: numbers of rows before and after the stage, keyed by split; the key is empty if the stage processes all
             splits together.
         reasons: reasons for actions on rows, sorted by `ACTIONS` and then by decreasing count.
@@ -106,7 +106,10 @@ def read_stages(audit: dict[str, Any]) -> list[Stage]:
 
 
 def parse_stage(name: str) -> tuple[str, str, str]:
-    """Split a stage's name into package, split (empty if the stage processes all splits together) and remainder."""
+    """Split a stage's name, such as `data/train/rows.jsonl`, into package, split and remainder.
+
+    The split is empty if the stage processes all splits together.
+    """
     package, *parts = name.split("/")
     if package == "data" and len(parts) > 1 and parts[0] in SPLITS:
         return package, parts[0], f"source {'/'.join(parts[1:])}"
@@ -131,9 +134,9 @@ def _add(stage: Stage, split: str, tally: dict[str, Any]) -> None:
 
 
 def _sample(split: str, entry: dict[str, Any]) -> Sample:
-    """Create a sample from an entry in the `samples` of `audit.json`.
+    """Create a sample from an item of the `samples` in `audit.json`.
 
-    If the entry has no text from before the change, as after a redaction, the sample shows only the new text.
+    If the item lacks the text before the change, as after a redaction, the sample shows only the new text.
     """
     before, after = entry.get("before"), entry.get("after")
     texts = (str(after or ""), None) if before is None else (str(before), after)

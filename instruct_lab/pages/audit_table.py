@@ -1,4 +1,4 @@
-"""Printing of the audit of the data as a short table in the terminal."""
+"""Printing of an audit, the record of what data preparation did to rows, as a short table in the terminal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:
 
 
 def show_length_limits(console: Console, audit: dict[str, Any]) -> None:
-    """Print how many examples were cut or dropped because of the length limit, and the setting of the limit."""
+    """Print how many examples were cut or dropped because they exceed the limit `batching.max_tokens`."""
     for stage in read_stages(audit):
         for reason in stage.reasons:
             if stage.package == STAGE and SETTING in reason.reason:
@@ -91,7 +91,11 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 
 
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
-    """Merge stages if there are more than `MAX_STAGES`: first the data sources, then stages that affect few rows."""
+    """Merge stages if there are more than `MAX_STAGES`.
+
+    First, the data sources become one stage. If there are still too many stages, those that acted on the fewest rows
+    become one stage.
+    """
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages

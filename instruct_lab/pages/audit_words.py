@@ -1,4 +1,4 @@
-"""Describe the stages and actions of an audit in plain words."""
+"""Describe in plain words the stages and actions in an audit, the record of what data preparation did to rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAX_REASON = 120
 
 
 def describe_stage(package: str, name: str) -> str:
-    """Describe what happens to rows at a stage.
+    """Describe what a stage does to rows.
 
     Args:
         package: the package of the stage: data, preprocessing or batching.
@@ -56,10 +56,10 @@ def describe_stage(package: str, name: str) -> str:
 
 
 def describe_fact(name: str) -> str:
-    """Describe what a value in the `facts` of `audit.json` is.
+    """Describe in words a value in the `facts` of `audit.json`, given its key.
 
     Args:
-        name: key of the value, such as `clusters`; it can also be the name of a stage, with or without a split.
+        name: the key, such as `clusters`; it can also be the name of a stage, with or without a split.
     """
     if "/" not in name:
         return FACTS.get(name, name.replace("_", " "))
@@ -68,14 +68,14 @@ def describe_fact(name: str) -> str:
 
 
 def describe_entries(value: Any) -> Any:
-    """Replace the keys of a dictionary in the `facts` of `audit.json` by descriptions; return other types unchanged."""
+    """Replace the keys of a dictionary in an audit's `facts` by readable names; return other types unchanged."""
     if not isinstance(value, dict):
         return value
     return {FACTS.get(name, name): _describe_clusters(inner) for name, inner in value.items()}
 
 
 def _describe_clusters(value: Any) -> Any:
-    """Replace the keys by descriptions if the value reports groups of duplicate rows; return other values unchanged."""
+    """Replace the keys by readable names if a value counts groups of duplicate rows; return other values unchanged."""
     is_report = isinstance(value, dict) and set(value) == set(CLUSTERS)
     return {CLUSTERS[name]: inner for name, inner in value.items()} if is_report else value
 

@@ -22,13 +22,13 @@ SIZE = re.compile(r"… \(\d+ characters\)\Z")
 
 
 def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:
-    """List up to `MAX_SAMPLES` samples of each kind of change, as lines such as `clean, white space (a.jsonl:3): …`.
+    """List up to three samples of each kind of change, such as `clean, white space (a.jsonl:3): “a  b” → “a b”`.
 
     Args:
         stages: stages of an audit, in order.
-        arrow: the sign to print between the old and the new text.
-        width: maximum number of characters in a line; if both texts do not fit, the new text is printed on a line of
-            its own.
+        arrow: the sign to print between the text before and the text after the change.
+        width: maximum number of characters in a line; if the two texts do not fit on one line, the new text is
+            printed on the next line.
     """
     changed = [(stage, reason) for stage in stages for reason in stage.reasons if reason.action == "changed"]
     lines = [line for stage, reason in changed[:MAX_KINDS] for line in _lines(stage, reason, arrow, width)]

@@ -1,6 +1,7 @@
 """Rendering of the facts of an audit as tables, histograms and lists.
 
-Facts are further values in `audit.json`, of any form, which data sources, steps and batching add to the row counts.
+Facts are the values in `audit.json` other than counts of rows: any dictionaries, lists, numbers or texts that data
+sources, preprocessing steps and batching report.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ def render_fact(value: Any, label: str = "", depth: int = 0) -> Markup:
     """Render one fact; what is too long for a page is cut, and a note says so.
 
     Args:
-        value: the fact, in plain containers. A dictionary of dictionaries becomes a table with a row for each; a
-            dictionary of counts gets bars; one with the keys `bounds` and `counts` becomes a histogram.
+        value: the fact, made of dictionaries, lists, numbers and texts. A dictionary of dictionaries becomes a table
+            with a row for each inner one. A dictionary of counts gets bars. A dictionary with the keys `bounds` and
+            `counts` becomes a histogram.
         label: caption of the fact's histograms.
         depth: nesting level inside other facts.
     """
@@ -64,7 +66,7 @@ def _render_list(value: list[Any], label: str, depth: int) -> Markup:
 
 
 def _render_scalars(value: dict[str, Any]) -> Markup:
-    """Render a table of names and values, with bars beside counts."""
+    """Render a table of names and values; if all values are counts, each gets a bar."""
     rows = list(value.items())[:MAX_ROWS]
     counts = [v for _, v in rows if isinstance(v, int | float) and not isinstance(v, bool)]
     highest = max(counts, default=0)
@@ -99,7 +101,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _is_flat(value: object) -> bool:
-    """Whether a value can be a row of a table: a dictionary whose values fit into cells."""
+    """Whether a value can be a row of a table: a dictionary whose values are numbers, texts or `None`."""
     return isinstance(value, dict) and bool(value) and all(_is_scalar(inner) for inner in value.values())
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def format_number(value: object) -> str:
-    """Format a value for tables, with thousands separators and four significant digits; `None` becomes a dash."""
+    """Format a value for tables: thousands are separated, floats get four significant digits, `None` becomes a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -66,9 +66,9 @@ def format_metric(value: MetricValue | None, separator: str = " ") -> str:
 
 
 def digits_of(*values: MetricValue | None) -> int:
-    """Return the number of digits after the decimal point with which these values are formatted.
+    """Return the number of digits after the decimal point with which reports show these values.
 
-    It is 2, or 4 if one of the values is a benchmark score, since such scores can lie between 0 and 1.
+    It is 4 if one of the values is a benchmark score, since such scores can lie between 0 and 1; otherwise it is 2.
     """
     return 4 if any(value is not None and IS_BENCHMARK in value.signature for value in values) else 2
 

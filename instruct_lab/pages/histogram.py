@@ -22,7 +22,7 @@ MAX_TICKS = 6
 
 
 def is_histogram(value: object) -> bool:
-    """Whether a value is a histogram that can be drawn."""
+    """Whether a value is a dictionary with the bounds and counts of a histogram that can be drawn."""
     if not isinstance(value, dict) or set(value) != {"bounds", "counts"}:
         return False
     bounds, counts = value["bounds"], value["counts"]
@@ -53,7 +53,7 @@ def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Mark
     """Draw a histogram as SVG, with a bar for each bin; pointing at a bar shows the bounds and the count of its bin.
 
     Args:
-        histogram: the histogram, in the form described in this module's docstring.
+        histogram: `{"bounds": [...], "counts": [...]}`, with one bound more than counts.
         label: the caption.
         unit: unit of the bounds, such as `tokens`.
     """
@@ -99,5 +99,5 @@ def _ticks(bounds: Sequence[float], step: float) -> list[dict[str, str]]:
 
 
 def share_bar(share: float, label: str) -> Markup:
-    """Draw a short bar that is filled up to a share between 0 and 1."""
+    """Draw a short bar of which a share, between 0 and 1, is filled; `label` describes the bar."""
     return render_part("share_bar", max(0.0, min(1.0, share)), label)

@@ -1,4 +1,4 @@
-"""Check that the port of a local page is free, and that a request to the page names this machine as its host."""
+"""Checks for pages that are served only on this machine: the port is free, and a request names this machine as host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from instruct_lab.errors import InstructLabError, one_line
 
 LOOPBACK = "127.0.0.1"
-"""The address on which local pages are served."""
+"""The address on which pages are served; only programs on this machine can reach it."""
 
 
 def check_port(port: int) -> None:

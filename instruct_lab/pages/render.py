@@ -1,7 +1,7 @@
 """Rendering of self-contained HTML pages from Jinja2 templates: each page is one file and makes no requests.
 
-Templates, styles and scripts are files of the package; they are identified by their paths inside the package. All
-values in a template are escaped, and their invisible characters are replaced with signs; only markup that templates
+Templates, styles and scripts are files inside the package `instruct_lab` and are named by their paths in it. Values in
+a template are escaped, and their invisible characters are replaced with visible signs; only markup that templates
 produce (`Markup`) is inserted unchanged. The content security policy of a page lists the hashes of its own scripts and
 styles, so a browser runs and loads nothing else.
 """
@@ -122,9 +122,9 @@ def render_page(
     Args:
         template: path of the template in the package; the template extends `pages/templates/page.html`.
         title: the heading and window title.
-        styles: the texts of further style sheets.
-        scripts: the texts of further scripts.
-        connects: whether scripts may send requests to the server of the page.
+        styles: the texts of style sheets to add to the one of every page.
+        scripts: the texts of scripts to add to the one of every page.
+        connects: whether scripts may send requests to the server that the page comes from.
         values: values that the template uses.
     """
     sheets = [(PACKAGE / STYLE).read_text(encoding="utf-8"), *styles]

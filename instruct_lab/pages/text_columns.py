@@ -26,11 +26,11 @@ class TextColumn:
     Args:
         heading: text above the column.
         cells: texts of the rows.
-        rank: rank of the column's importance; if not all columns fit, those with the lowest ranks are kept. Columns
-            with rank 0 are always kept.
+        rank: importance of the column; lower ranks are more important. If not all columns fit, those with the highest
+            ranks are left out. Columns with rank 0 are always kept.
         is_right: whether the cells are aligned at their right ends, as numbers are.
-        fit: function that shortens a row's cell (index of the row, width in characters); `None` if the column has a
-            fixed width.
+        fit: function that returns a shortened cell, given the index of its row and the width in characters; `None` if
+            the column has a fixed width.
         min_width: smallest width of a flexible column.
         styles: style of each cell, as in Rich; empty for no styles.
     """
@@ -50,7 +50,7 @@ class TextColumn:
 
     @property
     def least_width(self) -> int:
-        """Minimum width with which the column can be shown."""
+        """Minimum width with which the column can be shown; cells of a flexible column can be shortened to it."""
         natural = self.natural_width
         return natural if self.fit is None else min(natural, max(self.min_width, cell_len(self.heading)))
 
@@ -63,7 +63,7 @@ def lay_out(columns: Sequence[TextColumn], width: int) -> tuple[list[Text], list
         width: maximum number of characters in a line; it is exceeded only if the columns with rank 0 need more.
 
     Returns:
-        The lines, the first of them with the headings, and a list of the headings of the columns that do not fit.
+        The lines, of which the first has the headings, and a list of the headings of the columns that are left out.
     """
     kept: set[int] = set()
     used = -GAP
@@ -105,8 +105,8 @@ def _line(cells: Sequence[tuple[str, int, bool, str]]) -> Text:
 def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "") -> str:
     """List as many names as fit into a width, on one line: `also measured: a, b and 3 more (hint)`.
 
-    If not even the first name fits, it is shortened. If there is too little space for that, only the number of names is
-    given.
+    If not even the first name fits, it is shortened. If there is too little space even for a shortened name, the line
+    gives only the number of names.
     """
     end = f" ({hint})" if hint else ""
     for count in range(len(names), 0, -1):

@@ -1,4 +1,4 @@
-"""Search for the words that differ between two versions of a text."""
+"""Find the words that differ between two versions of a text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ class Words:
 
 
 def word_difference(before: str, after: str) -> tuple[list[Words], list[Words]]:
-    """Divide both versions of a text into parts that are equal in both and parts that differ."""
+    """Divide each of two versions of a text into parts that both versions have in common and parts that differ.
+
+    Returns:
+        The parts of the version before the change, and the parts of the version after it, both in order.
+    """
     old, new = WORDS.findall(before), WORDS.findall(after)
     if len(old) > MAX_WORDS or len(new) > MAX_WORDS:
         return [Words(before, differs=True)], [Words(after, differs=True)]

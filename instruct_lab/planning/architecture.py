@@ -1,4 +1,4 @@
-"""Find the architecture of a model, as in its `config.json`, without its weights."""
+"""Find the architecture of a model, which its `config.json` describes, without loading its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESCRIPTIONS = Path(__file__).parent / "models.yaml"
 
 @functools.cache
 def descriptions() -> dict[str, dict[str, Any]]:
-    """Return `config.json` fields of the models that the package describes, keyed by the repository of the weights."""
+    """Return the `config.json` fields of the models in `models.yaml`, keyed by the models' repositories on the Hub."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8"))
     return found
 
@@ -26,17 +26,17 @@ def descriptions() -> dict[str, dict[str, Any]]:
 def architecture(model: Model, cache_path: Path, tokenizer: Any = None) -> Mapping[str, Any]:
     """Return the fields of a model's `config.json`.
 
-    They are read from files on this machine. If there are none, the package's description of the model is used; if the
-    package has none, `config.json` is downloaded from the Hub, without any weights.
+    They are read from files on this machine. If there are no such files, the fields in this package's `models.yaml` are
+    used. If this file does not list the model, its `config.json` is downloaded from the Hub, without any weights.
 
     Args:
         model: the model of the run.
         cache_path: folder for downloads and conversions.
-        tokenizer: the run's tokenizer, on which the vocabulary of random weights depends; `None`: the tokenizer of the
-            weights.
+        tokenizer: the run's tokenizer, which determines the vocabulary size of a model with random weights; `None`:
+            the model's own tokenizer.
 
     Raises:
-        InstructLabError: the architecture is not known here, and cannot be downloaded.
+        InstructLabError: the architecture is not known on this machine, and cannot be downloaded.
     """
     weights = model.weights
     found = weights.read_architecture(cache_path, model.family, tokenizer) or descriptions().get(weights.label)

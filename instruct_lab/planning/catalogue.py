@@ -19,15 +19,17 @@ FOLDER = Path(__file__).parent / "devices"
 
 
 def device_names() -> list[str]:
-    """Return the names of the devices that the package describes, and `cpu`."""
+    """Return the names of the devices that files in `devices/` describe, and `cpu`, the processor of this machine."""
     return sorted([*(file.stem for file in FOLDER.glob("*.yaml")), THIS_MACHINE])
 
 
 def find_device(name: str) -> Device:
-    """Return the device with a given name, or the device that a file describes.
+    """Return the device with a given name, or the device that a YAML file describes.
+
+    The device `cpu` is the processor of this machine; its speed is measured.
 
     Args:
-        name: one of `device_names`, or the path of a YAML file.
+        name: a name that `device_names` returns, or the path of a YAML file.
 
     Raises:
         InstructLabError: there is no such device, or the file does not describe one.
@@ -51,7 +53,7 @@ def find_device(name: str) -> Device:
 
 
 def read_device(path: Path) -> Device:
-    """Read the description of a device.
+    """Read the description of a device from a YAML file.
 
     Raises:
         InstructLabError: the file cannot be read, or does not describe a device.

@@ -19,8 +19,8 @@ class Device:
     """One device on which a run can compute.
 
     Args:
-        name: the name on the command line.
-        label: the name in reports.
+        name: the name by which the command line selects the device.
+        label: the name that reports show.
         memory_gib: memory that a program can allocate, in GiB.
         reserved_gib: the part of `memory_gib` that the driver and the libraries use, in GiB.
         teraflops: peak speed of dense matrix products, in 10^12 floating-point operations per second, keyed by the
@@ -28,7 +28,7 @@ class Device:
         gigabytes_per_second: bandwidth of the memory.
         interconnect_gigabytes_per_second: bandwidth between devices, in each direction; `None`: unknown.
         reached_share: share of the peak speed that matrix products of usual sizes reach.
-        microseconds_per_operation: time that even the smallest operation of a model takes.
+        microseconds_per_operation: minimum time of an operation of a model, however small its tensors are.
         kind: `gpu` or `cpu`.
     """
 
@@ -54,10 +54,10 @@ class Device:
         return (self.memory_gib - self.reserved_gib) * GIB
 
     def flops_per_second(self, width: int) -> float:
-        """Return the floating-point operations per second that matrix products reach.
+        """Return the floating-point operations per second that matrix products of usual sizes reach.
 
         Args:
-            width: size of each number, in bytes.
+            width: size of each number in the matrices, in bytes.
         """
         half = self.teraflops.get("bfloat16") or self.teraflops.get("float16")
         full = self.teraflops.get("float32") or half

@@ -25,24 +25,24 @@ START_SECONDS = 20.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The estimated memory, computation and time of one run; memory is that of a single device.
+    """The estimated memory, computation and time of one run; memory is given for each single device.
 
     Args:
         device: name of the device.
-        devices: number of devices that share a step.
+        devices: number of devices that compute each optimizer step together.
         precision: name of the precision in Lightning, such as `bf16-mixed`.
         total_parameters: number of parameters.
         trained_parameters: number of trained parameters.
-        memory: bytes at the moment of the peak, keyed by category; see `instruct_lab.planning.step.PARTS`.
+        memory: bytes in use at the moment of the largest use, keyed by category, such as `weights` or `activations`.
         peak_at: what is computed at that moment: `training` or `validation`, or `evaluation` in a run without training.
         usable_bytes: bytes that tensors can use on the device.
-        num_steps: optimizer steps; `None`: unknown.
-        tokens: tokens of all training examples, in all epochs.
-        target_tokens: number of target tokens among them.
+        num_steps: number of optimizer steps; `None`: unknown.
+        tokens: number of tokens in all training examples, in all epochs.
+        target_tokens: number of target tokens among these tokens.
         flops: floating-point operations of training, on all devices.
         step_flops: floating-point operations of a micro-batch of average size on one device.
         times: seconds of each stage of the run, such as `training`; empty if the number of steps is unknown.
-        assumptions: sentences that each state an assumption about something unknown.
+        assumptions: sentences, each of which states an assumption that replaces unknown data or settings.
     """
 
     device: str
@@ -63,7 +63,7 @@ class Estimate:
 
     @property
     def peak_bytes(self) -> int:
-        """The peak of memory on each device."""
+        """The largest number of bytes that are in use at the same time on each device."""
         return sum(self.memory.values())
 
     @property
@@ -107,7 +107,7 @@ def estimate(
         workload: the batches and steps of the run.
         device: the device that computes it.
         precision: name of the precision in Lightning.
-        devices: number of devices that share a step.
+        devices: number of devices that compute each optimizer step together.
         tokenizer: the run's tokenizer; `None` if it is not on this machine.
         cache_path: folder for downloads and conversions.
 
@@ -190,6 +190,14 @@ def _times(
 
     The time for one position (a token or padding) is taken from a batch of average size, and multiplied by the number
     of positions in the stage.
+
+    Args:
+        simulator: the simulator, which executes the run's steps on tensors without values.
+        workload: the batches and steps of the run.
+        device: the device that computes the run.
+        usual: the cost of a training step (in a run without training, of an evaluation) with the batch of average size.
+        positions: number of positions of this batch.
+        exchange_seconds: seconds in which the devices exchange weights or gradients, for each optimizer step.
     """
     batch = workload.usual
     forward = seconds(simulator.evaluate(batch).operations, device) / positions  # a position
@@ -207,7 +215,7 @@ def _times(
 def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
     """Return the seconds that devices connected in a ring need to exchange a number of bytes.
 
-    Each device sends all bytes except its own share. The result is 0 if the bandwidth between devices is not known.
+    Of n devices, each sends (n - 1) / n of the bytes. The result is 0 if the bandwidth between devices is not known.
 
     Args:
         device: a device.
@@ -220,7 +228,10 @@ def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
 
 
 def _positions(batch: Any) -> int:
-    """Return the number of token positions that a model computes for a batch, in its encoder and its decoder."""
+    """Return the number of positions (tokens or padding) that the model computes for a batch.
+
+    In an encoder-decoder, the positions of the decoder are added to those of the encoder.
+    """
     if batch.packing is not None:
         return int(batch.attention_mask.sum())
     own = batch.labels.numel() if batch.labels.shape != batch.input_ids.shape else 0

@@ -1,8 +1,8 @@
 """Measure memory and computation of torch operations on tensors without values.
 
 The weights are fake tensors: they have a shape, a dtype and a storage size, but no memory. Whatever is computed from
-them is fake too. Token ids, labels and masks are ordinary tensors, so that the number of target positions, and every
-decision that a model takes by looking at a mask, are the same as in a real step.
+them is fake too. Token ids, labels and masks are ordinary tensors. So the number of target tokens, and each decision
+that a model's code takes by the values of a mask, are the same as in a real step.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ ATTENTION_FLOPS: dict[Any, Callable[..., int]] = {
 
 
 class Operation(NamedTuple):
-    """The cost of one torch operation.
+    """The cost of one torch operation, such as a matrix product.
 
     Args:
-        flops: its floating-point operations.
-        moved: the bytes that it reads and writes.
+        flops: number of floating-point operations.
+        moved: number of bytes that it reads and writes.
         width: size of each number in its result, in bytes.
     """
 
@@ -56,7 +56,8 @@ class Operation(NamedTuple):
 class Meter(TorchDispatchMode):
     """A dispatch mode that measures the memory and the computation of all torch operations inside its `with` block.
 
-    It counts the bytes in use by category (such as `activations`), and records each operation in `operations`.
+    It counts the bytes in use, separately for each category (such as `activations`), and records each operation in
+    `operations`.
 
     Args:
         vocabulary: size of the vocabulary; results whose last dimension has this size count as logits.
@@ -77,7 +78,7 @@ class Meter(TorchDispatchMode):
         return self.peak.total()
 
     def reset_peak(self) -> None:
-        """Set the peak to the number of bytes that are in use now."""
+        """Measure the largest use of memory from now on, beginning with the bytes that are in use now."""
         self.peak = Counter(self.live)
 
     @contextmanager
@@ -147,7 +148,10 @@ def _flops(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
 
 
 def _positions(indices: Any) -> list[Any]:
-    """Replace each mask among the indices by the positions of its true elements; masks, unlike weights, have values."""
+    """Replace each mask among an operation's indices by the positions of its true elements.
+
+    This is possible because masks, unlike weights, are ordinary tensors with values.
+    """
     found: list[Any] = []
     for index in indices:
         if index is not None and index.dtype in (torch.bool, torch.uint8):
@@ -160,7 +164,7 @@ def _positions(indices: Any) -> list[Any]:
 def remove_values(model: torch.nn.Module) -> FakeTensorMode:
     """Replace a model's parameters and buffers, which are on the device `meta`, by fake tensors on the CPU.
 
-    Tied weights stay tied.
+    Modules that share a weight still share it afterwards.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     replaced: dict[int, torch.Tensor] = {}

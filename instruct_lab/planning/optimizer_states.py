@@ -1,4 +1,4 @@
-"""Build a run's optimizer for an estimate, in which parameters have shapes but no values."""
+"""Build a run's optimizer for an estimate: the parameters have shapes but no values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from instruct_lab.optimizer.groups import Group
 from instruct_lab.optimizer.quantized import QuantizedAdamW
 
 BLOCK = 256
-"""Number of 8-bit values of a state that have one scaling factor in common."""
+"""Number of 8-bit values in a block of a state; all values of a block have the same scaling factor."""
 
 
 class _QuantizedStates(torch.optim.Optimizer):
-    """An optimizer whose states take as much memory as those of `QuantizedAdamW`, but which updates nothing."""
+    """An optimizer that updates nothing, but whose states take as much memory as those of `QuantizedAdamW`."""
 
     def __init__(self, groups: list[dict[str, Any]], settings: QuantizedAdamW) -> None:
         super().__init__(groups, {"lr": settings.peak_lr})
@@ -43,7 +43,7 @@ class _QuantizedStates(torch.optim.Optimizer):
 def build_optimizer(
     optimizer: Optimizer, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Any
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a run for parameters without values; bitsandbytes is not needed.
+    """Build the optimizer of a run for parameters without values; `QuantizedAdamW` does not need bitsandbytes here.
 
     Args:
         optimizer: the run's optimizer.
@@ -54,7 +54,7 @@ def build_optimizer(
         return optimizer.build(parameters, factor)
 
     class Planned(QuantizedAdamW):
-        """A component with the settings of `optimizer` that builds the optimizer without bitsandbytes."""
+        """`QuantizedAdamW` that builds an optimizer without bitsandbytes, with states of the same size."""
 
         def make(self, groups: list[Group]) -> torch.optim.Optimizer:
             return _QuantizedStates([group.options(self.peak_lr, self.weight_decay) for group in groups], self)

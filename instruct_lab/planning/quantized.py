@@ -1,4 +1,4 @@
-"""Linear layers whose weights take as much memory as quantised weights, for estimates without bitsandbytes."""
+"""Linear layers that take as much memory as quantised ones, so that estimates do not need bitsandbytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from instruct_lab.model.quantization import Quantization
 
 BLOCK = 64
-"""Number of 4-bit weights that have one scaling factor in common."""
+"""Number of 4-bit weights in a block; all weights of a block have the same scaling factor."""
 
 
 class _Dequantized(torch.autograd.Function):
-    """The product with a quantised weight; the dequantised weight is in memory only while the product is computed."""
+    """Multiply hidden states by a quantised weight; the dequantised weight exists only during the product."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, packed: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -28,7 +28,7 @@ class _Dequantized(torch.autograd.Function):
 
 
 class QuantizedLinear(nn.Linear):
-    """A frozen linear layer whose weight takes as many bytes as the quantised weight of bitsandbytes."""
+    """A frozen linear layer whose weight takes as many bytes as if bitsandbytes had quantised it."""
 
     def __init__(self, layer: nn.Linear, quantization: Quantization) -> None:
         super().__init__(1, 1, bias=False, device="meta")
@@ -55,8 +55,8 @@ def quantize(model: Any, quantization: Quantization, kept: tuple[str, ...]) -> N
 
     Args:
         model: the model, which is on the device `meta` and is changed in place.
-        quantization: the settings of the run.
-        kept: names of modules that are not quantised; the output layer is not quantised either.
+        quantization: the run's settings of quantisation.
+        kept: last parts of the names of modules that are not quantised; nor is the output layer.
     """
     model.requires_grad_(False)
     output = model.get_output_embeddings()

@@ -13,7 +13,7 @@ from instruct_lab.planning.estimate import Estimate
 
 @dataclasses.dataclass(frozen=True)
 class Remedy:
-    """A change that makes a run fit.
+    """A change of a run's config that makes the run fit into the memory of the device.
 
     Args:
         overrides: overrides to add to the command line.
@@ -27,10 +27,11 @@ class Remedy:
 
 
 def find_remedies(checked: Checked, found: Estimate, plan: Callable[[Checked], Estimate]) -> list[Remedy]:
-    """Return changes that make a run fit: first those that keep its results, then the others, the fastest first.
+    """Return changes of the config that make a run fit into the device's memory.
 
-    Each change is tried separately. If no single change suffices, the changes are combined one after the other, in the
-    order of `_candidates`, until the run fits.
+    Each change is tried separately. Those that only compute the same optimizer steps in smaller parts come first, then
+    the others; both groups are sorted by duration. If no single change suffices, changes are added one after the other,
+    the mildest first, until the run fits; the result is then this combination. It is empty if even that fails.
 
     Args:
         checked: the config of the run.
@@ -63,7 +64,10 @@ SAME = "the same optimizer steps, computed in smaller parts"
 
 
 def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[str], str]]:
-    """Yield overrides that save memory, those with the mildest drawbacks first, each with a text on other effects."""
+    """Yield changes that save memory, those with the mildest drawbacks first.
+
+    Each is a list of overrides, with a text on what they do besides saving memory.
+    """
     held = found.memory["weights"] + found.memory["optimizer"] + found.memory["buffers"]
     if held < found.usable_bytes:  # otherwise no batch is small enough
         if found.peak_at == "validation":
@@ -89,13 +93,13 @@ def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[
 
 
 def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Join two lists of overrides; if both set a key, only the override in the second list is kept."""
+    """Join two lists of overrides; if both set the same key, only the override in `second` is kept."""
     keys = {override.partition("=")[0] for override in second}
     return [*(override for override in first if override.partition("=")[0].lstrip("+") not in keys), *second]
 
 
 def _estimate(typed: Sequence[str], overrides: Sequence[str], plan: Callable[[Checked], Estimate]) -> Estimate | None:
-    """Estimate a run with further overrides after the typed ones; return `None` if the resulting config is invalid."""
+    """Estimate a run with `overrides` added to those that the user typed; return `None` if its config is invalid."""
     try:
         return plan(check(merge(typed, overrides), is_for_another_machine=True).or_refuse())
     except InstructLabError:

@@ -1,4 +1,4 @@
-"""Store a line on the predicted costs of each config in the cache, so that `instruct-lab check` can show it at once."""
+"""Keep a one-line description of each estimate in the cache, so that `instruct-lab check` can show it at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def remember(config: Mapping[str, Any], cache_path: Path, line: str) -> None:
 
 
 def recall(config: Mapping[str, Any], cache_path: Path) -> str | None:
-    """Return the description of the last estimate for a config; `None` if the cache holds none."""
+    """Return the one-line description of the latest estimate for a config; `None` if the cache holds none."""
     with contextlib.suppress(OSError, ValueError, InstructLabError):
         found = read_json(_file(config, cache_path))
         if isinstance(found, dict) and isinstance(found.get("plan"), str):

@@ -12,7 +12,7 @@ from instruct_lab.progress import format_seconds
 
 
 def report(found: Estimate, device: Device, remedies: Sequence[Remedy], price: float | None) -> list[tuple[str, str]]:
-    """Describe an estimate as pairs of a name and a text.
+    """Describe an estimate as lines of a report: pairs of a name, such as `memory`, and a text.
 
     Args:
         found: the estimate.
@@ -64,15 +64,15 @@ def report_total(
     device: Device,
     assumptions: Sequence[str],
 ) -> list[tuple[str, str]]:
-    """Describe the estimate of a sweep as pairs of a name and a text.
+    """Describe the estimate of a sweep as lines of a report: pairs of a name, such as `total`, and a text.
 
     Args:
-        runs: the estimates of the sweep's different runs, keyed by the settings that vary.
-        num_runs: number of all runs.
+        runs: the estimates of those runs that differ in cost, keyed by the settings in which they differ.
+        num_runs: number of all runs of the sweep.
         seconds: duration of all runs, one after another; `None`: unknown.
         cost: cost of all runs; `None`: no price is known.
         device: the device that computes them.
-        assumptions: sentences that each state an assumption about something unknown.
+        assumptions: sentences, each of which states an assumption that replaces unknown data or settings.
     """
     lines = [("device", device.label)]
     for name, found in runs.items():
@@ -92,7 +92,7 @@ def one_line(found: Estimate, device: Device) -> str:
 
 
 def memory_text(found: Estimate) -> str:
-    """Describe the peak of memory, and whether it fits into the memory of the device."""
+    """Describe the largest use of memory, and whether it fits into the memory of the device."""
     verdict = "fits into" if found.fits else "does not fit into"
     return f"{gib(found.peak_bytes)} GiB {verdict} {gib(found.usable_bytes)} GiB"
 

@@ -1,4 +1,4 @@
-"""Memory and traffic of a model that is sharded over devices, computed from a simulation of its steps on one device."""
+"""Memory and communication of a model that is sharded over devices, computed from its simulated steps on one device."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from instruct_lab.planning.step import StepCost
 
 
 def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool) -> StepCost:
-    """Convert the cost of a step on one device to its cost on each device of a model that is sharded over several.
+    """Convert the cost of a step on one device to its cost on each of several devices that share a sharded model.
 
-    In training, each device holds its share of weights, gradients and optimizer states, the whole weights of the two
-    largest groups of parameters (one group, such as a layer, is computed while the next one is gathered), and the
-    gradients of one group. In validation, the whole model is gathered for the generation of answers.
+    Each device holds its share of the weights, gradients and optimizer states. In training, it also holds the whole
+    weights of the two largest groups of parameters, since one group, such as a layer, is computed while the next one is
+    gathered, and the whole gradients of one group. In validation, it holds the whole model, which is gathered so that
+    answers can be generated.
 
     Args:
-        step: the step on one device.
+        step: the cost of the step on one device.
         model: the model that is sharded, with its tuning method applied.
         devices: number of devices.
         is_training: whether the step trains; otherwise, it is a validation.
@@ -32,7 +33,7 @@ def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool)
 
 
 def sharded_traffic(model: Any, passes: int) -> int:
-    """Return the number of bytes that the devices exchange in an optimizer step.
+    """Return the number of bytes that the devices of a sharded model exchange in an optimizer step.
 
     For each forward pass and its backward pass, all weights are exchanged twice, and all gradients once.
 

@@ -24,7 +24,7 @@ from instruct_lab.tuning.noise import add_embedding_noise
 from instruct_lab.tuning.parameters import count_parameters
 
 PLAIN_ATTENTION = {"flash_attention_2": "sdpa", "flex_attention": "sdpa"}
-"""Attention implementations that need a GPU, each with one that takes the same memory and replaces it in a plan."""
+"""Attention implementations that need a GPU, and the one that replaces each in an estimate, with the same memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Skeleton:
         return None if output is None else int(output.weight.shape[0])
 
     def count_parameters(self) -> tuple[int, int]:
-        """Return the numbers of all parameters and of the trained ones; a quantised weight counts as one parameter."""
+        """Return the number of all parameters and of the trained ones, as if no weight were quantised."""
         counts = count_parameters(self.loaded.model)
         packed = [module for module in self.loaded.model.modules() if isinstance(module, QuantizedLinear)]
         hidden = sum(module.in_features * module.out_features - module.weight.numel() for module in packed)
@@ -62,7 +62,7 @@ def build_skeleton(experiment: Experiment, cache_path: Path, tokenizer: Any | No
         tokenizer: the run's tokenizer; `None` if it is not on this machine.
 
     Raises:
-        InstructLabError: the architecture is not known, or the tuning method cannot be planned.
+        InstructLabError: the architecture is not known, or the tuning method needs the values of the weights.
     """
     base = _build(experiment.model, cache_path, tokenizer, experiment.objective.head)
     teacher = None
@@ -133,7 +133,7 @@ def _build(model: Model, cache_path: Path, tokenizer: Any | None, head: Literal[
 
 
 def untie_output(model: Any) -> None:
-    """Give the output layer a weight of its own if it is tied to the input embeddings.
+    """Give the output layer a separate weight if it shares its weight with the input embeddings.
 
     This is needed for checkpoints of T5 with two separate weights: a model that transformers builds from their config
     ties the weights, although the config says that they are not tied.

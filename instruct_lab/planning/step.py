@@ -1,4 +1,4 @@
-"""Execute training steps on tensors without values, in the order in which Lightning executes the real ones."""
+"""Execute a run's steps on tensors without values; the operations have the same order as in Lightning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instruct_lab.planning.optimizer_states import build_optimizer
 from instruct_lab.planning.skeleton import Skeleton
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
-"""The categories of memory.
+"""The categories into which memory in use is divided.
 
 - `weights`: frozen and trained weights.
 - `gradients`: gradients of the trained weights.
@@ -34,12 +34,12 @@ WHOLE = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """The memory and the operations of one step.
+    """The memory and the operations of one step of training or validation.
 
     Args:
-        peak: bytes at the moment of the peak, keyed by the categories in `PARTS`.
-        operations: the operations of one batch, forward and backward.
-        update: the operations of the optimizer's update.
+        peak: bytes at the moment of the largest use, keyed by category, such as `weights` or `activations` (`PARTS`).
+        operations: the operations of one batch's forward pass and, in training, of its backward pass.
+        update: the operations of the optimizer's update; empty in validation.
     """
 
     peak: dict[str, int]
@@ -48,12 +48,12 @@ class StepCost:
 
     @property
     def peak_bytes(self) -> int:
-        """The peak of memory in bytes, over all categories."""
+        """The largest number of bytes in use at the same time, over all categories."""
         return sum(self.peak.values())
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one batch's forward and backward pass; only matrix products are counted."""
+        """Number of floating-point operations in `operations`; only matrix products are counted."""
         return sum(operation.flops for operation in self.operations)
 
 
@@ -64,10 +64,10 @@ class StepSimulator:
 
     Args:
         experiment: the run's configuration.
-        skeleton: the run's models, without values.
+        skeleton: the run's models, whose weights have shapes but no values.
         precision: name of the precision in Lightning, such as `bf16-mixed`.
-        extra_copies: copies of the trained weights that callbacks or the strategy keep.
-        divides: whether batches are computed in parts of similar length, as on a CPU.
+        extra_copies: number of copies of the trained weights that callbacks or Lightning's strategy keep in memory.
+        divides: whether a batch may be divided into parts with less padding, as on a CPU.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class StepSimulator:
         self._meter.hold(parameter.grad, "gradients")
 
     def train(self, batch: Batch, micro_batches: int = 1) -> StepCost:
-        """Execute one optimizer step.
+        """Execute one optimizer step, and return its cost.
 
         Args:
-            batch: the batch that is used for every batch of the step; `batching.micro_batch` sets how it is divided.
-            micro_batches: number of batches of the step, whose gradients are accumulated.
+            batch: the batch that is used each time; it is divided into parts of `batching.micro_batch` examples.
+            micro_batches: number of times that the batch is used, so that its gradients are accumulated.
         """
         self._model.train()
         meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
@@ -136,7 +136,7 @@ class StepSimulator:
         return StepCost(self._peak(), operations[: len(operations) // micro_batches], meter.operations)
 
     def evaluate(self, batch: Batch) -> StepCost:
-        """Execute one validation step, between two training steps."""
+        """Execute one validation step between training steps, with optimizer states in memory, and return its cost."""
         self._model.eval()
         meter = self._start(batch)
         with meter, torch.no_grad(), self._autocast():
@@ -144,7 +144,7 @@ class StepSimulator:
         return StepCost(self._peak(), meter.operations)
 
     def predict(self, rows: int) -> Sequence[Operation]:
-        """Return the operations that generate one token in each of `rows` sequences.
+        """Return the operations that generate one token for each of `rows` sequences at once.
 
         Operations that read the key-value cache are not included.
         """
@@ -181,8 +181,8 @@ def seconds(operations: Iterable[Operation], device: Any) -> float:
     """Return the time that operations take on a device, one after another.
 
     Each operation takes as long as its arithmetic or its memory traffic, whichever is longer. On a CPU, the time to
-    start the operation is added. A GPU starts operations while others still run, so there, no operation takes less
-    than this time.
+    start the operation is added. A GPU starts an operation while others still run, so there the time to start is only a
+    lower bound for the time of an operation.
 
     Args:
         operations: the operations.

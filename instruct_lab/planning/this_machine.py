@@ -13,10 +13,10 @@ UNKNOWN_MEMORY = 16 * GIB
 """Memory that is assumed if the system does not report it."""
 REPEATS = 5
 SMALL_OPERATIONS = 9
-"""Time that a processor needs to start an operation of a model, in durations of a small operation without a model.
+"""The time to start an operation of a model on a CPU, as a multiple of the time of a small operation without a model.
 
-The model's code, the recording for the backward pass and the allocation of memory take most of it. The number is
-measured with steps and answers of the default model (`tests/benchmarks/README.md`).
+The model's Python code, the recording for the backward pass and the allocation of memory take most of this time. The
+number was measured with steps and answers of the default model (`tests/benchmarks/README.md`).
 """
 
 
@@ -71,7 +71,10 @@ def measure_this_machine(kind: str = "cpu") -> Device:
 
 
 def _seconds(run: Callable[[], object], count: int = 1) -> float:
-    """Return the median seconds of one call, measured over `count` calls at a time, after an unmeasured first call."""
+    """Return the seconds that one call of `run` takes.
+
+    After a first call that is not measured, `REPEATS` groups of `count` calls are measured, and the median is taken.
+    """
     import torch
 
     def wait() -> None:

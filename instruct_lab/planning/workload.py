@@ -21,24 +21,24 @@ ASSUMED_TOKENS = 1024
 class Workload:
     """The batches and steps of a run on one of its devices.
 
-    A position is a token or padding: every position of a batch is computed.
+    A position of a batch is a token or padding; the model computes all of them.
 
     Args:
-        num_steps: optimizer steps of the run; `None`: unknown without the data.
-        micro_batches: micro-batches of an optimizer step.
-        num_batches: training micro-batches of the run.
-        positions: positions of all these micro-batches.
-        tokens: tokens of the training examples, on all devices, in all epochs.
-        target_tokens: number of target tokens among them.
-        usual: a micro-batch whose number of positions is close to the mean.
-        largest: the micro-batches with the most positions and with the most target tokens.
+        num_steps: number of optimizer steps of the run; `None` if it is unknown without the data.
+        micro_batches: number of micro-batches in an optimizer step.
+        num_batches: number of training micro-batches in the run.
+        positions: number of positions in all training micro-batches.
+        tokens: number of tokens in the training examples, on all devices and in all epochs.
+        target_tokens: number of target tokens among these tokens.
+        usual: a training micro-batch whose number of positions is close to the mean.
+        largest: the training micro-batches with the most positions and with the most target tokens.
         validation: the largest validation batch; `None` if nothing is validated.
-        validated: positions of all validation batches, in all validations.
-        scored: positions of the batches in which likelihoods are computed, before and after training.
-        prompts: positions of the batches of prompts that are answered, before, during and after training.
+        validated: number of positions in all validation batches, in all validations.
+        scored: number of positions in the batches whose likelihood is computed before and after training.
+        prompts: number of positions in the prompts that are answered before, during and after training.
         answer_steps: number of decoding steps, each of which generates one token for every prompt of a batch.
         answer_rows: usual number of prompts that are answered together.
-        assumptions: sentences that each state an assumption about something unknown.
+        assumptions: sentences, each of which states an assumption that replaces unknown data or settings.
     """
 
     num_steps: int | None
@@ -59,7 +59,7 @@ class Workload:
 
 
 def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
-    """Return the configuration to estimate; for a GPU, the sharing of prefixes between rows is switched off.
+    """Return the run's configuration as it is to be estimated: for a GPU, shared prefixes are computed for each row.
 
     A run on a GPU decides for each batch whether it saves time to compute a shared prefix only once. These decisions
     are not known in advance, so the estimate gives upper limits of memory and time.
@@ -71,16 +71,16 @@ def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
 
 
 def micro_batches(experiment: Experiment) -> int:
-    """Return the number of micro-batches of an optimizer step."""
+    """Return the number of micro-batches whose gradients are accumulated in an optimizer step."""
     return int(experiment.trainer.arguments.get("accumulate_grad_batches", 1))
 
 
 def num_steps(experiment: Experiment, batches: int | None) -> int | None:
-    """Return the optimizer steps of a run, 0 without training; `None` if they depend on unknown data.
+    """Return the number of optimizer steps of a run: 0 without training; `None` if it depends on unknown data.
 
     Args:
         experiment: the run's configuration.
-        batches: micro-batches of one epoch; `None`: unknown.
+        batches: number of micro-batches in one epoch; `None` if it is unknown.
     """
     if not experiment.tuning.trains:
         return 0
@@ -93,11 +93,11 @@ def num_steps(experiment: Experiment, batches: int | None) -> int | None:
 
 
 def assumed_workload(experiment: Experiment, reason: str) -> Workload:
-    """Return a workload of examples that are as long as `batching.max_tokens` permits.
+    """Return the workload of a run whose data is unknown: examples as long as `batching.max_tokens` permits.
 
     Args:
         experiment: the run's configuration.
-        reason: why the data is not known.
+        reason: why the data is not known, for the list of assumptions.
     """
     batching, steps = experiment.batching, num_steps(experiment, None)
     length = batching.max_tokens or ASSUMED_TOKENS
@@ -124,7 +124,7 @@ def assumed_workload(experiment: Experiment, reason: str) -> Workload:
 
 
 def synthetic_example(experiment: Experiment, length: int, index: int) -> Example:
-    """Return an example of a given length in the layout that the run's objective reads; half its tokens are targets."""
+    """Return an artificial example of a given length for the run's objective and model; half its tokens are targets."""
     from instruct_lab.batching import IGNORED, Example
 
     half, token = length // 2, 3 + index % 64

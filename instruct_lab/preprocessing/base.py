@@ -44,7 +44,7 @@ class Context:
         stage: name of the step in the audit, `preprocessing/<split>/<step>`.
         audit: audit in which the step counts changed, dropped and added rows.
         split: the split being processed.
-        splits: the rows of all splits before this step; empty unless `needs` contains `splits`.
+        splits: the rows of all splits, as they were before this step; empty unless `needs` contains `splits`.
         tokenizer: function that returns the run's tokenizer; it raises an error unless `needs` contains `tokenizer`.
         cache_path: folder for downloads.
     """
@@ -77,16 +77,16 @@ class Step(Component, ABC):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """Requirements of the step in addition to one pass over its rows.
+    """What the step needs besides one pass over the rows of its split.
 
-    `rows`: several passes, or access by index; `splits`: the other splits; `tokenizer`: the run's tokenizer; `data`:
-    files or packages (see `data_fingerprint`).
+    `rows`: several passes, or access by index; `splits`: the rows of the other splits; `tokenizer`: the run's
+    tokenizer; `data`: files or packages, which `data_fingerprint` identifies.
     """
 
     row_by_row: ClassVar[bool] = False
-    """Whether each result depends only on its own row, so that several processes can share the rows.
+    """Whether each resulting row depends only on one input row, so that each process can handle some of the rows.
 
-    Such a step must yield an unchanged row as the same object, and may add only summable counts to the audit.
+    Such a step must yield an unchanged row as the same object, and may add to the audit only counts that can be summed.
     """
 
     weight: float = 0.0  # steps run in order of weight; steps of equal weight run in the order of the config
@@ -102,11 +102,15 @@ class Step(Component, ABC):
         """
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray | None:
-        """Return 1 for each row to keep and 0 for each row to drop; `None` if the step implements only `apply`."""
+        """Return a flag for each row, 1 to keep it and 0 to drop it.
+
+        The default is `None`, for steps that implement only `apply`. A step that only drops rows can return flags, so
+        that the kept rows are copied without being decoded.
+        """
         return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return a hash or version of the files or packages that the step uses, if `needs` contains `data`."""
+        """Return a hash or version of the files or packages that the step uses; empty if `needs` lacks `data`."""
         return ""
 
 

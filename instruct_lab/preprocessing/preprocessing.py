@@ -1,4 +1,4 @@
-"""The preprocessing pipeline, whose steps run in order over every split; the result of each step is cached."""
+"""The preprocessing pipeline: its steps run one after another, and the result of each step is cached."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunTokenizer:
 
     Args:
         load: function that loads the tokenizer.
-        fingerprint: function that returns a hash of everything that determines the tokenizer's ids.
+        fingerprint: function that returns a hash of everything that determines how the tokenizer encodes texts.
     """
 
     load: Callable[[], PreTrainedTokenizerBase] = no_tokenizer
@@ -45,9 +45,9 @@ class RunTokenizer:
 class Preprocessing(Component):
     """A pipeline of named steps; each step processes all of its splits before the next step begins.
 
-    Steps run in order of weight; steps of equal weight run in the order of the config. A step set to null does not run.
-    Parts of a split are read, preprocessed and tokenised by several processes; the result is the same, to the byte, as
-    with one process.
+    Steps run in order of their field `weight`; steps of equal weight run in the order of the config. A step set to null
+    does not run. Several processes read, preprocess and tokenise parts of a split; the result is the same, to the byte,
+    as with one process.
     """
 
     steps: dict[str, Step | None] = Field(default_factory=dict)  # named steps; null removes a step
@@ -65,7 +65,7 @@ class Preprocessing(Component):
             yield from missing_packages("ray", key="workers", value=self.workers)
 
     def stages(self, cache_path: Path, tokenizer: RunTokenizer | None = None) -> list[Stage]:
-        """Return one stage of the data cache for each step.
+        """Return one stage of data preparation for each active step; the result of each stage is cached.
 
         Args:
             cache_path: folder for downloads.
@@ -109,7 +109,7 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
 
 
 def _write(path: Path, step: Step, rows: ConversationTable, context: Context) -> int:
-    """Write a step's result for one split and return its number of rows."""
+    """Apply a step to the rows of one split, write the resulting rows to a file, and return their number."""
     if step.row_by_row:
         apply = _Apply(step, rows, context.stage, context.split, context.cache_path)
         with ConversationWriter(path) as writer:
@@ -126,7 +126,10 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """Applies a step to one batch of rows; calling it returns the new batch (`None` if unchanged) and its audit."""
+    """A function that applies a step to one batch of rows, given the batch's number.
+
+    It returns the resulting batch (`None` if no row changed) and an audit of what the step did to the batch.
+    """
 
     step: Step
     rows: ConversationTable

@@ -1,4 +1,4 @@
-"""Downloads of huggingface_hub, reported as a stage instead of by a progress bar of that library."""
+"""Report downloads by huggingface_hub as a stage, instead of with that library's own progress bar."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TRANSFER = "Downloading bytes"
 
 
 def download_bar(report: Stage) -> Any:
-    """Return a class of progress bars that draws nothing and reports bytes to a stage, in megabytes.
+    """Return a class of `tqdm` progress bars that draws nothing and reports the downloaded megabytes to a stage.
 
     Args:
-        report: the stage, whose unit is MB.
+        report: the stage; its unit must be MB.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -29,7 +29,7 @@ def download_bar(report: Stage) -> Any:
             self._counts_bytes = settings.get("unit") == "B" and settings.get("desc") != TRANSFER
 
         def update(self, n: float | None = 1) -> bool | None:
-            """Report the bytes that have arrived; the result is that of `tqdm.update`."""
+            """Report the bytes that have arrived so far; return what `tqdm.update` returns."""
             result: bool | None = super().update(n)
             if self._counts_bytes:
                 report.total = int(self.total / MEGABYTE) if self.total else None

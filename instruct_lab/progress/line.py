@@ -14,7 +14,7 @@ MIN_WIDTH_WITH_BAR = 60
 
 
 class LiveLine:
-    """The terminal's last line, in which the open stages are drawn.
+    """The terminal's last line, which is redrawn again and again to show the stages that are in progress.
 
     Args:
         stream: the terminal.
@@ -26,7 +26,7 @@ class LiveLine:
         self._is_at_line_start = True
 
     def draw(self, stages: list[Stage]) -> None:
-        """Draw the line, unless the last output of the program ended in the middle of a line."""
+        """Draw the line; do nothing while the program's last output has ended in the middle of a line."""
         if not self._is_at_line_start:
             return
         self._stream.write(ERASE + format_line(stages, self._width(), self._bar_signs()))
@@ -41,7 +41,10 @@ class LiveLine:
             self._is_drawn = False
 
     def make_room(self, text: str) -> None:
-        """Erase the line, since the caller is about to write a text to the terminal."""
+        """Erase the line, because the caller is about to write `text` in its place.
+
+        If `text` does not end with a newline, `draw` does nothing until a later text ends with one.
+        """
         self.erase()
         if text:
             self._is_at_line_start = text.endswith("\n")
@@ -65,12 +68,15 @@ class LiveLine:
 
 
 def format_line(stages: list[Stage], width: int, signs: tuple[str, str] = ("━", "─")) -> str:
-    """Return the text of the live line: a progress bar of the innermost stage with a known total, then the open stages.
+    """Return the text of the live line: a progress bar, then the names and numbers of the open stages.
+
+    The bar shows the innermost stage with a known total. A narrow terminal gets no bar, only the innermost stage, or a
+    shortened text.
 
     Args:
-        stages: the open stages; the innermost comes last.
+        stages: the stages that have begun and not ended; the innermost comes last.
         width: number of columns of the terminal; one of them stays free, so that the cursor does not wrap.
-        signs: the characters for what is done and for what is left.
+        signs: the characters of the bar's completed and remaining part.
     """
     from rich.cells import cell_len, set_cell_size
 

@@ -1,4 +1,4 @@
-"""Write the stages of a command's work to standard error while it runs, from a separate thread."""
+"""Report on standard error which stage of its work a command has reached; a separate thread writes the reports."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from instruct_lab.progress.line import LiveLine
 from instruct_lab.progress.stages import Stage, describe
 
 REDRAW_SECONDS = 0.25
-"""Time between two drawings of the live line."""
+"""Time in seconds between two drawings of the line in a terminal."""
 FIRST_LINE_SECONDS = 2.0
-"""Time without output after which a plain line is written about a stage that has had none yet."""
+"""Outside a terminal: time without output after which a line is written about a stage that has had no line yet."""
 LINE_SECONDS = 10.0
-"""Minimum time between two plain lines about the same stage."""
+"""Outside a terminal: minimum time between two lines about the same stage."""
 LINES_SHARE = 0.05
-"""Time between two plain lines about the same stage, as a share of the time since the stage began; at most a minute."""
+"""Outside a terminal: time between two lines about the same stage, as a fraction of the time since the stage began.
+
+The time is at least `LINE_SECONDS` and at most a minute.
+"""
 
 
 class Reporter:
-    """A writer of reports on the innermost open stage and the stages around it.
+    """Writes reports on the innermost stage in progress and the stages around it.
+
+    In a terminal it redraws one line. Elsewhere, such as in a log file, it writes a new line for each report.
 
     Args:
         stream: the stream to write to.
-        is_announced: whether the first stage is written at once; other plain lines appear only for long stages.
+        is_announced: whether the first stage is reported at once. A later stage is reported only if it takes seconds.
     """
 
     def __init__(self, stream: TextIO, is_announced: bool) -> None:
@@ -45,7 +50,7 @@ class Reporter:
         self._thread: threading.Thread | None = None
 
     def open(self, stage: Stage) -> None:
-        """Report a stage that begins inside the stages that are already open."""
+        """Begin to report on a stage, which starts inside the stages that are already in progress."""
         with self.lock:
             self.stages.append(stage)
             if self.line is not None:
@@ -59,7 +64,7 @@ class Reporter:
         self._wakes.set()
 
     def close(self, stage: Stage) -> None:
-        """Stop the reports on a stage, since it has ended."""
+        """Report no longer on a stage, because it has ended."""
         with self.lock:
             self.stages.remove(stage)
             if not self.stages:
@@ -76,7 +81,7 @@ class Reporter:
         self._wakes.set()
 
     def note_output(self) -> None:
-        """Delay the next plain line, since other output has just shown the user that the command is working."""
+        """Delay the next report in a log file, because other output has just shown that the command is working."""
         self._written_at = time.monotonic()
 
     def _run(self) -> None:
@@ -113,9 +118,9 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 class BesideLine:
-    """A stream for output to the terminal that shows the live line; the output appears above that line.
+    """Wraps standard output or error while a progress line is shown, so that other output appears above that line.
 
-    The live line is hidden while the output ends in the middle of a line, as after a prompt or in a streamed answer.
+    The progress line is hidden while the output ends in the middle of a line, as after a question to the user.
     """
 
     def __init__(self, stream: TextIO, reporter: Reporter) -> None:
@@ -125,7 +130,7 @@ class BesideLine:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Erase the live line, and write a text."""
+        """Erase the progress line, and write `text` in its stead; the reporter's thread draws the line again later."""
         with self._reporter.lock:
             self._reporter.note_output()
             if self._reporter.line is not None:
@@ -133,7 +138,7 @@ class BesideLine:
             return self._stream.write(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write several texts."""
+        """Write several texts, each as `write` does."""
         for line in lines:
             self.write(line)
 
@@ -143,9 +148,10 @@ _current: Reporter | None = None
 
 @contextlib.contextmanager
 def reporting(*, is_announced: bool = False) -> Iterator[None]:
-    """Report the stages that are opened in this block; a block inside another one reports only its own stages.
+    """Report on standard error the stages that are opened in this `with` block.
 
-    In a run on several devices, only the first process reports.
+    Inside a nested block, only the stages of the nested block are reported. In a run on several devices, only the first
+    process reports.
 
     Args:
         is_announced: whether the first stage is reported at once, even if it takes little time.
@@ -167,16 +173,16 @@ def reporting(*, is_announced: bool = False) -> Iterator[None]:
 
 
 def ensure_reporting() -> contextlib.AbstractContextManager[None]:
-    """Report the stages that are opened in this block, unless they are already reported.
+    """Report the stages that are opened in this `with` block; do nothing inside a `reporting` block.
 
-    Runs that a Python program starts need this, since no command has opened a `reporting` block around them.
+    A run that a Python program starts needs this, because no command has entered a `reporting` block around it.
     """
     return reporting() if _current is None else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def stage(name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-    """Report a stage while the block runs.
+    """Report a stage of the work while the `with` block runs; yield the stage, whose methods update its progress.
 
     Args:
         name: a text that says what is being done, such as `loading the weights`.
@@ -195,6 +201,6 @@ def stage(name: str, total: int | None = None, unit: str = "") -> Iterator[Stage
 
 
 def advance(count: int = 1) -> None:
-    """Report that `count` more units of the innermost open stage are done."""
+    """Report that `count` more units of work are done in the innermost stage that is in progress."""
     if _current is not None and _current.stages:
         _current.stages[-1].advance(count)

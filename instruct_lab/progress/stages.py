@@ -21,7 +21,7 @@ class Stage:
     Args:
         name: a text that says what is being done, such as `loading the weights`.
         total: number of units of work; `None` if it is not known.
-        unit: name of one unit, such as `step`; without it, the report shows numbers without a name.
+        unit: name of one unit of work, such as `step`; if it is empty, the report shows only numbers.
     """
 
     def __init__(self, name: str, total: int | None = None, unit: str = "") -> None:
@@ -33,17 +33,17 @@ class Stage:
         self._ticks: deque[tuple[float, float]] = deque([(self.started, 0.0)], maxlen=MAX_TICKS)
 
     def advance(self, count: int = 1) -> None:
-        """Report that `count` more units are done."""
+        """Report that `count` more units of work are done."""
         self.update(self.done + count)
 
     def update(self, done: int, *, ahead: float = 0.0, note: str | None = None) -> None:
-        """Report how much is done.
+        """Report how much of the work is done.
 
         Args:
-            done: number of units that are done.
-            ahead: work that is done on units that are not complete, in units: 0.5 for half a unit. It is used for the
-                progress bar and the estimate of the time left.
-            note: a text that is shown after the numbers; `None` keeps the text.
+            done: number of complete units of work.
+            ahead: completed fraction of the next units, for example 0.5 if half of the next unit is done. The progress
+                bar and the estimate of the remaining time use it.
+            note: a text to show after the numbers; `None` keeps the text of the last call.
         """
         self.done = done
         if note is not None:
@@ -55,22 +55,22 @@ class Stage:
             self._ticks.append((now, reached))
 
     def start_at(self, done: int) -> None:
-        """Set how many units were already done before the stage began, as in a resumed run."""
+        """Set how many units of work were already done before the stage began, as in a resumed run."""
         self.done = done
         self._ticks.clear()
         self._ticks.append((time.monotonic(), float(done)))
 
     @property
     def reached(self) -> float:
-        """The number of units that are done, including fractions of units that are not complete."""
+        """The number of units of work that are done, including fractions of incomplete units."""
         return self._ticks[-1][1]
 
     @property
     def seconds_each(self) -> float | None:
-        """The seconds that one unit takes; `None` before the first is done.
+        """The average seconds that one unit of work has recently taken; `None` before the first unit is done.
 
-        The time of the first update is left out once there are more updates, since it often includes the loading of
-        libraries.
+        As soon as there are two updates, the time before the first one is left out, because it often includes the
+        loading of libraries.
         """
         ticks = list(self._ticks)[1:] if len(self._ticks) > 2 else list(self._ticks)
         (first, start), (last, end) = ticks[0], ticks[-1]
@@ -79,7 +79,8 @@ class Stage:
     def seconds_left(self) -> float | None:
         """Estimate the remaining seconds; `None` if the total is not known or nothing is done yet.
 
-        The estimate counts down between two updates, but not below the time of the units that have not begun.
+        Between two updates the estimate decreases with time. It never falls below the time for all remaining units but
+        one, because only one unit can be in progress.
         """
         each = self.seconds_each
         if self.total is None or each is None:
@@ -89,10 +90,10 @@ class Stage:
         return max(each * left - (time.monotonic() - updated), each * max(0.0, left - 1))
 
     def describe(self, *, is_innermost: bool = True) -> str:
-        """Return the report's text about this stage: its name, progress and times.
+        """Return a text for the report: the name of this stage, its progress, its note and its times.
 
         Args:
-            is_innermost: whether no other stage has begun inside this one; only then times are included.
+            is_innermost: whether no other stage is in progress inside this one. Otherwise, note and times are left out.
         """
         parts = [self._counts()]
         if is_innermost:
@@ -126,10 +127,10 @@ class Stage:
 
 
 def describe(stages: list[Stage]) -> str:
-    """Return one line with the texts of all open stages.
+    """Return one line of text that describes all stages in progress, separated by colons.
 
     Args:
-        stages: the open stages; the innermost comes last.
+        stages: the stages that have begun and not ended; the innermost comes last.
     """
     text = ": ".join(stage.describe(is_innermost=stage is stages[-1]) for stage in stages)
     return visible(" ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Find what has changed since a run started: its settings, its inputs, this package's code, and other packages."""
+"""Find what has changed since a run started: settings, input files, code of instruct_lab, other packages, machine."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ MACHINE = ("python", "platform", "cpu_model", "threads", "gpus")
 
 
 def setting_changes(record: RunRecord) -> list[Change]:
-    """Return the settings that were changed in `config.yaml` since the run started.
+    """Return the settings that someone has changed in the record's `config.yaml` since the run started.
 
-    They are compared with `settings.json`. Records of earlier versions do not have this file; for them, the result is
-    empty.
+    The file `settings.json`, which the run wrote at its start, holds the original settings. A record of an earlier
+    version of instruct_lab does not have this file; the result is then empty.
     """
     before = record.read_json(SETTINGS)
     return [] if before is None else _differences("setting", before, settings_of(record.config))
 
 
 def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Change]:
-    """Return the inputs whose content has changed since the run; the result is empty if no input was recorded.
+    """Return the inputs whose content has changed since the run; the result is empty if the record lists no inputs.
 
     Args:
         record: the run's record.
@@ -51,9 +51,9 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 
 
 def code_changes(record: RunRecord) -> list[Change]:
-    """Compare this package's code and its dependencies' versions with those in a record, and return the changes.
+    """Compare the code of instruct_lab and the versions of its dependencies with a run's record; return the changes.
 
-    Dependencies that the record does not list are not compared, because the run did not use them.
+    Dependencies that the record does not list are not compared, because they were not installed for the run.
     """
     manifest, changes = record.manifest, []
     if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():
@@ -68,7 +68,7 @@ def code_changes(record: RunRecord) -> list[Change]:
 
 
 def machine_changes(record: RunRecord) -> list[Change]:
-    """Compare Python, the operating system, CPU, threads and GPUs with those in a record, and return the changes."""
+    """Compare Python, operating system, CPU, number of threads and GPUs with a run's record; return the changes."""
     manifest = record.manifest
     if not manifest.hardware:
         return []

@@ -22,7 +22,8 @@ def to_yaml(config: Any) -> str:
 def read_yaml(path: Path) -> Any:
     """Read a YAML file as dictionaries and lists; return `None` if the file does not exist.
 
-    Texts that name environment variables become `Interpolated`; the variables are not read.
+    A string such as `${oc.env:TOKEN}`, which names an environment variable, becomes an instance of `Interpolated`, a
+    subclass of `str`. The variable is not read.
 
     Raises:
         InstructLabError: the file is not YAML, or is not readable.
@@ -40,7 +41,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the full key and the value of each leaf of a config; lists and empty mappings count as leaves."""
+    """Yield the full key (such as `trainer.max_steps`) and the value of each setting in a nested config.
+
+    Dictionaries are descended into. A list or an empty dictionary is yielded as one value.
+    """
     if isinstance(node, Mapping) and node:
         for key, inner in node.items():
             yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))

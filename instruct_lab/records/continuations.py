@@ -1,4 +1,4 @@
-"""Entries in a run record that document how settings, inputs, code or limits changed when the run was continued."""
+"""What a run's record says about each continuation of the run: which settings, inputs, code or limits had changed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from instruct_lab.records.entries import known_entries
 
 MAX_CHARACTERS = 80
 Kind = Literal["setting", "input", "code", "package", "machine", "limit"]
-"""The kind of a difference between two runs."""
+"""What differs between a recorded run and its continuation or repetition."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A difference between a recorded run and the one that continues or repeats it.
+    """A difference between a recorded run and its continuation or repetition.
 
     Args:
-        kind: what differs.
+        kind: what differs, such as a `setting`.
         name: full key of the setting, or name of the input, package or property of the machine.
         before: the recorded value; `None` if there was none.
         now: the current value; `None` if there is none.
@@ -38,12 +38,12 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-    """The record of one continuation of a run with other settings, inputs, code or limits on its length.
+    """Describes that a stopped run was continued with other settings, inputs, code or limits on its length.
 
     Args:
-        time: time in UTC, in ISO 8601.
+        time: time of the continuation in UTC, in ISO 8601.
         step: optimizer step from which the run continued.
-        changes: differences from the part of the run before this continuation.
+        changes: what had changed since the run was stopped.
         note: how the changes affect the results, such as by a jump of the learning rate.
     """
 
@@ -54,7 +54,7 @@ class Continuation:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Continuation:
-        """Create the object from an entry of a JSON file."""
+        """Create the object from its JSON object, a dictionary with the names and values of the fields."""
         known = known_entries(cls, entries)
         return cls(**{**known, "changes": [Change(**known_entries(Change, one)) for one in known.get("changes", ())]})
 

@@ -10,7 +10,7 @@ COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "t
 
 
 def costs_of(record: RunRecord) -> dict[str, float | None]:
-    """Return all `COSTS` of a run; a cost that is not in the record is `None`."""
+    """Return the costs of a run, keyed by name (`training_seconds`); `None` for a cost that is not in the record."""
     summary = record.summary
     found = {name: getattr(summary, name, None) for name in COSTS}
     found["trained_parameters"] = record.manifest.parameters.get("trained")
@@ -18,14 +18,15 @@ def costs_of(record: RunRecord) -> dict[str, float | None]:
 
 
 def cost_of(record: RunRecord, name: str) -> float | None:
-    """Return one of the `COSTS` of a run; `None` if it is not in the record."""
+    """Return one cost of a run, such as `training_seconds`; `None` if it is not in the record."""
     return costs_of(record)[name]
 
 
 def format_cost(name: str, value: float | None, *, with_unit: bool = False) -> str:
     """Format a cost as text.
 
-    Bytes always get a unit. Seconds get a unit only if `with_unit` is set, since a table can name it in its heading.
+    Numbers of bytes always get a unit. Seconds get their unit only if `with_unit` is set, because a table can name the
+    unit in its heading.
     """
     if value is None:
         return "-"

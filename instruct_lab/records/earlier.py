@@ -1,4 +1,4 @@
-"""Translate records of earlier versions: the names of classes that have moved, and fields that no longer exist."""
+"""Update configs that earlier versions of instruct_lab recorded: rename moved classes, and drop removed fields."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REMOVED = {
 
 
 def translate(value: Any) -> Any:
-    """Replace the class names in a recorded config by their current names, and leave out removed fields.
+    """Replace earlier class names in a recorded config by their current names; omit fields that no longer exist.
 
     Args:
         value: the config or a part of it, as dictionaries and lists.

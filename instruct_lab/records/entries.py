@@ -1,4 +1,4 @@
-"""Parse entries of a record's JSON files for the fields of a dataclass."""
+"""Check the JSON objects in a record's files, so that dataclasses can be created from them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Inside the `with` block, convert errors from malformed file content to an `InstructLabError` with the path."""
+    """Convert errors in the `with` block, which parses a file, to an `InstructLabError` that names the file."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))
 
 
 def known_entries(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that are not null and for which a dataclass has a field.
+    """Return the entries of a JSON object that are not null and whose names are fields of a dataclass.
+
+    Args:
+        kind: the dataclass.
+        entries: the JSON object.
 
     Raises:
-        TypeError: the entries are not an object, or one of them does not have the type of its field.
+        TypeError: `entries` is not a JSON object, or a value does not have the type of its field.
     """
     if not isinstance(entries, Mapping):
         raise TypeError(f"an object is expected, and this is {one_line(repr(entries), 80)}")
@@ -45,7 +49,10 @@ def _field_types(kind: type) -> dict[str, Any]:
 
 
 def has_type(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON matches a type annotation; any JSON object matches a dataclass."""
+    """Whether a value from a JSON file matches a type annotation.
+
+    For an annotation that is a dataclass, any JSON object matches; its contents are not checked.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
@@ -65,7 +72,7 @@ def has_type(value: Any, hint: Any) -> bool:
 
 
 def parse_number(value: Any) -> float:
-    """Return a number from a file, in which `null` stands for a number that is not finite.
+    """Return a number from a JSON file; `null`, which stands for a number that is not finite, becomes NaN.
 
     Raises:
         TypeError: the value is not a number.

@@ -40,10 +40,13 @@ def environment() -> dict[str, Any]:
 
 
 def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | None:
-    """Return the commit of the package's own git checkout, and the SHA-256 of changes since that commit.
+    """Return the git commit of the package's code, and the SHA-256 of changes since that commit.
 
-    The result is `None` if git is missing or the package has no checkout of its own, because it was installed from a
-    wheel or into an environment inside another project's repository.
+    The result is `None` if git is missing, or if the package is not in a git checkout of its own. It has none after an
+    installation from a wheel, even into an environment inside another project's repository.
+
+    Returns:
+        A dictionary with the keys `commit` and `diff_sha256`; the latter is `None` if nothing has changed.
     """
     root = package_path.parent
     if _git(root, "rev-parse", "--show-prefix") != b"\n":  # the package's parent folder is not the top of a repository
@@ -58,7 +61,13 @@ def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | N
 
 
 def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str | None:
-    """Return the SHA-256 of the package's uncommitted changes and new files; `None` if nothing has changed."""
+    """Return the SHA-256 of the package's uncommitted changes and untracked files; `None` if there are none.
+
+    Args:
+        root: top folder of the git checkout.
+        package_path: folder of the package.
+        difference: output of `git diff HEAD`.
+    """
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", package_path.name, "conf") or b""
     new_files = sorted(name for name in listed.split(b"\0") if name)
     if not difference and not new_files:
@@ -83,7 +92,7 @@ def source_sha256(package_path: Path = PACKAGE_PATH) -> str:
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    """Return the output of a git command; `None` if git is missing or fails."""
+    """Run git in the folder `root` and return its output; `None` if git is missing or fails."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), *arguments]
     try:
@@ -106,24 +115,33 @@ def installed_packages() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and its dependencies; of all packages if this package is not installed."""
+    """Return the versions of instruct_lab and of those of its dependencies that are installed, keyed by package.
+
+    If instruct_lab runs without being installed, its dependencies are not known; all installed packages are returned.
+    """
     installed, names = installed_packages(), run_dependencies()
     return installed if names is None else {name: of for name, of in installed.items() if name in names}
 
 
 @functools.cache
 def run_dependencies() -> frozenset[str] | None:
-    """Return the names of this package and the packages that runs can use; `None` if this package is not installed."""
+    """Return the names of instruct_lab and of its dependencies, without those for tests, documentation and benchmarks.
+
+    The result is `None` if instruct_lab is not installed, because its dependencies are then not known.
+    """
     required, extras = declared_requirements()
     declared = [*required, *itertools.chain.from_iterable(extras.values())]
     return frozenset({DISTRIBUTION, *(_normalize(one.name) for one in declared)}) if declared else None
 
 
 def declared_requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """Return the requirements of this package, and those of each of its extras, keyed by extra.
+    """Return the requirements of instruct_lab, and the requirements of its optional dependency groups (extras).
 
-    Extras that only tests, the documentation and benchmarks need are left out. Both results are empty if this package
+    Extras that only tests, the documentation and benchmarks need are left out. Both results are empty if instruct_lab
     is not installed.
+
+    Returns:
+        The requirements that do not depend on an extra; and the additional requirements of each extra, keyed by extra.
     """
     from packaging.requirements import Requirement
 
@@ -145,7 +163,7 @@ def _normalize(name: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Describe processors, memory and, if torch is already imported, its CPU threads and the GPUs."""
+    """Describe the processor and the memory; if torch is already imported, also its number of threads and the GPUs."""
     return {
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),

@@ -1,7 +1,8 @@
 """Find, read and write the evaluations in a run record: measurements of the run's model after the run has ended.
 
-An evaluation NAME has a file `evaluations/NAME.json` in the form of `summary.json`, and a folder `evaluations/NAME/`
-with the statistics of every example, the predictions and the config.
+Each evaluation has a name. The record has a file `evaluations/NAME.json` with the metric values, in the same format as
+the run's `summary.json`, and a folder `evaluations/NAME/` with the statistics of every example, the predictions and the
+config.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ MAX_NAME = 80
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The entries of `evaluations/NAME.json` that `summary.json` does not have.
+    """What an evaluation measured: the part of `evaluations/NAME.json` that the run's `summary.json` does not have.
 
     Args:
         overrides: the overrides of the evaluation, as typed.
         weights: human-readable description of the evaluated weights.
-        step: optimizer step of the evaluated weights; `None` in records of earlier versions.
-        fingerprint: SHA-256 of the choices of the evaluation: the settings, the data and the weights. Code and versions
-            are left out, so that an evaluation counts as the same after an update.
-        versions: versions of the packages that were used, and the SHA-256 of the source code; empty in records of
-            earlier versions.
+        step: optimizer step of the evaluated weights; `None` in records of earlier versions of instruct_lab.
+        fingerprint: SHA-256 of the evaluation's settings, data and weights. Code and versions are left out, so that an
+            evaluation counts as the same after an update of the packages.
+        versions: versions of the packages that were used, and the SHA-256 of instruct_lab's code; empty in records of
+            earlier versions of instruct_lab.
     """
 
     overrides: list[str] = dataclasses.field(default_factory=list)
@@ -53,7 +54,13 @@ class Origin:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def changed_versions(self, versions: Mapping[str, str]) -> list[str]:
-        """Return the packages, and `source` for this package's code, whose versions differ from the evaluation's."""
+        """Return the names of the packages whose version differs from the one in the evaluation.
+
+        The name `source` stands for the code of instruct_lab. The result is empty if the evaluation has no versions.
+
+        Args:
+            versions: the current versions, keyed by package.
+        """
         if not self.versions:
             return []
         return sorted(name for name in {*self.versions, *versions} if self.versions.get(name) != versions.get(name))
@@ -73,12 +80,12 @@ class EvaluationFiles:
 
     @property
     def path(self) -> Path:
-        """The file with the evaluation's metric values, in the form of `summary.json`."""
+        """The file `evaluations/<name>.json` in the run's record, which holds the evaluation's metric values."""
         return self.record.path / FOLDER / f"{self.name}.json"
 
     @property
     def folder(self) -> Path:
-        """The folder with the statistics of every example, the predictions and the config."""
+        """The folder `evaluations/<name>/` in the run's record: statistics of every example, predictions and config."""
         return self.record.path / FOLDER / self.name
 
     @property
@@ -105,13 +112,19 @@ class EvaluationFiles:
             return Origin(**known_entries(Origin, entries))
 
     def read_results(self) -> Results:
-        """Read the measurements of all evaluated systems, such as the tuned model."""
+        """Read the measurements, keyed by split and then by evaluated system, such as the tuned model."""
         file = self.folder / schema.RESULTS[AFTER]
         with wrap_form_errors(file):
             return results_from_json(files.read_json(file) or {})
 
     def read_unfinished(self, fingerprint: str) -> Results:
-        """Read the measurements that `write_unfinished` wrote with this fingerprint; empty if there are none."""
+        """Read the measurements that `write_unfinished` saved before the evaluation was stopped.
+
+        The result is empty if there are none, or if they were saved with another fingerprint.
+
+        Args:
+            fingerprint: SHA-256 of the evaluation's settings, data and weights.
+        """
         entries = files.read_json(self._unfinished)
         if not isinstance(entries, dict) or entries.get("fingerprint") != fingerprint:
             return {}
@@ -119,13 +132,18 @@ class EvaluationFiles:
             return results_from_json(entries["results"])
 
     def read_predictions(self) -> list[PredictionLine]:
-        """Read the predictions, one for each example."""
+        """Read the predicted answers, one for each example."""
         file = self.folder / schema.PREDICTIONS
         with wrap_form_errors(file):
             return [PredictionLine.from_json(line) for line in files.read_lines(file)]
 
     def write_unfinished(self, fingerprint: str, results: Results) -> None:
-        """Write the measurements that are known so far, so that the evaluation can be continued if it is killed."""
+        """Save the measurements that are complete so far, so that the evaluation can be continued if it is killed.
+
+        Args:
+            fingerprint: SHA-256 of the evaluation's settings, data and weights, which identifies the evaluation.
+            results: the measurements.
+        """
         entries = {"fingerprint": fingerprint, "results": results_to_json(results)}
         files.write_json(self._unfinished, entries)
 
@@ -137,7 +155,10 @@ class EvaluationFiles:
         predictions: Iterable[PredictionLine],
         config: dict[str, Any],
     ) -> None:
-        """Write all files; the file with the metric values is written last, so that it exists only if all others do."""
+        """Write all files of a completed evaluation.
+
+        The file with the metric values (`path`) is written last, so that it exists only if all other files do.
+        """
         files.write_json(self.folder / schema.RESULTS[AFTER], results_to_json(results))
         files.write_atomically(self.folder / schema.PREDICTIONS, (files.to_json(line) + "\n" for line in predictions))
         files.write_atomically(self.folder / schema.CONFIG, [to_yaml(config)])
@@ -147,7 +168,7 @@ class EvaluationFiles:
             left.unlink(missing_ok=True)
 
     def unfinished_path(self, ending: str) -> Path:
-        """Return the path of a file for results that are not final yet; `write` removes such files.
+        """Return the path of a file for results of an incomplete evaluation; `write` removes all such files.
 
         Args:
             ending: the end of the file's name, such as `.json`.
@@ -160,7 +181,9 @@ class EvaluationFiles:
 
 
 class EvaluatedRecord(RunRecord):
-    """A run record with the results of one of its evaluations instead of the run's own, for `compare`.
+    """A run record that returns the results of one of its evaluations instead of the run's own results.
+
+    The command `compare --on NAME` uses it to compare runs by their evaluations.
 
     Args:
         path: folder of the record.
@@ -174,7 +197,7 @@ class EvaluatedRecord(RunRecord):
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The recorded config of the run, with the metrics of the evaluation instead of the run's."""
+        """The config of the run, in which the group `metrics` is replaced by the one of the evaluation."""
         return {**RunRecord(self.path).config, "metrics": self._files.config.get("metrics")}
 
     @property
@@ -184,7 +207,7 @@ class EvaluatedRecord(RunRecord):
         return None if measured is None else dataclasses.replace(own, metrics=measured.metrics)
 
     def read_results(self, stage: Stage) -> Results | None:
-        """Read the measurements of the evaluation; the stage is ignored."""
+        """Read the measurements of the evaluation; `stage` is ignored, because an evaluation measures only once."""
         return self._files.read_results()
 
     def read_predictions(self) -> list[PredictionLine]:
@@ -198,12 +221,14 @@ def evaluation_names(record: RunRecord) -> list[str]:
 
 
 def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Divide runs into those with and those without the evaluation `name`.
+    """Divide runs into those with and those without an evaluation of this name.
 
-    The records of the first list have the evaluation's results instead of the runs' own results.
+    Returns:
+        The runs with the evaluation, as records that return its results instead of the runs' own results; and the
+        unchanged records of the other runs.
 
     Raises:
-        InstructLabError: several runs are given, and fewer than two of them have an evaluation of this name.
+        InstructLabError: there are runs without such an evaluation, and fewer than two runs with one.
     """
     known = {record.path: evaluation_names(record) for record in records}
     measured: list[RunRecord] = [EvaluatedRecord(one.path, name) for one in records if name in known[one.path]]
@@ -223,7 +248,7 @@ def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRec
 
 
 def check_evaluation_name(name: str) -> str:
-    """Return the name of an evaluation unchanged if it is a valid file name.
+    """Check that the name of an evaluation is a valid file name without the ending `.json`; return the name.
 
     Raises:
         InstructLabError: the name is not valid.
@@ -236,10 +261,13 @@ def check_evaluation_name(name: str) -> str:
 
 
 def default_name(labels: Sequence[str]) -> str:
-    """Return the name of an evaluation: its choices joined by `+`, or `own` if there are none.
+    """Return a name for an evaluation that the user has not named.
+
+    The name consists of `labels`, joined by `+` and with a hash if it would be too long. Without labels it is `own`,
+    because the run's own data and metrics are used.
 
     Args:
-        labels: the choices of the evaluation, such as `interface_fr` for `data=interface_fr`.
+        labels: short texts for the overrides of the evaluation, such as `interface_fr` for `data=interface_fr`.
     """
     name = re.sub(r"[^\w.+-]+", "_", "+".join(labels), flags=re.ASCII).lstrip(".") or OWN
     if len(name) <= MAX_NAME and not name.endswith(".json"):

@@ -1,4 +1,4 @@
-"""Create and check the folder of a run record: its unique name, and its lock."""
+"""Create the folder of a run record under a unique name, and check whether a process is writing in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_NAME_BYTES = 200
 
 
 def check_name(name: str) -> str:
-    """Return a run's name if it is a valid folder name.
+    """Check that the name of a run is a valid folder name; return the name.
 
     Raises:
         InstructLabError: the name is not a valid folder name.
@@ -29,7 +29,7 @@ def check_name(name: str) -> str:
 
 
 def name_fault(name: str) -> str | None:
-    """Return the reason why a folder cannot have this name, or `None` if it can."""
+    """Return a text that says why a folder of a record cannot have this name; return `None` if it can."""
     is_folder = name and not name.startswith((".", " ")) and not re.search(r"[/\\\0-\x1f\ud800-\udfff]", name)
     if is_folder and len(name.encode()) <= MAX_NAME_BYTES:
         return None
@@ -38,7 +38,7 @@ def name_fault(name: str) -> str | None:
 
 
 def has_manifest(path: Path) -> bool:
-    """Whether a folder holds a completely created run record."""
+    """Whether a folder holds a run record with a manifest, the file that is written last when a record is created."""
     return (path / MANIFEST).is_file()
 
 
@@ -48,9 +48,9 @@ def is_locked(path: Path) -> bool:
 
 
 def new_folder(parent: Path) -> Path:
-    """Create a folder with a unique name: the time in UTC, its microseconds in hexadecimal, and a random digit.
+    """Create a folder in `parent` whose name is the time in UTC, its microseconds and a random hexadecimal digit.
 
-    Sorted names are in the order of creation, even within the same second.
+    An example is `20260131-142530-0f3a27`. The alphabetical order of names is the order of creation.
     """
     with files.disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -65,10 +65,10 @@ def new_folder(parent: Path) -> Path:
 
 
 def empty_folder(path: Path) -> Path:
-    """Create the folder of a record; first remove an incomplete record that a crash left in it.
+    """Create an empty folder for a new record; remove the folder first if a crash left an incomplete record in it.
 
     Raises:
-        InstructLabError: the folder holds a complete record, or is not writable.
+        InstructLabError: the folder holds a record with a manifest, or is not writable.
     """
     if has_manifest(path):
         raise InstructLabError("There is a run record here already", where=str(path), do="Resume it, or remove it")

@@ -30,16 +30,19 @@ DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash the settings that change the results of a run.
+    """Return the SHA-256 of the settings that change the results of a run.
 
-    Paths, trackers, the progress report, devices, and the way in which batches are computed are left out, so runs that
-    compute the same results have the same hash.
+    Left out are paths, trackers, the progress report, devices, and settings that split a batch only for the computation
+    (such as `micro_batch`). Two runs that differ only in these compute the same results, so they have the same hash.
     """
     return hashlib.sha256(json.dumps(_science(config), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `config_hash` covers, as JSON values keyed by full key."""
+    """Return the settings that change the results of a run, as JSON values keyed by full key (such as `optimizer.lr`).
+
+    These are the settings from which `config_hash` computes the hash.
+    """
     return {key: to_plain(value) for key, value in leaves(_science(config))}
 
 
@@ -58,7 +61,7 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_digests(value: Any) -> Any:
-    """Copy a config; append to each text that names environment variables its digest, as `_digest_of` returns it."""
+    """Copy a config; append a short digest of the current value to each string that names environment variables."""
     if isinstance(value, Mapping):
         return {key: _with_digests(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -67,9 +70,10 @@ def _with_digests(value: Any) -> Any:
 
 
 def _digest_of(text: Interpolated) -> str:
-    """Return a digest of a text after its environment variables are filled in; `not set` if one of them is not set.
+    """Replace the environment variables in a string by their values, and return a short digest of the result.
 
-    The digest is short and slow to compute on purpose, so that nobody can find a secret value by trying many values.
+    If a variable is not set, return `not set`. The digest is short and slow to compute on purpose, so that nobody can
+    find a secret value by trying many values.
     """
     from omegaconf.errors import OmegaConfBaseException
 

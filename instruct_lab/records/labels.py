@@ -1,9 +1,9 @@
 """Label runs by what differs between them: `lora r=8 lr=0.01`.
 
-A label names the options and values in which a run differs from the others it is listed with. Settings that follow from
-these are left out: values that the program derives, values that come with a chosen option, and values that vary
-together with one that is named. A value that the user typed is always named. Labels do not depend on the order of the
-runs.
+A label names the options and values in which a run differs from the other runs in the same list. Differences that
+follow from these are left out: values that the program derives, values that come with a chosen option, and values that
+always change together with a named value. A difference in a value that the user typed is always named. Labels do not
+depend on the order of the runs.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ MISSING = object()
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A group whose options differ between runs, or a key whose values differ.
+    """A difference between runs: a config group whose options differ, or a config key whose values differ.
 
     Args:
         key: name of the group, or full config key.
         is_choice: whether `key` is the name of a group.
-        values: each run's option or value; `MISSING` for a run without one.
+        values: for each run, its option of the group or its value of the key; `MISSING` if the run has none.
     """
 
     key: str
@@ -55,21 +55,22 @@ class Label:
     """A run's label, as a list of short texts.
 
     Args:
-        parts: texts such as `lora` and `r=8`, in the order of `GROUPS`.
-        common: indices of the parts that more than half of the labelled runs share.
+        parts: texts such as `lora` and `r=8`, ordered by the config group to which they belong.
+        common: indices in `parts` of the texts that more than half of the labelled runs have too.
     """
 
     parts: tuple[str, ...] = ()
     common: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
-        """Return the whole label."""
+        """Return the whole label, as one text with spaces."""
         return " ".join(self.parts)
 
     def fit(self, width: int) -> str:
-        """Shorten the label to a width: omit parts that most runs share, then replace the last parts by their number.
+        """Return the label, shortened if it has more than `width` characters.
 
-        An example is `r=8 +2`, in which two parts are left out.
+        Texts that most runs have are omitted first. Then as many of the last texts as necessary are replaced by their
+        number, as in `r=8 +2`.
 
         Args:
             width: maximum number of characters.
@@ -90,13 +91,13 @@ class Label:
 
 
 def label_runs(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Label]:
-    """Label runs by the settings in which they differ.
+    """Return a label for each run, which names the settings in which it differs from the other runs.
 
-    Runs with equal settings have equal labels, which are empty if all runs are equal.
+    Runs with equal settings have equal labels. The labels are empty if all runs are equal.
 
     Args:
         runs: the settings of the runs; a run without any settings, such as a damaged one, gets an empty label.
-        with_seed: whether runs may differ in the seed.
+        with_seed: whether the labels may contain the seed.
     """
     found = differences(runs, with_seed=with_seed)
     names, texts = _short_names(found), [_value_texts(one) for one in found]
@@ -126,7 +127,7 @@ def _most_common(texts: Sequence[str]) -> str:
 
 
 def label_typed(run: RunSettings) -> Label:
-    """Label one run by the options and values that the user typed; the label is empty if these change no results."""
+    """Return a label for a single run: the options and values that the user typed and that can change results."""
     choices = {key: value for key, value in run.choices.items() if key not in NOT_IN_LABELS}
     found = [
         Difference(key, values is choices, (values[key],))
@@ -141,11 +142,11 @@ def label_typed(run: RunSettings) -> Label:
 
 
 def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Difference]:
-    """Find the settings that the labels of these runs have to name, the most important first.
+    """Find the differences that the labels of these runs have to name, in the order in which labels name them.
 
     Args:
         runs: the settings of the runs.
-        with_seed: whether the seed may be one of them.
+        with_seed: whether the seed may be one of the differences.
     """
     typed = frozenset[str]().union(*(run.typed for run in runs))
     choices = list(_differing([run.choices for run in runs], typed, is_choice=True))
@@ -171,10 +172,16 @@ def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[
 
 
 def _differing(runs: Sequence[Mapping[str, Any]], typed: frozenset[str], *, is_choice: bool) -> Iterator[Difference]:
-    """Yield the keys whose values differ between the runs that have the key.
+    """Yield a difference for each key whose value is not the same in all runs that have the key.
 
-    A missing key is a difference only if the key was typed in another run, or is a group without a default option.
-    Otherwise, every key that a new version adds would be a difference from the runs of earlier versions.
+    Some runs may lack a key. This is a difference only if the user typed the key for another run, or if the key is a
+    group without a default option. Otherwise, each key that a new version of instruct_lab adds would distinguish its
+    runs from earlier ones.
+
+    Args:
+        runs: the options or the config values of each run.
+        typed: groups and keys that the user typed for at least one run.
+        is_choice: whether the keys are names of groups.
     """
     for key in dict.fromkeys(key for keys in sorted({tuple(run) for run in runs}) for key in keys):
         values = tuple(run.get(key, MISSING) for run in runs)
@@ -189,9 +196,10 @@ def _comparable(value: Any) -> str:
 
 
 def _pattern(one: Difference) -> tuple[int, ...]:
-    """Return a number for each run, which is the same for runs with equal values.
+    """Return a number for each run; runs with equal values of the setting get the same number.
 
-    Two settings that vary together, such as `(a, b, a)` and `(1, 2, 1)`, get equal numbers.
+    Two settings with the same pattern always change together: the values `(a, b, a)` and `(1, 2, 1)` of three runs both
+    have the pattern `(0, 1, 0)`.
     """
     texts = [_comparable(value) for value in one.values]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
@@ -199,7 +207,12 @@ def _pattern(one: Difference) -> tuple[int, ...]:
 
 
 def _is_function_of(one: Difference, choice: Difference) -> bool:
-    """Whether a setting follows from a choice: all runs with the same option have the same value of `one`."""
+    """Whether a value is determined by a group's option: runs with the same option always have the same value.
+
+    Args:
+        one: the value of each run.
+        choice: the option of each run.
+    """
     pairs = zip(choice.values, one.values, strict=True)
     known = {(_comparable(option), _comparable(value)) for option, value in pairs if value is not MISSING}
     return len({option for option, _ in known}) == len(known)
@@ -233,7 +246,7 @@ def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
 
 
 def _short_names(found: Sequence[Difference]) -> list[str]:
-    """Return the last part of each key, or as many parts as distinguish it from the others."""
+    """Return a short name for each key: its last component, or as many as distinguish it from the other keys."""
     keys = [one.key.removesuffix("._target_").replace("/", ".").split(".") for one in found]
     names = []
     for key in keys:
@@ -245,7 +258,10 @@ def _short_names(found: Sequence[Difference]) -> list[str]:
 
 
 def _value_texts(one: Difference) -> list[str]:
-    """Format the values as short texts: long texts are cut, and numbers get as few digits as still distinguish them."""
+    """Format each run's value as a short text: long texts are cut, and numbers get only as many digits as they need.
+
+    Numbers need enough digits to look different if they are different.
+    """
     known = [value for value in one.values if value is not MISSING]
     if one.key.endswith("._target_"):
         short = [str(value).rpartition(".")[2] for value in known]

@@ -1,4 +1,4 @@
-"""Find a run by a reference that a user types, and list all runs."""
+"""Find the run that a user means by a reference such as `latest` or part of an id, and list all runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ListedRun:
     Args:
         id: id of the run.
         name: name of the run, the folder above its record.
-        status: one of `STATUSES`, or `damaged`.
+        status: status of the run, such as `finished`; `damaged` if the record cannot be read.
         path: folder of the record.
         choices: the chosen option of each config group.
         metrics: final value of each metric, keyed by `split/metric`: the tuned model's or, if it was not measured, the
@@ -59,18 +59,18 @@ class ListedRun:
         return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the entry to a dictionary for JSON; leave out the summary, the sweep and an empty note."""
+        """Convert the entry to a dictionary for JSON, without `summary`, `sweep` and an empty `note`."""
         left_out = {"summary", "sweep"} if self.note else {"summary", "sweep", "note"}
         return {**{name: value for name, value in vars(self).items() if name not in left_out}, "path": str(self.path)}
 
 
 def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
-    """Find the record of a run.
+    """Find the record of the run that a user means.
 
     Args:
         runs_path: the folder of all records.
-        reference: a folder, an id, a unique beginning of an id or of `name/id`, a unique end of an id that follows a
-            hyphen, or `latest`.
+        reference: one of: the folder of the record; an id; the beginning of an id or of `name/id`; the part of an id
+            after one of its hyphens; `latest`. It must fit only one run.
 
     Raises:
         InstructLabError: no run or several runs match; the message names the most similar or the newest runs.
@@ -107,9 +107,10 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
 
 def short_ids(runs: Sequence[ListedRun]) -> dict[str, str]:
-    """Return a short reference to each run, which users can type instead of its id, keyed by id.
+    """Return a short reference to each run, which users can type instead of the run's id, keyed by id.
 
-    It is the end of the id, without the time at its beginning, or the whole id if that end is not unique.
+    The reference is the id without the time at its beginning, such as `0f3a27` for `20260131-142530-0f3a27`. If this is
+    not unique, the reference is the whole id.
 
     Args:
         runs: all runs.
@@ -133,7 +134,11 @@ def list_runs(runs_path: str | Path) -> list[ListedRun]:
 
 
 def list_run(path: Path) -> ListedRun:
-    """Return the entry of one run in the list of runs; a record that cannot be read has the status `damaged`."""
+    """Return the entry of one run in the list of runs; its status is `damaged` if the record cannot be read.
+
+    Args:
+        path: folder of the run's record.
+    """
     names = path.name, path.parent.name
     try:
         record = RunRecord.open(path)
@@ -151,7 +156,10 @@ def list_run(path: Path) -> ListedRun:
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:
-    """Return each metric's value for the tuned or else the base model; a value that is not finite becomes `None`."""
+    """Return the value of each metric for the tuned model or, if it was not measured, for the base model.
+
+    A value that is not finite becomes `None`.
+    """
     values = {}
     for name in summary.metrics:
         final = summary.value(name) or summary.value(name, BEFORE)
@@ -178,7 +186,13 @@ def _start_order(path: Path) -> tuple[str, float, str]:
 
 
 def _nearest(wanted: str, paths: list[Path], names: dict[Path, str]) -> list[str]:
-    """Return the runs whose id or name is most similar to the given text; among equally similar runs, the newest."""
+    """Return `name/id` of the few runs whose id or name is most similar to `wanted`; newer runs precede equal ones.
+
+    Args:
+        wanted: the text that a user typed.
+        paths: folders of all records.
+        names: `name/id` of each run, keyed by folder.
+    """
     word = wanted.rpartition("/")[2] or wanted
 
     def similarity(path: Path) -> float:

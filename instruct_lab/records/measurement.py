@@ -1,6 +1,7 @@
-"""The content of `before.json` and `after.json`: answers of each system (such as the base model), and their statistics.
+"""The content of `before.json` and `after.json`: each system's answers, and statistics from which metrics are computed.
 
-As in `instruct_lab.records.schema`, unknown entries are ignored and missing entries get the field's default.
+A system is for example the base model. When these files are read, a missing entry gets the default of its field, and an
+entry that is not known is ignored, so that records of other versions of instruct_lab stay readable.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class Measurement:
 
     Args:
         predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
-        rows: statistics of each example, keyed by metric.
-        sources: data source of each example.
-        clusters: name of the cluster of related examples to which each example belongs, empty for an example without a
-            cluster; an empty list if no example has one.
-        remarks: sentences on how a metric was measured, which its rows do not show, keyed by metric.
-        signatures: descriptions of how a benchmark's scores are computed, keyed by the score's name in `rows`; metrics
-            have none, because the config describes them.
+        rows: for each metric, the statistics of each example from which its value is computed.
+        sources: name of the data source of each example.
+        clusters: for each example, the name of its cluster (a group of related examples), or an empty string; an empty
+            list if no example belongs to a cluster.
+        remarks: sentences on how a metric was measured, keyed by metric.
+        signatures: descriptions of how a benchmark's scores are computed, keyed by the score's name in `rows`; other
+            metrics have none, because the config describes them.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
@@ -40,7 +41,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
-        """Parse the entries of a measurement."""
+        """Create a measurement from its JSON object."""
         return cls(
             predictions=[_prediction(entry) for entry in entries.get("predictions", ())],
             rows={name: [_row(row) for row in rows] for name, rows in entries.get("rows", {}).items()},
@@ -58,11 +59,15 @@ class Measurement:
         return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **present}
 
     def clusters_of(self, rows: Sequence[Any]) -> list[str]:
-        """Return the clusters of a metric's rows; empty if the metric was not computed on every example."""
+        """Return `clusters`, or an empty list if a metric was not computed on every example.
+
+        Args:
+            rows: the metric's statistics, one entry for each example on which it was computed.
+        """
         return self.clusters if len(self.clusters) == len(rows) else []
 
     def of_source(self, source: str) -> Measurement:
-        """Return the results on the examples of one data source."""
+        """Return the results on the examples of one data source, without the remarks."""
         chosen = [index for index, name in enumerate(self.sources) if name == source]
         return Measurement(
             predictions=[self.predictions[index] for index in chosen if index < len(self.predictions)],
@@ -78,7 +83,7 @@ Results = dict[str, dict[str, Measurement]]
 
 
 def results_from_json(entries: Mapping[str, Any]) -> Results:
-    """Parse the entries of `before.json` or `after.json`."""
+    """Create the measurements from the JSON object in `before.json` or `after.json`."""
     return {
         split: {system: Measurement.from_json(measured) for system, measured in systems.items()}
         for split, systems in entries.items()

@@ -11,11 +11,14 @@ from instruct_lab.records.schema import AFTER, DIFFERENCE
 def note_lines(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield each distinct note once, preceded by the names of the metrics and systems to which it applies.
+    """Yield lines with the notes on the values in a table; a note on several values is written only once.
+
+    Each line begins with the metrics and systems to which its note applies. The last line gives intervals from
+    resampling single examples, if they differ from those in the table.
 
     Args:
-        metrics: values by `split/metric` and then by system (such as `before` or `after`).
-        prefix: start of the names of the metrics to include, such as `val/` for a split.
+        metrics: values, keyed by `split/metric` and then by system (such as `before` or `after`).
+        prefix: only metrics whose name starts with this text are included, such as `val/`.
         headings: the displayed name of each system.
     """
     systems_of: dict[str, list[str]] = {}
@@ -40,10 +43,10 @@ def note_lines(
 def _example_intervals(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield a line with further intervals of the metrics whose examples belong to clusters.
+    """Yield a line with the confidence intervals that ignore clusters (groups of related examples), if any are known.
 
-    The table's intervals come from resampling whole clusters. The line lists the intervals from resampling single
-    examples, for values whose two intervals clearly differ.
+    The intervals in the table come from resampling whole clusters. The line lists the intervals from resampling single
+    examples, which a value has in `by_example` only if the two intervals clearly differ.
     """
     listed = []
     for full_name, values in metrics.items():

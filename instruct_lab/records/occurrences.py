@@ -1,6 +1,6 @@
-"""Match the examples of several runs by their ids.
+"""Find the same example in the predictions of several runs, by its id.
 
-Equal rows of a data source have the same id; their order distinguishes them.
+Identical rows of a data source have the same id. Such examples are matched by their order in the file.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ Key = tuple[str, int]
 
 
 def key_predictions(lines: Iterable[PredictionLine]) -> dict[str, dict[Key, PredictionLine]]:
-    """Return the lines of each split, keyed by the example's id and the number of earlier lines with this id.
+    """Return the predictions of one run, keyed by split and then by example.
+
+    The key of an example is its id, and the number of earlier lines of the split that have the same id.
 
     Args:
-        lines: the lines of one run's `predictions.jsonl`.
+        lines: the lines of the run's `predictions.jsonl`.
     """
     counts: Counter[tuple[str, str]] = Counter()
     found: dict[str, dict[Key, PredictionLine]] = {}

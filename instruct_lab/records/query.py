@@ -36,12 +36,12 @@ TERM = re.compile(r"(?P<key>[^=!<>~\s]+)(?P<sign>!=|<=|>=|=|<|>|~)(?P<value>.*)"
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One condition on runs.
+    """One condition on runs, such as `optimizer.lr<=1e-3`.
 
     Args:
-        key: key of the compared value.
-        sign: one of `OPERATORS`.
-        value: text or number that the run's value is compared with.
+        key: name of the run's value to compare, such as `optimizer.lr`.
+        sign: the operator, such as `<=`.
+        value: text or number with which the run's value is compared.
     """
 
     key: str
@@ -51,7 +51,10 @@ class Term:
     def holds(self, facts: dict[str, Any]) -> bool:
         """Whether a run meets the condition.
 
-        A value that the run lacks is equal to `null` and `none`, unequal to all others, and never less or greater.
+        If the run has no value for the key, only `=null`, `=none`, and `!=` with any other value hold.
+
+        Args:
+            facts: the run's values, keyed by name.
         """
         found = facts.get(self.key)
         if found is None:
@@ -70,7 +73,7 @@ class FoundRun:
 
     Args:
         run: the run's entry in the list of runs.
-        values: values of the query's keys; `None` for a key that the run does not have.
+        values: the run's values of the keys that the caller asked for; `None` for a key that the run does not have.
     """
 
     run: ListedRun
@@ -78,10 +81,13 @@ class FoundRun:
 
 
 def parse_query(texts: Iterable[str]) -> list[Term]:
-    """Parse a query into its conditions, all of which must hold.
+    """Split a query into its conditions; a run must meet all of them.
+
+    Args:
+        texts: texts such as `tuning=lora test/chrf>30`, with spaces between conditions.
 
     Raises:
-        InstructLabError: a part of the query is not a condition.
+        InstructLabError: a word of the query is not a condition.
     """
     terms = []
     for text in (part for query in texts for part in query.split()):
@@ -104,18 +110,18 @@ def find_runs(
     columns: Sequence[str] = (),
     runs: Sequence[ListedRun] | None = None,
 ) -> list[FoundRun]:
-    """Find the runs that meet a query, with the values of the query's keys.
+    """Find the runs that meet a query, and return their values of all keys in `columns`, `sort` and `query`.
 
     Args:
         runs_path: the folder of all records.
-        query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
+        query: conditions on `id`, `name`, `status`, the option of a group, a config key, a metric or a cost.
         sort: key to sort by, smallest value first; runs without the key come last. `None`: oldest run first.
         reverse: whether to reverse the order, so that the largest value or the newest run comes first.
-        columns: further keys whose values are returned; they come first in `FoundRun.values`.
+        columns: additional keys whose values are returned; they come first in `FoundRun.values`.
         runs: all runs in the folder; `None`: list them.
 
     Raises:
-        InstructLabError: a part of the query is not a condition, or no run has one of its keys.
+        InstructLabError: a word of the query is not a condition, or there is a key that no run has.
     """
     terms = parse_query(query)
     runs = list_runs(runs_path) if runs is None else list(runs)  # a copy, because damaged runs are replaced
@@ -142,11 +148,11 @@ def find_runs(
 
 
 def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
-    """Return values of a run, keyed by name; they include the values of the given keys if the run has them.
+    """Return values of a run, keyed by name, among them the values of `keys` as far as the run has them.
 
-    If several values have the same name, `id`, `name` and `status` take precedence, then choices, metrics, costs,
-    config keys and the last values logged during training, in this order. Costs, config keys and logged values are in
-    other files of the record, which are read only if a given key has not been found before.
+    Two values can have the same name. Then `id`, `name` and `status` take precedence, then chosen options, metrics,
+    costs, config keys and the last values of `metrics.jsonl`, in this order. The last three are in other files, which
+    are read only as long as one of `keys` has not been found.
 
     Raises:
         InstructLabError: the record is damaged.
@@ -165,7 +171,7 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def comparable(value: Any) -> Any:
-    """Convert a value to a number if possible, and a boolean to the text `true` or `false`."""
+    """Convert a boolean to the text `true` or `false`, and any other value to a float if possible."""
     if isinstance(value, bool):
         return str(value).lower()
     try:
@@ -179,7 +185,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    """Return a sort key that puts numbers before texts."""
+    """Return a sort key for a value; it puts numbers before texts."""
     number = comparable(value)
     return (False, number, "") if isinstance(number, float) else (True, 0.0, str(value))
 
@@ -200,7 +206,7 @@ def _refuse_unknown(keys: Iterable[str], facts: list[dict[str, Any]], runs_path:
 
 
 def _similar(key: str, known: list[str]) -> list[str]:
-    """Return known keys that resemble an unknown one: first keys with the same last part, then similar spellings."""
+    """Return the known keys most similar to `key`: first those with the same last component, then similar spellings."""
     last = re.split(r"[./]", key)[-1]
     spelled = nearest(key, known)
     same_end = [name for name in known if re.split(r"[./]", name)[-1] == last]

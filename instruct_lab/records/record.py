@@ -35,8 +35,8 @@ class RunRecord:
 
     The record stays readable even if the process is killed while it writes: files are replaced as a whole or grow by
     whole lines. Only one process can write at a time; any number can read. `create` makes a new record, `open` opens an
-    existing one. `instruct_lab.records.schema` describes the files. They hold no secrets of the process, see
-    `instruct_lab.secrets`; the command line makes them readable only for the user, see `instruct_lab.guard`.
+    existing one. `instruct_lab.records.schema` defines the content of the files. Passwords and keys are masked in them,
+    and if a command writes them, only the user can read them.
     """
 
     is_writer: ClassVar[bool] = True
@@ -66,10 +66,10 @@ class RunRecord:
         Args:
             runs_path: the folder of all records; created if it is missing.
             name: name of the run, a folder below `runs_path`.
-            config: the whole config, resolved and without secrets; it is stored unchanged in `config.yaml`.
+            config: the whole config, with interpolations resolved and without secrets, which is stored unchanged.
             overrides: the overrides that the user typed.
             run_id: id of the run, a folder below `name` (an incomplete record in it is removed); `None`: a new id.
-            facts: further entries of the manifest, such as `choices`, `seeds`, `config_hash` and `inputs`.
+            facts: additional entries of the manifest, such as `choices`, `seeds`, `config_hash` and `inputs`.
 
         Raises:
             InstructLabError: `name` is not a valid folder name, or the folder is not writable.
@@ -123,9 +123,9 @@ class RunRecord:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The recorded config, with the current names of its classes; read once, and again after it is written.
+        """The recorded config; class names that have since changed are replaced by the current ones.
 
-        Values from the environment are `Interpolated` texts, such as `${oc.env:NAME}`.
+        A value from an environment variable is a string such as `${oc.env:NAME}`.
         """
         return dict(translate(self._read_yaml(schema.CONFIG, dict)))
 
@@ -157,11 +157,11 @@ class RunRecord:
         return files.read_json(self.path / name)
 
     def read_results(self, stage: Stage) -> measurement.Results | None:
-        """Read the measurements made before or after training; return `None` if they were not written."""
+        """Read the measurements made before or after training; return `None` if the file does not exist."""
         return self._read(schema.RESULTS[stage], measurement.results_from_json)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read the lines of `metrics.jsonl`; `null` becomes NaN, and incomplete or damaged lines are left out."""
+        """Read `metrics.jsonl` as one dictionary per line; `null` becomes NaN, and damaged lines are left out."""
         return [
             {name: math.nan if value is None else value for name, value in line.items()}
             for line in files.read_lines(self.path / schema.METRICS)
@@ -169,7 +169,7 @@ class RunRecord:
         ]
 
     def read_predictions(self) -> list[PredictionLine]:
-        """Read the lines of `predictions.jsonl`."""
+        """Read `predictions.jsonl`, which has one line for each example."""
         with wrap_form_errors(self.path / schema.PREDICTIONS):
             return [PredictionLine.from_json(line) for line in files.read_lines(self.path / schema.PREDICTIONS)]
 
@@ -191,7 +191,7 @@ class RunRecord:
     # ---- write
 
     def write_manifest(self, **updates: Any) -> None:
-        """Replace or add entries of `manifest.json`; a status other than `running` also sets the end of the run.
+        """Replace or add entries of `manifest.json`; a status that ends the run also sets `ended` and `seconds`.
 
         Raises:
             ValueError: the status is not one of `STATUSES`.
@@ -208,22 +208,22 @@ class RunRecord:
         self.write_json(schema.MANIFEST, {**known, **ending, **updates})
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the config to `config.yaml`, and its settings that can change results to `settings.json`."""
+        """Write the config to `config.yaml`, and those of its settings that can change results to `settings.json`."""
         self.write_text(schema.CONFIG, to_yaml(config))
         self.__dict__.pop("config", None)  # read again at the next access
         self.write_json(schema.SETTINGS, settings_of(self.config))
 
     def write_overrides(self, overrides: list[str]) -> None:
-        """Write `overrides.yaml`."""
+        """Write the overrides that the user typed to `overrides.yaml`."""
         self.write_text(schema.OVERRIDES, to_yaml(overrides))
 
     def derive(self, key: str, value: Any, origin: str) -> None:
-        """Record a value that is determined during the run: write it to the config, and its origin to the manifest.
+        """Record a value that the run itself computes: write the value to the config and `origin` to the manifest.
 
         Args:
-            key: full key of the value in the config.
-            value: the value.
-            origin: text that says what the value is derived from.
+            key: full key of the value in the config, such as `trainer.max_steps`.
+            value: the computed value.
+            origin: text that says from what the value is computed.
         """
         config = copy.deepcopy(self.config)
         *groups, name = key.split(".")
@@ -236,8 +236,8 @@ class RunRecord:
 
         Args:
             step: optimizer step.
-            epoch: number of passes over the training data.
-            values: values, keyed by `split/metric`; a value that is not finite is written as `null`.
+            epoch: number of passes over the training data so far.
+            values: what was measured, keyed by `split/metric`; a number that is not finite is written as `null`.
 
         Raises:
             InstructLabError: the disk is full, or the file is not writable.
@@ -253,12 +253,12 @@ class RunRecord:
         return files.size_or_zero(self.path / schema.METRICS)
 
     def truncate_metrics(self, size: int) -> None:
-        """Remove the lines of `metrics.jsonl` that were written after the saved state from which the run resumes.
+        """Remove the lines of `metrics.jsonl` that were written after the checkpoint from which the run resumes.
 
-        The `seconds` of later lines continue from the last kept line.
+        In the lines that follow, `seconds` continues from its value in the last kept line.
 
         Args:
-            size: the size of `metrics.jsonl`, in bytes, when the state was saved.
+            size: the size of `metrics.jsonl`, in bytes, when the checkpoint was written.
         """
         path = self.path / schema.METRICS
         if self.metrics_size() > size:
@@ -271,11 +271,11 @@ class RunRecord:
         self._opened = time.monotonic()
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the record atomically."""
+        """Write `value` to a JSON file of the record; replace an existing file in one step (atomically)."""
         self.write_text(name, files.to_json(value, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file of the record atomically."""
+        """Write `text` to a file of the record; replace an existing file in one step (atomically)."""
         self._write(name, [text])
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:
@@ -295,7 +295,7 @@ class RunRecord:
         self._write(schema.PREDICTIONS, (files.to_json(line) + "\n" for line in lines))
 
     def log(self, text: str) -> None:
-        """Append a text, preceded by the time, to `log.txt`."""
+        """Append the time and `text` as a line to `log.txt`; strings that look like keys or passwords are masked."""
         self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {secrets.hide_forms(text)}\n")
 
     def add_warning(self, text: str) -> None:
@@ -323,7 +323,7 @@ class RunRecord:
 
     @functools.cached_property
     def _seconds_before(self) -> float:
-        """The seconds that the run took before this process, according to its record."""
+        """The duration of the run in seconds before this process opened the record, according to the record."""
         try:
             ended = self.manifest.seconds
         except InstructLabError:
@@ -341,7 +341,7 @@ class ReadOnlyRecord(RunRecord):
     is_writer = False
 
     def truncate_metrics(self, size: int) -> None:
-        """Do nothing, since the writing process truncates the file."""
+        """Do nothing, because the process that writes the record truncates the file."""
 
     def _write(self, name: str, chunks: Iterable[str]) -> None:
         pass

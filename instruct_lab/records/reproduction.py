@@ -1,4 +1,4 @@
-"""Compare a reproduced run with the recorded one: every logged value, the results, the answers and the weights."""
+"""Compare the repetition of a run with the original: the values of every step, the results, answers and weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Key = tuple[int | None, str]
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A value that differs between two runs.
+    """A value that differs between a recorded run and its repetition.
 
     Args:
-        name: name of the value.
-        step: optimizer step; `None` for a final result.
-        recorded: the recorded value; `None` if there is none.
-        reproduced: the value of the new run; `None` if there is none.
+        name: name of the value, such as `train/loss`.
+        step: optimizer step at which it was measured; `None` for a final result.
+        recorded: the value in the recorded run; `None` if it has none.
+        reproduced: the value in the repetition; `None` if it has none.
         relative: |recorded - reproduced| / max(|recorded|, |reproduced|); infinite if one of the values is missing.
     """
 
@@ -43,18 +43,19 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """The comparison of a reproduced run with the recorded one, as written to `reproduction.json`.
+    """The comparison of a run's repetition with the recorded run, as written to `reproduction.json`.
 
     Args:
         reproduces: name and id of the recorded run.
-        recorded_status: status of the recorded run; if it is unfinished, only the values that it logged are compared.
+        recorded_status: status of the recorded run; if it did not finish, only the values that it has are compared.
         num_values: number of compared values.
         num_different: number of compared values that differ.
         first: the first value that differs; `None` if all values are equal.
         largest: the value with the largest relative difference; `None` if all values are equal.
         num_predictions: number of compared answers.
         num_different_predictions: number of compared answers that differ.
-        weights_equal: whether the last weights are equal to the last bit; `None` if the recorded run kept no weights.
+        weights_equal: whether the weights at the end of training are equal to the last bit; `None` if the recorded run
+            kept no weights.
         changes: what differs between the two runs in settings, inputs, code, packages and machine.
     """
 
@@ -96,11 +97,11 @@ class Reproduction:
 
 
 def compare_with_recorded(recorded: RunRecord, reproduced: RunRecord, changes: list[Change]) -> Reproduction:
-    """Compare a reproduced run with the recorded one.
+    """Compare the repetition of a run with the recorded run.
 
     Args:
-        recorded: the record that was reproduced.
-        reproduced: the record of the new run.
+        recorded: the record of the run that was repeated.
+        reproduced: the record of the repetition.
         changes: what differs between the two runs in settings, inputs, code, packages and machine.
     """
     status = recorded.manifest.status or "unknown"
@@ -138,7 +139,10 @@ def _values(record: RunRecord) -> Iterator[tuple[Key, float]]:
 
 
 def _relative_difference(first: float | None, second: float | None) -> float:
-    """Return the relative difference of two values: 0 if they are equal or both NaN, infinity if one is missing."""
+    """Return |first - second| / max(|first|, |second|).
+
+    The result is 0 if the values are equal or both NaN, and infinite if only one of them is NaN or missing.
+    """
     if first is None or second is None:
         return math.inf
     if first == second or (math.isnan(first) and math.isnan(second)):
@@ -153,7 +157,7 @@ def _answers(record: RunRecord) -> dict[tuple[str, object], str]:
 
 
 def _weights_digest(record: RunRecord) -> str | None:
-    """Hash the files of the last weights; return `None` if there are none."""
+    """Hash the weight files of the last checkpoint; return `None` if there are none."""
     files = sorted(record.checkpoints_path.glob("last-*/*.safetensors"))
     digest = hashlib.sha256()
     for file in files:

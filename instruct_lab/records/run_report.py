@@ -39,23 +39,23 @@ FILES = {
 
 @dataclasses.dataclass(frozen=True)
 class RunReport:
-    """A summary of one run.
+    """What a user wants to know about one run.
 
     Args:
         record: the run's record.
-        manifest: the record's manifest.
+        manifest: the content of the record's `manifest.json`.
         summary: the results; empty if the run has none.
-        status: the status, or `interrupted (process gone)`.
+        status: the run's status, or `interrupted (process gone)` if its process was killed.
         label: the options and values that the user typed or that a sweep varied; empty if there are none.
         choices: the chosen options that are not the default ones, keyed by group.
         default_choices: the default options of the groups; empty if they are not known.
-        settings: the values that differ from those of the chosen options, keyed by full key; each is paired with its
-            default.
+        settings: config values that differ from what the chosen options set, as pairs (value, what the options set),
+            keyed by full key.
         has_defaults: whether the run was compared with the defaults. This is impossible if this installation lacks
             an option of the run; `choices` then has all options, and `settings` has the values that the user typed.
-        costs: the known costs.
-        evaluations: the metrics of each evaluation that was made after the run (`instruct-lab evaluate`), keyed by the
-            evaluation's name, then as in `summary`.
+        costs: the costs that are in the record, such as `training_seconds`, keyed by name.
+        evaluations: the results of the evaluations that were made after the run (`instruct-lab evaluate`), keyed by
+            evaluation, then by `split/metric`, then by system (such as `after`).
     """
 
     record: RunRecord
@@ -72,7 +72,7 @@ class RunReport:
 
     @property
     def files(self) -> dict[Path, str]:
-        """Descriptions of the files that the record has, keyed by path."""
+        """Short descriptions of those files of the record that exist, keyed by path."""
         return {self.record.path / name: text for name, text in FILES.items() if (self.record.path / name).exists()}
 
     @property
@@ -107,7 +107,7 @@ class RunReport:
 
 
 def report_of(record: RunRecord) -> RunReport:
-    """Read a run's record, and compare its settings with the current defaults.
+    """Read a run's record, and compare its settings with the defaults of the installed version of instruct_lab.
 
     Raises:
         InstructLabError: the record is damaged.
@@ -164,9 +164,13 @@ def _default_choices() -> dict[str, Any] | None:
 
 
 def _defaults_of(choices: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the settings of a run with only these options as overrides; `None` if this installation lacks one of them.
+    """Return the settings that a run would have if the user had only chosen these options and set no values.
 
-    Options of the groups `experiments` and `debug` are left out, because they only change the options of other groups.
+    The result is `None` if this installation lacks one of the options. Options of the groups `experiments` and `debug`
+    are left out, because they only change the options of other groups.
+
+    Args:
+        choices: the chosen option of each config group.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -192,9 +196,12 @@ def _option_text(option: Any) -> str:
 def _differing(
     settings: Mapping[str, Any], defaults: Mapping[str, Any], derived: Mapping[str, str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ from their defaults, as pairs of value and default.
+    """Return the settings that differ from their defaults, as pairs (value, default), keyed by full key.
 
-    Values that the program computed are left out.
+    Args:
+        settings: the run's settings, keyed by full key.
+        defaults: their default values.
+        derived: keys of settings that the program computed, which are left out.
     """
     return {
         key: (value, defaults.get(key))
@@ -204,9 +211,12 @@ def _differing(
 
 
 def result_rows(results: MetricTable) -> list[tuple[str, MetricValue | None, MetricValue | None, MetricValue | None]]:
-    """Return, for each metric, its name, the base model's value, the tuned model's value and their difference.
+    """Return a tuple for each metric: its name, the base model's value, the tuned model's value, and their difference.
 
     A value that was not measured is `None`.
+
+    Args:
+        results: values, keyed by `split/metric` and then by system (`before`, `after` and others).
     """
     return [
         (name, systems.get(BEFORE), systems.get(AFTER), systems.get(DIFFERENCE)) for name, systems in results.items()

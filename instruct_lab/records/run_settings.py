@@ -45,9 +45,9 @@ class RunSettings:
 
 
 def recorded_settings(record: RunRecord) -> dict[str, Any] | None:
-    """Read config values from `settings.json`, which can be read ten times faster than `config.yaml`.
+    """Read the settings that can change results from `settings.json`, ten times faster than from `config.yaml`.
 
-    The result is `None` if there is no such file, or if `config.yaml` was edited after it was written.
+    The result is `None` if the record has no such file, or if `config.yaml` was edited later than `settings.json`.
     """
     files = [record.path / name for name in (CONFIG, SETTINGS)]
     if not all(map(Path.is_file, files)) or files[0].stat().st_mtime_ns > files[1].stat().st_mtime_ns:

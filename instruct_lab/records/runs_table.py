@@ -31,10 +31,13 @@ OWN_COLUMNS = ("id", "status", "started")
 class View:
     """The columns, order, groups and length of the table.
 
+    A key is a name of a run's value, such as `tuning`, `optimizer.lr` or `test/chrf`.
+
     Args:
-        columns: keys that get a column each, the most important first; empty for the main metric.
+        columns: keys that get a column each, the most important first. If it is empty, the metric that most runs have
+            gets a column.
         sorted_by: the key that the runs are sorted by; `None` if they are sorted by their start.
-        group: key whose values group the runs; `None` for no groups.
+        group: key by whose values the runs are grouped under headings; `None` for no groups.
         limit: maximum number of runs to show; `None` for all.
         is_reversed: whether the newest run comes first.
     """
@@ -47,7 +50,9 @@ class View:
 
 
 def label_found(runs: Sequence[ListedRun], hidden: Sequence[str] = ()) -> list[Label]:
-    """Label runs by what differs between them, or a single run by what the user typed.
+    """Return a label for each run, which names what differs from the other runs, such as `r=8`.
+
+    The label of a single run names the options and values that the user typed.
 
     Args:
         runs: the runs.
@@ -74,9 +79,9 @@ def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
 
 
 def primary_metric(runs: Sequence[ListedRun]) -> str | None:
-    """Return the metric that most runs have, or the first of several such metrics; `None` if no run has a metric.
+    """Return the metric that most runs have; `None` if no run has a metric. Of several such metrics, return the first.
 
-    Of a run that belongs to a sweep, only one metric counts: the first of the sweep's metrics that the run has.
+    A run of a sweep counts only for one metric: the first of the sweep's metrics that the run has.
     """
     counts: Counter[str] = Counter()
     for run in runs:
@@ -92,9 +97,9 @@ def runs_lines(
 
     Args:
         found: the runs that a query found, in the order to show.
-        known: all runs; the short ids in the table are unique among them.
-        width: width of the terminal.
-        view: what to show.
+        known: all runs; the table shortens ids so that they are still unique among all runs.
+        width: number of columns of the terminal.
+        view: the columns, order, groups and length of the table.
         now: the time from which the age of runs is counted; `None`: the current time.
     """
     shown = limited(found, view)
@@ -126,7 +131,7 @@ def runs_lines(
 
 
 def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
-    """Return at most `view.limit` runs: the first ones if they are sorted by a key, and otherwise the newest ones."""
+    """Return at most `view.limit` runs: the first ones if the runs are sorted by a key, otherwise the newest ones."""
     if view.limit is None or len(found) <= view.limit:
         return found
     is_oldest_first = view.sorted_by is None and not view.is_reversed
@@ -134,9 +139,10 @@ def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
 
 
 def _asked_keys(shown: Sequence[FoundRun], view: View) -> Iterator[str]:
-    """Yield the keys that get a column.
+    """Yield the keys (names of runs' values) that get a column.
 
-    These are the keys to show, the key to sort by, and those keys of the query whose values differ between the runs.
+    These are the keys in `view.columns`, the key to sort by, and those keys of the query whose values differ between
+    the runs.
     """
     wanted = [*view.columns, *([view.sorted_by] if view.sorted_by else [])]
     for key in dict.fromkeys([*wanted, *shown[0].values]):
@@ -153,7 +159,14 @@ def _label_column(labels: Sequence[Label]) -> list[TextColumn]:
 
 
 def _value_column(key: str, shown: Sequence[FoundRun], rank: int) -> TextColumn:
-    """Build the column of a key; a column of rank 0 is always shown."""
+    """Build the column with the runs' values of a key.
+
+    Args:
+        key: the key.
+        shown: the runs.
+        rank: importance of the column: if the table is too wide, columns of larger rank are dropped first; a column of
+            rank 0 is always shown.
+    """
     cells = [format_value(key, one) for one in shown]
     values = [one.values.get(key, one.run.metrics.get(key)) for one in shown]
     is_number = any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -161,7 +174,7 @@ def _value_column(key: str, shown: Sequence[FoundRun], rank: int) -> TextColumn:
 
 
 def format_value(key: str, one: FoundRun) -> str:
-    """Format the value of a key for a cell: a metric with its interval, a cost with its unit."""
+    """Format a run's value for a cell of the table: a metric with its interval, a number of bytes with its unit."""
     measured = one.run.summary and (one.run.summary.value(key, AFTER) or one.run.summary.value(key, BEFORE))
     if key in one.run.metrics and measured:
         return format_metric(measured)
@@ -176,9 +189,14 @@ def format_value(key: str, one: FoundRun) -> str:
 
 
 def _change_column(primary: str, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
-    """Build the column with the differences between the tuned and the base model in a metric.
+    """Return a column with the difference between the tuned and the base model in a metric, for each run.
 
-    The list is empty if no run has such a difference.
+    The result is a list of one column, or an empty list if no run has such a difference.
+
+    Args:
+        primary: the metric.
+        runs: the runs.
+        rank: importance of the column: if the table is too wide, columns of larger rank are dropped first.
     """
     changes = [run.summary and run.summary.value(primary, DIFFERENCE) for run in runs]
     cells = [
@@ -197,7 +215,13 @@ def _age(run: ListedRun, now: datetime | None) -> str:
 
 
 def _grouped(lines: Sequence[Text], shown: Sequence[FoundRun], group: str | None) -> Iterator[Text]:
-    """Yield the runs' lines; if `group` is a key, runs with the same value of the key follow a common heading."""
+    """Yield the runs' lines of the table, grouped under headings unless `group` is `None`.
+
+    Args:
+        lines: the line of each run.
+        shown: the runs.
+        group: key by whose values the runs are grouped; the heading shows the value.
+    """
     if group is None:
         yield from lines
         return
@@ -218,7 +242,17 @@ def _notes(
     width: int,
     view: View,
 ) -> Iterator[Text]:
-    """Yield the notes below the table, one line each: the number of runs, and what the table does not show."""
+    """Yield the notes below the table, one line each: the number of runs, and what the table does not show.
+
+    Args:
+        shown: the runs in the table.
+        num_found: number of runs that the query found.
+        asked: the keys that were to get a column.
+        left_out: headings of the columns for which there was no space.
+        primary: the metric whose change the table shows; `None` without a metric.
+        width: number of columns of the terminal.
+        view: the columns, order, groups and length of the table.
+    """
     order = f"sorted by {view.sorted_by}" if view.sorted_by else f"{'newest' if view.is_reversed else 'oldest'} first"
     count = f"{len(shown)} of {num_found}" if len(shown) < num_found else str(num_found)
     texts = [f"{count} run{'s' * (num_found > 1)}, {order}"]

@@ -1,7 +1,8 @@
 """Define the content of the files in a run record, and parse these files.
 
-Unknown entries are ignored, and missing entries and `null` get the field's default, so that records of earlier versions
-stay readable. A number that is not finite is `null` in the files.
+Each dataclass defines the JSON object in one file or in a line of it. To keep records of other versions of instruct_lab
+readable, an entry without a field is ignored, and a field without an entry, or with `null`, gets its default. A number
+that is not finite is written as `null`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def short_name(split: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class InputEntry:
-    """The name, SHA-256 and size in bytes of one input of a run."""
+    """The name, SHA-256 and size in bytes of one input: a file or package from which a run read its data or model."""
 
     name: str = ""
     sha256: str = ""
@@ -86,7 +87,15 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The sweep of a run: the sweep's id and metrics, the index and values of the run's point, and the run's seed."""
+    """Says which trial of which sweep a run is.
+
+    Args:
+        id: id of the sweep.
+        point: index of the run's point, the combination of values that the run was started with.
+        values: the values of the point, keyed by config key.
+        seed: the run's seed; `None` if the sweep does not set it.
+        metrics: the metrics by which the sweep compares its runs.
+    """
 
     id: str = ""
     point: int = 0
@@ -97,7 +106,7 @@ class SweepEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`: the identity of a run, its status and its environment.
+    """The content of `manifest.json`: the name and id of a run, its status, its environment and how training went.
 
     Args:
         id: id of the run.
@@ -108,22 +117,22 @@ class Manifest:
         seconds: duration of the run, without the time between an interruption and its resumption; `None` until the run
             has ended for the first time.
         exception: the exception that ended a failed run; `None` for any other run.
-        code: commit of the package's git checkout and SHA-256 of changes since then; `None` without a checkout.
-        source_sha256: SHA-256 of the Python files of this package.
-        packages: versions of this package and of its declared dependencies.
+        code: git commit of instruct_lab's code and SHA-256 of changes since then; `None` without a git checkout.
+        source_sha256: SHA-256 of the Python files of instruct_lab.
+        packages: versions of instruct_lab and of its declared dependencies.
         environment: versions of all installed packages.
         python: version of Python.
         platform: the operating system.
         hardware: processors, memory and GPUs.
         choices: the chosen option of each config group.
         seeds: random seeds, keyed by name.
-        config_hash: SHA-256 of the config without paths, trackers and devices.
-        derived: the origin of each config value that neither a file nor an override sets, keyed by full key.
+        config_hash: SHA-256 of the settings that change results, so without paths, trackers and devices.
+        derived: for each config value that the program computed, what it was computed from, keyed by full key.
         runs_remote_code: whether Python files that come with the model may run.
         permissions: what the run did with the user's permission, one line for each permission.
         data_fingerprint: SHA-256 of the prepared data; `None` before the data is prepared.
         inputs: every file and package from which the data and the model were read.
-        parameters: numbers of parameters, `total` and `trained`.
+        parameters: number of all parameters (`total`) and of those that are trained (`trained`).
         num_steps: optimizer steps of the whole run; `None` before training.
         steps_per_epoch: optimizer steps of one pass over the training data; `None` before training.
         continuations: the continuations of the run with other settings, inputs, code or limits.
@@ -133,8 +142,9 @@ class Manifest:
         device: type of the devices that train, `cpu`, `cuda` or `mps`; empty before training.
         num_devices: number of devices over which each step's examples are divided; `None` before training, and in
             records of earlier versions.
-        plan: predicted and measured memory and time, in bytes and seconds; empty for a run of less than a minute.
-        evaluated_step: optimizer step of the weights that were evaluated after training; `None` before that.
+        plan: the run's memory and time in bytes and seconds, as predicted and as measured; empty for a run of less than
+            a minute.
+        evaluated_step: optimizer step of the weights that were evaluated after training; `None` before that evaluation.
         trackers: id of the run in each tracker that chooses its own ids.
         sweep: the trial that the run belongs to; `None` if the run is not part of a sweep.
     """
@@ -177,7 +187,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
-        """Parse the entries of the file.
+        """Create a manifest from the JSON object in `manifest.json`.
 
         Raises:
             TypeError: an entry does not have the expected type.
@@ -218,7 +228,8 @@ class Summary:
         peak_memory_bytes: peak memory of the GPU or, without a GPU, of the process.
         weights_bytes: size of the last weights on disk.
         positions: number of token positions, including padding, that the first device computed in training.
-        saved_positions: number of token positions that it did not compute, because rows share prefixes.
+        saved_positions: number of token positions that the first device did not have to compute, because examples with
+            a common prefix shared the computation of the prefix.
         metrics: values, keyed by `split/metric` and then system (`before`, a baseline's name, `after`, `difference`).
     """
 
@@ -234,7 +245,7 @@ class Summary:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Summary:
-        """Parse the entries of the file."""
+        """Create a summary from the JSON object in `summary.json`."""
         known = known_entries(cls, entries)
         metrics = known.get("metrics", {})
         known["metrics"] = {
@@ -244,11 +255,11 @@ class Summary:
         return cls(**known)
 
     def value(self, metric: str, system: str = AFTER) -> MetricValue | None:
-        """Return a metric's value for a system such as `before` or `after`; return `None` if it was not measured.
+        """Return the value of a metric for one system; return `None` if it was not measured.
 
         Args:
             metric: the metric, as `split/metric`.
-            system: the system.
+            system: the system, such as `before` (the base model) or `after` (the tuned model).
         """
         return self.metrics.get(metric, {}).get(system)
 
@@ -265,7 +276,7 @@ class PredictionLine:
         prediction_before: the base model's answer; `None` if the base model was not evaluated.
         references: acceptable answers.
         scores: scores of the tuned model's answer, keyed by metric; `None` for a score that is not finite.
-        cluster: the cluster of related examples that the example belongs to; empty without one.
+        cluster: name of the cluster (a group of related examples) to which the example belongs; empty if to none.
     """
 
     id: str = ""
@@ -279,7 +290,7 @@ class PredictionLine:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> PredictionLine:
-        """Parse the entries of a line."""
+        """Create the object from the JSON object in one line of the file."""
         return cls(**known_entries(cls, entries))
 
 

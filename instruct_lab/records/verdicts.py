@@ -1,4 +1,7 @@
-"""The verdicts of judges in a run record, one line of `verdicts.jsonl` for each pair of answers."""
+"""The file `verdicts.jsonl` of a run record: which of two answers a judge (a language model) found better.
+
+Each line has one pair of answers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from instruct_lab.records.schema import VERDICTS
 
 @dataclasses.dataclass(frozen=True)
 class VerdictReply:
-    """A judge's reply to the question which of two answers is better, asked with the answers in one of the two orders.
+    """A judge's reply to the question which of two answers is better; the judge sees each pair twice, in both orders.
 
     Args:
         first: the answer that was shown first: `answer` or `opponent`.
@@ -29,20 +32,20 @@ class VerdictReply:
 
 @dataclasses.dataclass(frozen=True)
 class VerdictLine:
-    """A line of `verdicts.jsonl`: the verdicts on an answer and the opponent's answer.
+    """A line of `verdicts.jsonl`: the verdicts on a pair of answers to the same prompt, `answer` and `opponent`.
 
     Args:
-        metric: name of the win rate in the config.
+        metric: name of the metric (a win rate) in the config.
         split: split of the example.
-        system: the system that gave the answer, `before` or `after`.
+        system: the system that gave `answer`: `before` (the base model) or `after` (the tuned model).
         id: id of the example.
         judge: name of the judge.
-        against: the opponent, as in the config.
+        against: what gave the answer `opponent`, as written in the config: `base`, `reference`, or the id of a run.
         question: the message to the judge in which `answer` comes before `opponent`; empty if the judge was not asked.
         answer: the answer.
         opponent: the opponent's answer; `None` if there is none.
         replies: the judge's replies for both orders of the answers; empty if the judge was not asked.
-        score: 1 if the answer wins, 0.5 for a tie, 0 if the opponent's wins; `None` if the pair was not judged.
+        score: 1 if `answer` wins, 0.5 for a tie, 0 if `opponent` wins; `None` if the pair was not judged.
     """
 
     metric: str

@@ -1,8 +1,9 @@
-"""Sweeps: many runs of one config with different choices.
+"""Sweeps: many runs of one config with different options, values and seeds.
 
-Input: a base config, a search space in Hydra's syntax, a sampler, a pruner and a launcher. Output: one run record for
-each point and seed, and beside them the sweep's own folder (`sweep.json`, `optuna.db`, the output of each trial). A
-sweep that was killed can be resumed; the runs that had not finished then continue from their last checkpoints.
+Input: a base config, a search space in Hydra's syntax, a sampler, a pruner and a launcher. A point is a combination of
+values from the search space. Output: one run record for each point and seed, and beside them the sweep's own folder
+(`sweep.json`, `optuna.db`, the output of each trial). A sweep that was killed can be resumed; the runs that had not
+finished then continue from their last checkpoints.
 """
 
 import sys

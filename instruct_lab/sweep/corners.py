@@ -17,9 +17,10 @@ MAX_COMBINATIONS = 128
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points that together contain the typical and extreme values of every dimension (`representatives`).
+    """Yield a few points of a search space, which together contain each dimension's extreme and some other values.
 
-    They also contain every combination of options of config groups if there are at most `MAX_COMBINATIONS`.
+    They also contain every combination of options of the config groups that vary, if there are at most
+    `MAX_COMBINATIONS` of these.
     """
     values = {dimension.key: representatives(dimension) for dimension in space.dimensions}
     options = {key: found for key, found in values.items() if key in GROUPS}
@@ -39,11 +40,12 @@ def corners(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def representatives(dimension: Dimension) -> list[Any]:
-    """Return the bounds of an interval, or a sample of a dimension's choices.
+    """Return the values of a dimension to check: the two bounds of an interval, or a sample of a list of choices.
 
-    All options of a config group are returned, and all other choices if there are at most `MAX_SAMPLED`. If there
-    are more, the sample contains the smallest and the largest number, one value of each kind (such as number or list),
-    one choice for each option of a config group that choices set, and `MAX_SAMPLED` evenly spaced choices of the list.
+    All choices are returned if they are options of a config group, or at most `MAX_SAMPLED`. Otherwise, the sample
+    contains `MAX_SAMPLED` choices at equal distances in the list, the smallest and the largest number, and one value of
+    each type (such as number or list). A choice can stand for several overrides; if these choose options of config
+    groups, the sample has a choice for each such option.
     """
     if dimension.is_interval:
         return [int(end) if dimension.is_integer else end for end in (dimension.low, dimension.high)]
@@ -60,7 +62,7 @@ def representatives(dimension: Dimension) -> list[Any]:
 
 
 def _kind_of(label: str) -> str:
-    """Return the kind of a value in Hydra's syntax: number, constant, list, mapping or text."""
+    """Return a name for the type of a value in Hydra's syntax: number, constant, list, mapping or text."""
     try:
         return "number" if math.isfinite(float(label)) else "not finite"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Run a sweep: ask the sampler for points, start their runs with the launcher, and report the results to Optuna."""
+"""Run a sweep: ask the sampler for points, start the runs of each point, and report their results to Optuna."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_sign
 
 @dataclasses.dataclass
 class Point:
-    """A point of the search space whose runs are in progress.
+    """A point of the search space (a combination of values) whose runs are in progress.
 
     Args:
-        number: index of the point, counted from 0.
+        number: index of the point in the sweep, counted from 0.
         trial: the point's Optuna trial.
-        values: value of each dimension.
-        ended: outcome of each run that has ended, keyed by the run's number, counted from 0 for the first seed.
+        values: the point's value of each dimension, keyed by the dimension's config key.
+        ended: outcome of each run that has ended, keyed by the index of the run's seed: 0 for the first seed.
     """
 
     number: int
@@ -70,11 +70,11 @@ def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:
     Args:
         sweep: the record of the sweep.
         console: where to print.
-        force: whether to continue even if code, packages or recorded settings have changed; the record lists the
-            changes.
+        force: whether to continue even if the code, packages or recorded settings have changed; the changes are then
+            written to `sweep.json`.
 
     Returns:
-        The exit code.
+        The exit code: 0, or 1 if a run failed.
 
     Raises:
         InstructLabError: the sweep's config has changed; or something else that changes results has changed, and
@@ -112,7 +112,7 @@ class Driver:
         planned: the plan of the sweep.
         sweep: the record of the sweep.
         console: where to print.
-        force: whether to continue runs even if a change since their start can change their results.
+        force: whether to resume unfinished runs even if something that can change their results has changed.
     """
 
     def __init__(self, planned: Plan, sweep: SweepRecord, console: Any, force: bool = False) -> None:
@@ -125,7 +125,7 @@ class Driver:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Run all points of the sweep that are not completed yet.
+        """Run all points of the sweep whose runs have not all ended yet.
 
         Returns:
             The exit code: 0, or 1 if a run failed.
@@ -181,7 +181,7 @@ class Driver:
     # ---- points
 
     def _resume_points(self) -> None:
-        """Reopen the points that were started, but not completed, before the sweep was stopped."""
+        """Queue the runs of the points that were started, but not completed, before the sweep was stopped."""
         import optuna
 
         for frozen in self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -197,7 +197,7 @@ class Driver:
             self._waiting.append((point, seed))
 
     def _next_run(self) -> tuple[Point, int] | None:
-        """Return the point and the number of the next run to start; `None` if no run is left."""
+        """Return the next run to start, as its point and the index of its seed; `None` if no run is left."""
         if not self._waiting and not self._stopped_by_time():
             number = len(self.study.get_trials(deepcopy=False))
             if number < self.plan.num_points:
@@ -257,7 +257,16 @@ class Driver:
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Store the outcome of a run; if the point needs no further run, report the point to Optuna."""
+        """Store the outcome of a run that has ended.
+
+        With a pruner, the runs with the point's other seeds are queued after the first one has finished. When the point
+        needs no more runs, its result is reported to Optuna.
+
+        Args:
+            point: the run's point.
+            seed: index of the run's seed.
+            outcome: the outcome.
+        """
         self._record_death(point, seed, outcome)
         point.ended[seed] = outcome
         seeds = self.plan.settings.seeds
@@ -268,7 +277,7 @@ class Driver:
         self._report(point)
 
     def _is_abandoned(self, point: Point) -> bool:
-        """Whether the point's other runs are skipped: the sweep uses a pruner, and the point's first run failed."""
+        """Whether the point's other seeds are skipped: the sweep has a pruner, and the first seed's run failed."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:
@@ -300,7 +309,7 @@ class Driver:
         self.study.tell(point.trial, state=states.FAIL)
 
     def _values(self, point: Point) -> list[float]:
-        """Return the mean of each metric over the point's runs."""
+        """Return, for each metric of the sweep, the mean of its final values over the point's runs."""
         runs = [RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)) for seed in point.ended]
         pairs = zip(self.plan.settings.metrics, self.plan.directions, strict=True)
         return [statistics.fmean(final_value(run, *pair) for run in runs) for pair in pairs]
@@ -317,7 +326,7 @@ def _shorten_path(path: Path) -> Path:
 
 
 def _to_config(component: Any) -> dict[str, Any]:
-    """Convert a component to a config from which it can be built again."""
+    """Convert a component, such as a pruner, to a config (`_target_` and fields) from which it can be built again."""
     kind = type(component)
     fields = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
     return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}

@@ -15,13 +15,13 @@ class FixedSampler(BaseSampler):
         self._point = point
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        """Return an empty space: no dimensions are sampled together."""
+        """Return an empty search space, so that Optuna asks for each dimension separately (`sample_independent`)."""
         return {}
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        """Return no values, since no dimensions are sampled together."""
+        """Return no values, because Optuna asks for each dimension separately (`sample_independent`)."""
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """Return the point's value of this dimension."""
+        """Return the given point's value of the dimension `param_name`."""
         return self._point[param_name]

@@ -1,4 +1,4 @@
-"""Check that the runs of a sweep measure its metrics, and find out whether higher or lower values are better."""
+"""Check that a sweep's runs measure the metrics that it optimises, and decide whether to minimize or maximize each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP_VALUES = ("train/lr", "train/gradient_norm", "train/target_tokens", "train/
 
 
 def setting_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
-    """Report a sampler or pruner that does not suit the sweep's metrics; only the sweep's settings are checked."""
+    """Report a sampler that cannot optimise several metrics, and a pruner whose metric is not measured in training."""
     if len(settings.metrics) > 1 and not sampler.takes_several_metrics:
         reason = f"{type(sampler).__name__} optimises only one metric"
         yield Problem(key="sweep.metric", value=settings.metrics, reason=reason)
@@ -31,11 +31,13 @@ def setting_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
 
 
 def metric_problems(settings: Sweep, experiment: Experiment) -> Iterator[Problem]:
-    """Report metrics that a run of this configuration does not measure, and directions that are wrong or unknown.
+    """Report metrics of the sweep that a run does not measure, and directions that are wrong or unknown.
+
+    A direction says whether a metric is to be minimized or maximized.
 
     Args:
         settings: the settings of the sweep.
-        experiment: the configuration of a point.
+        experiment: the configuration of the run.
     """
     during, results = training_values(experiment), result_values(experiment)
     for index, metric in enumerate(settings.metrics):
@@ -48,9 +50,9 @@ def metric_problems(settings: Sweep, experiment: Experiment) -> Iterator[Problem
 
 
 def _is_of_benchmark(metric: str, experiment: Experiment) -> bool:
-    """Whether a metric's name is a benchmark's name followed by a score.
+    """Whether a metric's name consists of the name of a configured benchmark, a slash, and any name of a score.
 
-    The scores are not checked, because they are known only once the benchmark is loaded.
+    The name of the score is not checked, because the scores are known only after the benchmark is loaded.
     """
     return any(metric.rpartition("/")[0] in suite.names for suite in experiment.benchmarks.values())
 
@@ -105,7 +107,10 @@ def _by_source(experiment: Experiment, split: SplitName, names: list[str]) -> li
 
 
 def directions(settings: Sweep, experiment: Experiment) -> list[str]:
-    """Return `minimize` or `maximize` for each metric: as the metric declares, or else as the sweep's settings say."""
+    """Return `minimize` or `maximize` for each metric of the sweep.
+
+    The metric itself declares which is better; if it does not, the sweep's settings decide. The default is `minimize`.
+    """
     return [
         _declared_direction(metric, experiment) or _stated_direction(settings, index) or "minimize"
         for index, metric in enumerate(settings.metrics)

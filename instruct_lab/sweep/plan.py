@@ -32,14 +32,14 @@ from instruct_lab.sweep.space import MAX_POINTS, Dimension, Space, SpaceError, d
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Maximum number of points that are all checked before a sweep; if there are more, only those from `corners` are."""
+"""Maximum number of points that are all checked before a sweep; if there are more, only a sample (`corners`) is."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The plan of a sweep, with everything that is needed to start it.
+    """Everything that is needed to start a sweep; a point of the sweep is a combination of values that vary.
 
     Args:
         overrides: the overrides as typed.
@@ -55,7 +55,7 @@ class Plan:
         runs_path: the folder of all records.
         choices: the base config's chosen option for each config group.
         fingerprint: hash of all settings that decide which runs are made.
-        checked: the checked configs, keyed by their overrides.
+        checked: the configs of points that were checked and can run, keyed by their overrides.
     """
 
     overrides: list[str]
@@ -75,11 +75,11 @@ class Plan:
 
     @property
     def warnings(self) -> list[Problem]:
-        """The distinct warnings of the checked configs."""
+        """The warnings about the checked configs, each only once."""
         return list(dict.fromkeys(warning for checked in self.checked.values() for warning in checked.warnings))
 
     def describe(self) -> str:
-        """Return a sentence on the number of runs, on what varies, and on the goal."""
+        """Return a text that says how many runs the sweep has, what varies between them, and what it optimises."""
         varying = ", ".join(dimension.key for dimension in self.space.dimensions) or "seed"
         count = self.num_points * self.settings.seeds
         goals = ", ".join(f"{d} {m}" for m, d in zip(self.settings.metrics, self.directions, strict=True))
@@ -88,7 +88,12 @@ class Plan:
         return f"this is a sweep of {runs} over {varying}{sampled}; {type(self.sampler).__name__}, {goals}"
 
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
-        """Return all overrides of the run with these values of the search space and this seed."""
+        """Return all overrides of one run.
+
+        Args:
+            values: the point's value of each dimension, keyed by the dimension's config key.
+            seed: the run's seed; it becomes an override only if the sweep has several seeds.
+        """
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []
         return [*self.base, *self.space.overrides(values), *seeds]
 
@@ -99,14 +104,14 @@ class Plan:
 
 
 def plan(overrides: list[str], is_for_another_machine: bool = False) -> Plan:
-    """Plan a sweep.
+    """Plan a sweep: build its search space from overrides, and check the configs of its points.
 
     Args:
         overrides: the overrides as typed.
-        is_for_another_machine: whether to leave out problems that only this machine has, such as a missing GPU.
+        is_for_another_machine: whether to ignore problems that only this machine has, such as a missing GPU.
 
     Raises:
-        ConfigError: the sweep cannot run; the message lists every problem and the points that have it.
+        ConfigError: the sweep cannot run; the message lists every problem and which points have it.
     """
     files = SharedFiles()
     composition = compose(overrides, files.load)
@@ -156,7 +161,11 @@ def _fingerprint(composition: Composition, space: Space, settings: Sweep, sample
 
 
 def describes_sweep(checked: Checked) -> bool:
-    """Whether a config is a sweep: it has several seeds, or a dimension that the overrides do not set to one value."""
+    """Whether a config makes a sweep even if no override has several values.
+
+    It does if `sweep.seeds` is greater than 1, or if `sweep.space` or `sweep.points` has a dimension that no override
+    sets to a single value.
+    """
     if checked.sweep is None:
         return False
     settings = checked.sweep["sweep"]
@@ -170,13 +179,23 @@ def _fixed(composition: Composition) -> list[Override]:
 
 
 def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """Return the dimensions of the study's search space, keyed by name, except those that the command line fixes."""
+    """Return the dimensions of `sweep.space` and `sweep.points`, which a study usually sets, keyed by config key.
+
+    Dimensions that an override sets to a single value are left out.
+    """
     fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
 
 
 def _space(settings: Sweep, composition: Composition) -> Space:
-    """Build the search space from the study and the command line; leave out keys that the command line fixes."""
+    """Build the search space from `sweep.space` and from the overrides with several values (`tuning.r=4,8`).
+
+    A key that an override sets to a single value does not vary. Several values in an override replace a dimension of
+    `sweep.space` with the same key.
+
+    Raises:
+        ConfigError: the search space is not valid, or nothing varies.
+    """
     dimensions = _study_dimensions(settings, composition)
     try:
         for override in composition.swept:
@@ -215,7 +234,7 @@ def _check_points(
     files: SharedFiles,
     is_for_another_machine: bool,
 ) -> dict[tuple[str, ...], Checked]:
-    """Check the config of each point before the sweep starts.
+    """Check the configs of the points before the sweep starts; of many points, only a sample is checked.
 
     Returns:
         The configs that can run, keyed by their overrides.
@@ -249,7 +268,12 @@ def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
 
 
 def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
-    """Yield each problem; if only some points have it, its reason names one of them and the number of the others."""
+    """Yield each problem; if only some points have it, add a hint that names one of these and counts the others.
+
+    Args:
+        at_points: for each problem, the points that have it, as texts.
+        count: number of checked points.
+    """
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
@@ -260,6 +284,9 @@ def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Pr
 
 
 def _choices_in_name(choices: dict[str, Any], space: Space) -> dict[str, Any]:
-    """Return the options from which the sweep's folder is named; a group that varies gets the option `sweep`."""
+    """Return the options from which the name of the sweep's folder is made.
+
+    If a group has several options in the sweep, its option is replaced by the word `sweep`.
+    """
     varying = {key for dimension in space.dimensions for key in dimension.keys}
     return {group: "sweep" if group in varying else option for group, option in choices.items()}

@@ -18,15 +18,17 @@ WIDTH = 1.96
 
 
 def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]:
-    """Yield sentences that say which differences in the metrics are too small to distinguish.
+    """Yield sentences that say which differences between two runs in a metric are too small to distinguish from chance.
 
-    A difference is too small if it is less than half the width of its 95% interval. The width follows from the number
-    of examples and from the standard deviation that the metric declares as typical. Splits without a known maximum
-    number of examples, and metrics without a typical deviation, are left out. Splits of the same size share a sentence.
+    A difference is too small if its 95% confidence interval would include 0. The width of the interval is estimated
+    from the number of examples and from a typical standard deviation over examples, which the metric declares. Splits
+    without a known maximum number of examples, and metrics that declare no standard deviation, are left out. Splits of
+    the same size share a sentence.
 
     Args:
-        settings: the settings of the sweep; if it optimises metrics with a typical deviation, only these are described.
-        experiment: the configuration of a point.
+        settings: the settings of the sweep. If it optimises metrics that declare a standard deviation, only these are
+            described.
+        experiment: the configuration of one of the sweep's points.
     """
     names = [f"{SHORT_NAMES[split]}/{name}" for split in _splits(experiment) for name in experiment.active_metrics]
     chosen = [name for name in names if name in settings.metrics and _deviation(experiment, name)] or names
@@ -57,7 +59,7 @@ def _deviation(experiment: Experiment, name: str) -> float | None:
 
 
 def _max_examples(experiment: Experiment, split: str) -> int | None:
-    """Return the maximum number of examples of a split that is evaluated; `None` if only the data decides it."""
+    """Return the maximum number of examples of a split that are evaluated; `None` if the config sets no maximum."""
     limits = [experiment.evaluation.max_examples]
     if isinstance(experiment.data, DataSet):
         limits.append(experiment.data.limit.get(cast(SplitName, split)))

@@ -14,14 +14,14 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class Pruner(Component, ABC):
-    """Decides at each validation whether to stop a trial; the record of a stopped run has the status `pruned`."""
+    """Decides after each validation whether to stop a trial; the record of a stopped run has the status `pruned`."""
 
     prunes: ClassVar[bool] = True
     """Whether trials can be stopped."""
 
     @abstractmethod
     def build(self) -> Any:
-        """Create Optuna's pruner."""
+        """Create the Optuna pruner that makes the decisions."""
 
 
 @component
@@ -31,7 +31,7 @@ class NoPruner(Pruner):
     prunes: ClassVar = False
 
     def build(self) -> Any:
-        """Create Optuna's `NopPruner`."""
+        """Create Optuna's `NopPruner`, which never stops a trial."""
         from optuna.pruners import NopPruner
 
         return NopPruner()
@@ -39,13 +39,16 @@ class NoPruner(Pruner):
 
 @component
 class Median(Pruner):
-    """Stops a trial that is worse than the median of earlier trials at the same step (Golovin et al., 2017)."""
+    """Stops a trial whose best value so far is worse than the median of earlier trials' values at the same step.
+
+    This is the median stopping rule (Golovin et al., 2017).
+    """
 
     first_trials: Annotated[int, Field(ge=0)] = 4  # number of trials that are never stopped
     first_steps: Annotated[int, Field(ge=0)] = 0  # no trial is stopped before this optimizer step
 
     def build(self) -> Any:
-        """Create Optuna's pruner."""
+        """Create Optuna's `MedianPruner`."""
         from optuna.pruners import MedianPruner
 
         return MedianPruner(n_startup_trials=self.first_trials, n_warmup_steps=self.first_steps)
@@ -53,14 +56,14 @@ class Median(Pruner):
 
 @component
 class SuccessiveHalving(Pruner):
-    """Continues, after certain steps (rungs), only the best 1 / `reduction` of the trials (ASHA; Li et al., 2020)."""
+    """Stops, at certain optimizer steps (rungs), all trials but the best 1 / `reduction` (ASHA; Li et al., 2020)."""
 
     first_steps: Steps | None = None  # optimizer steps before the first rung; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
     first_trials: Annotated[int, Field(ge=0)] = 0  # number of trials that are never stopped
 
     def build(self) -> Any:
-        """Create Optuna's pruner."""
+        """Create Optuna's `SuccessiveHalvingPruner`, but let it stop none of the first `first_trials` trials."""
         from optuna.pruners import SuccessiveHalvingPruner
 
         from instruct_lab.sweep.sparing_pruner import SparingPruner
@@ -71,7 +74,11 @@ class SuccessiveHalving(Pruner):
 
 @component
 class Hyperband(Pruner):
-    """Runs several successive halvings (brackets) at once, with different first rungs (Li et al., 2018)."""
+    """Divides the trials among several groups (brackets), each with its own successive halving (Li et al., 2018).
+
+    Successive halving stops, at certain optimizer steps (rungs), all trials of a bracket but the best 1 / `reduction`.
+    The brackets differ in the step of the first rung.
+    """
 
     first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest
     last_steps: Steps | None = None  # optimizer steps of a whole run; null: derived from the first trial
@@ -82,7 +89,7 @@ class Hyperband(Pruner):
             raise Refusal("last_steps", "it has to be greater than first_steps")
 
     def build(self) -> Any:
-        """Create Optuna's pruner."""
+        """Create Optuna's `HyperbandPruner`."""
         from optuna.pruners import HyperbandPruner
 
         return HyperbandPruner(

@@ -1,4 +1,4 @@
-"""The record of a sweep, a folder beside the records of its runs, and access to the results of these runs."""
+"""The record of a sweep (a folder beside the records of the sweep's runs), and functions that find and read sweeps."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class SweepInfo:
         started: time in UTC, ISO 8601.
         ended: time in UTC, ISO 8601; `None` while the sweep runs.
         overrides: the overrides as typed.
-        working_path: the working directory.
+        working_path: the working directory in which the sweep was started.
         fingerprint: hash of all settings that decide which runs are made.
         metrics: the metrics to optimise.
         directions: `minimize` or `maximize`, for each metric.
-        dimensions: keys of the dimensions of the search space.
-        num_points: number of points to try.
-        seeds: number of runs of each point.
+        dimensions: the config groups and keys that vary.
+        num_points: number of points to try; a point is a combination of values of the dimensions.
+        seeds: number of runs of each point, which differ in their random seed.
         choices: the base config's chosen option for each config group.
         changes: the changes of code, packages or settings with which the sweep was continued by `--force`.
     """
@@ -63,12 +63,12 @@ class SweepInfo:
 
     @property
     def num_runs(self) -> int:
-        """Number of planned runs."""
+        """Number of runs that the sweep is to make: points times seeds."""
         return self.num_points * self.seeds
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> SweepInfo:
-        """Create an object from the content of the file; ignore unknown entries."""
+        """Create the object from the JSON object in `sweep.json`; ignore entries that are not fields."""
         return cls(**known_entries(cls, entries))
 
 
@@ -80,7 +80,7 @@ class SweepRecord:
 
     @property
     def id(self) -> str:
-        """The folder's name."""
+        """The id of the sweep, which is the name of its folder."""
         return self.path.name
 
     @property
@@ -91,7 +91,7 @@ class SweepRecord:
 
     @property
     def storage(self) -> str:
-        """URL of the storage that holds the sweep's Optuna study."""
+        """URL of the database that holds the sweep's Optuna study."""
         return f"sqlite:///{self.path / DATABASE}"
 
     @property
@@ -111,15 +111,20 @@ class SweepRecord:
         return "interrupted" if status == "running" and not is_locked(self.path) else status
 
     def run_id(self, point: int, seed: int | None) -> str:
-        """Return the id of the record of a point's run; `seed` is `None` if each point has only one run."""
+        """Return the id of one run of the sweep.
+
+        Args:
+            point: index of the run's point.
+            seed: index of the run's seed; `None` if each point has only one run.
+        """
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
     def run_ids(self) -> list[str]:
-        """Return the ids of the runs that have started, sorted by point and seed."""
+        """Return the ids of the sweep's runs that have started, sorted by point and seed."""
         return sorted(path.parent.name for path in self.path.parent.glob(f"{self.id}-*/manifest.json"))
 
     def runs(self, ids: Iterable[str] | None = None) -> list[RunRecord]:
-        """Return the records of the runs that have started; leave out damaged ones with a warning.
+        """Return the records of the sweep's runs that have started; omit damaged records with a warning.
 
         Args:
             ids: ids of the runs, in the order in which their records are returned; `None`: all runs, ordered by id.
@@ -136,7 +141,7 @@ class SweepRecord:
         return found
 
     def finished_runs(self) -> list[RunRecord]:
-        """Return the records of the finished runs."""
+        """Return the records of the sweep's runs whose status is `finished`."""
         return [run for run in self.runs() if run.manifest.status == "finished"]
 
     def measured_metric(self) -> str | None:
@@ -156,7 +161,7 @@ def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
     Args:
         runs_path: the folder of all records.
         name: name of the folder that holds the records of the sweep and of its runs.
-        entries: further fields of `SweepInfo`.
+        entries: values for the other fields of `SweepInfo`, such as `num_points`.
     """
     record = SweepRecord(new_folder(runs_path / name))
     record.update(id=record.id, name=name, status="running", started=datetime.now(UTC).isoformat(), **entries)
@@ -164,15 +169,18 @@ def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
 
 
 def sweeps(runs_path: Path) -> Iterator[SweepRecord]:
-    """Yield all sweeps, from the oldest to the newest."""
+    """Yield the records of all sweeps below `runs_path`, from the oldest to the newest."""
     found = sorted(user_path(runs_path).absolute().glob(f"*/*/{FILE}"), key=lambda path: path.parent.name)
     yield from (SweepRecord(path.parent) for path in found)
 
 
 def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
-    """Find a sweep by its folder, `latest`, or a unique part of its id; return `None` if none matches.
+    """Find the sweep that a user means; return `None` if no sweep matches.
 
-    The part is a beginning of the id or of `name/id`, or the end of the id after a hyphen.
+    Args:
+        runs_path: the folder of all records.
+        reference: one of: the folder of the sweep; its id; the beginning of its id or of `name/id`; the part of its id
+            after one of the hyphens; `latest`. It must fit only one sweep.
 
     Raises:
         InstructLabError: several sweeps match.
@@ -199,9 +207,11 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
-    """Find the sweep that `instruct-lab resume` continues; return `None` if the reference names a run.
+    """Find the sweep that `instruct-lab resume` continues; return `None` if the command continues a single run.
 
-    The reference `latest` means the newest sweep, unless a run that does not belong to this sweep is newer.
+    Args:
+        runs_path: the folder of all records.
+        reference: what the user typed. `latest` means the newest sweep, unless a run outside this sweep is newer.
     """
     if reference != "latest":
         is_run = has_manifest(user_path(reference))
@@ -213,10 +223,15 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def final_value(record: RunRecord, metric: str, direction: str) -> float:
-    """Return a finished run's value of one metric.
+    """Return the value of a metric by which a sweep compares a run with others.
 
-    If the metric is a cost, the run's measured cost is returned; if it is in the final results, the tuned model's
-    value; and if it is logged only during training, the best logged value.
+    For a cost, such as `training_seconds`, it is the run's cost. For a metric of the final results, it is the tuned
+    model's value. For a metric that is measured only during training, it is the best value of all steps.
+
+    Args:
+        record: the run's record.
+        metric: the metric, such as `val/loss`.
+        direction: `minimize` or `maximize`, which decides which value is the best.
 
     Raises:
         InstructLabError: the run has no such value.

@@ -1,4 +1,4 @@
-"""Write a report on a study in Markdown: the study's question and command, its newest results, and a conclusion."""
+"""Write a Markdown report on a study, a YAML file in `experiments/`: its question, newest results and conclusion."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<text>.*)")
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study's description, read from the opening comment of its file.
+    """The description of a study, read from the comment at the start of its YAML file.
 
     Args:
         name: name of the study.
         question: the question that the study answers.
-        fields: the other parts of the opening comment, keyed by name: `Command`, `Cost`, `Result`.
+        fields: the other paragraphs of the comment, keyed by the word before the colon: `Command`, `Cost`, `Result`.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Study:
 
 
 def read_study(name: str) -> Study:
-    """Read the study with this name.
+    """Read the description of a study from the comment at the start of its YAML file.
 
     Raises:
         InstructLabError: no study has this name.
@@ -50,7 +50,10 @@ def read_study(name: str) -> Study:
 
 
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each part of the opening comment; a part can have several lines."""
+    """Yield the paragraphs of the comment at the start of a study's YAML file.
+
+    A paragraph starts with a word and a colon, and may have several lines. It is yielded as a pair (word, text).
+    """
     name, texts = "", list[str]()
     for line in option.content.decode("utf-8").splitlines():
         if not line.startswith("#"):
@@ -70,9 +73,14 @@ def _fields(option: Option) -> Iterator[tuple[str, str]]:
 
 
 def report(name: str, runs_path: Path) -> str:
-    """Return a study's report as Markdown.
+    """Return the report on a study as Markdown.
 
-    It shows the study's newest sweep, or its newest finished run if this sweep has fewer than two finished runs.
+    It shows the newest sweep of the study. If there is none, or it has fewer than two finished runs, the report shows
+    the study's newest finished run.
+
+    Args:
+        name: name of the study.
+        runs_path: the folder of all records.
 
     Raises:
         InstructLabError: there is no such study, or none of its runs has finished.
@@ -126,7 +134,7 @@ def _run_report(study: Study, run: RunRecord) -> Iterator[str]:
 
 
 def _facts(study: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
-    """Yield the items of a Markdown list: the command, the cost, the code's commit, and versions of packages."""
+    """Yield the lines of a Markdown list: command, cost, git commit of the code, and versions of packages."""
     deltas = [text for text in overrides if text != f"{STUDIES}={study.name}"]
     yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={study.name}', *deltas])}`"
     manifest = runs[0].manifest

@@ -12,14 +12,15 @@ from instruct_lab.sweep.task import Report
 
 
 def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | None]:
-    """Create a function that reports validation values to Optuna.
+    """Create a function that reports a trial's validation value to Optuna and asks whether to stop the trial.
 
     Args:
-        report: the trial and the metric to report.
+        report: where to report: the sweep's database, the trial in it, the metric, and the pruner that decides.
 
     Returns:
-        A function of the optimizer step and the validation values, which returns the reason to stop the run, or `None`
-        if the run goes on. It raises `InstructLabError` if the metric is not among the values.
+        A function that receives the optimizer step and the validation values, keyed by name. It returns a text with the
+        reason to stop the run, or `None` if the run goes on. It raises `InstructLabError` if the metric is not among
+        the values.
     """
     open_trial = functools.cache(lambda: _trial(report))
 
@@ -39,7 +40,7 @@ def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | Non
 
 
 def _trial(report: Report) -> Any:
-    """Load the Optuna trial from the sweep's storage; this works in any process."""
+    """Load the Optuna trial from the sweep's database; any process can do so, not only the one that created it."""
     import optuna
     from omegaconf import OmegaConf
 

@@ -1,4 +1,4 @@
-"""Samplers choose the next point of the search space."""
+"""Samplers, which choose the next point (combination of values) of a sweep's search space."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 @component
 class Sampler(Component, ABC):
-    """Chooses the points of a sweep.
+    """Base class of samplers, which choose the points of a sweep.
 
-    The random seed of each point is derived from `seed` and the point's number, so that a resumed sweep chooses the
-    same points as an uninterrupted one.
+    A point is a combination of values from the search space. The random seed for the choice of a point is derived from
+    `seed` and the point's index, so that a resumed sweep chooses the same points as an uninterrupted one.
     """
 
     seed: Seed = 0  # random seed for the choice of points; runs have seeds of their own
@@ -34,20 +34,20 @@ class Sampler(Component, ABC):
     """Optional package that the sampler requires; `None` if it requires none."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a required package that is not installed."""
+        """Report that the package in `needs_package` is not installed."""
         if self.needs_package is not None:
             yield from missing_packages(self.needs_package, subject=type(self).__name__)
 
     def num_points(self, space: Space) -> int | None:
-        """Return the number of points; `None` if the sampler sets no limit."""
+        """Return the number of points that the sampler can propose; `None` if there is no limit."""
         return None
 
     @abstractmethod
     def build(self, space: Space, number: int) -> Any:
-        """Create Optuna's sampler for point `number`, counted from 0."""
+        """Create the Optuna sampler that proposes the point with index `number` (0 for the first)."""
 
     def point_seed(self, number: int) -> int:
-        """Return the random seed of one point, a number of 31 bits."""
+        """Return the random seed for the choice of the point with index `number`, an integer below 2**31."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}:{number}".encode()).digest()[:4], "big") >> 1
 
 
@@ -56,11 +56,11 @@ class Grid(Sampler):
     """Tries every combination of the listed values, in the order in which they are listed."""
 
     def num_points(self, space: Space) -> int | None:
-        """Return the number of points of the grid."""
+        """Return the number of combinations of the listed values."""
         return len(space.grid())
 
     def build(self, space: Space, number: int) -> Any:
-        """Create an Optuna sampler that proposes point `number` of the grid."""
+        """Create an Optuna sampler that proposes the combination with index `number` (0 for the first)."""
         from instruct_lab.sweep.fixed_sampler import FixedSampler
 
         return FixedSampler(space.grid()[number])
@@ -68,10 +68,13 @@ class Grid(Sampler):
 
 @component
 class Random(Sampler):
-    """Draws points uniformly, or log-uniformly from intervals with the tag `log` (Bergstra and Bengio, 2012)."""
+    """Draws each value at random (Bergstra and Bengio, 2012).
+
+    The distribution is uniform, and log-uniform for an interval with the tag `log`.
+    """
 
     def build(self, space: Space, number: int) -> Any:
-        """Create Optuna's sampler."""
+        """Create Optuna's `RandomSampler`."""
         from optuna.samplers import RandomSampler
 
         return RandomSampler(seed=self.point_seed(number))
@@ -79,13 +82,17 @@ class Random(Sampler):
 
 @component
 class TPE(Sampler):
-    """Tree-structured Parzen estimator (Bergstra et al., 2011) over all dimensions jointly (Falkner et al., 2018)."""
+    """Chooses points by a tree-structured Parzen estimator (Bergstra et al., 2011).
+
+    The distribution of good points is estimated over all dimensions jointly, not for each dimension separately (Falkner
+    et al., 2018).
+    """
 
     first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the estimate is used
     candidates: Annotated[int, Field(ge=1)] = 24  # points drawn from the estimate; the best one is tried
 
     def build(self, space: Space, number: int) -> Any:
-        """Create Optuna's sampler."""
+        """Create Optuna's `TPESampler`."""
         import optuna
 
         return optuna.samplers.TPESampler(
@@ -99,7 +106,10 @@ class TPE(Sampler):
 
 @component
 class CMAES(Sampler):
-    """Covariance matrix adaptation (Hansen and Ostermeier, 2001) for intervals; listed values are drawn at random."""
+    """Chooses numbers from intervals by covariance matrix adaptation (Hansen and Ostermeier, 2001).
+
+    Values from lists are drawn at random.
+    """
 
     takes_several_metrics: ClassVar = False
     needs_package: ClassVar = "cmaes"
@@ -107,7 +117,7 @@ class CMAES(Sampler):
     first_points: Annotated[int, Field(ge=1)] = 1  # points drawn at random before the first generation
 
     def build(self, space: Space, number: int) -> Any:
-        """Create Optuna's sampler."""
+        """Create Optuna's `CmaEsSampler`."""
         from optuna.samplers import CmaEsSampler
 
         return CmaEsSampler(
@@ -117,14 +127,14 @@ class CMAES(Sampler):
 
 @component
 class GaussianProcess(Sampler):
-    """Bayesian optimisation with a Gaussian process and expected improvement (Jones et al., 1998)."""
+    """Chooses points by Bayesian optimisation with a Gaussian process and expected improvement (Jones et al., 1998)."""
 
     needs_package: ClassVar = "scipy"
 
     first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the process is fitted
 
     def build(self, space: Space, number: int) -> Any:
-        """Create Optuna's sampler."""
+        """Create Optuna's `GPSampler`."""
         from optuna.samplers import GPSampler
 
         return GPSampler(
@@ -134,12 +144,15 @@ class GaussianProcess(Sampler):
 
 @component
 class NSGA2(Sampler):
-    """Non-dominated sorting genetic algorithm (Deb et al., 2002); finds a Pareto front of several metrics."""
+    """Chooses points by the non-dominated sorting genetic algorithm (Deb et al., 2002).
+
+    It finds a Pareto front of several metrics.
+    """
 
     population: Annotated[int, Field(ge=2)] = 12  # points in a generation
 
     def build(self, space: Space, number: int) -> Any:
-        """Create Optuna's sampler."""
+        """Create Optuna's `NSGAIISampler`."""
         from optuna.samplers import NSGAIISampler
 
         return NSGAIISampler(seed=self.point_seed(number), population_size=self.population)

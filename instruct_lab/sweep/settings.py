@@ -1,4 +1,4 @@
-"""The settings of a sweep."""
+"""The settings of a sweep: what varies, how many runs are made, and what is optimised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Direction = Literal["minimize", "maximize"]
 class Sweep(Component):
     """Settings of a sweep: the values that vary, the number of runs, and the metric to optimise.
 
-    For the syntax of `space`, see `instruct_lab.sweep.space.dimension_of`.
+    An entry of `space` is a config group or key with its values: a list, or a text such as `4,8,16`, `range(1, 9, 2)`
+    or `tag(log, interval(1e-5, 1e-3))`. `instruct_lab.sweep.space.dimension_of` lists all possibilities.
     """
 
     space: dict[str, Any] = Field(default_factory=dict)  # values that vary, by group or full key
@@ -45,14 +46,14 @@ class Sweep(Component):
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics to optimise."""
+        """The metrics to optimise, as a list."""
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
     def dimensions(self) -> list[Dimension]:
-        """Return the dimensions that vary; leave out entries that are null.
+        """Return a dimension for `points` if there are any, and one for each entry of `space` that is not null.
 
         Raises:
-            SpaceError: an entry cannot be read.
+            SpaceError: an entry of `points` or `space` cannot be read.
         """
         listed = [points_dimension(self.points)] if self.points else []
         return [*listed, *(dimension_of(key, entry) for key, entry in self.space.items() if entry is not None)]

@@ -1,4 +1,4 @@
-"""The search space of a sweep, written in Hydra's syntax."""
+"""The search space of a sweep: the values that may vary, which the user writes in Hydra's syntax."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MAX_POINTS = 100_000
 
 
 class SpaceError(ValueError):
-    """An error in an entry of a search space."""
+    """Raised if an entry of a search space is not valid."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A condition on another dimension: the value of the dimension `key` must be one of `labels`."""
+    """A condition under which a dimension varies: the value of another dimension, `key`, must be one of `labels`."""
 
     key: str
     labels: frozenset[str]
@@ -40,8 +40,10 @@ class Dimension:
     """A setting that varies: a choice from listed values, or a number from an interval.
 
     Args:
-        key: the config group or full config key that varies; a unique name if a choice sets several keys.
-        choices: the overrides that each choice sets, keyed by the choice's label; empty for an interval.
+        key: the config group or full config key that varies; `points` for the choices listed in `sweep.points`, each of
+            which can set several keys.
+        choices: for each choice, the overrides that it stands for, keyed by a text that names the choice (its label);
+            empty for an interval.
         low: lower bound of an interval, included.
         high: upper bound of an interval, included.
         log: whether values are drawn log-uniformly.
@@ -59,22 +61,30 @@ class Dimension:
 
     @property
     def is_interval(self) -> bool:
-        """Whether any value between two bounds can be chosen."""
+        """Whether a value can be any number between two bounds; otherwise, it is one of a list of choices."""
         return not self.choices
 
     @functools.cached_property
     def keys(self) -> frozenset[str]:
-        """The groups and full keys that the dimension sets."""
+        """The config groups and full config keys that the dimension sets."""
         if self.key != POINTS:
             return frozenset([self.key])
         return frozenset(parse_override(text).key_or_group for texts in self.choices.values() for text in texts)
 
     def overrides(self, value: Any) -> tuple[str, ...]:
-        """Return the overrides for a choice's label, or for a number from the interval."""
+        """Return the overrides that set this dimension to a value.
+
+        Args:
+            value: a number from the interval, or the label of a choice.
+        """
         return (f"{self.key}={value!r}",) if self.is_interval else tuple(self.choices[str(value)])
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether all conditions of the dimension hold for the given values of the dimensions before it."""
+        """Whether all conditions of this dimension hold.
+
+        Args:
+            values: the values that the dimensions before this one have at the point, keyed by dimension.
+        """
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
 
     def from_trial(self, trial: Any) -> Any:
@@ -88,12 +98,18 @@ class Dimension:
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """The dimensions of a sweep, in an order in which each comes after the dimensions that its conditions refer to."""
+    """The dimensions of a sweep, ordered so that each comes after the dimensions on which its conditions depend."""
 
     dimensions: tuple[Dimension, ...]
 
     def values(self, ask: Callable[[Dimension], Any]) -> dict[str, Any]:
-        """Call `ask` for each dimension whose conditions hold, in order, and return the values, keyed by dimension."""
+        """Ask for the value of each dimension at a point; return the values, keyed by dimension.
+
+        A dimension whose conditions do not hold gets no value.
+
+        Args:
+            ask: function that returns the value of a dimension.
+        """
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.holds(values):
@@ -101,7 +117,11 @@ class Space:
         return values
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """Return the overrides, in Hydra's syntax, that set the values of a point."""
+        """Return the overrides, in Hydra's syntax, that set the values of a point.
+
+        Args:
+            values: the point's values, keyed by dimension.
+        """
         return [
             text
             for dimension in self.dimensions
@@ -110,10 +130,10 @@ class Space:
         ]
 
     def grid(self) -> list[dict[str, Any]]:
-        """List all distinct points; the last dimension varies fastest.
+        """List all combinations of values, each only once; the value of the last dimension changes fastest.
 
         Raises:
-            SpaceError: a dimension is an interval, or there are more than `MAX_POINTS` points.
+            SpaceError: a dimension is an interval, or there are more than `MAX_POINTS` combinations.
         """
         return self._grid
 
@@ -137,16 +157,16 @@ class Space:
 
 
 def dimension_of(key: str, entry: Any) -> Dimension:
-    """Read one entry of a search space.
+    """Create a dimension from one entry of `sweep.space`.
 
     Args:
         key: the config group or full config key that varies.
-        entry: a text in Hydra's syntax (`4,8,16`, `choice(a, b)`, `range(1, 9, 2)`, `interval(0, 1)`,
-            `tag(log, interval(1e-5, 1e-3))`, `glob(lora*)`), a list of values, or a mapping with `values` (one of the
-            above) and `when` (a text or list such as `tuning=lora,dora`).
+        entry: one of: a text in Hydra's syntax (`4,8,16`, `choice(a, b)`, `range(1, 9, 2)`, `interval(0, 1)`,
+            `tag(log, interval(1e-5, 1e-3))`, `glob(lora*)`); a list of values; a mapping with the keys `values` (such a
+            text or list) and `when` (conditions, as a text or list of texts such as `tuning=lora,dora`).
 
     Raises:
-        SpaceError: the entry has none of these forms.
+        SpaceError: the entry is none of these.
     """
     when: tuple[Condition, ...] = ()
     if isinstance(entry, Mapping):
@@ -173,10 +193,11 @@ def parse_override(text: str) -> Override:
 
 
 def dimension_of_override(override: Override) -> Dimension:
-    """Convert an override to a dimension; a single value gives a dimension with one choice.
+    """Convert an override such as `tuning.r=4,8` to a dimension; a single value gives a dimension with one choice.
 
     Raises:
-        SpaceError: the override has no values, or shuffles them in an order that cannot be reproduced.
+        SpaceError: the override has no values, or lets Hydra shuffle them, which gives an order that cannot be
+            reproduced.
     """
     key, value = override.key_or_group, override.value()
     if isinstance(value, IntervalSweep):
@@ -200,9 +221,9 @@ def dimension_of_override(override: Override) -> Dimension:
 
 
 def _without_escaped_colons(key: str, label: str) -> str:
-    """Remove the backslashes that Hydra adds before a label's colons, unless the label would then be read differently.
+    """Remove the backslashes that Hydra adds before colons in a value, so that it looks as the user typed it.
 
-    The label then looks as the user typed it, such as `path:rows.jsonl`.
+    An example is `path:rows.jsonl`. If Hydra would parse the value without backslashes differently, they stay.
     """
     plain = label.replace("\\:", ":")
     overrides = [parse_or_none(f"{key}={text}") for text in (label, plain)]
@@ -244,10 +265,13 @@ def _conditions(key: str, when: Any) -> Iterator[Condition]:
 
 
 def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:
-    """Create a dimension whose choices are complete points of the search space, each given as a list of overrides.
+    """Create a dimension whose choices are the entries of `sweep.points`.
+
+    Args:
+        points: the points; each is one override, or a list of overrides that are set together.
 
     Raises:
-        SpaceError: a point is not an override, or is given twice.
+        SpaceError: a text is not an override with a single value, or a point is given twice.
     """
     choices: dict[str, tuple[str, ...]] = {}
     for point in points:
@@ -266,8 +290,8 @@ def space_of(dimensions: Sequence[Dimension]) -> Space:
     """Create a search space of these dimensions.
 
     Raises:
-        SpaceError: the condition of a dimension does not refer to a value of an earlier dimension, or two dimensions
-            set the same key.
+        SpaceError: a condition names a dimension that does not come earlier, or a value that this dimension does not
+            have; or two dimensions set the same key.
     """
     known: dict[str, Dimension] = {}
     for dimension in dimensions:

@@ -9,10 +9,13 @@ BUSY_SECONDS = 120
 
 
 def open_storage(url: str) -> Any:
-    """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing.
+    """Open the database of a sweep's Optuna study; while another process writes to it, operations wait.
 
-    Optuna's messages are silenced unless they are errors, because messages, such as those about new trials, would be
+    Optuna's log messages are silenced except for errors. Other messages, such as those about new trials, would be
     printed in the middle of the sweep's table.
+
+    Args:
+        url: URL of the database, such as `sqlite:///optuna.db`.
     """
     import optuna
 

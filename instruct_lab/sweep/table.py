@@ -36,7 +36,7 @@ BEST_MARK = "*"
 
 
 class SweepTable:
-    """The table of a sweep, built from the records of its runs; the record of an ended run is read only once."""
+    """The table of a sweep, built from the records of its runs; after a run has ended, its record is read only once."""
 
     def __init__(self, sweep: SweepRecord) -> None:
         self.sweep = sweep
@@ -44,7 +44,7 @@ class SweepTable:
         self._labelled: tuple[tuple[str, ...], list[Label]] = ((), [])
 
     def rows(self) -> list[TrialRow]:
-        """Read the trials that have started, in the order of their ids."""
+        """Read the rows of the trials that have started, in the order of the trials' ids."""
         info, ids = self.sweep.info, self.sweep.run_ids()
         unknown = self.sweep.runs(run_id for run_id in ids if run_id not in self._ended)
         read = {run.id: read_trial(run, info) for run in unknown}
@@ -53,7 +53,10 @@ class SweepTable:
         return [known[run_id] for run_id in ids if run_id in known]
 
     def labels(self, rows: Sequence[TrialRow]) -> list[Label]:
-        """Label the trials by what differs between them; label a single trial by all values that were set for it."""
+        """Return a label for each trial, which names what differs from the other trials, such as `r=8`.
+
+        The label of a single trial names the options and values that were set for it.
+        """
         ids = tuple(row.id for row in rows)
         if ids != self._labelled[0]:
             settings = [row.settings for row in rows]
@@ -66,7 +69,8 @@ class SweepTable:
         Args:
             width: width of the terminal.
             slots: number of simultaneous trials, used to estimate the remaining time; `None`: as many as run now.
-            limit: maximum number of trials to show: the best, those that run, and the latest others. `None`: all.
+            limit: maximum number of trials to show; `None`: all. The best trial and those that run take precedence,
+                then the newest.
         """
         info, rows = self.sweep.info, self.rows()
         labels, best = self.labels(rows), best_point(rows, info)
@@ -82,7 +86,7 @@ class SweepTable:
         return Group(*lines)
 
     def describe(self, run_id: str) -> str:
-        """Describe a trial in a line: its label, its value, and whether it is the best so far."""
+        """Return a line that describes a trial: its label, its value of the first metric, whether it is the best."""
         info, rows = self.sweep.info, self.rows()
         index = next((index for index, row in enumerate(rows) if row.id == run_id), None)
         if index is None:
@@ -115,7 +119,13 @@ class SweepTable:
 
 @dataclasses.dataclass(frozen=True)
 class BestPoint:
-    """The point of a sweep with the best value so far: its number, its mean value and the number of its runs."""
+    """The point of a sweep whose runs have the best mean value so far.
+
+    Args:
+        point: index of the point.
+        value: mean value of the sweep's first metric over the point's finished runs.
+        num_runs: number of these runs.
+    """
 
     point: int
     value: float
@@ -123,9 +133,9 @@ class BestPoint:
 
 
 def best_point(rows: Sequence[TrialRow], info: SweepInfo) -> BestPoint | None:
-    """Return the point with the best value of the sweep's first metric; `None` if no run has finished with a value.
+    """Return the point whose finished runs have the best mean value of the sweep's first metric.
 
-    A point's value is the mean over its finished runs.
+    The result is `None` if no run has finished with a finite value.
     """
     found: dict[int, list[float]] = {}
     for row in rows:
@@ -161,9 +171,10 @@ def seconds_left(rows: Sequence[TrialRow], total: int, slots: int | None) -> flo
 
 
 def _visible_rows(rows: Sequence[TrialRow], best: BestPoint | None, limit: int | None) -> list[int]:
-    """Return the indices of at most `limit` rows: the best trial, trials that have not ended, then the latest others.
+    """Return the indices of the rows to show, in ascending order.
 
-    The indices are sorted. With `limit=None`, all rows are shown.
+    If there are more than `limit` rows, the runs of the best point are chosen first, then trials that have not ended,
+    then the newest trials. With `limit=None`, all rows are shown.
     """
     indices = range(len(rows))
     if limit is None or len(rows) <= limit:
@@ -213,9 +224,10 @@ def _format_number(value: float | None, digits: int) -> str:
 
 
 class LiveTable:
-    """A display of a sweep while its trials run: a live table or, without a terminal, lines on progress and results.
+    """Displays a sweep while its trials run, and prints the final table at its end.
 
-    The table is written to a copy of standard error that stays open while the output of trials is redirected.
+    In a terminal, the display is a table that is redrawn; elsewhere, it is lines on progress and results. They are
+    written to a copy of standard error, which stays open while the output of trials is redirected to files.
 
     Args:
         sweep: the record of the sweep.
@@ -254,7 +266,7 @@ class LiveTable:
         return self
 
     def print_outcome(self, run_id: str, outcome: Outcome) -> None:
-        """Print how a trial ended, unless the live table shows it."""
+        """Print a line that says how a trial ended; do nothing in a terminal, where the table shows it."""
         self._runs.advance()
         if self._live is None:
             details = self._table.describe(run_id) if outcome.status == "finished" else outcome.message
@@ -271,7 +283,10 @@ class LiveTable:
 
 
 def watch(sweep: SweepRecord, console: Console) -> None:
-    """Show and update a sweep's table until the sweep ends; without a terminal, print the table once."""
+    """Show the table of a sweep and redraw it until the sweep ends; outside a terminal, print it once.
+
+    The sweep runs in another process.
+    """
     table = SweepTable(sweep)
     if not console.is_terminal:
         console.print(table.render(console.width, limit=None))

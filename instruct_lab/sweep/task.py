@@ -1,4 +1,4 @@
-"""The task that a launcher receives for each run of a sweep, and the outcome that it returns."""
+"""What a launcher receives for each run of a sweep (`Task`), and what it returns when the run has ended (`Outcome`)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CORES_VARIABLE = "INSTRUCT_LAB_CORES"
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The storage to which a trial reports its validation values, and the pruner that may stop the trial.
+    """The database to which a trial reports its validation values, and the pruner that may stop the trial.
 
     Args:
-        storage: URL of the sweep's Optuna storage.
-        trial_id: the trial's id in the storage.
-        metric: the logged value that is reported.
-        pruner: the pruner's config.
+        storage: URL of the database with the sweep's Optuna study.
+        trial_id: the trial's id in the database.
+        metric: name of the validation value that is reported, such as `val/loss`.
+        pruner: config of the pruner, from which each process builds it.
     """
 
     storage: str
@@ -36,19 +36,19 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Everything that a process needs to make one run of a sweep.
+    """Describes one run of a sweep; it contains everything that a process needs to make the run.
 
     Args:
         runs_path: the folder of all records.
         name: name of the folder that holds the records of the sweep and of its runs.
         run_id: id of the run's record, chosen in advance so that a resumed sweep finds the record.
         overrides: the overrides that define the run's config.
-        sweep: the entry about the sweep in the manifest of the run's record.
-        working_path: the working directory.
+        sweep: the value of `sweep` in the run's `manifest.json`: the sweep's id, and the run's point and seed.
+        working_path: the working directory for the run.
         output_path: the file that receives everything the run prints.
-        report: the storage to which validation values are reported; `None` if the trial cannot be pruned.
+        report: where to report validation values, and the pruner that may stop the run; `None` if none may stop it.
         resumes: whether to continue the run of an existing record; `None`: continue it if the record exists.
-        force: whether to continue the run even if a change since its start can change its results.
+        force: whether to continue the run even if something that can change its results has changed since its start.
         checked: the run's config if this process has already checked it, otherwise `None`; it is not sent to other
             processes.
     """
@@ -83,10 +83,10 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The outcome of a task's run.
+    """How a run of a sweep has ended.
 
     Args:
-        status: the status in the run's record.
+        status: the status of the run, such as `finished`.
         message: why the run did not finish; empty if it finished.
     """
 
@@ -95,12 +95,12 @@ class Outcome:
 
 
 def child_environment(**entries: str) -> dict[str, str]:
-    """Return the environment variables for a child process that makes runs of its own.
+    """Return the environment variables for a child process that makes runs with records of their own.
 
-    These are this process's variables, without the one that names the folder of the current run.
+    These are the variables of this process, except the one that names the folder of the current run's record.
 
     Args:
-        entries: further variables.
+        entries: variables to add or replace.
     """
     inherited = {name: value for name, value in os.environ.items() if name != RUN_PATH_VARIABLE}
     return {**inherited, **entries}

@@ -1,4 +1,4 @@
-"""Estimate a whole sweep on a device: time and cost of all its runs, and the largest memory among them."""
+"""Estimate a whole sweep on a device: the time and cost of all runs together, and the memory of the largest run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ MIN_PARAMETERS = 5_000_000
 
 @dataclasses.dataclass(frozen=True)
 class SweepTotal:
-    """The estimate of a sweep.
+    """The estimated time and memory of all runs of a sweep.
 
     Args:
         num_runs: number of runs in the sweep.
-        estimates: one estimate for all runs that need the same time and memory, keyed by the overrides of one of them.
-        seconds: duration of all runs, one after another; `None` if a number of steps is unknown.
-        assumptions: sentences that each state an assumption about something unknown.
+        estimates: estimates of single runs, keyed by the run's overrides. Of several runs that need the same time and
+            memory, only one has an estimate.
+        seconds: duration of all runs, one after another; `None` if a run's number of steps is unknown.
+        assumptions: sentences, each of which states an assumption of the estimate about something unknown.
     """
 
     num_runs: int
@@ -43,15 +44,19 @@ class SweepTotal:
 
     @property
     def largest(self) -> Estimate:
-        """The estimate with the largest peak of memory."""
+        """The estimate of the run with the largest peak memory."""
         return max(self.estimates.values(), key=lambda found: found.peak_bytes)
 
     def cost(self, price_per_hour: float) -> float | None:
-        """Return the cost of all runs, from the price of one device for an hour; `None` if their time is unknown."""
+        """Return the price of all runs together; `None` if their duration is unknown.
+
+        Args:
+            price_per_hour: price of one device for an hour.
+        """
         return None if self.seconds is None else self.seconds / 3600 * self.largest.devices * price_per_hour
 
     def to_json(self) -> dict[str, Any]:
-        """Return the estimate as a dictionary."""
+        """Convert the estimate to a dictionary for JSON."""
         return {
             "num_runs": self.num_runs,
             "seconds": self.seconds,
@@ -67,13 +72,14 @@ def estimate_sweep(
 ) -> SweepTotal:
     """Estimate the time and memory of all runs of a sweep.
 
-    Runs that differ only in settings that affect neither, such as the seed or the learning rate, are estimated once.
+    Runs that differ only in settings without effect on time and memory, such as the learning rate, share one estimate.
 
     Args:
-        planned: the checked sweep.
+        planned: the plan of the sweep.
         device: the device that computes the runs.
         devices: number of devices of a run; `None`: as many as `trainer.devices` says, or one.
-        max_planned: maximum number of different runs to estimate; all further runs are assumed to take their mean time.
+        max_planned: maximum number of different runs to estimate; every other run is assumed to take the mean time of
+            these.
 
     Raises:
         InstructLabError: the architecture of a model is not known.
@@ -99,7 +105,7 @@ def estimate_sweep(
 
 
 def _cost_key(checked: Checked) -> str:
-    """Return a text that is equal for runs that need the same memory and the same computation."""
+    """Return a text with everything that affects a run's memory and computation; equal runs have equal texts."""
     experiment = checked.experiment
     parts: dict[str, Any] = {
         name: describe(getattr(experiment, name))
@@ -112,10 +118,10 @@ def _cost_key(checked: Checked) -> str:
 
 
 def describe_total(planned: Plan) -> str | None:
-    """Describe the time and memory of a sweep on this machine, before it starts.
+    """Return a sentence on the time and memory that a sweep will need on this machine.
 
-    The result is `None` if the runs use other machines, if they cannot be estimated, or if the model is so small that
-    an estimate would take longer than a run.
+    The result is `None` if the runs may use other machines, if they cannot be estimated, or if the model is so small
+    that an estimate would take longer than a run.
     """
     from instruct_lab.model.facts import least_parameters
     from instruct_lab.planning.architecture import architecture

@@ -1,4 +1,4 @@
-"""Run one task of a sweep, from its overrides to its record, in the process that the launcher chose."""
+"""Make one run of a sweep, as a `Task` describes it, in the process that the launcher chose."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ TASK_VARIABLE = "INSTRUCT_LAB_TASK"
 
 
 def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
-    """Run a task, or resume it if its record exists; errors are written to the record.
+    """Make the run that a task describes, or resume it if its record exists; errors are written to the record.
 
     Args:
-        task: the task to run.
-        shared: models that earlier trials of this process loaded; `None`: no model is kept for later trials.
+        task: the description of the run.
+        shared: models that earlier runs in this process have loaded; `None`: no model is kept for later runs.
 
     Raises:
-        Interrupted: a signal arrived; the record has the status `interrupted`, and the trial can be resumed.
+        Interrupted: a signal arrived; the run's status is `interrupted`, and the run can be resumed.
     """
     os.chdir(task.working_path)
     with output_to(Path(task.output_path)), reporting():
@@ -91,7 +91,10 @@ def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
 
 
 def _existing_record(task: Task) -> RunRecord | None:
-    """Return the task's record once no other process writes to it, or `None` if the record does not exist."""
+    """Return the record of the task's run; `None` if it does not exist.
+
+    If another process is writing to the record, wait until it ends, but at most `LOCK_SECONDS`.
+    """
     path = task.record_path
     if not has_manifest(path):
         return None
@@ -110,7 +113,7 @@ def _outcome_of(record: RunRecord) -> Outcome:
 
 
 def _record_failure(task: Task, error: Exception) -> None:
-    """Write a failure to the record, which is created if the run failed before creating it."""
+    """Write an error to the record of the task's run; create the record if the run failed before it had one."""
     path = task.record_path
     if not has_manifest(path):
         from omegaconf import OmegaConf
@@ -132,7 +135,10 @@ def _record_failure(task: Task, error: Exception) -> None:
 
 
 def _needs_own_process(experiment: Any) -> bool:
-    """Whether the run uses several devices; Lightning then starts this process's command line again for each device."""
+    """Whether a run needs a process of its own, because it uses several devices.
+
+    For such a run, Lightning starts the command line of the current process again for each device.
+    """
     from instruct_lab.experiment.rules.devices import num_devices
 
     if TASK_VARIABLE in os.environ:
@@ -158,7 +164,7 @@ def _run_in_own_process(task: Task, *, resumes: bool) -> Outcome:
 
 @contextlib.contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Append the output of this process, including that of C libraries, to a file."""
+    """Append everything that this process prints in the `with` block, also by C libraries, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

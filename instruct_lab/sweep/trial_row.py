@@ -1,4 +1,4 @@
-"""Read one trial of a sweep from its record: its values, and what it does now."""
+"""Read a row of a sweep's table from a run's record: the run's values, and what it is doing now."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ENDED = ("finished", "failed", "pruned")
 
 @dataclasses.dataclass(frozen=True)
 class TrialRow:
-    """One trial, as the table shows it.
+    """A row of a sweep's table, which shows one run (trial).
 
     Args:
         id: id of the run.
-        point: number of the trial's point.
+        point: index of the run's point in the sweep.
         status: status of the run.
-        activity: what the run does now, or why it ended.
+        activity: what a running run is doing now, or the error of a failed run; otherwise empty.
         settings: the run's settings.
         step: the last optimizer step; `None` before the first.
         loss: the last training loss; `None` before the first.
-        values: the run's value of each metric of the sweep; `None` if there is none.
+        values: the run's value of each metric of the sweep; `None` for a metric that it has not measured yet.
         seconds: duration of the run so far.
     """
 
@@ -44,7 +44,12 @@ class TrialRow:
 
 
 def read_trial(run: RunRecord, info: SweepInfo) -> TrialRow:
-    """Read a trial's row from its record."""
+    """Read the table row of a run from the run's record.
+
+    Args:
+        run: the run's record.
+        info: the content of the sweep's `sweep.json`.
+    """
     manifest, lines = run.manifest, run.read_metrics()
     status = "interrupted" if run.is_process_gone else manifest.status or "running"
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
@@ -76,7 +81,7 @@ def _value(run: RunRecord, metric: str, direction: str) -> float | None:
 
 
 def _activity(run: RunRecord, status: str, lines: list[dict[str, Any]]) -> str:
-    """Return what a running run does now, or the error of a failed run; an empty text for any other run."""
+    """Return a text on what a running run is doing, or on the error of a failed run; an empty text for other runs."""
     manifest = run.manifest
     if status == "failed" and manifest.exception is not None:
         return one_line(f"{manifest.exception.type}: {manifest.exception.message}", MAX_MESSAGE)

@@ -1,5 +1,6 @@
-"""Run tasks of a sweep in a worker process, which reads them from standard input (one JSON line each) or from a file.
+"""A worker process, which makes runs of a sweep.
 
+It reads descriptions of runs (`Task`) from standard input, each as a line of JSON, or one description from a file.
 Usage: `python -m instruct_lab.sweep.worker [TASK FILE]`.
 """
 
@@ -27,7 +28,7 @@ ORPHAN_SECONDS = 20.0
 
 @guarded
 def main(arguments: list[str]) -> int:
-    """Run the task in the given file or, without a file, all tasks from standard input.
+    """Make the run described in the file that `arguments` names or, without a file, all runs from standard input.
 
     Returns:
         The exit code: 0, or 129, 130 or 143 after an interruption.
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve() -> None:
-    """Run the tasks from standard input, and write each outcome as a line of JSON to standard output.
+    """Make the runs that are described on standard input; write each outcome as a line of JSON to standard output.
 
     All other output of the process is redirected to standard error.
     """
@@ -70,7 +71,14 @@ def _serve() -> None:
 
 
 def _read(lines: IO[str], tasks: queue.Queue[Task | None]) -> None:
-    """Put tasks into the queue until the input ends; then, if the worker is still busy, end the process."""
+    """Put the tasks from the input into the queue; if the worker is still busy after the input ends, end the process.
+
+    The input ends when the process that started the worker has ended.
+
+    Args:
+        lines: the input, one task per line.
+        tasks: the queue; `None` is put into it at the end.
+    """
     for line in lines:
         tasks.put(Task.from_json(json.loads(line)))
     tasks.put(None)

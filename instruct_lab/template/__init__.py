@@ -1,4 +1,4 @@
-"""Rendering of conversations as text segments, each marked as trained or not.
+"""Rendering of conversations as text, in segments that are marked as trained on or not.
 
 Input: a `Conversation` and the tokenizer. Output: `Segment`s, whose concatenated text is the text that the model sees.
 """

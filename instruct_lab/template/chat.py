@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template, with separation of the template's text from the contents of the messages."""
+"""Rendering with the tokenizer's own chat template; finds out which parts of the rendered text are message contents."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ Variable = str | bool | int | float
 
 @component
 class ChatTemplate(Template):
-    """The tokenizer's own chat template, or another Jinja template.
+    """Renders conversations with the tokenizer's own chat template, or with another Jinja template.
 
-    Most templates do not mark the assistant's text. So each conversation is rendered twice: once with a placeholder for
-    every content, which reveals the template's own text, and once with the contents. The first rendering is done once
-    for each order of roles. The second one is omitted if the template's syntax tree shows that it copies contents
-    unchanged (see `copies_contents`). If the template trims, shortens or re-wraps a content (such as a `<think>`
-    block), the remaining content is located in the rendered conversation (see `locate`), so the trained text is always
-    a part of the rendered text. If the template drops, repeats or refuses a message, or changes it so that it cannot be
-    located, an error is raised that names the role of the message.
+    Most templates do not mark which text is the assistant's. To find out, a conversation is rendered twice: with a
+    placeholder for the content of each message, which reveals the text that the template adds, and with the contents.
+    The first rendering is done only once for conversations with the same order of roles. The second one is omitted if
+    the template's syntax tree shows that it copies contents unchanged. If the template trims, shortens or re-wraps a
+    content (such as a `<think>` block), what remains of it is located in the rendered text, so that the model is only
+    trained on text that the template wrote. If a message cannot be located, or the template drops, repeats or refuses
+    it, an error is raised that names its role.
 
-    A template may put its own text, such as an empty `<think>` block, between the generation prompt and an answer. By
-    default, the model is not trained on this text, which is also put before generated answers. With `answers_from:
-    generation_prompt`, it is part of the answer, so the model is trained on it and has to generate it. Use this setting
-    to train on thoughts with such a template.
+    A template may add text, such as an empty `<think>` block, between the generation prompt and an answer. By default,
+    the model is not trained on this text; before generation, the text is appended to the prompt. With `answers_from:
+    generation_prompt`, the text is part of the answer: the model is trained on it and has to generate it. Use this
+    setting to train on thoughts with such a template.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
@@ -66,7 +66,7 @@ class ChatTemplate(Template):
             raise Refusal("date", f"not a date, year-month-day: {error}", "2024-07-26") from error
 
     def problems(self) -> Iterator[Problem]:
-        """Report the Jinja template if it cannot be parsed."""
+        """Report a syntax error in the Jinja template of the option `jinja`."""
         if self.jinja is None:
             return
         import jinja2
@@ -77,14 +77,14 @@ class ChatTemplate(Template):
             yield Problem(key="jinja", reason=f"line {error.lineno} is not Jinja: {error.message}")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the contents of the messages, and the chat template's own text between them, as segments."""
+        """Render a whole conversation as segments: contents of messages, and the text that the template adds."""
         (segments,) = self.render_all([conversation], tokenizer)
         return segments
 
     def render_all(
         self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
     ) -> list[list[Segment]]:
-        """Render several conversations; the template is prepared only once."""
+        """Render several conversations; the template and its variables are read only once."""
         prepared = self._prepare(tokenizer)
         rendered = []
         for conversation in conversations:
@@ -93,13 +93,13 @@ class ChatTemplate(Template):
         return rendered
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render everything that precedes the final answer as segments, including the header that opens the answer."""
+        """Render the prompt: the messages before the final answer, and the text with which the template opens it."""
         answer = conversation.messages[len(conversation.prompt) :] or (Message("assistant", placeholder(0)),)
         prepared = self._prepare(tokenizer)
         return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.where))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the id of the token with which the chat template ends an answer, and the id of the EOS token."""
+        """Return the ids of the special token with which the chat template ends an answer, and of the EOS token."""
         segments = self.render(Conversation((Message("user", "a"), Message("assistant", "b"))), tokenizer)
         answer = next(index for index, segment in enumerate(segments) if segment.role == "assistant")
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text.lstrip()]
@@ -107,10 +107,12 @@ class ChatTemplate(Template):
         return list(dict.fromkeys([end_of_turn, *eos]))
 
     def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Check that every turn's reasoning is rendered alike, whether it is in `reasoning_content` or `<think>` tags.
+        """Check that the template writes the reasoning in `reasoning_content` as if it stood in `<think>` tags.
+
+        For this, a conversation is rendered in both forms.
 
         Raises:
-            InstructLabError: the results differ, or the template does not use `reasoning_content`.
+            InstructLabError: the two texts differ, or the template does not use `reasoning_content`.
         """
         prepared = self._prepare(tokenizer)
         rendering = Rendering(tokenizer, prepared.jinja, prepared.variables, "a conversation with reasoning")
@@ -121,7 +123,7 @@ class ChatTemplate(Template):
             raise self.refuse_reasoning("The chat template writes reasoning_content in another form than <think> tags")
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return the template from the config; `None` if the tokenizer's own template is used."""
+        """Return the option `jinja`; it is `None` if the tokenizer's own template is used."""
         return self.jinja
 
     def _prepare(self, tokenizer: PreTrainedTokenizerBase) -> _Prepared:
@@ -173,7 +175,7 @@ class ChatTemplate(Template):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Prepared:
-    """The inputs of rendering that all conversations share: tokenizer, chat template and variables."""
+    """The inputs of rendering that are the same for all conversations: tokenizer, chat template and variables."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str

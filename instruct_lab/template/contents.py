@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @component
 class Contents(Template):
-    """The contents of the messages, joined without roles.
+    """A template that joins the contents of the messages with `separator` and writes no roles.
 
     This template is for encoders, and for encoder-decoder models, whose decoder generates only the answer. It writes no
-    text that marks the end of an answer; only the tokenizer's special tokens surround the whole text. A decoder-only
-    model would therefore not learn where an answer ends.
+    text that marks the end of an answer: only the tokenizer adds special tokens, at the start and the end of the whole
+    text. A decoder-only model would therefore not learn where an answer ends.
     """
 
     families: ClassVar = frozenset({"encoder-decoder", "encoder"})
@@ -28,16 +28,16 @@ class Contents(Template):
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the contents, with the prefix and separators as template text."""
+        """Render the prefix, the content of each message and the separators between them as segments."""
         check_has_messages(conversation)
         return self._segments(conversation.messages)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the messages before the final answer, or one empty segment if there are none."""
+        """Render all messages before the final answer; the result is one empty segment if there are none."""
         return self._segments(conversation.prompt) or [Segment("", False)]
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the id of the tokenizer's EOS token."""
+        """Return the tokenizer's EOS id in a list, which is empty if there is no EOS token."""
         return [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
 
     def _segments(self, messages: tuple[Message, ...]) -> list[Segment]:

@@ -1,7 +1,7 @@
-"""A proof that a Jinja chat template copies the content of every message unchanged.
+"""A check of a Jinja chat template's code that can prove that the template copies every message's content unchanged.
 
-If the proof succeeds, one rendering with placeholders instead of contents serves all conversations with the same order
-of roles: the contents of each conversation are then inserted for the placeholders.
+If the proof succeeds, each order of roles is rendered only once, with placeholders instead of contents. The contents of
+each conversation with this order then replace the placeholders.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NEIGHBOURS = ("previtem", "nextitem", "changed")  # attributes of a Jinja loop t
 
 @functools.lru_cache(maxsize=64)
 def copies_contents(template: str) -> bool:
-    """Whether a template outputs the contents of messages unchanged and does not use them in any other way.
+    """Whether a template provably outputs the contents of messages unchanged and uses them for nothing else.
 
-    The proof follows `messages` through the template's syntax tree: loops over the list, its elements, and the
-    `content` of each element. The only permitted use of a content is to output it, by itself or joined to other text.
-    Any other use (a filter, a test, an assignment, a macro, a whole message as a value) counts as a change, and
-    conversations then have to be rendered one by one.
+    The proof follows the variable `messages` through the template's syntax tree: loops over the list, its elements, and
+    the `content` of each element. The only permitted use of a content is to output it, by itself or joined to other
+    text. Any other use (a filter, a test, an assignment, a macro, a whole message as a value) makes the result `False`,
+    and every conversation then has to be rendered separately.
 
     Args:
         template: the Jinja template.
@@ -93,7 +93,7 @@ class _Proof:
         return isinstance(node, nodes.Name) and node.name in self._elements and node.ctx == "load"
 
     def _key(self, node: nodes.Node) -> str | None:
-        """Return the constant key that a node reads from a message; `None` if it reads none."""
+        """Return the key that a node reads from a message, such as `role` in `message.role`; `None` for other nodes."""
         if isinstance(node, nodes.Getattr) and self._is_message(node.node):
             return node.attr
         if isinstance(node, nodes.Getitem) and self._is_message(node.node) and isinstance(node.arg, nodes.Const):

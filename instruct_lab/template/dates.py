@@ -13,11 +13,11 @@ ANY_CALL = re.compile(r"\bstrftime_now\s*\(")
 
 
 def fix_date(jinja: str, date: datetime.date) -> str:
-    """Replace every call of `strftime_now`, which formats the current time, with a fixed date.
+    """Replace every call of `strftime_now`, which prints the current time, with a fixed date in the call's format.
 
     Args:
-        jinja: the template.
-        date: the fixed date; the time is midnight.
+        jinja: the chat template.
+        date: the fixed date; its time of day is midnight.
 
     Raises:
         InstructLabError: the template computes the date format instead of giving it as a string literal.

@@ -1,9 +1,10 @@
-"""Search for the contents of messages in a rendered conversation, if the chat template re-wraps or shortens them.
+"""Search for the contents of messages in a rendered conversation, for chat templates that move or shorten contents.
 
-Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the parts
-around it. So a conversation is rendered a second time. In this rendering, each content is divided at such markup, and a
-placeholder replaces every part between the markup. The positions of the placeholders show which parts of each content
-remain. As a check, the parts replace their placeholders: the result must equal the rendered conversation exactly.
+Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the text
+before and after it. Here, each content is therefore split at this markup, and a placeholder replaces each text before,
+between or after the markup. The conversation is rendered a second time with the placeholders, whose positions show
+which texts of each content remain. As a check, each placeholder is then replaced by its text: the result must equal the
+conversation as rendered with its contents.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 
 
 def parse_template(jinja: str) -> nodes.Template:
-    """Parse a chat template; the tag `generation`, which only transformers supports, is ignored.
+    """Parse a chat template, ignoring its `generation` tags, which only transformers supports.
 
     Raises:
         jinja2.TemplateSyntaxError: the template is not valid Jinja.
@@ -33,19 +34,19 @@ def parse_template(jinja: str) -> nodes.Template:
 
 
 def placeholder(index: int) -> str:
-    """Return a text of private-use characters, which occur in no template, to mark a position in a rendering."""
+    """Return a marker that occurs in no template: the index between two private-use Unicode characters."""
     return f"\ue000{index}\ue001"
 
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-    """A rendered conversation, divided into contents and the template's text.
+    """A rendered conversation, divided into contents and the template's own text.
 
     Args:
-        contents: for each message, the part of its content that the template kept.
+        contents: what remains of each message's content, including markup such as `</think>` in it.
         glue: the template's own text before, between and after the contents; one more item than `contents`.
-        markup: for each content, the text between the copied parts, which the template may have written.
-        parts: for each content, the parts that the template copied.
+        markup: for each message, the text of its item in `contents` that the template may have written itself.
+        parts: for each message, the text of its item in `contents` that the template copied from the message.
     """
 
     contents: list[str]
@@ -56,16 +57,19 @@ class Located:
     def with_openings(
         self, messages: Sequence[Message], glue: Sequence[str], prompt_of: Callable[[int], str]
     ) -> Located:
-        """Move text into an answer if the template writes it before the answer only because of the answer's content.
+        """Move text before an answer into the answer if the template writes it only because of the answer's content.
 
-        An example is the white space that remains after a thought if the template removes the thought. The text is
-        moved from the glue to the content only if it is not in the generation prompt, because the model then has to
+        An example is the white space that remains if the template removes the reasoning before an answer. Such text is
+        moved from `glue` to `contents` only if the generation prompt does not contain it, because the model then has to
         generate it.
 
         Args:
             messages: the messages of the conversation.
-            glue: the template's own text, from rendering placeholders as messages with the same roles.
+            glue: the text that the template writes if placeholders replace the contents of these messages.
             prompt_of: function that receives an index and renders the messages before it, with the generation prompt.
+
+        Returns:
+            A copy with the moved text.
         """
         contents, own, markup = list(self.contents), list(self.glue), list(self.markup)
         for index, message in enumerate(messages):
@@ -82,13 +86,17 @@ class Located:
 def locate(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str
 ) -> Located | None:
-    """Locate what remains of each content in a rendered conversation; return `None` if this fails or is ambiguous.
+    """Locate what remains of each content in a rendered conversation.
 
     Args:
         render: function that renders a conversation as text.
         messages: the messages of the conversation.
         text: the rendered conversation, `render(messages)`.
         jinja: the template that `render` uses.
+
+    Returns:
+        The rendered conversation, divided into contents and the template's own text; `None` if no certain division is
+        found.
     """
     pattern = _markup(jinja)
     for strip_answer, strip_other in itertools.product(_STRIPS, repeat=2):
@@ -107,10 +115,11 @@ _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"),
 
 @functools.lru_cache(maxsize=64)
 def _markup(jinja: str) -> re.Pattern[str]:
-    """Return a pattern for the markup that a template looks for in contents; it never matches if there is no markup.
+    """Return a pattern for the markup, such as `</think>`, that a template looks for in contents.
 
-    Markup is every constant of two or more characters that contains a symbol (not only letters, digits and spaces) and
-    is an argument of a call or filter, the left side of an `in` operation, or an assigned value.
+    Markup is every string constant in the template that has two or more characters, of which at least one is a symbol
+    (no letter, digit or white space), and that is an argument of a call or filter, the left side of an `in` operation,
+    or an assigned value. The pattern matches nothing if the template has no markup.
     """
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
@@ -133,14 +142,14 @@ def _looked_for(tree: nodes.Template) -> Iterator[nodes.Node]:
 
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-    """A piece of a content: markup, white space, or a part that a placeholder replaces."""
+    """A substring of a content: markup, white space, or text that a placeholder replaces."""
 
     text: str
     index: int | None = None  # index of its placeholder
 
 
 class _Skeleton:
-    """The contents of messages, in which a placeholder replaces every part between markup."""
+    """The contents of messages, split at markup such as `</think>`; a placeholder replaces each text between markup."""
 
     def __init__(self, contents: Sequence[str], pattern: re.Pattern[str]) -> None:
         self._parts: list[str] = []
@@ -151,10 +160,10 @@ class _Skeleton:
         ]
 
     def _pieces(self, parts: list[str]) -> Iterator[_Piece]:
-        """Yield the pieces of a message; white space beside markup is a separate piece.
+        """Yield the substrings of a content; white space beside markup is a substring of its own.
 
         Args:
-            parts: the message's content, split at markup: plain text and markup alternate.
+            parts: the content, split at markup: items with an even index are plain text, the others are markup.
         """
         for number, part in enumerate(parts):
             if number % 2:
@@ -171,14 +180,14 @@ class _Skeleton:
 
     @property
     def contents(self) -> list[str]:
-        """The contents with placeholders for their parts."""
+        """The contents of the messages, with placeholders instead of the texts between markup."""
         return [
             "".join(piece.text if piece.index is None else placeholder(piece.index) for piece in pieces)
             for pieces in self._messages
         ]
 
     def find(self, rendered: str, text: str) -> Located | None:
-        """Find the contents in a rendered conversation; return `None` if the template changed them in another way.
+        """Divide a rendered conversation into contents and template text; `None` if the two renderings do not agree.
 
         Args:
             rendered: the conversation, rendered with placeholders.

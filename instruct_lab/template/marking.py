@@ -1,4 +1,4 @@
-"""Marking the segments of a rendered conversation as trained or not."""
+"""Dividing a rendered conversation into segments, each marked as trained (its tokens count in the loss) or not."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def rename_role(role: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Marker:
-    """Marks the segments of one conversation as trained or not.
+    """Divides one conversation into segments and marks each as trained (its tokens count in the loss) or not.
 
     Args:
-        train_on: the contents to train on; a message's own `trained` takes precedence.
+        train_on: the contents to train on; a message's own `trained`, if it is set, takes precedence.
         special: the tokenizer's special tokens.
         where: description of the conversation, for error messages.
-        opening: text that the template writes before an assistant's content and that is a part of the answer.
+        opening: text that the template writes at the start of every answer and that the model has to generate.
     """
 
     train_on: TrainOn
@@ -47,13 +47,13 @@ class Marker:
 
         Args:
             messages: the messages in order, with their contents as rendered.
-            glue: the template's text before, between and after the contents; one more item than `messages`.
-            located: the result of `locate`, if the template changes contents.
+            glue: the template's own text before, between and after the contents; one more item than `messages`.
+            located: where the contents are in the rendered text, if the template changes contents; otherwise `None`.
 
         Returns:
-            Segments whose text is the whole rendered text. The special token after an assistant's content, with white
-            space before it, is a separate segment, which is marked as trained if the content is. Other text of the
-            template is marked as trained only if `train_on` is `all`.
+            Segments that together are the whole rendered text. The special token after an assistant's content, with the
+            white space before it, is a separate segment; it is marked as trained if the content is. All other text of
+            the template is marked as trained only if `train_on` is `all`.
 
         Raises:
             InstructLabError: the text after an assistant's content does not start with a special token.

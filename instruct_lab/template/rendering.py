@@ -29,7 +29,10 @@ AnswersFrom = Literal["content", "generation_prompt"]
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    """A Jinja template with its tokenizer and variables; hashable, so that results can be cached."""
+    """Renders messages with a Jinja template, a tokenizer's special tokens and the template's variables.
+
+    It is hashable, so that results can be cached.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str
@@ -41,10 +44,10 @@ class Rendering:
 
         Args:
             messages: the messages of a conversation.
-            generation_prompt: whether to append the header of the next answer, if the template supports it.
+            generation_prompt: whether to append the header of the next answer, if the template supports this.
 
         Raises:
-            InstructLabError: the template refuses the messages.
+            InstructLabError: the template raises an error for these messages.
         """
         import jinja2
 
@@ -61,7 +64,7 @@ class Rendering:
             ) from error
 
     def prompt(self, messages: Sequence[Message]) -> str:
-        """Render messages with the header of the next answer; return an empty text if the template refuses them."""
+        """Render messages with the generation prompt; return an empty text if the template refuses the messages."""
         try:
             return self.text(messages, generation_prompt=True)
         except LimitExceeded:
@@ -75,11 +78,11 @@ class Rendering:
         return alternatives(special_tokens(self.tokenizer))
 
     def reasoning_text(self, tagged: bool) -> str:
-        """Render a test conversation with reasoning.
+        """Render a test conversation whose answers have reasoning.
 
         Args:
-            tagged: whether to put the reasoning in `<think>` tags before the answers; otherwise, it is put in
-                `reasoning_content`.
+            tagged: whether each answer's reasoning is in `<think>` tags before its text; otherwise, it is in the
+                message's field `reasoning_content`.
         """
         turns = []
         for thought in PROBED_REASONING:
@@ -92,7 +95,11 @@ class Rendering:
         return self._apply([{"role": one.role, "content": one.content} for one in messages], generation_prompt)
 
     def _apply(self, plain: list[dict[str, str]], generation_prompt: bool) -> str:
-        """Render messages as `apply_chat_template` does, but with limits, because templates may be untrusted.
+        """Render messages as transformers' `apply_chat_template` does, but with limits, as templates may be malicious.
+
+        Args:
+            plain: the messages, each with the keys `role` and `content`.
+            generation_prompt: whether to append the header of the next answer.
 
         Raises:
             LimitExceeded: the template needs more time or memory than allowed.
@@ -169,10 +176,11 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
-    """Return the text of the template, after the generation prompt, that the model has to generate before an answer.
+    """Return the text that the model has to generate between the generation prompt and the content of an answer.
 
-    The result is empty if there is no such text. White space before an answer (`[/INST] answer`) always belongs to the
-    answer, because it is a part of the answer's first token.
+    The text is empty if the template writes nothing there or if, according to `answers_from`, the model does not have
+    to generate it. White space before an answer (`[/INST] answer`) always belongs to the answer, because it is a part
+    of the answer's first token.
     """
     question = Message("user", placeholder(0))
     try:
@@ -194,12 +202,12 @@ def order_roles(roles: Sequence[str]) -> str:
 
 
 def list_roles(roles: Sequence[str]) -> str:
-    """List roles for an error message; at most twelve are named."""
+    """List roles for an error message: the first twelve and, if there are more, their number."""
     return ", ".join(roles[:12]) + (f", … {len(roles)} in all" if len(roles) > 12 else "")
 
 
 def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Find each content, possibly trimmed, in the rendered text.
+    """Find each content in the rendered text, even if the template has trimmed white space at the content's ends.
 
     Args:
         text: the rendered conversation.
@@ -207,7 +215,8 @@ def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) 
         glue: the template's own text before, between and after the contents.
 
     Returns:
-        The content of each message as it is in the text; `None` if the template changed a content in another way.
+        The content of each message as it stands in the text; `None` if the template changed a content otherwise than by
+        trimming it.
     """
     position = len(glue[0])
     if not text.startswith(glue[0]):
@@ -238,7 +247,8 @@ def _trimmings(content: str) -> dict[str, None]:
 def changed_message(rendering: Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
     """Return the index of the first message whose content the template changes, or 0 if there is no such message.
 
-    Each message is tested with placeholders as the contents of all other messages.
+    A content that the template only trims counts as unchanged. Each message is rendered together with placeholders as
+    the contents of all other messages.
     """
     for index, message in enumerate(messages):
         others = [Message(other.role, placeholder(position)) for position, other in enumerate(messages)]

@@ -1,4 +1,4 @@
-"""The special tokens of a tokenizer as text, which end turns and must not be confused with ordinary content."""
+"""Special tokens of a tokenizer as text: they end turns, and must not be confused with ordinary content."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class SpecialTokens:
         return sorted(self.ids, key=len, reverse=True)
 
     def opening(self, text: str) -> str | None:
-        """Return the special token at the start of a text, or `None`."""
+        """Return the special token with which a text starts; `None` if it does not start with one."""
         return self._at_the_start(text[: self._most]) if self.ids else None
 
     def closing(self, text: str) -> str | None:
-        """Return the special token at the end of a text, or `None`."""
+        """Return the special token with which a text ends; `None` if it does not end with one."""
         return self._at_the_end(text[-self._most :]) if self.ids else None
 
     @functools.cached_property
     def end_of_last(self) -> Callable[[str], int]:
-        """A cached function that returns the end position of a text's last special token, or 0."""
+        """A cached function that returns where the last special token in a text ends, or 0 if the text has none."""
         find = self.pattern.finditer
         return functools.lru_cache(1024)(lambda text: max((match.end() for match in find(text)), default=0))
 
@@ -65,7 +65,10 @@ _known: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, Special
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-    """Return the tokenizer's special tokens, which are cached until its vocabulary size or its named tokens change."""
+    """Return the tokenizer's special tokens.
+
+    They are cached until the size of the vocabulary or a named token, such as `eos_token`, changes.
+    """
     state = (len(tokenizer), str(tokenizer.special_tokens_map))
     known = _known.get(tokenizer)
     if known is None or known[0] != state:

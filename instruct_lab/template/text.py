@@ -22,8 +22,8 @@ CONTENT = "{content}"
 class TextTemplate(Template):
     """A template with one text pattern for each role, defined in the config; the tokenizer needs no chat template.
 
-    An answer follows `assistant_header` and ends with `turn_end`, which is trained on like the answer. To change the
-    wording, write a new YAML file.
+    The text before an answer is `assistant_header`. The token `turn_end` follows the answer, and the model is trained
+    on both the answer and this token. To change the wording, write a new YAML file.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
@@ -53,17 +53,17 @@ class TextTemplate(Template):
         return self._segments(conversation.messages, tokenizer, conversation.where)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the messages before the final answer, and the assistant header."""
+        """Render the messages before the final answer, followed by `assistant_header`."""
         messages = (*conversation.prompt, Message("assistant", ""))
         return before_last_answer(self._segments(messages, tokenizer, conversation.where))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the ids of `turn_end` and of the EOS token."""
+        """Return the ids of the tokens that end a generated answer: `turn_end` and the EOS token."""
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([special_tokens(tokenizer).ids[self._turn_end(tokenizer)], *eos]))
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return the patterns as a Jinja chat template."""
+        """Return the patterns as a Jinja chat template, for an exported tokenizer."""
         header, end = json.dumps(self.assistant_header), json.dumps(self._turn_end(tokenizer))
         separator = json.dumps(self.turn_separator)
         opening = ""

@@ -1,6 +1,7 @@
-"""Trackers, which receive the same values as the run record. If a tracker fails, the run continues.
+"""Trackers: dashboards, such as Weights & Biases, that receive every value which is written to the run's record.
 
-Input: a run record and its values. Output: the same values in the dashboards that the user has chosen.
+Input: a run's record and its values. Output: the same values in the dashboards that the user has chosen. If a tracker
+fails, the run continues without it.
 """
 
 from typing import TYPE_CHECKING

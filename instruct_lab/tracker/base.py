@@ -1,4 +1,4 @@
-"""The base class of trackers, and the guard that lets a run continue if its tracker fails."""
+"""The base class of trackers, and a wrapper that lets a run continue if its tracker fails."""
 
 from __future__ import annotations
 
@@ -34,22 +34,26 @@ class TrackerSession(ABC):
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values, keyed by `split/metric`, at an optimizer step."""
+        """Send values measured at an optimizer step to the tracker; the keys are `split/metric`, such as `val/loss`."""
 
     @abstractmethod
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table with the given column names; each row has one cell for each column."""
+        """Send a table with the given column names to the tracker; each row has one cell for each column."""
 
     @abstractmethod
     def summarize(self, values: dict[str, Any]) -> None:
-        """Log the run's final values."""
+        """Send the values measured at the end of the run, such as `test/chrf/after`, to the tracker."""
 
     def log_weights(self, path: Path) -> None:  # noqa: B027  # not every tracker stores weights
-        """Log the folder of the evaluated weights; by default, nothing is logged, as most trackers store no weights."""
+        """Upload the folder with the evaluated weights; by default, do nothing, as most trackers store no weights."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
-        """Close the run; the exit code is 0 if it finished, 1 if it failed, and above 128 if it was interrupted."""
+        """Close the run in the tracker.
+
+        Args:
+            exit_code: 0 if the run succeeded, 1 if it failed, above 128 if a signal stopped it.
+        """
 
     @abstractmethod
     def where(self) -> str | None:
@@ -57,11 +61,11 @@ class TrackerSession(ABC):
 
 
 class Tracker(Component, ABC):
-    """The base class of trackers, which receive the values that a run logs."""
+    """The base class of trackers, which receive the values that a run measures."""
 
     @abstractmethod
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Open a session for a run; called by `start`, which handles exceptions of the tracker's library."""
+        """Open a session for a run; the caller, `start`, handles exceptions of the tracker's library."""
 
     def start(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Open a session for a run; if the tracker fails now or later, the run continues without it.
@@ -76,16 +80,17 @@ class Tracker(Component, ABC):
 
 
 class GuardedSession(TrackerSession):
-    """A session that passes its calls to a tracker until the tracker fails, and logs this failure.
+    """A session that passes its calls to a tracker until the tracker fails; the failure is written to the log.
 
     A separate thread makes the calls, one after another. The run waits for each call, so that nothing happens
-    concurrently. After a timeout, the run no longer waits; further calls are queued, and the thread makes them once
-    the tracker answers. A server that cannot be reached therefore costs the run only one timeout.
+    concurrently. Once a call exceeds its timeout, the run stops waiting: later calls are queued, and the thread makes
+    them when the tracker answers again. A server that cannot be reached therefore delays the run by only one timeout.
 
     Args:
-        name: name of the tracker.
+        name: name of the tracker, for messages.
         connect: function that opens the tracker's own session.
-        log_failure: function that receives the message about a failure, which is also written to the program's log.
+        log_failure: function that writes the message about a failure to the run's record. The message also goes to
+            Python's `logging`.
     """
 
     def __init__(self, name: str, connect: Callable[[], TrackerSession], log_failure: Callable[[str], None]) -> None:
@@ -102,19 +107,19 @@ class GuardedSession(TrackerSession):
         self._call(begin, CALL_SECONDS, "connect")
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values at an optimizer step."""
+        """Pass values measured at an optimizer step to the tracker, unless it has failed."""
         self._forward(lambda session: session.log(values, step), CALL_SECONDS)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table."""
+        """Pass a table to the tracker, unless it has failed."""
         self._forward(lambda session: session.log_table(name, columns, rows), CALL_SECONDS)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Log the run's final values."""
+        """Pass the run's final values to the tracker, unless it has failed."""
         self._forward(lambda session: session.summarize(values), CALL_SECONDS)
 
     def log_weights(self, path: Path) -> None:
-        """Log the folder of the evaluated weights."""
+        """Pass the folder with the evaluated weights to the tracker, unless it has failed."""
         self._forward(lambda session: session.log_weights(path), WEIGHTS_SECONDS)
 
     def finish(self, exit_code: int) -> None:
@@ -138,7 +143,13 @@ class GuardedSession(TrackerSession):
         return self._call(lambda: not self.is_broken and self._session and call(self._session), seconds, "answer")
 
     def _call(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
-        """Run `call` in the tracker's thread; return its result, or `None` after a failure or a timeout."""
+        """Run `call` in the tracker's thread; return its result, or `None` after a failure or a timeout.
+
+        Args:
+            call: the function to run.
+            seconds: maximum time to wait for it.
+            what: the expected action, such as `connect`, for the message after a timeout.
+        """
         future: Future[Any] = Future()
         self._last_call = future
         self._calls.put((future, call))
@@ -166,7 +177,7 @@ class GuardedSession(TrackerSession):
                 future.set_result(result)
 
     def _record_failure(self, reason: str) -> None:
-        """Log the first failure, and mark the tracker as broken."""
+        """Mark the tracker as broken; only its first failure is written to the log."""
         if self.is_broken:
             return
         self.is_broken = True

@@ -1,4 +1,4 @@
-"""Serve the page of `instruct-lab dashboard`: trackio's page with every recorded run, only on this machine."""
+"""The page of `instruct-lab dashboard`: trackio's dashboard with all ended runs, reachable only from this machine."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ REFRESH_SECONDS = 5.0
 CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
 TARGET = "instruct_lab.tracker.Trackio"
 FAILED = "failed"
-"""State of a record whose import failed; the import is tried again later, but only the first failure is logged."""
+"""Marks a record whose import failed; the import is tried again later, but only the first failure is logged."""
 logger = logging.getLogger(__name__)
 
 
 def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> None:
-    """Serve the page until Ctrl-C is pressed.
+    """Serve the page until Ctrl-C is pressed, and keep adding runs that end meanwhile.
 
     Args:
         runs_path: the folder of all records.
@@ -41,7 +41,7 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
         browser: whether to open the page in a browser.
 
     Raises:
-        InstructLabError: trackio is not installed, there is no run, or the port is taken or not allowed.
+        InstructLabError: trackio is not installed, there is no run, or the port is in use or not allowed.
     """
     if not is_installed("trackio"):
         what = "The dashboard needs the package trackio, which is not installed"
@@ -69,7 +69,16 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
 
 
 def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
-    """Start the server in a thread, as `trackio.show` does, but answer only requests that name this machine."""
+    """Start the server in a thread, as `trackio.show` does, but answer only requests whose `Host` names this machine.
+
+    Args:
+        folder: the folder with trackio's files.
+        port: port of the page; `None`: the first free port.
+        browser: whether to open the page in a browser.
+
+    Returns:
+        The server, and the page's URL.
+    """
     from instruct_lab.tracker.trackio_store import open_folder
 
     open_folder(folder)
@@ -93,10 +102,11 @@ def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
 
 
 class LoopbackOnly:
-    """An ASGI application that answers only requests whose header `Host` names this machine.
+    """An ASGI application that answers only requests whose header `Host` names this machine, such as `localhost`.
 
-    A malicious web page can make its own host name resolve to 127.0.0.1 (DNS rebinding). The browser then sends the
-    page's requests to the dashboard and lets the page read the answers, but the header still holds the page's host.
+    It protects from DNS rebinding: a malicious web page can make its own host name resolve to 127.0.0.1. The browser
+    then sends the page's requests to the dashboard and would let the page read the answers. But the header `Host` of
+    these requests still names the page's host, so they are refused.
 
     Args:
         app: the application that answers the accepted requests.
@@ -106,7 +116,7 @@ class LoopbackOnly:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or answer it with the status 421 (misdirected request)."""
+        """Pass an accepted request to the application; answer any other with status 421 (misdirected request)."""
         if scope["type"] == "lifespan" or is_loopback([value for name, value in scope["headers"] if name == b"host"]):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -119,12 +129,12 @@ class LoopbackOnly:
 def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
     """Import every ended run into trackio from its record, and return the number of new or changed runs.
 
-    A run that is still running is not imported. A record that cannot be imported is logged and skipped.
+    A run that is still running is not imported. A record that cannot be imported is skipped with a warning.
 
     Args:
         runs_path: the folder of all records.
-        seen: what `_state` returned when each record was last imported, keyed by the record's path; updated in place.
-            `None`: no record was imported before.
+        seen: for each record's path, a text that describes the record as it was last imported; a record whose text is
+            unchanged is skipped. The dictionary is updated in place. `None`: no record was imported before.
     """
     seen = {} if seen is None else seen
     count = 0
@@ -146,9 +156,10 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Return a text that changes when a run's record must be imported again; `None` if the run is still running.
+    """Return a text that changes if a run's record has to be imported again; `None` if the run is still running.
 
-    The text contains the time at which the run ended or, if the run was killed, the size of its `metrics.jsonl`.
+    The text contains the time at which the run ended. If the run was killed, it contains the size of its
+    `metrics.jsonl` instead.
     """
     manifest = record.manifest
     if manifest.status != "running":
@@ -160,7 +171,7 @@ def _state(record: RunRecord) -> str | None:
 
 
 def _tracker(record: RunRecord) -> Trackio:
-    """Build the `Trackio` component in the run's config, or one with default settings if the config has none."""
+    """Build the `Trackio` component from the run's config; if the config has none, use the default settings."""
     for chosen in (record.config.get("tracker") or {}).values():
         if isinstance(chosen, dict) and chosen.get("_target_") == TARGET:
             return Trackio(**{key: value for key, value in chosen.items() if key != "_target_"})

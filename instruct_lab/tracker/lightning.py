@@ -1,4 +1,4 @@
-"""Use Lightning's loggers as trackers; they receive the same values and tables as every other tracker."""
+"""Use Lightning's loggers as trackers: a logger receives the same values and tables as every other tracker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LightningSession(TrackerSession):
         logger: Lightning's logger.
         name: the logger's key in the config.
         record: the run's record.
-        settings: the config's values, keyed by full key.
+        settings: the values of the config, with keys such as `tuning.r`.
     """
 
     def __init__(self, logger: Any, name: str, record: RunRecord, settings: dict[str, Scalar]) -> None:
@@ -69,33 +69,33 @@ class LightningSession(TrackerSession):
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Return further arguments for the logger, which are not in the config."""
+        """Return arguments for the logger's constructor in addition to those from the config."""
         return {}
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Log the run's settings."""
+        """Send the run's settings to the logger as hyperparameters; tags and group are not used."""
         self.logger.log_hyperparams(self.settings)
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values at an optimizer step."""
+        """Send values measured at an optimizer step to the logger."""
         self.logger.log_metrics(values, step=step)
         self.step = step
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table, if the logger accepts tables."""
+        """Send a table to the logger if it has the method `log_table`."""
         if hasattr(self.logger, "log_table"):
             self.logger.log_table(name, columns=list(columns), data=[list(row) for row in rows])
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Log the run's final values at its last step."""
+        """Send the run's final values to the logger, at the last step for which it has received values."""
         self.logger.log_metrics(values, step=self.step)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run."""
+        """Close the run in the logger, with the status `success` or `failed`."""
         self.logger.finalize("success" if exit_code == 0 else "failed")
 
     def where(self) -> str | None:
-        """Return `None`: how to view the run depends on the logger."""
+        """Return `None`, because how to view the run depends on the logger."""
         return None
 
 
@@ -103,7 +103,11 @@ class CSVSession(LightningSession):
     """A session of `CSVLogger` that also writes tables, as CSV files in the folder of `metrics.csv`."""
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values; a resumed run first logs its earlier values again, since Lightning starts a new file."""
+        """Write values measured at an optimizer step.
+
+        Lightning starts a new file when a run is resumed, so the first call also writes the values from before the
+        interruption.
+        """
         if self.step == 0:
             estimates = estimates_of(self.record.config)
             for line in self.record.read_metrics()[:-1]:  # the last line is logged below
@@ -112,7 +116,7 @@ class CSVSession(LightningSession):
         super().log(values, step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write the table to a CSV file."""
+        """Write a table to a CSV file of its own."""
         folder = Path(self.logger.log_dir)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{name}.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -120,37 +124,37 @@ class CSVSession(LightningSession):
 
 
 class TensorBoardSession(LightningSession):
-    """A session of `TensorBoardLogger`: tables become text, and TensorBoard's HParams page shows the final values."""
+    """A session of `TensorBoardLogger`: tables become text, and the HParams page shows settings and final values."""
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Do nothing: `summarize` writes the settings together with the final values."""
+        """Do nothing, because `summarize` writes the settings together with the final values."""
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a table as Markdown."""
+        """Send a table to TensorBoard as text in Markdown."""
         lines = [columns, ["---"] * len(columns), *([_markdown_cell(cell) for cell in row] for row in rows)]
         self.logger.experiment.add_text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), self.step)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Write the settings together with the final values, for the HParams page."""
+        """Send the settings together with the final values to TensorBoard's HParams page."""
         self.logger.log_hyperparams(self.settings, metrics=values, step=self.step)
 
     def where(self) -> str | None:
-        """Return the command that shows all runs."""
+        """Return the command that shows all runs in TensorBoard."""
         return f"see it: tensorboard --logdir {short_path(Path(self.logger.root_dir))}"
 
 
 class MLflowSession(LightningSession):
-    """A session of `MLFlowLogger`: the group and the chosen options become tags, and tables become artifacts."""
+    """A session of `MLFlowLogger`: the run's group and chosen options become tags, and tables become artifacts."""
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Return the argument `run_id` if the run is resumed, so that MLflow continues its earlier run."""
+        """Return MLflow's id of the run as `run_id` if the run is resumed, so that MLflow continues that run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         known = record.manifest.trackers.get(name)
         return {"run_id": known} if known else {}
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Log settings and tags, and write MLflow's id of the run to the record."""
+        """Send settings and tags to MLflow, and write MLflow's id of the run to the record."""
         values = {"group": group, **options_of(self.record.manifest.choices)}
         for key, value in values.items():
             self.client.set_tag(self.run_id, _mlflow_name(key), value)
@@ -159,7 +163,7 @@ class MLflowSession(LightningSession):
 
     @property
     def client(self) -> Any:
-        """MLflow's client."""
+        """The `MlflowClient` of the logger."""
         return self.logger.experiment
 
     @property
@@ -168,18 +172,18 @@ class MLflowSession(LightningSession):
         return str(self.logger.run_id)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Store a table as an artifact, unless it is already stored."""
+        """Store a table as an artifact in MLflow, unless the run already has a table of this name there."""
         file = f"{name}.json"
         if file not in {artifact.path for artifact in self.client.list_artifacts(self.run_id)}:
             cells = zip(*rows, strict=True)
             self.client.log_table(self.run_id, dict(zip(columns, map(list, cells), strict=True)), file)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run."""
+        """Close the run in MLflow; its status becomes finished, failed or, after an interruption, killed."""
         self.logger.finalize("KILLED" if exit_code >= INTERRUPTED else "success" if exit_code == 0 else "failed")
 
     def where(self) -> str | None:
-        """Return the server's address, or the command that shows all runs."""
+        """Return the address of the MLflow server; for data stored on disk, return the command that shows all runs."""
         uri = str(self.client.tracking_uri)
         return uri if uri.startswith("http") else f"see it: mlflow ui --backend-store-uri {uri}"
 
@@ -189,7 +193,7 @@ class KnownLogger:
     """Properties of one of Lightning's loggers.
 
     Args:
-        session: class of the logger's sessions.
+        session: the class that connects a run to this logger.
         package: package that the logger needs in addition to Lightning; `None` if it needs none.
     """
 
@@ -204,11 +208,11 @@ LOGGERS = {
     "CometLogger": KnownLogger(package="comet_ml"),
     "NeptuneLogger": KnownLogger(package="neptune"),
 }
-"""Properties of the Lightning loggers that need their own session class or a further package, keyed by class name."""
+"""Properties of the Lightning loggers that need a session class or a package of their own, keyed by class name."""
 
 
 def missing_package(target: str) -> str | None:
-    """Return a message on which package a logger lacks and how to install it; `None` if no package is missing.
+    """Return a message that names the package which a logger lacks and how to install it; `None` if nothing is missing.
 
     Args:
         target: dotted name of the logger's class.
@@ -227,5 +231,5 @@ def _markdown_cell(cell: Any) -> str:
 
 
 def _mlflow_name(key: str) -> str:
-    """Replace the characters of a key that MLflow does not accept in names."""
+    """Replace the characters that MLflow does not accept in names with underscores; cut the key to 250 characters."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]

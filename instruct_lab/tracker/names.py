@@ -12,9 +12,9 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_settings import RunSettings
 
 TAG_GROUPS = ("experiments", "model", "data", "tuning", "objective", "optimizer", "trainer", "preprocessing")
-"""Groups whose chosen options are tags of a run; the settings in a tracker have the options of all groups."""
+"""Config groups whose chosen options become tags of a run; the run's settings in a tracker list those of all groups."""
 MAX_LABEL = 80
-"""Maximum number of characters of the label in a title."""
+"""Maximum number of characters of a title's first part, which lists settings; the run's id follows it."""
 
 
 def title_of(record: RunRecord) -> str:
@@ -43,7 +43,7 @@ def tags_of(choices: Mapping[str, Any]) -> list[str]:
 
 
 def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
-    """Return the group that a run is listed under: its sweep, or else its study, or else its name."""
+    """Return the group that trackers list a run under: its sweep's id, or else its study, or else its own name."""
     sweep = record.manifest.sweep
     return str((sweep and sweep.id) or _option_text(choices.get("experiments")) or record.name)
 

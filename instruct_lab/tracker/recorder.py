@@ -1,4 +1,4 @@
-"""Send every logged value to the run record and to the trackers."""
+"""Send every value that a run measures to the run's record and to the trackers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from instruct_lab.tracker.values import estimates_of, tracker_names
 
 
 class Recorder:
-    """Sends the values that a run logs to the run record and to every tracker.
+    """Sends the values that a run measures to the run's record and to every tracker.
 
     Args:
         record: the run's record; a `ReadOnlyRecord` on all ranks but the first of a multi-device run.
-        sessions: the tracker sessions by name.
+        sessions: the run's connection to each tracker, keyed by the tracker's name in the config.
     """
 
     def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession]) -> None:
@@ -29,27 +29,34 @@ class Recorder:
         return estimates_of(self.record.config)
 
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
-        """Append values to `metrics.jsonl`, and send them to the trackers under the names from `tracker_names`."""
+        """Append values to `metrics.jsonl`, and send them to the trackers.
+
+        In the names for trackers, the suffix `_estimate` marks values that are estimated from a few answers.
+        """
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
             session.log(tracker_names(values, self._estimates), step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Send a table to the trackers, unless it has no rows."""
+        """Send a table to the trackers; a table without rows is not sent."""
         for session in self.sessions.values() if rows else ():
             session.log_table(name, columns, rows)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Send the final values to the trackers."""
+        """Send the values measured at the end of the run to the trackers."""
         for session in self.sessions.values():
             session.summarize(values)
 
     def log_weights(self, path: Path) -> None:
-        """Send the folder of the evaluated weights to the trackers."""
+        """Send the folder with the evaluated weights to the trackers."""
         for session in self.sessions.values():
             session.log_weights(path)
 
     def finish(self, exit_code: int) -> None:
-        """Close every tracker."""
+        """Close the run in every tracker.
+
+        Args:
+            exit_code: 0 if the run succeeded, 1 if it failed, above 128 if a signal stopped it.
+        """
         for session in self.sessions.values():
             session.finish(exit_code)

@@ -19,13 +19,13 @@ def start_trackers(
     config: dict[str, Any],
     choices: Mapping[str, Any],
 ) -> dict[str, TrackerSession]:
-    """Open a session with each tracker of a run; a failure of a tracker is logged, and the run continues without it.
+    """Open a session with each tracker of a run; if a tracker fails, a warning is written, and the run continues.
 
     Args:
         chosen: the trackers, keyed by their names in the config.
         record: the run's record.
         config: the whole config, resolved.
-        choices: the chosen option of each config group; those of the main groups become tags.
+        choices: the chosen option of each config group; some of them, such as `tuning=lora`, become the run's tags.
     """
     config = texts_of(config)
     tags, group = tags_of(choices), group_of(record, choices)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDER = "trackio"
 """trackio's folder inside the folder of all runs."""
 WRITE_SECONDS = 1.0
-"""Minimum time between two writes; values logged in between are collected."""
+"""Minimum time between two writes to disk; values that arrive earlier wait for the next write."""
 
 
 @component
@@ -46,11 +46,11 @@ class Trackio(Tracker):
     group: str | None = None  # the group that runs are listed under; null: the study or sweep
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing installation of trackio."""
+        """Report a problem if trackio is not installed."""
         yield from missing_packages("trackio", subject="Trackio")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Open a session for a run; a resumed run's stored data is replaced by the values in its record."""
+        """Open a session for a run; for a resumed run, trackio's data is replaced by the values in the record."""
         run = self._stored_run(record)
         run.begin(
             {**flat_config(config), **options_of(record.manifest.choices)}, self.group or group, _start_time(record)
@@ -99,7 +99,7 @@ class TrackioSession(TrackerSession):
     """The connection of a run to trackio.
 
     Args:
-        run: the run in trackio's storage.
+        run: the object that writes the run to trackio's files.
         hint: the line that says how to view the run.
     """
 
@@ -109,28 +109,28 @@ class TrackioSession(TrackerSession):
         self.written = 0.0
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values at an optimizer step."""
+        """Store values measured at an optimizer step; they are written to disk at most once a second."""
         self.step = step
         self.run.add(values, step, datetime.now(UTC))
         if time.monotonic() - self.written >= WRITE_SECONDS:
             self._write()
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table."""
+        """Write a table at the step of the last stored values."""
         self.run.add_table(name, columns, rows, self.step, datetime.now(UTC))
         self._write()
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Log the final values at the run's last step."""
+        """Write the run's final values, without their confidence intervals, at the step of the last stored values."""
         self.run.add(without_intervals(values), self.step, datetime.now(UTC))
         self._write()
 
     def finish(self, exit_code: int) -> None:
-        """Write pending values. The status is not logged here: the dashboard reads it from the run's record."""
+        """Write the values that are not yet on disk. The dashboard reads the run's status from the record."""
         self._write()
 
     def where(self) -> str | None:
-        """Return the command that shows the run."""
+        """Return the line that says how to view the run."""
         return self.hint
 
     def _write(self) -> None:
@@ -146,7 +146,11 @@ def _start_time(record: RunRecord) -> datetime:
 
 
 def _add_lines(run: StoredRun, record: RunRecord) -> tuple[int, datetime]:
-    """Add the record's logged values; return the last step and its time."""
+    """Add the values in the record's `metrics.jsonl` to the stored run.
+
+    Returns:
+        The step of the last line, and the time at which it was written.
+    """
     started = _start_time(record)
     step, at = 0, started
     estimates = estimates_of(record.config)

@@ -19,7 +19,7 @@ from instruct_lab.tracker.values import plain_cell
 HUB_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")
 """Environment variables that make trackio send its data to a server."""
 STAMP = "_Record"
-"""Key of the setting with the state of a record at its import; trackio hides keys that begin with an underscore."""
+"""Key under which a run's settings hold the text `stamp`; trackio hides keys that begin with an underscore."""
 
 
 def open_folder(folder: Path) -> Any:
@@ -47,13 +47,13 @@ def open_folder(folder: Path) -> Any:
 
 
 class StoredRun:
-    """A run stored in the SQLite file of a project.
+    """A run in the SQLite file of one of trackio's projects.
 
     Args:
         folder: folder of trackio's files.
-        project: project that the run is listed under.
-        run_id: id of the record.
-        name: name of the run on the page.
+        project: the project that the run belongs to.
+        run_id: id of the run's record.
+        name: the run's name in the dashboard.
     """
 
     def __init__(self, folder: Path, project: str, run_id: str, name: str) -> None:
@@ -64,32 +64,39 @@ class StoredRun:
 
     @property
     def stamp(self) -> str | None:
-        """The text `stamp` that `begin` stored for the run; `None` if there is none."""
+        """The text that identifies the state of the record when it was imported; `None` if the run was not imported."""
         config = self.storage.get_run_config(self.project, self.name, run_id=self.run_id) or {}
         return config.get(STAMP)
 
     def begin(self, settings: Mapping[str, Any], group: str, started: datetime, stamp: str | None = None) -> None:
-        """Delete the run's stored data, and set the settings to store at the next call of `write`."""
+        """Delete what is stored of the run, and set the settings that the next call of `write` stores.
+
+        Args:
+            settings: the run's settings.
+            group: the group that the dashboard lists the run under.
+            started: the time at which the run started.
+            stamp: a text that identifies the state of the imported record; `None` if the run is not imported.
+        """
         self.storage.delete_run(self.project, self.name, run_id=self.run_id)
         public = {key: value for key, value in settings.items() if not key.startswith("_")}
         own = {"_Created": started.isoformat(), "_Group": group, "_Username": None, STAMP: stamp}
         self.config = {**public, **own}
 
     def add(self, values: Mapping[str, Any], step: int, at: datetime) -> None:
-        """Keep values for the next call of `write`."""
+        """Keep values in memory until the next call of `write`."""
         self.pending.append((dict(values), step, at.isoformat()))
 
     def add_table(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int, at: datetime
     ) -> None:
-        """Keep a table for the next call of `write`."""
+        """Keep a table in memory until the next call of `write`."""
         from trackio import Table
 
         lines = [dict(zip(columns, map(plain_cell, row), strict=True)) for row in rows]
         self.add({name: {"_type": Table.TYPE, "_value": lines}}, step, at)
 
     def write(self) -> None:
-        """Write all pending values in one transaction."""
+        """Write all values and tables since the last call in one transaction, with the settings from `begin`."""
         if not self.pending:
             return
         values, steps, times = (list(column) for column in zip(*self.pending, strict=True))

@@ -1,4 +1,4 @@
-"""Convert the settings, final values and tables of a run to the flat forms that trackers accept."""
+"""Convert the settings, final values and tables of a run to the flat dictionaries and rows that trackers accept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ SUMMARY_COSTS = ("seconds", "tokens", "training_seconds", "peak_memory_bytes", "
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Flatten the config to settings, keyed by full key (`tuning.r`); a list of plain values becomes one JSON text."""
+    """Flatten the nested config to a dictionary with keys such as `tuning.r`.
+
+    A list of plain values becomes one JSON text. A list that contains mappings is flattened too; the index of each item
+    becomes a part of the key.
+    """
     return dict(_settings("", config))
 
 
@@ -45,8 +49,9 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 def final_values(summary: Summary) -> dict[str, int | float]:
     """Return a summary's numbers under names such as `cost/seconds`, `test/chrf/after` and `test/chrf/after_low`.
 
-    Each metric has a value and both ends of its interval (`_low`, `_high`) for every system: `before`, the baselines,
-    `after` and `difference`. Values that are not finite are left out.
+    Each metric has a value and the two ends of its confidence interval (`_low`, `_high`) for the model before training
+    (`before`), each baseline, the tuned model (`after`), and the `difference` of tuned and untuned model. Values that
+    are not finite are left out.
     """
     values = {f"cost/{name}": getattr(summary, name) for name in SUMMARY_COSTS}
     for name, system, measured in _systems(summary):
@@ -72,25 +77,28 @@ def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[str, Any]:
-    """Rename estimates for trackers, such as `val/chrf` to `val/chrf_estimate`; other values keep their names.
+    """Rename the values that are only estimates, such as `val/chrf` to `val/chrf_estimate`; other names stay.
 
-    Trackers show the last estimate next to the final value `val/chrf/after`; the suffix distinguishes the estimate.
+    Trackers show the last estimate next to the final value `val/chrf/after`; the suffix distinguishes the two.
 
     Args:
-        values: logged values, keyed by `split/metric`.
-        estimates: the result of `estimates_of`.
+        values: measured values, keyed by `split/metric`.
+        estimates: names of the metrics that are estimated from a few answers.
     """
     return {f"{name}_estimate" if name in estimates else name: value for name, value in values.items()}
 
 
 def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the interval ends from final values, for trackers that draw a chart of each value."""
+    """Remove the ends of confidence intervals from final values, for trackers that draw a chart of each value."""
     ends = {f"{name}_{end}" for name in values for end in INTERVAL}
     return {name: value for name, value in values.items() if name not in ends}
 
 
 def results_table(summary: Summary) -> Table:
-    """Return a table of a summary's metrics and their notes, with a row for each metric and system."""
+    """Return a table of a summary's metrics, with a row for each metric and measured system.
+
+    A system is the model before or after training, a baseline, or the difference of the two models.
+    """
     columns = ["value", *INTERVAL, "count"]
     rows = [
         [name, system, *(_finite(getattr(measured, column)) for column in columns), "; ".join(measured.notes)]
@@ -126,7 +134,7 @@ def plain_cell(value: Any) -> Any:
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:
-    """Return a table of the reasons in `audit.json` why data was changed, dropped or added, each with a sample."""
+    """Return a table of the reasons in `audit.json` for changing, dropping or adding data, each with one sample."""
     rows = [
         [
             reason["stage"],

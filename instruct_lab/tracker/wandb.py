@@ -50,10 +50,11 @@ logger = logging.getLogger(__name__)
 class Wandb(Tracker):
     """Weights & Biases (wandb.ai): curves, tables and comparisons, online or offline.
 
-    All runs share the folder `<runs_path>/wandb`; `wandb leet` shows runs in it that were not uploaded. In mode `auto`,
-    a run is online if this machine has a key for the server and can reach it, otherwise offline.
-    In wandb, a run's config has the chosen option of each config group, so that runs can be grouped by `tuning` or
-    `model`; all values are below `settings`.
+    All runs share the folder `<runs_path>/wandb`; `wandb leet` shows the runs in it that were not uploaded. In mode
+    `auto`, a run is online if this machine has a key for the server and can reach it, otherwise offline.
+
+    In wandb, the config of a run lists the chosen option of each config group, so that runs can be grouped by `tuning`
+    or `model`. The whole config is below `settings`.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
@@ -66,13 +67,16 @@ class Wandb(Tracker):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing key for the mode `online`."""
+        """Report a problem if the mode is `online`, but no key for the server is found."""
         if self.mode == "online" and not has_key():
             reason = "no key was found for the server: run `wandb login`, or set WANDB_API_KEY"
             yield Problem(key="mode", value="online", reason=reason, suggestion="auto")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Open a session for a run; a resumed run keeps its wandb id."""
+        """Open a session for a run; a resumed run continues under the same wandb id.
+
+        If the server cannot be reached in mode `auto`, the session is offline.
+        """
         mode = self.resolved_mode()
         try:
             return self._session(mode, record, config, tags, group)
@@ -83,7 +87,7 @@ class Wandb(Tracker):
             return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
-        """Return the mode to use on this machine; `auto` is replaced by one of the other modes."""
+        """Return the mode to use on this machine; for `auto`, this is `online`, `offline` or `disabled`."""
         if self.mode != "auto":
             return self.mode
         wanted = os.environ.get("WANDB_MODE") or _settings().get("mode") or ""
@@ -94,7 +98,8 @@ class Wandb(Tracker):
     ) -> TrackerSession:
         """Open a session; `suffix` is appended to wandb's id of the run.
 
-        A second try needs another suffix, because wandb's service keeps the id of a run that failed to start.
+        A second attempt needs another suffix than the first, because wandb's service keeps the id of a run that failed
+        to start.
         """
         import wandb
 
@@ -130,8 +135,8 @@ class WandbSession(TrackerSession):
     """The connection of a run to wandb.
 
     Args:
-        run: wandb's run.
-        mode: the mode of the run.
+        run: wandb's object for the run.
+        mode: whether the run is `online`, `offline` or `disabled`.
         folder: the folder in which wandb stores its files.
         record: the run's record.
         uploads: which files are uploaded as artifacts: those of the record, the weights, both or none.
@@ -145,12 +150,12 @@ class WandbSession(TrackerSession):
         self.step = 0
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values at an optimizer step."""
+        """Send values measured at an optimizer step to wandb."""
         self.step = step
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table, whose columns may mix types, at the last step of the run.
+        """Send a table to wandb, at the step of the last values; the cells of a column may have different types.
 
         The step is given explicitly, since wandb would otherwise begin a new step.
         """
@@ -163,11 +168,11 @@ class WandbSession(TrackerSession):
         )
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Set the run's final values."""
+        """Write the run's final values to the run's summary in wandb."""
         self.run.summary.update(values)
 
     def log_weights(self, path: Path) -> None:
-        """Upload the weights as an artifact, if `log_artifacts` asks for it."""
+        """Upload the weights as an artifact if `log_artifacts` is `weights` or `all`."""
         if self.uploads in ("weights", "all"):
             self._log_artifact("weights", "model", [file for file in path.rglob("*") if file.is_file()], path)
 
@@ -180,14 +185,17 @@ class WandbSession(TrackerSession):
         self.run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
-        """Upload the record's files as an artifact, if `log_artifacts` asks for it, and close the run."""
+        """Upload the record's files if `log_artifacts` is `record` or `all`, and close the run in wandb."""
         if self.uploads in ("record", "all"):
             files = [self.record.path / name for name in RECORD_FILES]
             self._log_artifact("record", "run-record", [file for file in files if file.is_file()], self.record.path)
         self.run.finish(exit_code=exit_code)
 
     def where(self) -> str | None:
-        """Return the address of the run's page, or the commands for an offline run; `None` if wandb is disabled."""
+        """Return the address of the run's page or, for an offline run, commands to view and upload it.
+
+        If wandb is disabled, return `None`.
+        """
         if self.mode == "online":
             return str(self.run.url)
         if self.mode == "disabled":
@@ -197,10 +205,10 @@ class WandbSession(TrackerSession):
 
 
 def wandb_config(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config to show in wandb: each config group's chosen option at the root, and all values in `settings`.
+    """Return the config to show in wandb: the chosen option of each config group, and the whole config as `settings`.
 
-    Users can thus group runs by options, such as by `tuning` or `model`. The values of a config group are only in
-    `settings`, since at the root they would overwrite its chosen option.
+    The options let users group runs, such as by `tuning` or `model`. The values inside a config group are only in
+    `settings`, since at the root they would replace the name of the chosen option.
 
     Args:
         config: the whole config, resolved.

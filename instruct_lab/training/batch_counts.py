@@ -1,4 +1,4 @@
-"""A check, before the model is loaded, of trainer arguments whose valid values depend on the number of batches."""
+"""A check of the trainer arguments whose valid values depend on the number of batches, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def count_batches(limit: float | None, length: int) -> int:
 
 
 def check_batch_counts(trainer: pl.Trainer, train: int, validation: int) -> str | None:
-    """Check the trainer's limits and intervals against the number of batches.
+    """Check the trainer's batch limits and validation intervals against the number of batches.
 
     Args:
         trainer: Lightning's trainer.
-        train: number of training batches of an epoch, before limits.
+        train: number of training batches of an epoch, before limits such as `limit_train_batches`.
         validation: number of validation batches, before limits; 0 without validation examples.
 
     Returns:
@@ -65,7 +65,11 @@ def check_batch_counts(trainer: pl.Trainer, train: int, validation: int) -> str 
 
 
 def _check_limit(split: str, limit: float | None, length: int) -> int:
-    """Count the batches that a limit leaves, and refuse a fraction that leaves less than one batch."""
+    """Return the number of batches that a limit leaves.
+
+    Raises:
+        InstructLabError: the limit is a fraction that leaves less than one batch.
+    """
     batches = count_batches(limit, length)
     if not batches and limit:
         raise InstructLabError(

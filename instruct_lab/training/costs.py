@@ -1,4 +1,4 @@
-"""Measurement of a run's costs: training time, peak memory, computed positions, and size of the kept weights."""
+"""Measurement of a run's costs: training time, peak memory, number of token positions, and size of its weights."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
 
 def num_positions(model: Any, batch: Batch) -> int:
-    """Return the number of positions of a batch, with padding; for encoder-decoders, in the inputs and the labels."""
+    """Return the number of token positions in a batch, including padding.
+
+    For an encoder-decoder, these are the positions of the inputs and of the labels.
+    """
     return batch.num_positions + (batch.labels.numel() if model.config.is_encoder_decoder else 0)
 
 
 class ComputedPositions:
-    """Counter of the positions in this device's micro-batches, including padding.
+    """Counter of the token positions, including padding, in the micro-batches of this device.
 
-    The attribute `computed` is the number of positions at which the model computed since training started or resumed;
-    `saved` is the number of positions that shared prefixes saved.
+    The attribute `computed` is the number of positions that the model has processed since training started or resumed.
+    The attribute `saved` is the number that it did not have to process because rows shared prefixes.
     """
 
     def __init__(self) -> None:
         self.computed = self.saved = 0
 
     def add(self, model: Any, batch: Batch) -> None:
-        """Add the positions of a micro-batch for which the model has computed the loss."""
+        """Add the positions of a micro-batch; this is called after the model has computed its loss."""
         tree = batch.prefixes
         saved = tree.num_saved if tree is not None and tree.is_used else 0
         self.computed += num_positions(model, batch) - saved
@@ -42,11 +45,11 @@ class ComputedPositions:
 class Costs:
     """Measurement of the costs of training.
 
-    Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the process's peak is reset when
-    training starts, so that earlier runs of the process do not count.
+    Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the recorded peak of the process
+    is reset when training starts, so that earlier runs in the same process do not count.
 
     Args:
-        positions: the counter of the positions at which the model computes.
+        positions: the counter of the token positions that the model processes; `None`: a new counter.
     """
 
     def __init__(self, positions: ComputedPositions | None = None) -> None:
@@ -56,7 +59,7 @@ class Costs:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Measure the time and memory of the code in the `with` block."""
+        """Measure the duration and the peak memory of the code in the `with` block."""
         reset_peak()
         started = time.perf_counter()
         try:
@@ -66,7 +69,12 @@ class Costs:
             self.peak_bytes = peak_bytes()
 
     def entries(self, checkpoints_path: Path) -> dict[str, Any]:
-        """Return the costs for `summary.json` by name; `weights_bytes` is the size of the last weights on disk."""
+        """Return the costs for `summary.json`, keyed by their names there.
+
+        Args:
+            checkpoints_path: the folder of the run's checkpoints; the size of the last weights in it is
+                `weights_bytes`.
+        """
         kept = [file for folder in checkpoints_path.glob("last-*") for file in folder.rglob("*")]
         return {
             "training_seconds": round(self.seconds, 3),
@@ -78,7 +86,7 @@ class Costs:
 
 
 def reset_peak() -> None:
-    """Start a new measurement of peak memory: of the GPU or, on Linux, of this process."""
+    """Start a new measurement of peak memory, on the GPU and, on Linux, for this process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):

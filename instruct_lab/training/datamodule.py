@@ -63,7 +63,7 @@ class InstructionData(pl.LightningDataModule):
         audit: the audit that counts dropped and changed rows.
 
     Raises:
-        InstructLabError: the data cannot be read or used, or a split has no usable example.
+        InstructLabError: the data cannot be read or used, or no training example is left.
     """
 
     def __init__(self, experiment: Experiment, tokenizer: Any, cache_path: Path, audit: Audit) -> None:
@@ -105,7 +105,10 @@ class InstructionData(pl.LightningDataModule):
         self._note_efficiency(audit)
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Add the share of padding in training batches to the audit; not cached, since it depends on the batch size."""
+        """Add to the audit the share of padding in training batches, and how full rows would be with packing.
+
+        These numbers are not cached, since they depend on the batch size.
+        """
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train")
         order = loader.order(0)
@@ -132,7 +135,10 @@ class InstructionData(pl.LightningDataModule):
         return audited_stage("batching", depends_on, self._encode, "tokenising")
 
     def _encode(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
-        """Render and tokenise every split, write it to a file, and return the values that the data cache stores.
+        """Render and tokenise every split, write it to a file, and return facts about all splits.
+
+        The data cache stores the facts beside the files: a hash of all examples, their number in each split, and the
+        lengths of answers.
 
         Args:
             before: the cached result of the previous stage, which holds the conversations.
@@ -179,7 +185,7 @@ class InstructionData(pl.LightningDataModule):
 
     @property
     def conversation_stages(self) -> list[Stage]:
-        """The stages of the data cache that prepare conversations, in order."""
+        """The stages of data preparation that produce conversations, in order; the data cache stores their results."""
         return self._stages[:-1]
 
     def sources(self, split: str) -> list[str]:
@@ -187,7 +193,7 @@ class InstructionData(pl.LightningDataModule):
         return sorted(self.conversations[split].sources())
 
     def check_trainer(self, trainer: pl.Trainer, audit: Audit) -> None:
-        """Check the trainer's limits and intervals against the number of batches; warnings are added to the audit.
+        """Check the trainer's batch limits and validation intervals against the data; warnings are added to the audit.
 
         Raises:
             InstructLabError: a limit leaves no batch, or the interval between validations is longer than an epoch.
@@ -200,8 +206,8 @@ class InstructionData(pl.LightningDataModule):
     def num_steps(self, trainer: pl.Trainer) -> int:
         """Compute the number of optimizer steps of the whole run.
 
-        The number is derived from the loader's length. Lightning's `trainer.estimated_stepping_batches` would set up
-        the loaders before a checkpoint is read, and lose the position that the checkpoint stores.
+        The number is computed from the length of the training loader. Lightning's `trainer.estimated_stepping_batches`
+        would create the loaders before a checkpoint is read, and the position that the checkpoint stores would be lost.
 
         Raises:
             InstructLabError: the trainer limits neither the epochs nor the steps.
@@ -226,7 +232,7 @@ class InstructionData(pl.LightningDataModule):
         return math.ceil(batches / trainer.accumulate_grad_batches)
 
     def _loader(self, split: str, trainer: pl.Trainer | None = None) -> BatchLoader:
-        """Create the loader of one device's share of a split; without a trainer, of the whole split."""
+        """Create the loader of this device's examples of a split; without a trainer, of all examples of the split."""
         batch_tokens = None
         if split != "train":
             assert trainer is not None
@@ -247,7 +253,7 @@ class InstructionData(pl.LightningDataModule):
         )
 
     def _stream(self, is_reporting: bool) -> ExampleStream:
-        """Return the blocks of training examples: first the training split, then further rows of its source."""
+        """Return the training examples in blocks: first the training split, then rows after it in the data source."""
         return ExampleStream(
             self._experiment,
             self._tokenizer,
@@ -284,7 +290,10 @@ class InstructionData(pl.LightningDataModule):
     def with_prompts(
         self, examples: EvaluatedExamples, tuning: Tuning, demonstrations: Sequence[Conversation] | None = None
     ) -> EvaluatedExamples:
-        """Return the examples with the prompts that the tuning method uses; only the final answers have labels.
+        """Replace the prompts of examples by those that the tuning method uses, which may contain worked examples.
+
+        In the new examples, only the tokens of the final answers are targets. If no prompt changes, the examples are
+        returned as they are.
 
         Args:
             examples: the chosen examples with their conversations.
@@ -311,7 +320,7 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(examples.split, chosen, encoded, prompts, examples.clusters)
 
     def corrupt(self, example: Example, source: random.Random) -> Example:
-        """Apply the masks or the noise of the objective to an example, with random numbers from `source`."""
+        """Apply the objective's masks or noise, if it uses any, to an example; `source` draws the random numbers."""
         return self._experiment.objective.corrupt(example, self._tokenizer, source)
 
     def add_reference(self, loaded: LoadedModel) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 REPEAT_SECONDS = 1.0
-"""Seconds in which a second signal counts as the same request, sent by both the terminal and a parent process."""
+"""If a second signal follows within this time, both are one request, sent by the terminal and a parent process."""
 
 
 class Interrupted(BaseException):
@@ -34,11 +34,11 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Handler of signals that ask the run to stop; it stops the run at a moment when no work is lost.
+    """Handler of signals that ask the run to stop; it delays the stop if work would otherwise be lost.
 
-    - While the record's status is written, a signal waits.
-    - During training, the first signal waits for the end of the optimizer step, whose state is then written; the
-      second signal stops the run at once.
+    - During training, the first signal stops the run after the current optimizer step, whose training state is then
+      written. A second signal stops the run at once.
+    - While the record's status is being written, a signal is only noted; it takes effect afterwards.
     - At any other time, a signal stops the run at once.
     """
 
@@ -61,7 +61,11 @@ class StopRequest:
         return {number: signal.signal(number, self.handle) for number in numbers if number not in ignored}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Stop the run, or note that it has to stop as soon as no work is lost.
+        """Stop the run at once, or note that it has to stop later, when no work is lost.
+
+        Args:
+            number: number of the signal.
+            frame: the interrupted stack frame, which is not used.
 
         Raises:
             Interrupted: the run stops at once.
@@ -83,16 +87,16 @@ class StopRequest:
         raise Interrupted(self.number)
 
     def raise_if_waiting(self) -> None:
-        """Stop the run if a signal is waiting.
+        """Stop the run if a signal has arrived that did not stop it at once.
 
         Raises:
-            Interrupted: a signal is waiting.
+            Interrupted: such a signal has arrived.
         """
         if self.number is not None:
             raise Interrupted(self.number)
 
     def hold(self) -> None:
-        """Delay the handling of signals until `release` is called."""
+        """Until `release` is called, only note signals instead of stopping the run."""
         self._is_held = True
 
     def release(self) -> None:
@@ -102,7 +106,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[StopRequest]:
-    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP; yield the handler, which decides if a signal has to wait."""
+    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP; yield the handler, which may wait until no work is lost."""
     request = StopRequest()
     previous = request.install()
     try:
@@ -114,10 +118,10 @@ def raise_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def record_ending(recorder: Recorder, request: StopRequest) -> Iterator[None]:
-    """Write the status of an unfinished run and the traceback of a failure to the record; close the trackers.
+    """Write the status of a run that ends in the `with` block to its record, and close its trackers.
 
-    If the run is already finished, its record keeps its status. A signal that arrives then only ends the remaining
-    work, which is to print the results and to close the trackers.
+    If the run ends with an error, its traceback is written too. If the record already has the status `finished`, this
+    status is kept: a signal then only cuts short the printing of results and the closing of trackers.
 
     Raises:
         Interrupted: a signal arrived before the run was finished.
@@ -170,7 +174,7 @@ def _write_ending(record: RunRecord, error: BaseException) -> None:
 def memory_errors(experiment: Experiment) -> Iterator[None]:
     """Replace an error caused by exhausted memory by an error that names the settings to change.
 
-    The record holds the original error.
+    The run's record still shows the original error.
 
     Raises:
         InstructLabError: the memory of the machine or the GPU is exhausted.

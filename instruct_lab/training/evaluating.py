@@ -1,4 +1,4 @@
-"""A further evaluation of a recorded run's model, on the same or other data; the results are added to its record."""
+"""Evaluation of a recorded run's model after the run, on its data or other data; the record receives the results."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class EvaluationJob:
     """One evaluation of the model of a recorded run.
 
     Args:
-        files: the paths of the evaluation's files in the record.
-        run: the configuration of the run, with which its model is loaded.
-        evaluated: the configuration with the overrides of the evaluation.
+        files: the paths of the evaluation's files in the run's record.
+        run: the configuration of the run as it was trained, which is needed to load its model.
+        evaluated: the configuration for the evaluation: that of the run, changed by `overrides`.
         overrides: the overrides of the evaluation, as typed.
-        checkpoint: `best` or `last`; `None`: the weights that the run was evaluated with.
-        replaces: whether an evaluation of the same name with other settings, data or weights is replaced.
+        checkpoint: the weights to evaluate, `best` or `last`; `None`: those that the run was evaluated with at its end.
+        replaces: whether to replace an earlier evaluation of this name that had other settings, data or weights.
         shared: models that earlier evaluations of this process loaded; `None`: the models are read from disk.
     """
 
@@ -90,9 +90,9 @@ def prepare_job(
         record: the record of the run.
         overrides: overrides of the run's config that choose what to measure.
         name: name of the evaluation; `None`: it is made from the overrides, or `own` without any overrides.
-        checkpoint: the weights to evaluate; see `EvaluationJob`.
-        replaces: whether an evaluation of the same name is replaced; see `EvaluationJob`.
-        shared: models that earlier evaluations loaded; see `EvaluationJob`.
+        checkpoint: the weights to evaluate, `best` or `last`; `None`: those that the run was evaluated with at its end.
+        replaces: whether to replace an earlier evaluation of this name that had other settings, data or weights.
+        shared: models that earlier evaluations of this process loaded; `None`: the models are read from disk.
 
     Raises:
         ConfigError: an override is wrong, or the model cannot be evaluated with it.
@@ -121,7 +121,7 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
     """Evaluate the model, write the results into the record of the run, and print them.
 
     An evaluation that was killed continues after its last batch of answers, and has the same results to the last bit.
-    If the record holds the results of the same settings, data and weights, nothing is measured.
+    If the record already holds results with the same settings, data and weights, nothing is measured.
 
     Args:
         job: the evaluation, as `prepare_job` returned it.
@@ -131,8 +131,8 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
         Whether anything was measured.
 
     Raises:
-        InstructLabError: no example can be measured, the run has no such weights, or the record has an evaluation of
-            the same name that differs.
+        InstructLabError: no example can be measured; the run has no weights of the wanted checkpoint; or the record has
+            an evaluation of the same name with other settings, data or weights, which the job does not replace.
     """
     quiet_libraries()
     with files.disk_errors(job.files.folder):
@@ -204,7 +204,7 @@ def _prepare(job: EvaluationJob) -> _Prepared:
 def _nothing_to_measure(
     experiment: Experiment, examples: dict[str, EvaluatedExamples], data: InstructionData, audit: Audit
 ) -> InstructLabError:
-    """Return the error for data in which no row can be measured."""
+    """Return the error to raise if the data has no row that can be measured."""
     splits = experiment.evaluation.splits
     losses = [f"{split}: {found}" for split in splits if (found := describe_losses(audit, split))]
     if examples or losses or any(len(data.conversations.get(split, ())) for split in splits):
@@ -222,7 +222,7 @@ def _nothing_to_measure(
 
 
 def _fingerprint(prepared: _Prepared) -> str:
-    """Return a hash of what determines the results of the evaluation: the settings, the data and the weights."""
+    """Return a hash of everything that determines the evaluation's results: its settings, data and weights."""
     setup, evaluation = prepared.experiment.evaluation_setup, prepared.experiment.evaluation
     parts = ("model", "template", "batching", "objective", "generation", "metrics")
     content: dict[str, Any] = {
@@ -246,7 +246,8 @@ def _hash(content: Any) -> str:
 def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console: Console) -> Results:
     """Measure the base model, the baselines and the tuned model on every split.
 
-    Results that an interrupted evaluation with the same fingerprint has already written are used again.
+    Results of an interrupted evaluation are used again if it had the same fingerprint, which is a hash of settings,
+    data, weights and versions.
     """
     results, experiment = job.files.read_unfinished(fingerprint), prepared.experiment
     num_known = sum(map(len, results.values()))
@@ -307,7 +308,7 @@ def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console:
 
 
 def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
-    """Return the experiment; a maximum answer length of null is replaced by one from the data and the model."""
+    """Return the experiment, with a maximum answer length from the data and the model if the config has none."""
     if prepared.data is None:
         return prepared.experiment
     return settle_answers(prepared.experiment, prepared.data.answer_lengths, context_length(loaded.model))[0]
@@ -316,7 +317,10 @@ def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
 def _keeping_answers(
     job: EvaluationJob, experiment: Experiment, split: str, system: str, fingerprint: str
 ) -> EvaluationSetup:
-    """Return the evaluation's settings with a file that keeps a model's answers, in case of an interruption."""
+    """Return the evaluation's settings with a file to which a model's answers are written while it generates them.
+
+    After an interruption, the evaluation reads the answers from this file.
+    """
     path = job.files.unfinished_path(f"-{split}-{system}.jsonl")
     return dataclasses.replace(experiment.evaluation_setup, journal=AnswerJournal(path, fingerprint))
 

@@ -1,13 +1,13 @@
 """Training examples that are read from a source while the model trains, block by block, and never stored.
 
-The first block is the training split that was prepared in the usual way. Each later block holds the same number of
-examples, from the rows that follow in the source. These rows are converted, preprocessed and tokenised in the same way,
-row by row. Rows that belong to a held-out split, or whose prompt is in one, are left out. After the end of the source,
-reading starts again at its beginning.
+The first block is the training split, which is prepared before training. Each later block holds the same number of
+examples, from the rows that follow in the source. These rows are converted, preprocessed and tokenised as those of the
+first block. A row is left out if it belongs to a held-out split, or if its prompt occurs in one. After the end of the
+source, reading starts again at its beginning.
 
 Rows are read in groups. A position in the stream consists of the source's own position at the beginning of a group, the
-number of rows after it, and the number of examples of the next row that were already used. A block that is read again
-from the same position holds the same examples.
+number of rows already used from this group, and the number of examples already used from the next row. A block that is
+read again from the same position holds the same examples.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ Splits = Mapping[str, Sequence[Conversation]]
 
 @dataclasses.dataclass(frozen=True)
 class StreamPosition:
-    """A position in the stream.
+    """A position in the stream of training examples.
 
     Args:
-        source: position of the source at which a group of rows begins.
-        rows: number of rows of the group before the position.
-        examples: number of examples of the following row before the position.
+        source: the source's own position at the beginning of a group of rows.
+        rows: number of rows of this group that are already used.
+        examples: number of examples of the next row that are already used.
         passes: number of times that the source was read to its end.
     """
 
@@ -62,14 +62,14 @@ class StreamPosition:
 
 
 class ExampleStream(ExampleBlocks):
-    """The blocks of training examples that a run reads from a source while it trains.
+    """The training examples that a run reads from a source while it trains, in blocks of equal size.
 
     Args:
         experiment: the run's configuration, whose data is a `DataSet` with `stream: true`.
         tokenizer: the model's tokenizer.
         cache_path: folder for downloads.
         first: the examples of the first block.
-        conversations: function that returns the conversations of each split before and after preprocessing.
+        conversations: function that returns the conversations of each split, first before and then after preprocessing.
         is_reporting: whether to print a line for each block that is read.
     """
 
@@ -95,7 +95,10 @@ class ExampleStream(ExampleBlocks):
 
     @functools.cached_property
     def _overlaps(self) -> list[Overlap]:
-        """Functions that find the held-out split with a given prompt: one before and one after preprocessing."""
+        """Two functions that return the held-out split with a conversation's prompt.
+
+        The first function takes conversations before preprocessing, the second one conversations after preprocessing.
+        """
         data, held_out = self._data, SPLIT_NAMES[1:] if self._data.overlap != "allow" else ()
         return [
             held_out_prompts({name: splits[name] for name in held_out}, data.same_prompt)
@@ -106,7 +109,10 @@ class ExampleStream(ExampleBlocks):
         return {1: StreamPosition(rows=self._source.max_rows or 0)}
 
     def block(self, number: int) -> Sequence[Example]:
-        """Return a block; if it is not in memory, read from the nearest known position up to the end of the block.
+        """Return the block with an index.
+
+        Only the first block and the block that was read last are in memory. Any other block is read from the source.
+        Reading starts at the nearest block, at or before it, whose position is known.
 
         Raises:
             InstructLabError: the source cannot be read, has too many broken rows, or gives no example.
@@ -124,16 +130,16 @@ class ExampleStream(ExampleBlocks):
         return self._block
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the known positions, as plain values."""
+        """Return the positions at which blocks begin, as far as they are known, as plain values for a checkpoint."""
         return {str(number): dataclasses.asdict(position) for number, position in self._starts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore saved positions; the next requested block is read from the nearest one before it."""
+        """Restore the positions at which blocks begin; the next block is then read from the source."""
         self._starts = {int(number): StreamPosition(**entries) for number, entries in state_dict.items()}
         self._number, self._block = 0, self._first
 
     def _read(self, number: int, start: StreamPosition) -> tuple[list[Example], StreamPosition]:
-        """Read the block that begins at a position; also return the position after the block."""
+        """Read the block that begins at a position; return its examples and the position after it."""
         audit, counts = Audit(), _Counts()
         examples: list[Example] = []
         position, end = start, None
@@ -157,7 +163,11 @@ class ExampleStream(ExampleBlocks):
     def _read_to_end(
         self, examples: list[Example], start: StreamPosition, audit: Audit, counts: _Counts
     ) -> StreamPosition | None:
-        """Add examples until the block is full; return the position after them, or `None` if the source ended first."""
+        """Add examples to the block, from a position until the block is full or the source ends.
+
+        Returns:
+            The position after the added examples; `None` if the source ended first.
+        """
         stream = self._source.stream(self._cache_path, start.source)
         for _ in itertools.islice(stream, start.rows):
             pass
@@ -184,7 +194,11 @@ class ExampleStream(ExampleBlocks):
         audit: Audit,
         counts: _Counts,
     ) -> StreamPosition:
-        """Add examples from a group of rows until the block is full; return the position after the last example."""
+        """Add examples from a group of rows, which has more than needed, until the block is full.
+
+        Returns:
+            The position after the last added example.
+        """
         used = part.examples
         for index, row in enumerate(rows):
             found = self._examples_of([row], audit, counts)
@@ -199,7 +213,7 @@ class ExampleStream(ExampleBlocks):
         raise AssertionError("the rows of the part do not fill the block")
 
     def _examples_of(self, rows: list[Row | BrokenRow], audit: Audit, counts: _Counts) -> list[Example]:
-        """Convert, preprocess and tokenise rows."""
+        """Convert rows of the source to conversations, preprocess them, and tokenise them as examples."""
         data, experiment = self._data, self._experiment
         mapped = MapRows(data.format, "train", data.split, self._name, f"data/train/{self._name}")((rows, False))
         audit.absorb(mapped.audit)
@@ -222,7 +236,11 @@ class ExampleStream(ExampleBlocks):
         return found
 
     def _without_overlap(self, conversations: list[Conversation], overlap: Overlap, audit: Audit) -> list[Conversation]:
-        """Return the conversations whose prompts are in no held-out split; count the others in the audit."""
+        """Return the conversations whose prompts are in no held-out split; count the others in the audit.
+
+        Raises:
+            InstructLabError: a prompt is in a held-out split, and `data.overlap` is `error`.
+        """
         kept = []
         for conversation in conversations:
             if (split := overlap(conversation)) is None:
@@ -253,7 +271,7 @@ class ExampleStream(ExampleBlocks):
 
 @dataclasses.dataclass
 class _Counts:
-    """Numbers of rows and of broken rows of a block, and the error of the first broken row."""
+    """The number of rows that were read for a block, how many were broken, and the error of the first broken row."""
 
     rows: int = 0
     broken: int = 0

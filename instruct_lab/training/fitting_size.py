@@ -15,19 +15,19 @@ from instruct_lab.model.generator_states import GeneratorStates
 from instruct_lab.training.costs import num_positions
 
 SHARE = 0.8
-"""Share of the free memory that an estimate may fill, since a backward pass needs further memory of its own."""
+"""Fraction of the free memory that an estimate may fill; the rest is left for the backward pass."""
 KEPT_WIDTHS = 60
-"""Upper bound, for common models, of how many numbers a layer keeps per position, in multiples of its width."""
+"""Upper bound, for common models, of the numbers that a layer keeps per position, divided by the layer's width."""
 KEPT_LOGITS = 4
-"""Upper bound of how many numbers are kept per position for logits and loss, in multiples of the vocabulary size."""
+"""Upper bound of the numbers kept per position for logits and loss, divided by the vocabulary size."""
 
 
 class FittingSize:
-    """Estimator of the number of examples of a batch that can be computed at once.
+    """Estimator of the number of examples of a batch that fit into memory at once.
 
     It is needed on a CPU, where the system may promise more memory than it has and later kill the process without an
-    error. On a GPU, it avoids a failed attempt. Only activations are estimated: weights are in memory already, and
-    gradients and the optimizer's states need the same memory whatever the size of the batch.
+    error. On a GPU, it avoids a failed attempt. Only the memory of activations is estimated: weights are in memory
+    already, and gradients and the optimizer's state need the same memory for every batch size.
 
     Args:
         model: the trained model.
@@ -40,9 +40,10 @@ class FittingSize:
         self._most_positions = 0
 
     def estimate(self, batch: Batch) -> tuple[int, str] | None:
-        """Estimate how many examples of a batch fit; nothing is computed unless a batch is larger than all before it.
+        """Estimate how many examples of a batch fit into the free memory.
 
-        Random states are left unchanged.
+        Only a batch that is larger than all earlier ones is examined. If a first, rough bound exceeds the memory, the
+        model is run on one example to measure what it needs; random states are restored afterwards.
 
         Returns:
             The number, and a text with the reason; `None` if all examples fit, or if the free memory is not known.
@@ -67,9 +68,10 @@ class FittingSize:
         return size, f"{needed / 2**30:,.2f} GiB are needed by estimate, and {free / 2**30:,.2f} are free"
 
     def _most_bytes(self, batch: Batch) -> float:
-        """Compute an upper bound of the bytes of a batch's activations, without running the model.
+        """Compute an upper bound of the memory in bytes for a batch's activations, without running the model.
 
-        The bound is infinite if the configuration of the model does not state its sizes.
+        The bound is infinite if the model's configuration does not state its width, its number of layers or its
+        vocabulary.
         """
         sizes = self._model.config.get_text_config().to_dict()
         width, layers, vocabulary = (first_count(sizes, names) for names in (WIDTHS, LAYERS, ("vocab_size",)))
@@ -82,7 +84,7 @@ class FittingSize:
         )
 
     def _kept_bytes(self, batch: Batch) -> int:
-        """Measure how many bytes a forward pass leaves in memory for its backward pass."""
+        """Measure how many bytes a forward pass keeps in memory for its backward pass."""
         kept: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Computation of an optimizer step's gradients in micro-batches, repeated with smaller ones if memory is exhausted."""
+"""Gradients of an optimizer step, computed in micro-batches, which become smaller if memory is exhausted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from instruct_lab.model.generator_states import GeneratorStates
 from instruct_lab.training.fitting_size import FittingSize
 
 WORK = "training"
-"""The kind of work for which `BatchLimits` keeps the size of micro-batches."""
+"""Name under which `BatchLimits` stores the largest size of micro-batches in training."""
 
 
 class StepGradients:
-    """The sum of the gradients of one optimizer step, whose batches arrive one after the other.
+    """Adds up the gradients of one optimizer step, whose batches arrive one after the other.
 
-    A batch is computed in parts of similar length if this saves time. If memory is exhausted, the gradients and sums of
-    the step are discarded, the random states are reset to those at the start of the step, and all batches of the step
-    so far are computed again with half as many examples at a time.
+    A batch is divided into parts of similar length if this saves time. If memory is exhausted, the gradients of the
+    step so far are discarded, and random states are reset to those at the start of the step. All batches of the step so
+    far are then computed again, in micro-batches of half as many examples.
 
     Args:
-        compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
-        discard: function that clears the gradients and the sums of the step.
+        compute: function that adds a micro-batch's gradients, losses and counts to those of the step, and returns its
+            summed loss.
+        discard: function that clears the gradients, losses and counts of the step.
         limits: the limits on the sizes of the run's batches.
         fitting: estimator of the number of examples that fit into memory.
         largest: the largest size of a micro-batch; `None`: as many examples as the memory allows.
@@ -54,7 +55,7 @@ class StepGradients:
         """The number of times that the limit was lowered in this step."""
 
     def add(self, batch: Batch) -> Tensor:
-        """Add the gradients of a batch, and return its summed loss, without an autograd graph.
+        """Add a batch's gradients to those of the step, and return the batch's summed loss, without an autograd graph.
 
         Raises:
             Exception: the computation failed, or memory is exhausted even by a single example.
@@ -92,7 +93,10 @@ class StepGradients:
         return limit if self._largest is None else min(limit, self._largest)
 
     def _exceeds_memory(self, batch: Batch) -> bool:
-        """Whether a whole batch probably exceeds the memory; if so, the size of micro-batches is also reduced."""
+        """Whether the examples of a batch would probably exceed the memory if they were computed at once.
+
+        If so, the size of micro-batches is also reduced to the estimated number of examples that fit.
+        """
         if not self._is_divisible or batch.num_examples > self.size:
             return False
         estimate = self._fitting.estimate(batch)
@@ -109,6 +113,9 @@ class StepGradients:
         """Add the gradients of batches, and return the summed loss of the last batch.
 
         If memory is exhausted, halve the size of micro-batches and return `None`.
+
+        Args:
+            batches: the batches, each as a list of parts of similar length.
         """
         loss, size = None, 0
         try:
@@ -129,14 +136,16 @@ class StepGradients:
 
 
 class LockstepGradients:
-    """The sum of the gradients of one optimizer step if all ranks must run the same passes, as in a sharded model.
+    """Adds up the gradients of one optimizer step of a sharded model, whose ranks must all run equally many passes.
 
-    Exhausted memory is an error, since a single rank cannot repeat its part of the step.
+    If memory is exhausted, an error is raised, since a single rank cannot repeat its batches of the step.
 
     Args:
-        compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
-        discard: function that clears the gradients and the sums of the step.
-        repeat: function that runs the passes of a micro-batch once more and adds nothing.
+        compute: function that adds a micro-batch's gradients, losses and counts to those of the step, and returns its
+            summed loss.
+        discard: function that clears the gradients, losses and counts of the step.
+        repeat: function that runs the forward and backward pass of a micro-batch once more without adding anything. A
+            rank with fewer micro-batches than another one calls it to keep pace.
         largest: the largest size of a micro-batch; `None`: whole batches.
     """
 
@@ -153,7 +162,10 @@ class LockstepGradients:
         self._is_started = False
 
     def add(self, batch: Batch) -> Tensor:
-        """Add a batch's gradients; return its summed loss, without an autograd graph. Every rank must call this."""
+        """Add a batch's gradients to those of the step, and return the batch's summed loss, without an autograd graph.
+
+        Every rank must call this.
+        """
         if not self._is_started:
             self._discard()
             self._is_started = True
@@ -172,4 +184,4 @@ class LockstepGradients:
         self._is_started = False
 
     def agree_on_size(self) -> None:
-        """Do nothing, since the size does not change."""
+        """Do nothing, because the size of micro-batches never changes here."""

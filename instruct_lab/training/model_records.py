@@ -21,10 +21,10 @@ UNCHANGED = ("tuning=zero_shot", "tracker=none", "evaluation.before=false")
 
 
 def model_reference(target: str) -> str | None:
-    """Return the reference to a model that a target names, such as `path:DIR`; `None` if it names no model.
+    """Return a reference to a model, such as `path:DIR`, from what a user typed; `None` if that names no model.
 
     Args:
-        target: a reference, a folder with a `config.json`, or a GGUF file.
+        target: the typed text: a reference, or the path of a GGUF file or of a folder with a `config.json`.
     """
     if parse_reference("model", target) is not None:
         return target
@@ -34,13 +34,13 @@ def model_reference(target: str) -> str | None:
 
 
 def record_of_model(reference: str, checked: Checked) -> RunRecord:
-    """Return the finished record of a model with the same files, or create a record if there is none.
+    """Return a record of a model that no run trained; if an earlier record lists the same model files, return that one.
 
-    The record describes a finished run that trained nothing, so that every command that reads runs can read it.
+    A new record describes a finished run that trained nothing, so that every command that reads runs can read it.
 
     Args:
-        reference: the reference to the model.
-        checked: the configuration with this model and the overrides `UNCHANGED`.
+        reference: the reference to the model, such as `path:DIR`.
+        checked: the configuration with this model and the overrides `UNCHANGED`, with which nothing is trained.
 
     Raises:
         InstructLabError: the files of the model cannot be read, or the folder of records is not writable.

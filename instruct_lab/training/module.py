@@ -17,7 +17,7 @@
       clip the gradient to `trainer.gradient_clip_val`, optimizer.step, lr_scheduler.step
       callbacks, `StepLog` first ──▶  log_step: loss, learning rate, norm, tokens
 
-The factor in `on_before_optimizer_step` undoes the division of DDP and divides once by the count of the whole step: its
+The factor `ranks / count` undoes the division by the ranks in DDP, and divides once by the count of the whole step: its
 target tokens, or whatever the objective counts. So batch size, accumulation (an incomplete last step too), the size of
 micro-batches, padding and the number of devices do not change what is trained.
 """
@@ -65,9 +65,10 @@ class TuningModule(pl.LightningModule):
     Args:
         experiment: the run's configuration.
         loaded: the model with its tuning method applied.
-        recorder: the recorder that writes every logged value.
-        num_steps: optimizer steps of the whole run, for the schedule.
-        answer_metrics: function that is called at each validation; `None`: answers are not evaluated.
+        recorder: writes the measured values to the run's record and the trackers.
+        num_steps: optimizer steps of the whole run, for the learning-rate schedule.
+        answer_metrics: function that measures answers to a few validation examples at each validation; `None`: answers
+            are not evaluated.
         sources: names of the data sources of the validation examples, in the same order on all ranks.
         teacher: the second model that some objectives need; `None` for other objectives.
     """
@@ -137,7 +138,8 @@ class TuningModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Switch to training mode, and set the learning rate of the next step.
 
-        If a run was made longer, the training state still holds the learning rate of the shorter run's schedule.
+        The rate is set here because a resumed run may be longer than before: the restored training state still holds
+        the learning rate of the shorter run's schedule.
         """
         self.model.train()
         factor = self._experiment.lr_scheduler.factor(self.trainer.global_step, self.num_steps)
@@ -148,7 +150,7 @@ class TuningModule(pl.LightningModule):
         self._step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Add the gradients of a batch, and return its summed loss, a scalar in nats."""
+        """Add a batch's gradients to those of the optimizer step, and return the batch's summed loss in nats."""
         self._limits.step = self.trainer.global_step + 1
         loss = self._step.add(batch)
         if self.trainer.world_size == 1 or is_sharded(self.model) or not self.step_ended:
@@ -156,7 +158,7 @@ class TuningModule(pl.LightningModule):
         return loss + self._zeros.zero(self.parameters())
 
     def _add_gradients(self, batch: Batch) -> Tensor:
-        """Add the gradients, sums and counts of a micro-batch to those of the step."""
+        """Add the gradients, losses and counts of a micro-batch to those of the step, and return its summed loss."""
         batch = self.trainer.precision_plugin.convert_input(batch)
         loss = self._loss(batch)
         summed = loss.sums.sum()
@@ -169,7 +171,7 @@ class TuningModule(pl.LightningModule):
         return summed.detach()
 
     def _repeat_passes(self, batch: Batch) -> None:
-        """Run the forward and backward passes of a micro-batch without adding anything to gradients and sums."""
+        """Run the forward and backward passes of a micro-batch with a loss of 0, to keep pace with the other ranks."""
         loss = self._loss(self.trainer.precision_plugin.convert_input(batch))
         with torch.autocast(self.device.type, enabled=False):
             self.trainer.strategy.backward(loss.sums.sum() * 0.0, None)
@@ -189,14 +191,16 @@ class TuningModule(pl.LightningModule):
             loss.backward(*args, **kwargs)
 
     def _loss(self, batch: Batch) -> Loss:
-        """Compute the loss of each example; examples without labels, which only fill up a batch, add nothing."""
+        """Compute the loss of each example; an example without labels, which only fills up a batch, adds nothing."""
         loss = self._experiment.objective.loss(self.model, batch, self._teacher[0])
         is_used = (batch.labels != IGNORED).any(dim=1)[: batch.num_examples]
         values = {name: value.masked_fill(~is_used, math.nan) for name, value in loss.values.items()}
         return dataclasses.replace(loss, sums=loss.sums * is_used, counts=loss.counts * is_used, values=values)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradient by the step's count (by default, of target tokens); this happens before clipping.
+        """Divide the summed gradient of the step by the number of target tokens, or of what else the objective counts.
+
+        This happens before the gradient is clipped.
 
         Raises:
             InstructLabError: the loss or the gradient is not finite, and `optimizer.nonfinite` is `stop`.
@@ -231,7 +235,10 @@ class TuningModule(pl.LightningModule):
         self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def log_step(self) -> None:
-        """Log the optimizer step that just ended, if one did, before its checkpoint is written."""
+        """Write the loss, learning rate and token counts of an optimizer step to the run's record and the trackers.
+
+        Nothing is written if the current batch did not complete a step.
+        """
         if not self.step_ended:
             return
         values = {
@@ -256,7 +263,7 @@ class TuningModule(pl.LightningModule):
         self._validation.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Add the losses and counts of a batch to the validation sums."""
+        """Add the losses and counts of a batch to the sums of the validation."""
         indices = range(batch.num_examples)
 
         def compute(of_part: Sequence[int]) -> tuple[Loss, list[str]]:
@@ -276,7 +283,7 @@ class TuningModule(pl.LightningModule):
             self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean loss, the perplexity if the loss is a negative log-likelihood, and the metrics of answers."""
+        """Write the mean loss, perplexity (for a log-likelihood) and answer metrics to the record and the trackers."""
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)
@@ -309,18 +316,18 @@ class TuningModule(pl.LightningModule):
         return functools.partial(self._experiment.tuning.save, loaded)
 
     def direction(self, name: str) -> Literal["min", "max"]:
-        """Return `min` if smaller logged values of this name are better, otherwise `max`."""
+        """Return `min` if smaller values of the metric with this name are better, otherwise `max`."""
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained weights in the checkpoint; add the token count and the size of `metrics.jsonl`."""
+        """Remove frozen weights from the checkpoint; add the target-token count and the size of `metrics.jsonl`."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens
         checkpoint[METRICS_SIZE] = self._recorder.record.metrics_size()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint has every trained parameter.
+        """Check that the checkpoint has every trained parameter, and restore the number of target tokens so far.
 
         Raises:
             InstructLabError: a trained parameter is missing.

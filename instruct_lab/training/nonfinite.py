@@ -15,7 +15,7 @@ from instruct_lab.model.shares import whole
 from instruct_lab.records import RunRecord
 
 MAX_SKIPPED = 10
-"""Number of steps that may be skipped in a row; after more, the weights themselves are probably not finite."""
+"""Number of steps that may be skipped in a row; if still more are not finite, the weights probably are not either."""
 NUM_EXAMPLES = 8
 """Number of examples that a message names."""
 
@@ -28,9 +28,9 @@ class NonFiniteStep:
         step: the optimizer step, counted from 1.
         loss: the summed loss of the step.
         gradient_norm: norm of the gradient of all trained parameters.
-        examples: ids of the examples with a loss that is not finite, or else of all examples of the step.
+        examples: ids of the examples whose loss is not finite; if there are none, ids of all examples of the step.
         parameter: name of the first parameter whose values or gradient are not finite; `None` if there is none.
-        is_weight: whether the values of that parameter are not finite, not only its gradient.
+        is_weight: true if the values of this parameter are not finite; false if only its gradient is not finite.
     """
 
     step: int
@@ -54,7 +54,7 @@ class NonFiniteSteps:
     Args:
         policy: `stop` ends the run; `skip_step` leaves the weights and the optimizer's state unchanged and goes on with
             the next step.
-        record: the record in which skipped steps are listed.
+        record: the run's record, in which skipped steps are listed.
     """
 
     def __init__(self, policy: Literal["stop", "skip_step"], record: RunRecord) -> None:
@@ -84,13 +84,18 @@ class NonFiniteSteps:
     def handle(
         self, step: int, loss: float, norm: float, named: Iterable[tuple[str, torch.nn.Parameter]]
     ) -> NonFiniteStep:
-        """Record the step, clear its gradients so that the optimizer changes nothing, and return its description.
+        """Skip an optimizer step that is not finite, or raise an error; a skipped step is listed in the run's record.
+
+        The gradients are removed, so that the optimizer changes nothing.
 
         Args:
             step: the optimizer step, counted from 1.
             loss: the summed loss of the step.
             norm: norm of the gradient of all trained parameters.
             named: the model's parameters with their names.
+
+        Returns:
+            The description of the skipped step.
 
         Raises:
             InstructLabError: the policy is `stop`, or too many steps in a row were not finite.

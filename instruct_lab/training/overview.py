@@ -22,7 +22,7 @@ def print_overview(
 
     Args:
         run: the run, whose console prints the overview.
-        data: every split as examples.
+        data: the prepared data of the run.
         loaded: the base model.
         evaluated: the examples to evaluate on, keyed by split.
     """
@@ -40,7 +40,7 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """If the config lets rows share prefixes and the model cannot compute them only once, print the reason."""
+    """If the config asks that shared prefixes are computed only once, but the model cannot do this, print why."""
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

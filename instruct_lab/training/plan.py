@@ -45,7 +45,7 @@ def plan_checked(checked: Checked, device: Device, devices: int | None = None, *
     Args:
         checked: the checked config, which has no problems.
         device: the device that computes the run.
-        devices: number of devices; `None`: as many as `trainer.devices` says, or one.
+        devices: number of devices; `None`: the number in `trainer.devices`, or one if the config gives no number.
         remedies: whether to search for changes if the run does not fit.
 
     Raises:
@@ -93,7 +93,10 @@ def _check_precision(checked: Checked, device: Device) -> None:
 
 
 def precision_on(checked: Checked, device: Device) -> str:
-    """Return the value of Lightning's `precision` on a device: the config's value, or the one that suits the device."""
+    """Return the value of Lightning's `precision` for a run on a device.
+
+    This is the value that a config file or an override sets. If none does, it is the one that suits the device.
+    """
     set_by_user = checked.experiment.trainer.arguments.get("precision")
     return device.precision if PRECISION in checked.composition.derived else str(set_by_user or device.precision)
 

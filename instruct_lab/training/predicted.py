@@ -1,4 +1,4 @@
-"""A prediction of the memory and time of a run before it trains, and the values that were then measured."""
+"""A prediction of a run's memory and time before it trains, to which the measured values are added afterwards."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from instruct_lab.training.stages import Run
 
 SHORT_SECONDS = 300.0
-"""Duration in seconds below which the costs of a run are not predicted; a prediction takes about ten seconds."""
+"""Runs estimated to be shorter than this are not predicted, since a prediction takes about ten seconds."""
 USUAL_FLOPS = {"cpu": 1e11, "cuda": 1e14}
-"""Floating-point operations per second of usual devices, by type, from which a run's duration is roughly estimated."""
+"""Floating-point operations per second of common devices, by type, for a first estimate of a run's duration."""
 
 
 def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[tuple[str, str]]:
-    """Estimate the run on its device, and write the estimate to the record.
+    """Estimate the run's memory and time on its device, and write the estimate to the run's record.
 
     Args:
         run: the run, which is about to train.
@@ -71,7 +71,7 @@ def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[
 
 
 def record_measured(run: Run, costs: Costs) -> None:
-    """Add the measured memory and time of training to the recorded plan.
+    """Add the measured memory and time of training to the prediction in the run's record, if there is one.
 
     Without a GPU, the memory is that of the process, in which libraries take some hundred MB besides the tensors.
     """

@@ -9,7 +9,7 @@ from instruct_lab.training.shared import SharedModels
 
 
 def shared_models() -> SharedModels:
-    """Load the libraries that all runs need, and return an empty `SharedModels` for the runs' models.
+    """Load the libraries that all runs need, and return an empty `SharedModels`, which the runs fill with models.
 
     The objects that the libraries create, about a million, are excluded from later garbage collections.
     """

@@ -23,7 +23,7 @@ from instruct_lab.launch import external_launch, is_first_process
 from instruct_lab.terminal import write_line
 
 AUTO = ("auto", -1, "-1", None)
-"""Values of `trainer.devices` and `trainer.num_nodes` that leave the choice of the number to the run."""
+"""Values of `trainer.devices` and `trainer.num_nodes` with which the config gives no fixed number."""
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 """Environment variables that Lightning sets in the first process.
 
@@ -50,7 +50,9 @@ def check_launch(arguments: Mapping[str, Any]) -> None:
 
 
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the trainer's arguments that follow from the processes that a launcher, such as torchrun, has started.
+    """Return the trainer's arguments that follow from the processes which a launcher, such as torchrun, has started.
+
+    An example is `devices`, the number of these processes on each node.
 
     Args:
         arguments: the trainer's arguments in the config.
@@ -94,11 +96,12 @@ def on_one_device(experiment: Experiment) -> Experiment:
 def check_processes(trainer: pl.Trainer) -> None:
     """Refuse a trainer whose processes cannot be started, or cannot return their results.
 
-    Each process of a run executes the program from its beginning, which is impossible in a notebook or an interactive
-    session.
+    On several devices, each process executes the program from its beginning. This is impossible in a notebook or an
+    interactive session.
 
     Raises:
-        InstructLabError: the trainer needs such processes, or another number of processes than was started.
+        InstructLabError: the trainer needs processes that cannot be started or would lose their results, or another
+            number of processes than a launcher has started.
     """
     launcher = trainer.strategy.launcher
     is_program = hasattr(sys.modules["__main__"], "__file__")
@@ -138,7 +141,7 @@ def leave_processes() -> None:
 
 
 def stop_other_ranks(trainer: pl.Trainer) -> None:
-    """Kill the processes that this process of a failed run has started, which may be waiting for it."""
+    """Kill the processes that this process has started for a run that failed, as they may be waiting for this one."""
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         for process in launcher.procs:
@@ -146,14 +149,14 @@ def stop_other_ranks(trainer: pl.Trainer) -> None:
 
 
 def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.Trainer]) -> Path:
-    """Compute a path in the first process and return it in all processes that another program has started.
+    """Compute a path in the first process, and return it in all processes that a launcher has started.
 
     Args:
         compute: function that the first process calls.
         build: function that creates the trainer, with which the processes join each other.
 
     Raises:
-        InstructLabError: the first process raised this error.
+        InstructLabError: `compute` raised this error in the first process; all processes then raise it.
     """
     if not dist.is_initialized():
         join_processes(build())
@@ -171,12 +174,12 @@ def value_of_first_process(compute: Callable[[], Path], build: Callable[[], pl.T
 
 
 def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Experiment:
-    """Adapt the batch size per device to a new number of devices, so that each step keeps the same examples.
+    """Adapt the batch size per device to a changed number of devices, so that each step keeps the same examples.
 
     Args:
         experiment: the run's configuration.
         recorded: the number of devices with which the run started; `None`: the run starts now.
-        now: the present number of devices.
+        now: the number of devices from now on.
 
     Raises:
         InstructLabError: the examples cannot be divided evenly over the devices, or the loss of an example depends on

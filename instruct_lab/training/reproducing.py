@@ -22,7 +22,7 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
     Args:
         experiment: the experiment of the recorded config.
         config: the recorded config.
-        record: the record of the run.
+        record: the record of the run to repeat.
         force: whether to go on even if settings or inputs differ from the recorded ones.
 
     Returns:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def write_results(
     experiment: Experiment, recorder: Recorder, results: Results, trained: Trained, weights: KeptWeights
 ) -> None:
-    """Write the results to the record and the trackers, and print them.
+    """Write the results to the run's record and the trackers, and print them.
 
     Args:
         experiment: the run's configuration.
         recorder: the recorder that writes to the record and the trackers.
         results: measurements, keyed by split and then by system (base model, baseline or tuned model).
         trained: steps, tokens and costs of the training.
-        weights: the kept weights that were evaluated after training.
+        weights: the saved weights that were evaluated after training.
     """
     record = recorder.record
     setup = dataclasses.replace(experiment.evaluation_setup, selected_by=weights.monitor)
@@ -67,7 +67,7 @@ def next_steps(record: RunRecord, has_answers: bool) -> list[str]:
 
     Args:
         record: the record of the run.
-        has_answers: whether the model has answered prompts, so that one can chat with it.
+        has_answers: whether the model has answered prompts, so that `instruct-lab chat` works with it.
     """
     runs_path = short_path(record.path.parent.parent)
     run = record.id if runs_path == "runs" else f"{record.id} --runs {runs_path}"

@@ -1,4 +1,4 @@
-"""The decision whether a run may continue: with the settings and inputs of its start, or as a longer run."""
+"""The check whether a stopped run may continue, with unchanged settings and inputs, and its extension to more steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from instruct_lab.records.schema import BEFORE, RESULTS, SUMMARY, InputEntry
 from instruct_lab.training.processes import divide_steps
 
 LIMITS = ("max_epochs", "max_steps")
-"""The trainer's arguments that bound a run, and that `resume` can raise."""
+"""The trainer's arguments that limit the length of a run, and that `resume` can raise."""
 
 
 def continue_record(
@@ -37,22 +37,23 @@ def continue_record(
     force: bool,
     devices: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Experiment, dict[str, Any], list[str]]:
-    """Check that a run can continue, and record what has changed since it last ran.
+    """Check that a run can continue, and write to its record what has changed since it last ran.
 
     Args:
         experiment: the experiment of the recorded config.
         config: the recorded config.
         record: the record of the run.
-        limits: new values of `LIMITS`; empty: the run keeps its length.
+        limits: new values of the trainer's `max_epochs` and `max_steps`; empty: the run keeps its length.
         force: whether to continue even if something has changed that affects the results.
         devices: new values of the trainer's arguments that choose the devices.
 
     Returns:
-        The experiment and the config with the new limits, and what differs, for the console.
+        The experiment and the config with the new limits and devices, and lines for the console that list the changes.
 
     Raises:
-        InstructLabError: the run is finished, something has changed that affects the results, the new limits do not
-            make the run longer, or its steps cannot be divided over the new devices.
+        InstructLabError: the run is finished and `limits` is empty, something that affects the results has changed and
+            `force` is false, the new limits do not make the run longer, or its steps cannot be divided over the new
+            devices.
     """
     manifest = record.manifest
     if manifest.status == "finished" and not limits:
@@ -101,7 +102,14 @@ def inputs_of(experiment: Experiment, record: RunRecord) -> list[InputEntry]:
 
 
 def _record(record: RunRecord, config: dict[str, Any], entry: Continuation, forced: bool) -> None:
-    """Write to the record that the run continues, with its present settings and environment."""
+    """Write to the record that the run continues, with its current config and environment.
+
+    Args:
+        record: the record of the run.
+        config: the config with which the run continues.
+        entry: the changes since the run last ran.
+        forced: whether something has changed that affects the results; the base model is then measured again.
+    """
     if forced:  # the data may be other data, and the base model may be measured in another way
         record.write_manifest(data_fingerprint=None)
         (record.path / RESULTS[BEFORE]).unlink(missing_ok=True)
@@ -122,14 +130,15 @@ def _names(overrides: Sequence[str]) -> list[str]:
 def _extend(
     config: dict[str, Any], record: RunRecord, limits: Mapping[str, int], force: bool
 ) -> tuple[Experiment, dict[str, Any], str]:
-    """Build the experiment with new limits.
+    """Build the experiment with higher limits on the length of the run.
 
     Returns:
-        The experiment, its config, and a note on the effect on the learning rate, which is empty if there is none.
+        The experiment, its config, and a note. The note says how learning rates of finished steps differ from those of
+        a run that had the new length from its start; it is empty if they do not differ.
 
     Raises:
-        InstructLabError: the run is part of a sweep, the new limits do not make it longer, or they change the learning
-            rates of finished steps and `force` is false.
+        InstructLabError: the run is part of a sweep, the new limits do not make it longer, or they would change the
+            learning rates of finished steps and `force` is false.
     """
     manifest, config = record.manifest, copy.deepcopy(config)
     typed = " ".join(f"trainer.{name}={value}" for name, value in limits.items())
@@ -171,12 +180,14 @@ def _num_steps(trainer: Mapping[str, Any], steps_per_epoch: int | None) -> int |
 
 
 def _schedule_note(schedule: LRScheduler, done: int, before: int, now: int) -> str:
-    """Describe how the learning rates of the finished steps differ from those of a run of the new length.
+    """Describe how the learning rates of the finished steps differ from those of a run that had the new length.
+
+    The text is empty if they do not differ.
 
     Args:
         schedule: the learning-rate schedule.
-        done: number of optimizer steps before the state from which the run continues.
-        before: number of optimizer steps of the run so far.
+        done: number of optimizer steps that are finished in the training state from which the run continues.
+        before: number of optimizer steps that the run had before its extension.
         now: number of optimizer steps of the longer run.
     """
     other = [step for step in range(done) if schedule.factor(step, before) != schedule.factor(step, now)]

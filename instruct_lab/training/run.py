@@ -1,4 +1,4 @@
-"""Starting and resuming of runs, with their records, locks and trackers; the stages of a run are called in order."""
+"""Starting and resuming of runs, with their records, locks and trackers; it calls the stages of a run in order."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class RunContext:
     Args:
         name: name of the run; `None`: the name that the config gives.
         run_id: id of the run; `None`: a new id.
-        facts: further fields of the run's manifest.
+        facts: additional fields of the run's manifest.
         shared: models that earlier runs of this process loaded; `None`: the run loads its own models.
-        on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
+        on_validation: function that may stop the run after a validation; `None`: nothing stops the run early.
     """
 
     name: str | None = None
@@ -82,7 +82,7 @@ def train(
     overrides: list[str],
     context: RunContext = RunContext(),
 ) -> RunRecord:
-    """Train a model, evaluate it before and after, and record everything.
+    """Train a model, evaluate it before and after training, and write everything to a new record.
 
     Args:
         experiment: the checked configuration.
@@ -95,8 +95,8 @@ def train(
         The record of the finished run.
 
     Raises:
-        InstructLabError: the run cannot use its input, and its record has the status `failed`; or this machine lacks
-            the devices, which is checked before a record is written.
+        InstructLabError: this machine lacks the devices, so that no record is written; or the run cannot use its input,
+            and its record then has the status `failed`.
         Pruned: `context.on_validation` stopped the run; the record has the status `pruned`.
     """
     _check_devices(experiment.trainer)
@@ -134,8 +134,8 @@ def resume(
         The record of the finished run.
 
     Raises:
-        InstructLabError: the run is finished, something has changed since it started (see `continue_record`), or this
-            machine does not have the devices.
+        InstructLabError: the run is finished and `limits` is empty, something that affects the results has changed
+            since it started and `force` is false, or this machine does not have the devices.
     """
 
     def change() -> Path:
@@ -167,7 +167,7 @@ def resume(
 
 
 def _check_devices(trainer: ExternalClass) -> None:
-    """Refuse devices that this machine does not have, before a record is written or changed."""
+    """Raise an error if this machine lacks the trainer's devices, before a record is written or changed."""
     refuse_devices(trainer)
     check_launch(trainer.arguments)
 
@@ -244,10 +244,12 @@ def _run(
 
 
 def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, console: Console) -> Experiment:
-    """Divide each step's examples over the present devices; if the devices have changed, print and record it.
+    """Divide each step's examples over the devices that are used now.
+
+    If they are not the devices with which the run started, this is printed and recorded.
 
     Returns:
-        The configuration for the present devices.
+        The configuration with the batch size for each of these devices.
     """
     manifest, now, kind = record.manifest, trainer.world_size, trainer.strategy.root_device.type
     divided = divide_steps(experiment, manifest.num_devices, now)
@@ -276,7 +278,10 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 
 
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
-    """Create the limits on batch sizes from the reductions in the record, to which later reductions are added."""
+    """Create the limits on batch sizes, which include the reductions that the run's record already lists.
+
+    Each later reduction, after memory was exhausted, is printed and added to the record.
+    """
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 
     def report(reduction: Reduction) -> None:

@@ -1,7 +1,7 @@
-"""Training states of sharded models: a folder to which every rank writes its shares, and a file with everything else.
+"""Training states of sharded models: each rank writes its shards to a folder, and a file holds everything else.
 
-The file, such as `last.ckpt`, names the folder and the size of each of its files. It is written after the folder, so a
-crash never leaves a file without its shares. A state can be loaded on any number of ranks and with any strategy.
+The file, such as `last.ckpt`, names the folder and the size of each file in it. It is written after the folder, so a
+crash never leaves a file whose shards are missing. A state can be loaded on any number of ranks and with any strategy.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 FILE = "rank-{:05d}.safetensors"
-"""Name of the file with the shares of one rank."""
+"""Name of the file with the shards of one rank."""
 
 
 def save_state(checkpoint: dict[str, Any], path: Path, broadcast: Callable[[Any], Any]) -> None:
     """Write a training state; every rank must call this.
 
     Args:
-        checkpoint: Lightning's checkpoint, some of whose tensors are shares.
-        path: the file, which the first rank writes.
+        checkpoint: Lightning's checkpoint, some of whose tensors are sharded.
+        path: the file for everything but the shards, which the first rank writes.
         broadcast: function that returns the first rank's value on all ranks.
 
     Raises:
-        InstructLabError: a rank cannot write its shares.
+        InstructLabError: a rank cannot write its shards.
     """
     shares = dict(_shares(checkpoint))
     name = broadcast(f"{SHARES}-{checkpoint['global_step']:06d}-{secrets.token_hex(3)}")
@@ -54,7 +54,7 @@ def save_state(checkpoint: dict[str, Any], path: Path, broadcast: Callable[[Any]
 
 
 def _write_shares(shares: Mapping[str, Tensor], folder: Path) -> None:
-    """Write this rank's shares, and raise an error on all ranks if one rank fails, so that none waits for another."""
+    """Write this rank's shards; if one rank fails, raise an error on all ranks, so that none waits for another."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -73,26 +73,28 @@ def _write_shares(shares: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Read a training state; with a `mesh`, read only this rank's share of each sharded tensor.
+    """Read a training state from its file and the folder of shards.
 
     Args:
         path: the file of the state.
-        mesh: the devices over which the shares are distributed; `None`: whole tensors are read.
+        mesh: the devices over which tensors are sharded, so that this rank reads only its own shards; `None`: whole
+            tensors are read.
 
     Raises:
-        InstructLabError: a file of the shares is missing or incomplete.
+        InstructLabError: a file of the shards is missing or incomplete.
     """
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return with_shares(state, path.parent, mesh)
 
 
 def with_shares(state: dict[str, Any], parent: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Add the tensors stored in one file per rank to a training state; return a complete state unchanged.
+    """Return a training state together with its sharded tensors; a state without such tensors is returned as is.
 
     Args:
         state: the content of the state's file.
-        parent: folder of this file, which also holds the ranks' files.
-        mesh: the devices over which the tensors are distributed; `None`: whole tensors are read.
+        parent: folder of this file, which also holds the folder of shards.
+        mesh: the devices over which tensors are sharded, so that this rank reads only its own shards; `None`: whole
+            tensors are read.
     """
     if SHARES not in state:
         return state
@@ -130,7 +132,7 @@ class _Stored:
         return self._rows(0, self._shape[0])
 
     def read_share(self, mesh: DeviceMesh) -> Tensor:
-        """Read the rows of this rank, on its device."""
+        """Read the rows that belong to this rank, and return them as its shard of a distributed tensor."""
         from torch.distributed.tensor import DTensor, Shard
 
         start, end = _rows_of(self._shape[0], mesh.get_local_rank(), mesh.size())
@@ -151,7 +153,7 @@ class _Stored:
 
 
 def _rows_of(num_rows: int, rank: int, num_ranks: int) -> tuple[int, int]:
-    """Return the first row of a rank and the row after its last one."""
+    """Return the index of a rank's first row and the index after its last row, as `torch.chunk` divides the rows."""
     most = math.ceil(num_rows / num_ranks)
     return min(num_rows, rank * most), min(num_rows, (rank + 1) * most)
 

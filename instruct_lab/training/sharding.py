@@ -1,8 +1,8 @@
-"""Fully sharded data parallelism (FSDP2): each device keeps a share of every parameter, gradient and optimizer state.
+"""Fully sharded data parallelism (FSDP2): each device keeps a shard of every parameter, gradient and optimizer state.
 
-A layer's parameters are gathered on all devices while the layer is computed, and the layer's gradients are reduced to
-the shares right after its backward pass. All ranks must therefore run the same forward and backward passes in the same
-order.
+A layer's parameters are gathered on all devices while the layer is computed. Right after its backward pass, the layer's
+gradients are averaged over the devices, and each device keeps its shard of the average. All ranks must therefore run
+the same forward and backward passes in the same order.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Lightning's strategy for models that `configure_model` shards, with this package's format of training states.
+    """Lightning's strategy for models that `configure_model` shards, with training states in this package's format.
 
-    Unlike Lightning's class, it can start its processes before a module exists, shards over all devices, and writes
-    states that can be loaded on any number of devices and with any other strategy.
+    Unlike Lightning's class, it can start its processes before a module exists, and it always shards over all devices.
+    The states that it writes can be loaded on any number of devices and with any other strategy.
     """
 
     def setup_environment(self) -> None:
@@ -45,23 +45,23 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Whether Lightning restores the optimizers with `load_optimizer_state_dict`."""
+        """True: Lightning restores the optimizers with this class's `load_optimizer_state_dict`."""
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the module's state, with this rank's shares of the parameters."""
+        """Return the module's state, in which every sharded parameter is this rank's shard."""
         return Strategy.lightning_module_state_dict(self)
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return the optimizer's state, with this rank's shares of the tensors."""
+        """Return the optimizer's state, in which every sharded tensor is this rank's shard."""
         return Strategy.optimizer_state(self, optimizer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Write the shares of all ranks to a folder of files, and everything else to a single file beside it."""
+        """Write the shards of all ranks to a folder, and everything else to a single file beside the folder."""
         save_state(checkpoint, Path(self.broadcast(filepath)), self.broadcast)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a training state on every rank; of each sharded tensor, read only this rank's share."""
+        """Read a training state on every rank; each rank reads only its own shard of a sharded tensor."""
         return load_state(Path(self.broadcast(checkpoint_path)), self.device_mesh["data_parallel"])
 
     def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
@@ -84,7 +84,12 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def as_share(value: Any, like: Any) -> Any:
-    """Shard a whole tensor like a parameter of the same shape; return any other value unchanged."""
+    """Shard a value like a parameter if it is a whole tensor of the same shape; otherwise return it unchanged.
+
+    Args:
+        value: the value, such as a tensor of an optimizer's state.
+        like: the sharded parameter.
+    """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(value, Tensor) and not isinstance(value, DTensor) and value.shape == like.shape:
@@ -94,7 +99,7 @@ def as_share(value: Any, like: Any) -> Any:
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard a model layer by layer, in place; parameters outside of layers form one more group.
+    """Shard a model in place, layer by layer; the parameters outside of layers are sharded together.
 
     Raises:
         InstructLabError: a parameter has no dimension along which it could be sharded.
@@ -115,7 +120,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def release(model: Any) -> None:
-    """Free gathered parameters outside of layers, which stay in memory after a forward pass without a backward pass."""
+    """Free the gathered parameters outside of layers, which a forward pass without a backward pass leaves in memory."""
     if is_sharded(model):
         model.reshard()
 
@@ -124,7 +129,7 @@ def release(model: Any) -> None:
 def gathered(model: nn.Module) -> Iterator[None]:
     """Keep all parameters on every device within the block, so that the ranks may run different forward passes.
 
-    Every rank must enter the block. Nothing happens if the model is not sharded.
+    Every rank must enter the block. For a model that is not sharded, the block changes nothing.
     """
     if not is_sharded(model):
         yield
@@ -147,7 +152,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def _mark(modules: list[nn.Module], *, is_managed: bool) -> None:
-    """Set the attribute by which transformers finds out that all ranks have to generate the same number of tokens."""
+    """Set an attribute of modules that makes transformers generate the same number of tokens on all ranks."""
     for module in modules:
         module._is_fsdp_managed_module = is_managed  # type: ignore[assignment]
 
@@ -166,7 +171,7 @@ def fill(template: LoadedModel, model: nn.Module, is_needed: bool) -> LoadedMode
     Args:
         template: the copy that `without_weights` returned.
         model: the sharded model.
-        is_needed: whether this rank needs the weights; other ranks only send their shares.
+        is_needed: whether this rank needs the weights; other ranks only send their shards.
 
     Returns:
         A copy of the model with its weights, or without weights on a rank that does not need them.

@@ -1,4 +1,4 @@
-"""Tokenizers and base models that the runs of one process share."""
+"""Tokenizers and base models that several runs in one process share."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class _Kept:
 
 
 class SharedModels:
-    """Tokenizers and base models, loaded once for several runs.
+    """Tokenizers and base models that are loaded once for several runs in one process.
 
-    Each run gets its own model object. Its tensors are the shared ones if the run does not change them, and copies
-    otherwise. Before each use, the shared weights are checked against their hash, so that no run starts from weights
-    that another run has changed. One model and one tokenizer are kept at a time, on the CPU.
+    Each run gets its own model object. If the run does not change the base model's weights, its tensors are the shared
+    ones; otherwise they are copies. Before each use, the shared weights are checked against their hash, so that no run
+    starts from weights that another run has changed. One model and one tokenizer are kept at a time, on the CPU.
     """
 
     def __init__(self) -> None:
@@ -38,10 +38,11 @@ class SharedModels:
         self._ended_one = False
 
     def end_run(self) -> None:
-        """Free the memory of a run with the garbage collector, since the run's model and trainer refer to each other.
+        """Free the memory of an ended run with Python's garbage collector.
 
-        The first run loads further libraries. After it, all objects that are still alive, which are mostly those of the
-        libraries, are excluded from later garbage collections.
+        This is needed because the run's model and trainer refer to each other. The first run also loads libraries.
+        After it, all objects that are still alive, most of which belong to libraries, are excluded from later garbage
+        collections.
         """
         if not self._ended_one:
             gc.unfreeze()
@@ -51,7 +52,7 @@ class SharedModels:
         self._ended_one = True
 
     def tokenizer(self, key: str, load: Callable[[], tuple[Any, bool]]) -> Any:
-        """Return the tokenizer that is kept under a key; load it if needed.
+        """Return the tokenizer that is kept under a key; if there is none, load it.
 
         Args:
             key: text that identifies the tokenizer.
@@ -66,12 +67,12 @@ class SharedModels:
         return tokenizer
 
     def model(self, key: str, load: Callable[[], LoadedModel], private: bool) -> tuple[LoadedModel, str]:
-        """Return the model that is kept under a key, and the hash of its weights; load it if needed.
+        """Return the model that is kept under a key, and the hash of its weights; if there is none, load it.
 
         Args:
             key: text that identifies the weights.
             load: function that loads the model.
-            private: whether the caller may change the weights.
+            private: whether the caller may change the weights, so that it gets a copy of them.
         """
         kept = self._unchanged(self._models, key, lambda loaded: weights_digest(loaded.model))
         if kept is None:
@@ -81,13 +82,19 @@ class SharedModels:
         return _copied(kept.value, private), kept.digest
 
     def clear(self) -> None:
-        """Drop all cached models and tokenizers."""
+        """Drop the models and tokenizers that are in memory."""
         gc.unfreeze()
         self._tokenizers.clear()
         self._models.clear()
 
     def _unchanged(self, kept: dict[str, _Kept], key: str, digest: Callable[[Any], str]) -> _Kept | None:
-        """Return the object that is kept under a key; if there is none or a run has changed it, return `None`."""
+        """Return the object that is kept under a key; if there is none or a run has changed it, return `None`.
+
+        Args:
+            kept: the kept objects with their hashes.
+            key: the key of the wanted object.
+            digest: function that computes the hash of an object.
+        """
         found = kept.get(key)
         if found is not None and digest(found.value) != found.digest:
             logger.warning("A run has changed a model or tokenizer that runs share; it is loaded again.")
@@ -97,7 +104,7 @@ class SharedModels:
 
 
 def _copied(loaded: LoadedModel, private: bool) -> LoadedModel:
-    """Copy a model's modules; the copy shares the parameter tensors or, if `private`, has its own."""
+    """Copy a model's modules; the copy shares the parameter tensors, or has copies of them if `private` is true."""
     memo: dict[int, Any] = {}
     if not private:
         for parameter in loaded.model.parameters():

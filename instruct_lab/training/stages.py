@@ -63,12 +63,12 @@ class Run:
 
     Args:
         experiment: the run's configuration.
-        recorder: the recorder that writes to the run record and the trackers.
+        recorder: the recorder that writes to the run's record and the trackers.
         console: the console for messages, which prints only on the first rank.
         trainer: Lightning's trainer.
         workspace: the workspace that loads the tokenizer and the models.
-        on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
-        is_resumed: whether the run continues from its last written state.
+        on_validation: function that may stop the run after a validation; `None`: nothing stops the run early.
+        is_resumed: whether the run continues from its last training state.
         stop_request: the handler of signals that ask the run to stop.
     """
 
@@ -83,7 +83,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """The run record."""
+        """The run's record."""
         return self.recorder.record
 
 
@@ -93,7 +93,7 @@ class Prepared:
 
     Args:
         data: every split as conversations and examples.
-        base: the base model, which training changes.
+        base: the base model, to which the tuning method is then applied.
         teacher: the second model that some objectives need; `None` for other objectives.
         evaluated: the examples to evaluate on, keyed by split.
     """
@@ -106,7 +106,7 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The outcome of training; the weights are in the record.
+    """The outcome of training, except the trained weights, which are in the run's record.
 
     Args:
         num_steps: optimizer steps since the start of the run.
@@ -123,7 +123,7 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
     """Prepare the data, load the base model, and set the configuration values that follow from the data.
 
     Returns:
-        The run with the changed configuration, which the other stages use, and the data with the models.
+        The run with the new configuration, which the other stages use; and the prepared data and models.
 
     Raises:
         InstructLabError: the data or the model cannot be used, or the data has changed since the run started.
@@ -159,7 +159,7 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
 
 
 def _report_audit(run: Run, audit: Audit) -> None:
-    """Report the audit as a table on the console, a page in the record, and a table in the trackers."""
+    """Show the audit of the data: as a table on the console, a page in the record, and a table in the trackers."""
     content = audit.to_json()
     audit_table.show(run.console, content)
     run.record.write_text(AUDIT_PAGE, audit_page(content, f"Data of {run.record.name}"))
@@ -182,7 +182,7 @@ def _check_fingerprint(run: Run, data: InstructionData) -> None:
 
 
 def _settle_answers(run: Run, data: InstructionData, base: BaseModel) -> Run:
-    """Set the maximum length of answers if it is null; print it, and record it for later commands."""
+    """If the maximum answer length is null, set it from the data and the model, print it, and record it."""
     context = context_length(base.loaded.model)
     experiment, found = settle_answers(run.experiment, data.answer_lengths, context)
     if found is None:
@@ -193,7 +193,7 @@ def _settle_answers(run: Run, data: InstructionData, base: BaseModel) -> Run:
 
 
 def measure_before(run: Run, prepared: Prepared) -> Results:
-    """Evaluate the base model and the data set's baselines; a resumed run reads the results from its record."""
+    """Evaluate the base model and the baselines of the data; a resumed run reads these results from its record."""
     if run.is_resumed and (recorded := run.record.read_results(BEFORE)) is not None:
         return recorded
     evaluation, setup = run.experiment.evaluation, run.experiment.evaluation_setup
@@ -266,7 +266,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
 
 
 def _state_to_resume(run: Run) -> TrainingState:
-    """Find the state from which the run resumes, and remove the metrics that were logged after it."""
+    """Find the training state from which the run resumes, and delete the recorded metrics of later steps."""
     state, damages = newest_state(run.record.checkpoints_path)
     for damage in damages:
         run.console.print(f"warning: {damage} The run resumes from the state before it.", soft_wrap=True)
@@ -287,7 +287,10 @@ def _keep_last_weights(run: Run, save: Callable[[Any], None], step: int) -> None
 
 
 def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Callable[[], dict[str, float]] | None:
-    """Create a function that evaluates the model's answers to a few validation examples; `None` without examples."""
+    """Create a function that measures the model's answers to a few validation examples.
+
+    If there are no such examples, or the config asks for none, return `None`.
+    """
     count = run.experiment.evaluation.during_examples
     if not count or not prepared.data.examples.get("validation"):
         return None
@@ -305,7 +308,10 @@ def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Ca
 
 
 def measure_after(run: Run, prepared: Prepared, before: Results, trained: Trained) -> None:
-    """Evaluate the tuned model, loaded from its kept weights, and write and print the results of the run."""
+    """Evaluate the tuned model, and write and print all results of the run.
+
+    The model is loaded from the weights that training has saved in the record.
+    """
     objective, setup = run.experiment.objective, run.experiment.evaluation_setup
     reads_base = objective.needs_reference and not objective.takes_reference_from_batch
     tuned = run.workspace.tuned(run.record.path, merged=not reads_base)  # a merged adapter cannot be disabled
@@ -326,7 +332,7 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
 
 
 def _judge(run: Run, prepared: Prepared, results: Results) -> Results:
-    """Let judges compare the answers; add their verdicts to the results and to the record."""
+    """Let judges compare the answers; return the results with their verdicts, which are also written to the record."""
     runs_path, workspace = user_path(run.experiment.runs_path), run.workspace
     judging = Judging(run.experiment.evaluation_setup, runs_path, workspace.cache_path, workspace.device)
     judged = judging.add_verdicts(results, prepared.evaluated)

@@ -1,4 +1,4 @@
-"""The callback that stops the training after a signal, once the optimizer step has ended and its state is written."""
+"""The callback that, after a signal, writes the training state at the end of the step and stops the run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from instruct_lab.training.ending import Interrupted, StopRequest
 
 
 class StopAtStep(pl.Callback):
-    """A callback that writes the training state and stops all ranks after the step in which a rank receives a signal.
+    """A callback that ends a run on all ranks if one rank receives a signal.
 
-    It must be the last callback, so that the state includes the changes that other callbacks make after a step. If a
-    validation follows the step, the run stops after the validation, so that a resumed run repeats neither the step nor
-    the validation.
+    It waits for the end of the optimizer step and writes the training state; then the run stops. The callback must be
+    the last one, so that the state includes the changes that other callbacks make after a step. If a validation follows
+    the step, the run stops after the validation, so that a resumed run repeats neither the step nor the validation.
 
     Args:
         request: the handler of the signals that ask the run to stop.
@@ -29,12 +29,12 @@ class StopAtStep(pl.Callback):
         self._module = module
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals wait for the end of a step from now on; replace Lightning's handler, which does not wait."""
+        """From now on, let the first signal wait for the end of a step; this replaces Lightning's signal handler."""
         self._request.waits_for_step = True
         self._request.install()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop after the step if this is requested, unless a validation or the end of the epoch follows this batch."""
+        """Stop after the step if a signal has arrived, unless a validation or the epoch's end follows this batch."""
         epoch_loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None
@@ -43,19 +43,22 @@ class StopAtStep(pl.Callback):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop after a validation if this is requested, unless the validation follows the last batch of the epoch."""
+        """Stop after a validation if a signal has arrived, unless it follows the last batch of the epoch."""
         if trainer.sanity_checking or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             return
         if self._module.step_ended and self._is_requested(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at the end of an epoch if this is requested, unless `max_steps` ended the training within the epoch."""
+        """Stop at the end of an epoch if a signal has arrived.
+
+        If `max_steps` ends the training within the epoch, the run does not stop here.
+        """
         if trainer.fit_loop.epoch_loop._num_ready_batches_reached() and self._is_requested(trainer):
             self._stop(trainer, is_epoch_done=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals stop the run at once from now on."""
+        """Let signals stop the run at once again, and stop it now if one has arrived."""
         self._request.waits_for_step = False
         self._request.raise_if_waiting()
 

@@ -1,4 +1,4 @@
-"""Sums of losses, counts and other values of examples for each data source; means are computed only for the log."""
+"""Sums of the examples' losses, counts and other values for each data source, from which means are computed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from instruct_lab.objective import Loss
 
 
 class Sums:
-    """A table of sums with one row for each data source.
+    """A table of sums over examples, with one row for each data source.
 
-    The columns are the loss, the count, and for each further value of the objective its sum and the number of examples
-    that have it. NaN means that an example does not have the value.
+    The first columns are the sums of the losses and of the counts (by default, of target tokens). For each other value
+    that the objective computes, two columns follow: its sum, and the number of examples that have it. In a batch, NaN
+    means that an example does not have the value.
 
     Args:
         num_rows: number of data sources.
@@ -30,10 +31,10 @@ class Sums:
         self.table = torch.zeros(self._num_rows, 2 + 2 * len(self.names), dtype=torch.float64)
 
     def add(self, loss: Loss, rows: Tensor | None = None) -> None:
-        """Add a batch.
+        """Add the losses, counts and other values of a batch to the sums.
 
         Args:
-            loss: losses, counts and other values of the batch.
+            loss: losses, counts and other values of the examples.
             rows: index of each example's data source, int64 `[examples]`; `None`: all belong to the first source.
         """
         if not self.names and loss.values:
@@ -49,12 +50,12 @@ class Sums:
             self.table.index_add_(0, rows, table)
 
     def means(self, prefix: str, totals: Tensor, is_likelihood: bool) -> dict[str, float]:
-        """Divide the sums, and return the means as values to log, keyed by name.
+        """Divide the sums by the counts, and return the means, keyed by names such as `val/loss`.
 
         Args:
-            prefix: start of the logged names, such as `val`.
+            prefix: start of the names, such as `val`.
             totals: a row of the table, or the sum of several rows.
-            is_likelihood: whether the loss is a negative log-likelihood, so that its perplexity is logged too.
+            is_likelihood: whether the loss is a negative log-likelihood, so that its perplexity is returned too.
         """
         loss_sum, count, *values = totals.tolist()
         loss = loss_sum / count if count else 0.0

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 MAX_EPOCHS = 4
 """Number of epochs whose batches are examined; later epochs differ only in the order of the examples."""
 MOST_DIVIDED = 1000
-"""Number of the largest batches that are divided into parts to find the largest part; other batches are skipped."""
+"""Number of batches, the largest first, that are divided into parts to find the largest part; others are skipped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """The batches of a split: the example indices, the number of positions and the number of targets of each."""
+    """The batches of a split: for each, the indices of its examples, and its numbers of positions and of targets."""
 
     batches: list[numpy.ndarray]
     positions: numpy.ndarray
@@ -101,14 +101,14 @@ def measure_workload(
 
 
 def _largest(orders: Sequence[_Order], name: str) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the largest value in the field `name` of `_Order`."""
+    """Return the epoch and the index of the batch with the most positions or targets, depending on `name`."""
     largest = [getattr(order, name).max() for order in orders]
     epoch = largest.index(max(largest))
     return epoch, int(getattr(orders[epoch], name).argmax())
 
 
 def _largest_part(orders: Sequence[_Order], examples: Any, experiment: Experiment) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the largest part, if batches are divided as on a CPU."""
+    """Return the epoch and the index of the batch with the largest part, when batches are divided as on a CPU."""
     widths, most, largest = experiment.batching.widths(examples), 0, (0, 0)
     batches = ((int(size), e, i) for e, order in enumerate(orders) for i, size in enumerate(order.positions))
     for size, epoch, index in heapq.nlargest(MOST_DIVIDED, batches):
@@ -127,7 +127,7 @@ def _epochs(arguments: Any) -> int:
 
 
 def _complete(example: Example) -> Example:
-    """Return a pair with base-model log-probabilities of 0, as they are not known yet; return other examples as is."""
+    """Give a preference pair log-probabilities of 0, as the base model's are not known yet; change no other example."""
     return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
 
 
@@ -140,7 +140,10 @@ def _training_order(experiment: Experiment, data: InstructionData, devices: int,
 
 
 def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarray], devices: int) -> _Order:
-    """Measure one device's share of each batch, whose sequences are padded to the longest one or packed."""
+    """Count the positions and targets in the part of each batch that one device computes.
+
+    The sequences of a batch are padded to the longest one or packed.
+    """
     import numpy as np
 
     shares = [batch[::devices] for batch in batches]
@@ -156,9 +159,9 @@ def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarra
 def _evaluation(experiment: Experiment, data: InstructionData, validations: int, devices: int) -> dict[str, Any]:
     """Return the fields of `Workload` that count the positions and tokens of evaluation on each device.
 
-    The base model is assumed to answer up to the limit, and the tuned model as briefly as the references. Answers that
-    have ended leave their batch. Each beam and each sample is a row of its own. Worked examples lengthen the prompts of
-    the prompted model only.
+    The base model is assumed to generate answers of the maximum length, and the tuned model answers as long as the
+    references. An answer that has ended leaves its batch. Each beam and each sample is a row of its own. Worked
+    examples lengthen only the prompts of the evaluation with the tuning method, not those of the base model.
     """
     import numpy as np
 

@@ -38,7 +38,7 @@ class BaseModel:
 
 @dataclasses.dataclass(frozen=True)
 class TunedModel:
-    """A tuned model and the recorded weights that it was loaded from."""
+    """A tuned model and the saved weights that it was loaded from."""
 
     loaded: LoadedModel
     weights: KeptWeights
@@ -93,7 +93,10 @@ class Workspace:
         return tokenizer, not reads_data
 
     def _training_texts(self) -> Iterator[str]:
-        """Yield all messages of the unprocessed training split, since preprocessing may itself need the tokenizer."""
+        """Yield all messages of the training split before preprocessing, to train a tokenizer on them.
+
+        Preprocessing may itself need the tokenizer, so preprocessed messages are not used.
+        """
         with worker_processes(self.experiment.preprocessing.workers):
             prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
         for conversation in tables(prepared)["train"]:
@@ -122,7 +125,7 @@ class Workspace:
         return BaseModel(*self.shared.model(self.base_key(), load, private))
 
     def base_key(self) -> str:
-        """Return a hash of everything that determines the base weights: model settings, files, tokenizer and head."""
+        """Return a hash of what determines the base weights: model settings, files, tokenizer and output head."""
         model = self.experiment.model
         files = [dataclasses.astuple(file) for file in model.inputs(self.cache_path)]
         parts = [describe(model), files, tokenizer_fingerprint(self.tokenizer), self.experiment.objective.head]
@@ -132,9 +135,10 @@ class Workspace:
         """Load the tuned model of a recorded run, in evaluation mode.
 
         Args:
-            run_path: folder of the record.
-            checkpoint: `best` or `last`; `None`: the weights that the run is evaluated with.
-            merged: whether to merge an adapter into the base weights if possible; unmerged adapters can be disabled.
+            run_path: folder of the run's record.
+            checkpoint: the weights to load, `best` or `last`; `None`: those that `evaluation.checkpoint` names.
+            merged: whether to merge an adapter into the base weights if possible; only an adapter that is not merged
+                can be disabled.
         """
         weights = evaluated_weights(self.experiment, run_path, checkpoint)
         tuning = self.experiment.tuning
@@ -149,13 +153,13 @@ class Workspace:
 
 
 def evaluated_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> KeptWeights:
-    """Find the weights of a run to evaluate.
+    """Find the saved weights of a run that are to be evaluated.
 
-    If `checkpoint` is `None` and the run kept no best weights, these are the last weights.
+    If `checkpoint` is `None` and the run has saved no best weights, these are the last weights.
 
     Args:
         experiment: the run's configuration.
-        run_path: folder of the record.
+        run_path: folder of the run's record.
         checkpoint: `best` or `last`; `None`: the value of `evaluation.checkpoint`.
 
     Raises:

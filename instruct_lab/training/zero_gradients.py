@@ -1,4 +1,4 @@
-"""A zero loss whose backward pass lets DDP average the gradients that the module has already added up in a step."""
+"""A loss of zero, whose backward pass lets DDP average the gradients that were summed up during an optimizer step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 
 class ZeroGradients:
-    """A zero loss whose backward pass lets DDP average a step's gradients; gradients that only DDP adds are removed.
+    """Creates a loss of zero, whose backward pass lets DDP average the gradients of a step over the ranks.
 
-    DDP gives a gradient of zeros to a parameter that no rank has used, and an optimizer would then decay it. On one
-    device, such a parameter has no gradient, and the optimizer leaves it unchanged.
+    It also removes the gradients of zeros that DDP gives to parameters which no rank has used in the step. With such a
+    gradient, an optimizer would apply weight decay to the parameter. On one device, the parameter would have no
+    gradient, and the optimizer would leave it unchanged.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class ZeroGradients:
         return zero
 
     def remove_unused(self, num_ranks: Sequence[float]) -> None:
-        """Remove the gradients of parameters that no rank has used.
+        """Remove the gradients of parameters that no rank has used in the step.
 
         Args:
             num_ranks: for each parameter, the number of ranks that used it: the sum of `has_gradient` over all ranks.
@@ -56,5 +57,5 @@ class ZeroOfParameters(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Any:
-        """Return a zero gradient for each parameter, without memory for its elements."""
+        """Return a zero gradient for each parameter; the zeros of a gradient share the memory of a single number."""
         return tuple(one.new_zeros(()).expand_as(one) for one in context.saved_tensors)

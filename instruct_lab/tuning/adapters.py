@@ -22,9 +22,10 @@ IA3_OF_BERT = (["key", "value", "output.dense"], ["output.dense"])
 
 @component
 class IA3(PeftMethod):
-    r"""IA3: learned scales of keys, values and feed-forward activations: y = l * (W x). Source: Liu et al., 2022.
+    """IA3: y = l * (W x), where l is a trained vector of scales. Source: Liu et al., 2022.
 
-    Training starts from the base model, with l = 1. IA3 adds very few parameters and needs a high learning rate.
+    The scales apply to keys, values and feed-forward activations. Training starts from the base model, with l = 1. IA3
+    adds very few parameters and needs a high learning rate.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
@@ -39,7 +40,7 @@ class IA3(PeftMethod):
             raise Refusal("feedforward_modules", "names a layer that is not one of target_modules")
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of IA3 from the fields of this class."""
         import peft
 
         scaled, feedforward = self.target_modules, self.feedforward_modules
@@ -63,7 +64,7 @@ class OFT(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of OFT from the fields of this class."""
         import peft
 
         return peft.OFTConfig(
@@ -90,7 +91,7 @@ class BOFT(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of BOFT from the fields of this class."""
         import peft
 
         return peft.BOFTConfig(
@@ -102,7 +103,7 @@ class BOFT(PeftMethod):
         )
 
     def problems(self) -> Iterator[Problem]:
-        """Report more than one butterfly factor on a machine without a GPU, where PEFT would silently use only one."""
+        """Report a problem if there are several butterfly factors and no GPU: PEFT would silently use only one."""
         if self.butterfly_factors > 1 and (absent := hardware.no_gpu()):
             reason = f"several factors need a GPU, and {absent}: PEFT would silently use one"
             key, value = "butterfly_factors", self.butterfly_factors
@@ -128,9 +129,9 @@ class BOFT(PeftMethod):
 
 @component
 class VeRA(PeftMethod):
-    r"""Vector-based random matrix adaptation: W + b * B (d * A), where only the vectors b and d are trained.
+    """Vector-based random matrix adaptation: W + b * B (d * A), where only the vectors b and d are trained.
 
-    The random matrices A and B are shared by the layers. They are drawn from `seed` and saved with the adapter.
+    The random matrices A and B are the same for all layers. They are drawn from `seed` and saved with the adapter.
     Source: Kopiczko et al., 2024.
     """
 
@@ -143,7 +144,7 @@ class VeRA(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of VeRA from the fields of this class."""
         import peft
 
         return peft.VeraConfig(
@@ -177,7 +178,7 @@ class FourierFT(PeftMethod):
     target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of FourierFT from the fields of this class."""
         import peft
 
         return peft.FourierFTConfig(

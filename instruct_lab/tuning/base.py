@@ -26,13 +26,13 @@ class Tuning(Component, ABC):
     """True if the trained parameters are an adapter: checkpoints hold only the adapter, not the base model."""
 
     heads: ClassVar[frozenset[str]] = frozenset({"language", "score"})
-    """Model outputs that the method supports; see `instruct_lab.objective.Head`."""
+    """Model outputs that the method supports: `language` (vocabulary logits) and `score` (one number per text)."""
 
     trains: ClassVar[bool] = True
     """False if nothing is trained; the base model is then evaluated with the prompts that `prompts` returns."""
 
     mergeable: ClassVar[bool] = True
-    """True if `merge` returns a model without added modules; if not, an export holds the adapter and the base model."""
+    """True if `merge` can return a model without added modules; if false, an export holds adapter and base model."""
 
     learning_rate: ClassVar[float | None] = None
     """The method's default peak learning rate with AdamW; `None`: a run must set `optimizer.lr`."""
@@ -47,7 +47,7 @@ class Tuning(Component, ABC):
     """True if only biases are trained; models without biases are refused."""
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return the default peak learning rate with AdamW for the method's settings and a model's width.
+        """Return the method's default peak learning rate with AdamW, which may depend on the width of the model.
 
         Args:
             hidden_size: width of the model's hidden states; `None` if it is unknown before loading.
@@ -62,7 +62,7 @@ class Tuning(Component, ABC):
 
     @property
     def keeps_base(self) -> bool:
-        """Whether disabling the adapter restores the base model."""
+        """Whether the model without its adapter is the base model; false if the method changes the base weights."""
         return True
 
     @property
@@ -89,7 +89,7 @@ class Tuning(Component, ABC):
 
     @abstractmethod
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Merge the adapter into the weights, and return the model without any added modules."""
+        """Merge the adapter into the base model's weights, and return the model without any added modules."""
 
     def learning_rate_factor(self, name: str) -> float:
         """Return the factor by which the learning rate of a parameter with this name is multiplied."""
@@ -98,7 +98,7 @@ class Tuning(Component, ABC):
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """Return the conversations from which prompts are rendered; most methods do not change them.
+        """Return the conversations from which the prompts are rendered; most methods return them unchanged.
 
         Args:
             conversations: the conversations whose final answer the model generates.

@@ -1,6 +1,6 @@
 """Translate the name of the key-value cache between PEFT and recent versions of transformers.
 
-PEFT passes prepended keys and values to the model as `past_key_values`, the name that transformers used until 5.23;
+PEFT passes prepended keys and values to the model as `past_key_values`. transformers used this name until version 5.23;
 later versions call it `cache`. Without this module, PEFT would not find the cache while decoding and would prepend its
 virtual tokens again at every step, and transformers would ignore PEFT's cache.
 """
@@ -12,18 +12,26 @@ from types import MethodType
 from typing import Any
 
 NAMES = ("cache", "past_key_values")
-"""Names of the cache in transformers, newest first."""
+"""Names of the key-value cache in transformers, newest first."""
 PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """Return the name by which `forward` of a model or of its body takes a key-value cache; `None` if neither does."""
+    """Return the parameter of `forward` that takes a key-value cache: `cache` or `past_key_values`.
+
+    Both the model's and its inner `base_model`'s `forward` are searched; if neither has such a parameter, return
+    `None`.
+    """
     parameters = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
     return next((name for name in NAMES if name in parameters), None)
 
 
 def bridge_cache_names(adapted: Any) -> Any:
-    """Make a PEFT model and its base model translate the name of the key-value cache in both directions."""
+    """Let PEFT find the cache that transformers passes to it, and transformers the cache that PEFT passes to the model.
+
+    Args:
+        adapted: the PEFT model, which is changed in place and returned.
+    """
     base = adapted.get_base_model()
     if _rename_for_model not in base._forward_pre_hooks.values():
         base.register_forward_pre_hook(_rename_for_model, with_kwargs=True)
@@ -40,7 +48,10 @@ def _prepare_with_every_name(base: Any, *args: Any, **kwargs: Any) -> dict[str, 
 
 
 def _prepare_with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Return PEFT's inputs with a single cache: PEFT's new cache if it created one, else the previous cache."""
+    """Return PEFT's inputs for the next decoding step, with a single cache under the name that PEFT uses.
+
+    This is PEFT's new cache if it has created one for the virtual tokens, otherwise the previous cache.
+    """
     before = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
     inputs: dict[str, Any] = type(adapted).prepare_inputs_for_generation(adapted, *args, **kwargs)
     found = [inputs.pop(name, before) for name in NAMES]
@@ -48,7 +59,7 @@ def _prepare_with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str
 
 
 def _rename_for_model(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-    """Rename PEFT's cache to the name that the model's forward pass expects."""
+    """Rename the cache argument that PEFT passes, so that it has the name that the model's `forward` expects."""
     cache = kwargs.get(PEFT_NAME)
     if cache is None:
         return None

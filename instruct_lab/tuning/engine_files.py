@@ -1,7 +1,7 @@
-"""Write the files of a tuned model for an inference engine: the base model's weights, and separately a LoRA adapter.
+"""Write the files of a tuned model for an inference engine: the model's weights and, separately, a LoRA adapter.
 
-The only adapters that engines can read are LoRA adapters, and only if no biases or DoRA magnitudes are trained. If the
-tuning method adds no modules to the model, an engine reads the weights of the whole tuned model.
+Engines can read no other adapters than LoRA adapters, and these only if no biases or DoRA magnitudes are trained. If
+the tuning method adds no modules to the model, the weights are those of the tuned model, and there is no adapter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BASE_LAYER, ADAPTER = ".base_layer.", ".lora_"
 
 
 def unreadable_by_engine(tuning: Tuning) -> str | None:
-    """Return the reason why an inference engine cannot read the parameters that a method trains; `None` if it can."""
+    """Return why an inference engine cannot read the parameters that a method trains; `None` if it can read them."""
     if not tuning.is_adapter:
         return None
     name = type(tuning).__name__
@@ -32,7 +32,7 @@ def unreadable_by_engine(tuning: Tuning) -> str | None:
 
 
 def adapter_rank(model: Any) -> int | None:
-    """Return the rank of the model's LoRA adapter, or `None` if the model has no adapter."""
+    """Return the largest rank in the model's LoRA adapter, or `None` if the model has no adapter."""
     config = getattr(model, "active_peft_config", None)
     return None if config is None else max([int(config.r), *map(int, (config.rank_pattern or {}).values())])
 

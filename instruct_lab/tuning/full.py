@@ -26,7 +26,7 @@ class Full(Tuning):
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
         """Return `learning_rate` for pretrained weights, and 1e-3 for random weights.
 
-        The latter is the rate of `experiments=translation_from_scratch`.
+        The study `experiments=translation_from_scratch` trains random weights with 1e-3.
         """
         return self.learning_rate if pretrained else 1e-3
 
@@ -40,7 +40,7 @@ class Full(Tuning):
         loaded.model.save_pretrained(path)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Load the model that `save` wrote, with the dtype, device and mode of `loaded`.
+        """Load the model that `save` wrote, with the dtype, device and training or evaluation mode of `loaded`.
 
         Raises:
             InstructLabError: the folder holds no weights, damaged weights, or weights of another model.
@@ -66,7 +66,7 @@ class Full(Tuning):
         return loaded.with_model(trained.to(model.device).train(model.training))
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Return the model unchanged, since nothing was added."""
+        """Return the model unchanged, since full fine-tuning adds no modules."""
         return loaded
 
     def _check(self, found: dict[str, Any], path: Path) -> None:

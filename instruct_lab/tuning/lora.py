@@ -1,4 +1,4 @@
-"""Low-rank adaptation."""
+"""Low-rank adaptation (LoRA)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
 """The learning rate of LoRA in the study `tuning_methods`, and the hidden size of the study's model, SmolLM2-135M."""
 WIDTH_POWER = 0.781
-"""Exponent with which the best learning rate falls with the hidden size (*LoRA Without Regret*, for Llama models)."""
+"""The best learning rate falls with this power of the hidden size (*LoRA Without Regret*, for Llama models)."""
 ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
@@ -56,7 +56,7 @@ class LoRA(PeftMethod):
     bias: Literal["none", "all", "lora_only"] = "none"  # biases that are also trained
 
     def __post_init__(self) -> None:
-        """Refuse an empty name, and settings that exclude each other."""
+        """Refuse empty names of modules, and settings that exclude each other."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value == "":
@@ -73,7 +73,7 @@ class LoRA(PeftMethod):
             )
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method.
+        """Build PEFT's configuration of LoRA from the fields of this class.
 
         Raises:
             InstructLabError: a name in `target_modules` or `exclude_modules` matches no module.
@@ -99,7 +99,7 @@ class LoRA(PeftMethod):
         """Freeze the model and add adapters to its linear layers.
 
         Raises:
-            InstructLabError: a name matches no module, or matches a module that cannot have an adapter.
+            InstructLabError: a name in the settings matches no module, or a module that cannot have an adapter.
         """
         adapted = super().apply(loaded)
         if self.keeps_base:
@@ -108,7 +108,10 @@ class LoRA(PeftMethod):
         return dataclasses.replace(adapted, initial_adapter=initial)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the adapter; for PiSSA and OLoRA, with twice the rank, so that it also subtracts the initial B·A."""
+        """Write the adapter; an adapter of PiSSA or OLoRA is written with twice its rank.
+
+        The second half of its matrices subtracts the initial B·A, so that the adapter fits the original base model.
+        """
         import copy
 
         from safetensors.torch import save_file
@@ -137,11 +140,12 @@ class LoRA(PeftMethod):
         return self.lr_ratio if ".lora_B." in name else 1.0
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return 2e-3 for models up to the width `MEASURED_WIDTH`, and a lower rate for wider models.
+        """Return 2e-3 for models with a hidden size of up to 576 or of unknown size, and a lower rate for wider models.
 
-        The rate is 1.5 times the rate that *LoRA Without Regret* (Schulman et al., 2025) finds for Llama models,
-        5e-4·(2000 / width)^0.781. PiSSA and OLoRA use a quarter of it, because they train the largest components of
-        the weights. With LoRA+, the geometric mean of the rates of A and B equals this rate.
+        For a hidden size d above 576, the rate is 1.5 times 5e-4·(2000 / d)^0.781, the rate that *LoRA Without Regret*
+        (Schulman et al., 2025) finds for Llama models. PiSSA and OLoRA use a quarter of the rate, because they train
+        the largest components of the weights. With LoRA+, the geometric mean of the learning rates of A and B equals
+        the rate.
         """
         rate = MEASURED_RATE * (MEASURED_WIDTH / max(hidden_size or 0, MEASURED_WIDTH)) ** WIDTH_POWER
         rate = float(f"{rate:.2g}")  # two digits: the rate is an estimate
@@ -153,9 +157,9 @@ class LoRA(PeftMethod):
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:
-        """Return the modules that get no adapter: those in `exclude_modules`, and those that were not pretrained.
+        """Return the modules that get no adapter: those in `exclude_modules`, and modules that were not pretrained.
 
-        The latter are trained in full.
+        Modules that were not pretrained are trained in full.
         """
         new = list(loaded.new_modules)
         if not new:
@@ -166,7 +170,7 @@ class LoRA(PeftMethod):
         return pattern if self.exclude_modules is None else f"({self.exclude_modules})|{pattern}"
 
     def _check_names(self, model: Any) -> None:
-        """Refuse names that match no module; PEFT would ignore such a name if at least one other name matches."""
+        """Refuse a name that matches no module; PEFT would ignore it if at least one of the other names matches."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value is None or value == ALL_LINEAR:
@@ -192,7 +196,10 @@ class LoRA(PeftMethod):
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
-    """Return the indices of the embedding rows of new tokens, keyed by layer; tied embeddings count as one layer."""
+    """Return the indices of the embedding rows of new tokens, keyed by the layer's name; `None` without new tokens.
+
+    Tied embeddings count as one layer.
+    """
     model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ParameterCounts:
-    """Number of scalars in a model's parameters, in total and trained. Tied parameters count once."""
+    """The number of scalars in a model's parameters: of all, and of the trained ones. Tied parameters count once."""
 
     total: int
     trained: int
 
     @property
     def share(self) -> float:
-        """Trained share of the scalars, in [0, 1]."""
+        """The number of trained scalars divided by the number of all scalars."""
         return self.trained / self.total if self.total else 0.0
 
 
@@ -28,6 +28,6 @@ def trainable_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count all scalars and the trained scalars of the model."""
+    """Count the scalars in all parameters and in the trained parameters of a model."""
     total = sum(parameter.numel() for parameter in model.parameters())
     return ParameterCounts(total=total, trained=sum(trainable_parameters(model).values()))

@@ -32,10 +32,12 @@ class Partial(Tuning, ABC):
 
     @abstractmethod
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Return the names of the parameters to train, as `named_parameters` gives them."""
+        """Return the names of the parameters to train, as in the model's `named_parameters`."""
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze everything except the selected parameters, new modules and, if there are new tokens, the embeddings.
+        """Freeze all parameters except the selected ones and those of modules without pretrained weights.
+
+        If the tokenizer has new tokens, the input and output embeddings are trained too.
 
         Raises:
             InstructLabError: no parameter is selected.
@@ -70,7 +72,7 @@ class Partial(Tuning, ABC):
         save_file(trained, path / FILE)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Replace the model's parameters by the parameters that `save` wrote.
+        """Copy the parameters that `save` wrote into the model.
 
         Raises:
             InstructLabError: the folder holds no parameters, damaged parameters, or parameters of another model.
@@ -99,13 +101,16 @@ class Partial(Tuning, ABC):
         return loaded
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Return the model unchanged, since nothing was added."""
+        """Return the model unchanged, since the method adds no modules."""
         return loaded
 
 
 @component
 class Freeze(Partial):
-    """Training of selected parameters: first or last layers of each stack, names that match a pattern, embeddings."""
+    """Training of selected parameters: the first or last layers, names that match a pattern, or the embeddings.
+
+    The first and last layers are counted separately in an encoder and a decoder.
+    """
 
     first_layers: Annotated[int, Field(ge=0)] = (
         0  # number of trained layers at the input of each stack (encoder, decoder)
@@ -191,7 +196,10 @@ class HeadOnly(Partial):
     """
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Return the names of the parameters to train."""
+        """Return the names of the parameters to train.
+
+        If the output projection is tied to the input embeddings, it first gets its own copy of the weights.
+        """
         if loaded.new_modules:
             return []
         model = loaded.model

@@ -1,7 +1,7 @@
 """Load the library PEFT without bitsandbytes, which PEFT would otherwise import even if no model is quantised.
 
-The import of bitsandbytes takes half as long as the import of PEFT. A model has quantised layers only if bitsandbytes
-was imported before, when the model was loaded.
+Importing bitsandbytes takes half as long as importing PEFT. bitsandbytes is not needed to find quantised layers: a
+model has them only if bitsandbytes was already imported when the model was loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def load_peft() -> Any:
 
 @contextlib.contextmanager
 def without_quantizer(config: Any) -> Iterator[None]:
-    """Make PEFT skip its search for layers of bitsandbytes while it adds adapters to a model inside the block.
+    """Make PEFT skip its search for bitsandbytes layers when it adds adapters to a model in the `with` block.
 
     If bitsandbytes has been imported, the model may have such layers, and nothing is skipped.
 

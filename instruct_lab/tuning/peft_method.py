@@ -1,4 +1,4 @@
-"""The base class of methods from the library PEFT, which train and save only added parameters."""
+"""The base class of tuning methods from the library PEFT, which train and save only added parameters."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ ALL_LINEAR = "all-linear"
 MODULE_FIELDS = ("target_modules", "exclude_modules", "feedforward_modules")
 """Fields of PEFT's configurations that hold names of modules, or one regular expression of their full names."""
 NAME_FIELDS = ("modules_to_save", "layers_pattern")
-"""Fields that hold names, which PEFT puts into regular expressions."""
+"""Fields of PEFT's configurations that hold only names, which PEFT inserts into regular expressions."""
 NAME = re.compile(r"[\w.-]+")
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
-"""PEFT's task names, keyed by family; PEFT has no name for masked language models."""
+"""PEFT's task types, keyed by model family; PEFT has none for masked language models."""
 
 
 @component
 class PeftMethod(Tuning, ABC):
-    """Base class of methods from the library PEFT. Added parameters are float32, whatever the model's dtype."""
+    """Base class of tuning methods from the library PEFT; added parameters are float32, whatever the model's dtype."""
 
     is_adapter: ClassVar[bool] = True
 
     @abstractmethod
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method.
+        """Build PEFT's configuration of the tuning method.
 
         Args:
             loaded: the model that gets the adapter.
-            common: arguments that all methods share: the task, and modules that are trained without an adapter.
+            common: arguments that all methods share: PEFT's task type, and modules that are trained without an adapter.
         """
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
@@ -152,14 +152,23 @@ def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _unwrap_whole_modules(adapted: Any) -> None:
-    """Replace each module by its fully trained copy; PEFT itself does this only for layers with a single weight."""
+    """Replace the modules that were trained in full by their trained copies.
+
+    PEFT itself does this, when it merges an adapter, only for layers with a single weight.
+    """
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
 
 
 def matching_modules(pattern: str, names: Iterable[str], where: str) -> list[str]:
-    """Return the module names that a regular expression fully matches; errors name its config key, `where`."""
+    """Return the names that a regular expression matches from start to end.
+
+    Args:
+        pattern: the regular expression.
+        names: names of modules.
+        where: the config key of the expression, for error messages.
+    """
     expression = LimitedExpression(pattern, where=where)
     return [name for name in names if expression.fullmatch(name)]
 
@@ -199,9 +208,10 @@ def _keyed_by_name(values: Mapping[str, Any], names: list[str], where: str) -> d
     """Replace each key that is a regular expression by the names of the modules that it matches.
 
     Args:
-        values: settings of modules, keyed by a module's name or a regular expression; the first match applies.
+        values: settings of modules, keyed by a module's name or a regular expression. If several keys match a module,
+            the first one applies.
         names: full names of the model's modules.
-        where: the config key of the mapping, for errors.
+        where: the config key of the mapping, for error messages.
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
@@ -222,7 +232,7 @@ def _refuse_foreign_code(config: Any, path: Path) -> None:
 
 
 def linear_names(model: Any) -> list[str]:
-    """Return the last part of the name of each linear layer, except the output layer."""
+    """Return the last part of the name of each linear layer, such as `q_proj`, except the output layer."""
     import torch
 
     output = model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""Prompting: nothing is trained; only the prompt changes."""
+"""Tuning by prompting: nothing is trained; only the prompt changes."""
 
 from __future__ import annotations
 
@@ -127,9 +127,9 @@ def _question(conversation: Conversation) -> str:
 
 
 class _Similar:
-    """A ranking of prompts by their similarity to a text, computed by BM25 (Robertson et al., 1995).
+    """Ranks the prompts of worked examples by their similarity to a text, computed by BM25 (Robertson et al., 1995).
 
-    Of prompts with equal similarity, the earlier one comes first.
+    If two prompts are equally similar, the one that comes first in the training split comes first.
     """
 
     def __init__(self, demonstrations: Sequence[Conversation]) -> None:

@@ -70,11 +70,11 @@ class PromptTuning(VirtualTokens):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return a third of the default rate if `init` is `text`, so that embeddings stay near those of the text."""
+        """Return a third of `learning_rate` if `init` is `text`, so that the embeddings stay near those of the text."""
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of prompt tuning from the fields of this class."""
         import peft
 
         return peft.PromptTuningConfig(
@@ -119,7 +119,7 @@ class PTuning(VirtualTokens):
     hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method."""
+        """Build PEFT's configuration of P-tuning from the fields of this class."""
         import peft
 
         return peft.PromptEncoderConfig(
@@ -129,9 +129,9 @@ class PTuning(VirtualTokens):
 
 @component
 class PrefixTuning(VirtualTokens):
-    r"""Prefix tuning: trained keys and values precede those of the text in every layer. Source: Li and Liang, 2021.
+    """Prefix tuning: trained keys and values precede those of the text in every layer. Source: Li and Liang, 2021.
 
-    In an encoder-decoder, they are added in the decoder.
+    In an encoder-decoder, the trained keys and values are added only in the decoder.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
@@ -140,7 +140,7 @@ class PrefixTuning(VirtualTokens):
     hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network; only with projection
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """Build the PEFT configuration of the method.
+        """Build PEFT's configuration of prefix tuning from the fields of this class.
 
         Raises:
             InstructLabError: the model has no cache of keys and values.

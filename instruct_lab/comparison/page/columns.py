@@ -1,4 +1,4 @@
-"""Build the columns of the page's table of runs: differing settings, results and costs."""
+"""Build the columns of the table of runs on the comparison page: differing settings, results and costs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Lines = list[dict[str, Any]]
 FACTOR = 8
 """Minimum ratio of the largest to the smallest value for a logarithmic axis."""
 TRACKER = "tracker"
-"""The config group of trackers, which do not change results; its columns are therefore hidden initially."""
+"""The config group of trackers. They do not change results, so the page hides their columns at first."""
 MAX_VALUE = 200
 """Maximum number of characters of a config value in the table."""
 COST_LABELS = {
@@ -42,12 +42,13 @@ class Column:
     Args:
         key: unique name of the column.
         label: heading of the column.
-        kind: `choice`, `config`, `metric`, `logged`, `cost` or `status`.
+        kind: what the column shows: `choice` (the chosen option of a config group), `config` (the value of a config
+            key), `metric`, `logged` (the last value that was logged during training), `cost` or `status`.
         values: each run's value; `None` if the run has none.
         low: for metrics, the lower ends of the values' intervals; `None` for other columns.
         high: for metrics, the upper ends of the values' intervals; `None` for other columns.
         best: for metrics, the indices of the runs of the best configuration; empty for other columns.
-        shown: whether the page shows the column initially.
+        shown: whether the column is visible when the page is opened; the reader of the page can show or hide it.
     """
 
     key: str
@@ -67,7 +68,12 @@ class Column:
 
     @property
     def is_log(self) -> bool:
-        """Whether a logarithmic axis suits the values: positive, far apart, and spaced by factors rather than steps."""
+        """Whether a logarithmic axis suits the values.
+
+        The values must be positive numbers, and the largest must be at least `FACTOR` times the smallest. If there are
+        more than two different values, their median must also be nearer, on the logarithmic axis, to the geometric
+        mean of the smallest and the largest than to the arithmetic mean of these two.
+        """
         levels = sorted({value for value in self.values if value is not None}) if self.is_numeric else []
         if len(levels) < 2 or levels[0] <= 0 or levels[-1] / levels[0] < FACTOR:
             return False
@@ -78,7 +84,7 @@ class Column:
         return abs(middle - by_factors) < abs(middle - by_steps)
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the column to the form that the page's script reads."""
+        """Convert the column to the dictionary that the page's script reads."""
         plain = dataclasses.asdict(self)
         if not self.is_numeric:
             plain["values"] = [None if value is None else _format(value) for value in self.values]
@@ -86,12 +92,12 @@ class Column:
 
 
 def columns(records: Sequence[RunRecord], compared: Comparison, logged: Sequence[Lines]) -> list[Column]:
-    """Create the columns for the status, differing options and config keys, metrics, last logged values and costs.
+    """Create the table's columns: the status, differing options and config keys, metrics, last logged values, costs.
 
     Args:
         records: the records of all runs on the page.
         compared: the comparison of the finished runs.
-        logged: the logged values of each run.
+        logged: the values that each run logged during training, as one dictionary for each line of its `metrics.jsonl`.
     """
     manifests = [record.manifest for record in records]
     return [
@@ -118,7 +124,10 @@ def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest])
 
 
 def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    """Yield a column with the label of each run's configuration, if some runs differ only in the seed."""
+    """If some runs differ only in the seed, yield a column with the label of each run's configuration.
+
+    A configuration is a set of runs that differ only in the seed.
+    """
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     if len(compared.arms) < len(compared.runs):
         yield Column(

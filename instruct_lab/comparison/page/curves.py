@@ -1,4 +1,4 @@
-"""Collect the learning curves for the page; curves with too many points are thinned."""
+"""Collect the learning curves for the pages about runs; some points of very long curves are left out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 from instruct_lab.comparison.page.values import short
 
 MAX_POINTS, MIN_POINTS = 500, 20
-"""Bounds of the maximum number of points of one curve, which decreases with the number of curves."""
+"""A curve keeps at most 20 to 500 points; the more curves the page has, the fewer points each curve may keep."""
 CURVE_BYTES = 1_500_000
 NUMBER_BYTES = 8
 """Approximate size in the page, in bytes, of a number with five digits."""
 
 
 def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    """Collect each run's logged values, thin curves with too many points, and write a note about thinned curves.
+    """Convert each run's logged values to curves, and leave out some points of curves that have too many.
 
     Args:
-        runs: the lines of each run's `metrics.jsonl`.
+        runs: for each run, the lines of its `metrics.jsonl` as dictionaries.
 
     Returns:
-        The curves of each run, and a list of notes. The curves of a run are a list of dictionaries
-        `{"step", "seconds", "values": {name: [...]}}`; names that were logged at the same steps share a dictionary.
+        The curves of each run, and a list of notes for the page, which is empty if no points were left out. The curves
+        of a run are a list of dictionaries `{"step": [...], "seconds": [...], "values": {name: [...]}}`. Values that
+        were logged in the same lines are in the same dictionary.
     """
     grouped = [_groups(lines) for lines in runs]
     width = sum(len(names) + 2 for groups in grouped for names in groups.values())
@@ -48,7 +49,10 @@ def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, An
 
 
 def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[str]]:
-    """Group the names of logged values that occur in exactly the same lines, keyed by the indices of these lines."""
+    """Group the names of logged values that occur in exactly the same lines of `metrics.jsonl`.
+
+    The result is keyed by the indices of these lines.
+    """
     by_name: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         for name, value in line.items():
@@ -61,9 +65,15 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[st
 
 
 def thin(values: Sequence[float], most: int) -> list[int]:
-    """Choose about `most` points of a curve: the first, the last, and the lowest and highest in each section.
+    """Choose about `most` points of a curve, or all points if there are no more than that.
 
-    A value that is not finite counts as the highest, so that it remains visible.
+    The curve is divided into sections of equal length. The chosen points are the first and the last of the curve, and
+    the lowest and the highest of each section. A value that is not finite counts as the highest, so that it remains
+    visible.
+
+    Args:
+        values: heights of the points.
+        most: number of points to choose.
 
     Returns:
         The sorted indices of the chosen points.

@@ -1,6 +1,6 @@
-"""Collect the data of the comparison page, limited in size.
+"""Collect the data that the scripts of the comparison page read.
 
-If the data is too large, points of curves and whole examples are left out, and notes on the page say so.
+If there is too much data, points of curves and whole examples are left out, and notes on the page say so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from instruct_lab.terminal import visible
 
 
 def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple[dict[str, Any], list[str]]:
-    """Collect the data of the page, and notes about thinned curves and omitted examples.
+    """Collect the data that the scripts of the comparison page read.
 
     Args:
-        records: the records of all runs on the page, including runs that are not in the comparison.
+        records: the records of all runs on the page, including unfinished runs, which are not in the comparison.
         compared: the comparison of the finished runs.
+
+    Returns:
+        The data, and notes that say which points of curves and which examples were left out.
     """
     logged = [logged_values(record) for record in records]
     lines, curve_notes = curves(logged)
@@ -49,7 +52,17 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
 
 
 def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Build the table's row for a baseline: the label, and the values with their intervals, keyed by column."""
+    """Build the row of a baseline for the table of runs.
+
+    Args:
+        baseline: a system that was evaluated without training, such as the base model.
+        compared: the comparison.
+        labels: the label of each run, keyed by the run's id.
+
+    Returns:
+        The row's label, the system's name, whether it is the base model, and its values with their intervals, which are
+        keyed by the keys of the table's columns.
+    """
     values = {
         f"metric {name}": [measured(value.value), measured(value.low), measured(value.high)]
         for name, value in baseline.metrics.items()
@@ -63,7 +76,10 @@ def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str
 
 
 def run_labels(records: Sequence[RunRecord]) -> list[str]:
-    """Label each run by the settings in which it differs from others; runs with equal settings also get their ids."""
+    """Label each run by the settings in which it differs from the other runs.
+
+    If several runs have the same label, the id of each follows its label.
+    """
     labels = [visible(str(label)) for label in label_runs([RunSettings.read(record) for record in records])]
     repeated = {label for label in labels if labels.count(label) > 1 or not label}
     return [

@@ -1,4 +1,4 @@
-"""Choose the examples, with the runs' answers, that fit on the page."""
+"""Choose the examples that a page shows with the runs' answers; the page's size limits their number."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ PREDICTION_BYTES = 1_200_000
 
 
 def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Return the examples of each split with each run's answer and scores, and notes about omitted examples.
-
-    Equal answers are stored once.
+    """Choose as many examples as fit on the page, and collect each run's answers to them with their scores.
 
     Args:
         runs: the lines of each run's `predictions.jsonl`.
+
+    Returns:
+        The chosen examples, keyed by split, and notes for the page about omitted examples and shortened texts. An
+        example stores each distinct answer once, under `texts`; `before` and `after` contain indices into this list.
     """
     found: dict[str, dict[Key, list[PredictionLine | None]]] = {}
     for run, lines in enumerate(runs):
@@ -51,9 +53,10 @@ def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[di
 
 
 def _by_importance(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
-    """Order the examples for the page, and return their indices.
+    """Order the examples by the priority with which they are put on the page, and return their indices.
 
-    The next example in the original order alternates with the example whose scores differ most between the runs.
+    Examples are taken alternately from two lists: one in the original order, and one sorted by how much an example's
+    scores differ between the runs, largest difference first.
     """
     scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}

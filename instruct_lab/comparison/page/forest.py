@@ -1,4 +1,7 @@
-"""Collect the rows of the forest plot: each configuration's value with its interval, and its verdict."""
+"""Collect the rows of the forest plot: each configuration's value with its interval, and how it compares to the best.
+
+A configuration is a set of runs that differ only in the seed.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,21 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.terminal import visible
 
 BEST, ALIKE, WORSE = "best", "not distinguishable", "worse"
-"""The verdicts on a configuration: it is the best itself, cannot be distinguished from the best, or is worse."""
+"""The verdicts on a configuration: it is the best, it cannot be distinguished from the best, or it is worse."""
 
 
 def forests(
     records: Sequence[RunRecord], labels: Sequence[str], compared: Comparison
 ) -> dict[str, list[dict[str, Any]]]:
-    """Collect the rows of each metric, keyed by `split/metric`; the primary metric comes first.
+    """Collect the rows of the forest plot of each metric, keyed by `split/metric`; the primary metric comes first.
 
-    A row of a paired metric is a configuration, with the mean of its runs; the best comes first. A row of any other
-    metric is one run, and has no verdict.
+    If a metric was computed for all runs in the same way and on the same examples, each row is a configuration, with
+    the mean of its runs and a verdict; the best configuration comes first. Otherwise, each row is one run, without a
+    verdict.
 
     Args:
         records: the records of all runs on the page.
-        labels: the label of each record.
+        labels: the label of each record's run.
         compared: the comparison of the finished runs.
     """
     indices = {record.id: index for index, record in enumerate(records)}

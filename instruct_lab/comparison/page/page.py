@@ -1,13 +1,15 @@
 """Render a comparison as one self-contained HTML page: table, curves, parallel coordinates, scatter plot, predictions.
 
-The charts are drawn by Apache ECharts 6.1.0, which is stored unchanged beside this file (`echarts/`, with its licence)
-and embedded in the page, so that the page needs no other package and no network. Alternatives were measured (figures in
-`tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
+The charts are drawn by Apache ECharts 6.1.0. It is stored unchanged in the folder `echarts` beside this file, with its
+licence, and embedded in the page, so that the page needs no other package and no network. Alternatives were measured
+(results in `tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
 coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than ECharts.
-To update ECharts, replace the three files by those in the npm package `echarts`, and the hash in the page's test.
+To update ECharts, replace the three files in `echarts` by those in the npm package `echarts`, and the hash in the
+page's test.
 
-The page's own scripts are in `view/`, one file for each part. They create elements from text only, never from markup,
-and ECharts draws on a canvas; the content security policy lists every script by its hash (`pages.render`).
+The page's own scripts are in the folder `view`, one file for each part of the page. To prevent that data injects
+code, they create HTML elements from plain text only, and the content security policy allows only the scripts whose
+hashes it lists (`pages.render`).
 """
 
 from __future__ import annotations
@@ -30,16 +32,19 @@ ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
 SCRIPTS = ("state", "forest", "table", "charts", "curves", "parallel", "scatter", "words", "predictions", "main")
 MAX_COLUMNS = 6
-"""Maximum number of runs that have a column each in the table of settings; with more, each value lists its runs."""
+"""Maximum number of runs for which the table of settings has a column for each run.
+
+If there are more, each value is listed with the runs that have it.
+"""
 MAX_NAMED = 8
 MAX_ROWS = 200
 
 
 def write_comparison(path: Path, records: Sequence[RunRecord], compared: Comparison) -> Path:
-    """Write the page and return its path.
+    """Write the HTML page of a comparison and return its path.
 
     Args:
-        path: path of the file.
+        path: path of the HTML file to write.
         records: the records of all runs on the page, including unfinished runs.
         compared: the comparison of the finished runs.
 
@@ -51,7 +56,12 @@ def write_comparison(path: Path, records: Sequence[RunRecord], compared: Compari
 
 
 def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
-    """Render the page as HTML; all data is escaped, and the page requests nothing from the network."""
+    """Render the page of a comparison as HTML; all data is escaped, and the page requests nothing from the network.
+
+    Args:
+        records: the records of all runs on the page, including unfinished runs.
+        compared: the comparison of the finished runs.
+    """
     data, notes = comparison_data(records, compared)
     labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
     names = list(dict.fromkeys(record.name for record in records))
@@ -74,15 +84,17 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
 
 
 def page_styles() -> list[str]:
-    """Read the style sheets that the pages about runs share."""
+    """Read the style sheets that the page of a comparison and the page of one run share."""
     return [(VIEW / "style.css").read_text(encoding="utf-8")]
 
 
 def page_scripts(names: Sequence[str]) -> list[str]:
-    """Read ECharts, and join files of the folder `view` into one script that defines no global names.
+    """Return two scripts for a page: ECharts, and files of the folder `view` joined into one script.
+
+    The joined script is wrapped in a function, so that it defines no global names.
 
     Args:
-        names: names of the files without their ending, in the order in which they run.
+        names: names of the files without `.js`, in the order in which they run.
     """
     own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in names)
     return [ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"]
@@ -102,14 +114,21 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _format_row(values: Sequence[Any]) -> list[str]:
-    """Format the values of one key; round floats to six significant digits if different values stay different."""
+    """Format each run's value of one config key.
+
+    Floats are rounded to six significant digits, unless this would make different values look equal.
+    """
     whole = [_format_value(value) for value in values]
     short = [f"{value:.6g}" if isinstance(value, float) else text for value, text in zip(values, whole, strict=True)]
     return short if len(set(short)) == len(set(whole)) else whole
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
-    """Build the row of one key in the table of settings: each value with its runs or, for many numbers, their range."""
+    """Build the row of one config key in the list of settings.
+
+    The row lists each value with the runs that have it, at most `MAX_NAMED` values. If there are more and they are
+    numbers, the row instead has the number of values, the smallest and the largest.
+    """
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):
         found.setdefault(_format_value(value), []).append(run)
@@ -143,7 +162,7 @@ def _format_value(value: Any) -> str:
 
 
 def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]]]:
-    """Yield each table of results as a tuple of its title, HTML table, number of omitted rows, and notes."""
+    """Yield, for each table of results, a tuple: title, HTML table, number of omitted rows, and notes."""
     for one in result_tables(compared):
         rows = _best_first(compared, one.title, one.rows)
         table = render_table(one.headings, [*rows[:MAX_ROWS], *one.baseline_rows])
@@ -151,7 +170,13 @@ def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """Sort the rows of a metric's table from the best mean to the worst; return the rows of other tables unchanged."""
+    """Sort the rows of a metric's table from the best mean to the worst; return the rows of other tables unchanged.
+
+    Args:
+        compared: the comparison.
+        name: title of the table, which is `split/metric` for the table of a paired metric.
+        rows: the rows of the table.
+    """
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows

@@ -1,4 +1,7 @@
-"""Render one run as a self-contained HTML page: results, curves, settings, audit, predictions, system."""
+"""Render one run as a self-contained HTML page.
+
+The page shows results, curves, settings, the audit of the data, answers to examples, and the computer's hardware.
+"""
 
 from __future__ import annotations
 
@@ -45,27 +48,27 @@ if TYPE_CHECKING:
 TEMPLATE = "comparison/page/templates/run.html"
 SCRIPTS = ("state", "table", "charts", "curves", "words", "predictions", "run")
 SYSTEMS = ("base model", "after training")
-"""The two systems whose answers are compared."""
+"""Headings for the two systems whose answers are compared."""
 MAX_INPUTS = 30
 """Maximum number of input files that the page lists."""
 
 
 def write_run_page(path: Path, report: RunReport) -> Path:
-    """Write the page of a run and return its path.
+    """Write the HTML page of a run and return its path.
 
     Args:
-        path: path of the file.
-        report: the run.
+        path: path of the HTML file to write.
+        report: the report about the run, which contains its record.
 
     Raises:
-        InstructLabError: the file cannot be written, or the record is damaged.
+        InstructLabError: the HTML file cannot be written, or the run's record is damaged.
     """
     write_page(path, run_page(report))
     return path
 
 
 def run_page(report: RunReport) -> str:
-    """Render the page as HTML; all data is escaped, and the page requests nothing from the network."""
+    """Render the page of a run as HTML; all data is escaped, and the page requests nothing from the network."""
     record = report.record
     logged, curve_notes = curves([[], logged_values(record)])
     metrics = _metrics(record)
@@ -113,18 +116,23 @@ def run_page(report: RunReport) -> str:
 
 
 def _metrics(record: RunRecord) -> dict[str, Metric]:
-    """Build the metrics of the run's config, keyed by name."""
+    """Create the metric objects that the run's config describes, keyed by name."""
     found: dict[str, Metric] = build(OmegaConf.create({"metrics": record.config.get("metrics") or {}})).root["metrics"]
     return found
 
 
 def _reads_answers(metrics: Mapping[str, Metric], name: str) -> bool:
-    """Whether the metric with this full name (`split/metric`) scores answers, as chrF does but perplexity does not."""
+    """Whether a metric scores generated answers: chrF does, perplexity does not.
+
+    Args:
+        metrics: the run's metrics, keyed by name.
+        name: full name of the metric, `split/metric`.
+    """
     return isinstance(metrics.get(name.rpartition("/")[2]), AnswerMetric)
 
 
 def _answers(record: RunRecord, metrics: Mapping[str, Metric]) -> list[list[PredictionLine]]:
-    """Return the answers of the base model and those of the tuned model, each answer with its scores."""
+    """Return two lists: the answers of the base model and the answers of the tuned model, each with its scores."""
     after = record.read_predictions()
     scores = _scores_before(record, metrics)
     before = [
@@ -136,7 +144,7 @@ def _answers(record: RunRecord, metrics: Mapping[str, Metric]) -> list[list[Pred
 
 
 def _scores_before(record: RunRecord, metrics: Mapping[str, Metric]) -> dict[tuple[str, str], dict[str, float | None]]:
-    """Compute the scores of the base model's answers, keyed by split and id of the example."""
+    """Compute the scores of the base model's answers, keyed by (split, id of the example) and then by metric."""
     results = record.read_results(BEFORE) or {}
     found: dict[tuple[str, str], dict[str, float | None]] = {}
     for split, systems in results.items():
@@ -157,7 +165,11 @@ def _table(headings: list[str], rows: list[tuple[str, str, str]]) -> Markup:
 
 
 def _results_table(results: MetricTable) -> Markup:
-    """Build the table of results, with a column for each system, such as the base model or a baseline."""
+    """Build the table of results: a row for each metric, and a column for each system.
+
+    The systems are the base model, the tuned model and the data set's baselines. The table is empty markup if there are
+    no results.
+    """
     rows = result_rows(results)
     if not rows:
         return Markup()
@@ -182,7 +194,11 @@ def _results_table(results: MetricTable) -> Markup:
 
 
 def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
-    """Draw the values before and after training on a common scale; return empty markup unless both are finite."""
+    """Draw a metric's values before and after training, with their intervals, on a common scale.
+
+    Returns:
+        The drawing; empty markup if a value is missing, or if a value or an end of an interval is not finite.
+    """
     if before is None or after is None:
         return Markup()
     ends = [end for one in (before, after) for end in (one.low, one.value, one.high)]
@@ -201,7 +217,10 @@ def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
 
 
 def _result_notes(results: MetricTable) -> Iterator[str]:
-    """Yield each note on the results of a split once, with the metrics and systems to which the note applies."""
+    """Yield the notes on the results, each with its split and the metrics and systems to which it applies.
+
+    A note that applies to several metrics or systems of a split is yielded once.
+    """
     known = dict.fromkeys(system for systems in results.values() for system in systems)
     titles = {system: f"baseline {system}" for system in known} | {BEFORE: SYSTEMS[0], AFTER: SYSTEMS[1]}
     for split in dict.fromkeys(name.partition("/")[0] for name in results):
@@ -210,7 +229,7 @@ def _result_notes(results: MetricTable) -> Iterator[str]:
 
 
 def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
-    """Yield each config value that the program computed, as its key, the value and the reason."""
+    """Yield, for each config value that the program set itself, a tuple: key, formatted value, and reason."""
     for key, why in report.manifest.derived.items():
         value: Any = report.record.config
         for part in key.split("."):

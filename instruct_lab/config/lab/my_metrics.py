@@ -1,4 +1,7 @@
-"""A metric of your own, whose value is computed from statistics of each answer, summed over all answers."""
+"""An example of a metric of your own.
+
+It computes statistics of each answer, and then the metric's value from the sums of these statistics over all answers.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,15 @@ class StartsAlike(AnswerMetric):
         return [float(self._first_word(prediction) in starts), 1.0, float(not prediction.strip())]
 
     def value(self, total: list[float]) -> float:
-        """Return the percentage, from the statistics summed over all examples."""
+        """Return the percentage of answers that begin with the first word of a reference.
+
+        Args:
+            total: the statistics, summed over all answers.
+        """
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Return a text that describes how the value is computed; it is recorded together with the value."""
+        """Return a text that describes how the metric's value is computed; it is recorded together with the value."""
         return f"starts_alike|case:{'lc' if self.ignore_case else 'mixed'}"
 
     def _first_word(self, text: str) -> str:

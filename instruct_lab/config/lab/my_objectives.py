@@ -1,4 +1,4 @@
-"""An objective of your own, which returns the summed loss and the number of target tokens of each example."""
+"""An example of an objective of your own: for each row, it returns the summed loss and the number of target tokens."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Focal(Objective):
     """Focal loss: -sum_t (1 - p_t)^gamma log p_t over the target tokens t. Source: Lin et al., 2017.
 
     p_t is the probability that the model gives to the target token t. Tokens that the model already predicts well count
-    less. In evaluation gamma is 0, so that the loss is the negative log-likelihood and a perplexity can be computed
-    from it.
+    less than with cross-entropy. In evaluation gamma is 0, so that the loss is the negative log-likelihood, from which
+    the perplexity is computed.
     """
 
     families: ClassVar = frozenset({"decoder"})
@@ -28,9 +28,14 @@ class Focal(Objective):
     gamma: Annotated[float, Field(ge=0)] = 2.0  # how strongly well predicted tokens are weighted down; 0: cross-entropy
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Return each example's summed loss and number of target tokens, both of shape `[rows]`.
+        """Return the summed loss and the number of target tokens of each row of a batch, both of shape `[rows]`.
 
-        The framework divides the sum of the losses by the sum of the counts, once for each optimizer step.
+        For each optimizer step, the framework divides the sum of all losses by the number of all target tokens.
+
+        Args:
+            model: the model.
+            batch: the batch; each row is one example.
+            teacher: the teacher model of objectives that distil one; this objective does not use it.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""A learning-rate schedule of your own: the rate at each optimizer step, as a multiple of the peak learning rate."""
+"""An example of a learning-rate schedule of your own, which gives the learning rate of each optimizer step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from instruct_lab.lr_scheduler import LRScheduler, Position
 
 @component
 class Steps(LRScheduler):
-    """A learning rate that is multiplied by `drop` at each of several points of the training."""
+    """A learning rate that is multiplied by `drop` at each of the given points of the training."""
 
-    points: list[float]  # shares of the steps after the warm-up, each between 0 and 1
+    points: list[float]  # proportions of the steps after the warm-up, each between 0 and 1
     drop: float = 0.1  # factor at each of these points
 
     def after_warmup(self, at: Position) -> float:
-        """Return the learning rate at a step after the warm-up, as a multiple of the peak learning rate."""
+        """Return the learning rate at an optimizer step after the warm-up, as a multiple of the peak learning rate.
+
+        Args:
+            at: the step; `at.progress` increases from 0 at the end of the warm-up to 1 at the end of the training.
+        """
         return self.drop ** sum(at.progress >= point for point in self.points)

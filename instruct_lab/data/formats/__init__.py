@@ -1,4 +1,4 @@
-"""Formats, which convert a row to one or more conversations."""
+"""Formats, which convert each row of a data source to one or more conversations."""
 
 from typing import TYPE_CHECKING
 

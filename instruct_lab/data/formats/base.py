@@ -1,4 +1,4 @@
-"""The base class of formats, which convert rows to conversations and report content that they do not read."""
+"""The base class of formats, which convert rows to conversations and report columns whose content they would ignore."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Format(Component, ABC):
 
     The name of a column may refer to a value inside an object or a list. If the column `translation` holds objects,
     `translation.en` is the value of their key `en`. If `answers` is a list of objects, `answers.text` is the list of
-    their texts and `answers.text[0]` is the first text. `choices[label]` is the element whose index is in the column
-    `label`. A column that literally has such a name takes precedence.
+    their values of `text`, and `answers.text[0]` is the first of these. `choices[label]` is the element of `choices`
+    whose index is in the column `label`. A column that is literally called, for example, `translation.en` takes
+    precedence.
     """
 
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
@@ -51,7 +52,7 @@ class Format(Component, ABC):
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:
-        """Return the columns that every row must have, keyed by the field of the format in which they are named."""
+        """Return the columns that every row must have, listed under the field of the format that names them."""
 
     @abstractmethod
     def turns(self, row: Row) -> list[Message]:
@@ -62,42 +63,46 @@ class Format(Component, ABC):
         """
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
-        """Return the acceptable final answers; empty if only the last message is acceptable."""
+        """Return the row's acceptable final answers; empty if only the last message is acceptable."""
         return ()
 
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns whose whole value goes into messages or references; the metadata omits these columns.
+        """Return the columns whose whole value goes into the messages or the references.
 
-        The set may contain `None`, which stands for a field that names no column and is ignored.
+        A conversation keeps all other columns of its row as metadata. The set may contain `None`, which stands for a
+        field of the format that names no column; it is ignored.
         """
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that the format reads, completely or in part; other columns are only kept as metadata.
+        """Return every column that the format reads, even if only a part of its value goes into the messages.
 
-        The set may contain `None`, which stands for a field that names no column and is ignored.
+        The set may contain `None`, which stands for a field of the format that names no column; it is ignored.
         """
         return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
 
     def named(self, column: str | None) -> str | None:
-        """Return the name of an optional column, or `None` if it is not set or if `ignore_columns` lists it."""
+        """Return `column`, the name of an optional column; `None` if it is not set or `ignore_columns` lists it."""
         return None if column in self.ignore_columns else column
 
     def system_text(self, row: Row) -> str:
-        """Return the text of the column that the field `system` names; empty if there is none."""
+        """Return the row's text in the column that the field `system` names; empty if there is no column or no text."""
         return optional_text(row, self.named(getattr(self, "system", None)))
 
     def required_if_named(self, *fields: str) -> dict[str, list[str]]:
-        """Return the columns that rows must have because the config names them in optional fields, keyed by field.
+        """Return the columns that the given optional fields name, keyed by field; every row must have these columns.
 
-        A field that still has its default value is left out, because rows may lack the column of that name.
+        A field is left out if it still has its default value, because rows may lack the column of that name.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in fields}
         columns = {field: getattr(self, field) for field in fields}
         return {field: [name] for field, name in columns.items() if name and name != defaults[field]}
 
     def unused_columns(self, row: Row) -> list[str]:
-        """Return the columns that have a value in the row but are neither read nor listed in `ignore_columns`."""
+        """Return the row's columns that have a value but are neither read by the format nor listed in `ignore_columns`.
+
+        If a field that names a column is set to null, the column that it names by default is left out too.
+        """
         known = self._known_columns
         return [name for name, value in row.columns.items() if name not in known and not is_empty(value)]
 
@@ -109,9 +114,10 @@ class Format(Component, ABC):
         return frozenset().union(self.ignore_columns, set_to_null, *used)
 
     def how_to_read(self, column: str, value: Any) -> str | None:
-        """Return advice on how to read or ignore a column whose name suggests that it holds content or flags.
+        """Return advice on how to read or ignore a column whose name suggests that it holds content or training flags.
 
-        The result is `None` for any other column, and for a column that is named like a label but holds no label.
+        The result is `None` for a column of any other name, and for a label column, such as `label`, whose value is not
+        true or false.
         """
         field = self.content_columns.get(str(column).casefold())
         if field is None or (field == LABEL and not is_truth_value(value)):
@@ -144,15 +150,15 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation with its id; its metadata are the columns that `consumed_columns` does not name.
+        """Build a conversation and compute its id; columns that `consumed_columns` does not name become its metadata.
 
         Args:
-            row: the row.
+            row: the row from which the messages come.
             messages: the messages; in a preference pair, they end with the chosen answer.
             references: the acceptable final answers.
             rejected: the messages of the rejected answer.
-            metadata: further entries of the metadata; all metadata are converted to JSON values.
-            desirable: the label of the final answer; `None` if the row has no label.
+            metadata: additional metadata by name; all metadata are converted to JSON values.
+            desirable: whether the final answer is a good one; `None` if the row does not say so.
 
         Raises:
             InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.
@@ -189,7 +195,7 @@ class Format(Component, ABC):
             )
 
     def content_problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
-        """Report each column of the given rows that holds content or a training flag but is not read."""
+        """Yield a problem for each column with content or training flags in `rows` that this format does not read."""
         seen = {name: row.columns[name] for row in rows for name in self.unused_columns(row)}
         for name, value in seen.items():
             if (do := self.how_to_read(name, value)) is not None:
@@ -197,7 +203,7 @@ class Format(Component, ABC):
                 yield Problem(key="ignore_columns", value=self.ignore_columns, reason=reason)
 
     def column_problems(self, available: list[str]) -> Iterator[Problem]:
-        """Report each required column that is not available, under the field of the format that names the column.
+        """Yield a problem for each required column that `available` lacks; its key is the field that names the column.
 
         If a name refers to a value inside a column, only the presence of the column is checked.
         """
@@ -214,7 +220,7 @@ def content_id(
     rejected: tuple[Message, ...] = (),
     desirable: bool | None = None,
 ) -> str:
-    """Return a short hash of the texts and the label, equal in every run and on every machine."""
+    """Return a short hash of a conversation's messages, references and label, which is the same in every run."""
     content: list[Any] = [[message.role, message.content, message.trained] for message in messages]
     hashed: list[Any] = [content, references]
     if rejected:

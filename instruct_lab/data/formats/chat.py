@@ -13,10 +13,10 @@ from instruct_lab.data.sources.base import Row
 class ShareGPT(TurnFormat):
     """Lists of turns with `from` and `value`. The roles are human, gpt, system, tool and their usual synonyms.
 
-    The value of a `function_call` is JSON: one call or a list of calls, each with name and arguments. An `observation`
-    is the result of a tool. Turns may set whether they are trained on (`trained`, `train`, `loss` and their synonyms,
-    or a `weight`); a row is broken if one of its turns has a value in any other key, unless `ignore_keys` names the
-    key.
+    In a turn whose role is `function_call`, the value is JSON: one call or a list of calls, each with `name` and
+    `arguments`. A turn whose role is `observation` is the result of a tool. A turn may have a key that states whether
+    it is trained on (`trained`, `train`, `loss` or a synonym) or a `weight`. The row is broken if a turn has a value in
+    any other key, unless `ignore_keys` names the key.
     """
 
     conversations: Column = "conversations"  # column of the list of turns
@@ -43,9 +43,10 @@ class Messages(TurnFormat):
     """OpenAI messages with `role` and `content`, and optionally `trained` (true or false) or `weight` (a number).
 
     A message of weight 0 is not trained on; any other weight multiplies the loss of the message's tokens. The usual
-    synonyms of both keys (`train`, `loss`, `loss_mask`) are read too; a row is broken if one of its messages has a
-    value in any other key, unless `ignore_keys` names the key. If the content is a list of parts, text parts are joined
-    and other parts are refused. `tool_calls` are rendered into the content; messages of role tool are their results.
+    synonyms of `trained` and `weight` (such as `train`, `loss` and `loss_weight`) are read too. The row is broken if a
+    message has a value in any other key, unless `ignore_keys` names the key. If the content is a list of parts, text
+    parts are joined and other parts are refused. `tool_calls` become text in the content; a message whose role is
+    `tool` is the result of a call.
     """
 
     messages: Column = "messages"  # column of the list of messages

@@ -1,4 +1,4 @@
-"""Detection of the kind of values, such as texts or messages, in each column of the given rows."""
+"""Detection of what each column of some rows holds, for example texts or lists of messages."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ColumnKind:
 
     Args:
         column: the name of the column.
-        kind: `text`, `turns` (a list of messages), `texts` (a list of texts), `truth` (a boolean), `number`, `other` or
-            `empty`.
+        kind: `text`, `turns` (a list of messages), `texts` (a list of texts), `truth` (true or false), `number`,
+            `other` or `empty`.
         role_key: the key of the role in a turn, if the values are turns.
         content_key: the key of the text in a turn, if the values are turns.
         has_prompt: whether the values are conversations or transcripts that begin with a prompt.
-        is_label: whether the values are usual labels of good and bad answers.
-        answer_path: the path from the column to the first of several acceptable answers, such as `.text[0]`; empty
-            if the values are not lists of answers.
+        is_label: whether all values are usual marks of good and bad answers, such as true and false.
+        answer_path: the path from the column to the first of several acceptable answers, such as `.text[0]`; empty if
+            the values are not lists of answers.
     """
 
     column: str
@@ -64,7 +64,10 @@ def normalize(column: str) -> str:
 
 
 def kinds_of(rows: Sequence[Row]) -> dict[str, ColumnKind]:
-    """Return the kind of each column that at least half of the rows have, by normalized name."""
+    """Return what each column holds, keyed by its normalized name.
+
+    Columns that fewer than half of the rows have are left out.
+    """
     counts: dict[str, int] = {}
     for row in rows:
         for name in row.columns:
@@ -100,7 +103,10 @@ def _is_texts(value: Any) -> bool:
 
 
 def _turns_in(row: Row, row_value: Any) -> list[dict[str, Any]]:
-    """Return the turns of a value: a list of turns, one turn, or the JSON text of either; empty for other values."""
+    """Return the turns in a value: a list of turns, one turn, or the JSON text of either.
+
+    The list is empty if the value holds no turns.
+    """
     value = row_value
     with contextlib.suppress(InstructLabError):
         value = decode_turns(row, value, "")
@@ -112,7 +118,7 @@ def _turns_in(row: Row, row_value: Any) -> list[dict[str, Any]]:
 
 
 def _turn_keys(turns: Sequence[dict[str, Any]]) -> tuple[str, str] | None:
-    """Return the keys of the role and of the text in some turns; `None` if these keys cannot be determined."""
+    """Return the key of the role and the key of the text in the given turns; `None` if they cannot be determined."""
     shared = set.intersection(*(set(turn) for turn in turns))
     for role, content in TURN_KEYS:
         if role in shared and all(content in turn or not CALLS.isdisjoint(turn) for turn in turns):

@@ -12,7 +12,7 @@ from pydantic import Field
 from instruct_lab.data.sources.base import Row, suggest_column
 
 Column = Annotated[str, Field(min_length=1)]
-"""The name of a column, which may reach into objects and lists: see `Format`."""
+"""The name of a column; a name such as `answers.text[0]` refers to a value inside the column's objects and lists."""
 STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>[^.\[\]]+)\]")
 
 
@@ -74,7 +74,11 @@ starts, for error messages.
 
 @functools.lru_cache(maxsize=4096)
 def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
-    """Return every way to read a name as a column followed by keys and indices; longer column names come first."""
+    """Return every way to split a name such as `a.b[0]` into a column and the keys and indices inside it.
+
+    For `a.b[0]`, these are the column `a.b` with the index 0, and the column `a` with the key `b` and the index 0.
+    Longer column names come first.
+    """
     found = []
     for start in reversed([match.start() for match in re.finditer(r"[.\[]", name)]):
         steps, position = [], start
@@ -87,12 +91,12 @@ def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
 
 
 def parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[str, Steps] | None:
-    """Return the column that a name refers to, and the keys and indices inside it; `None` if no column fits."""
+    """Return which of the `columns` a name refers to, and the keys and indices inside it; `None` if no column fits."""
     return next((parsed for parsed in _interpretations(name) if parsed[0] in columns), None)
 
 
 def possible_columns(name: str) -> set[str]:
-    """Return every column to which a name may refer, and every column whose value it may use as an index."""
+    """Return every column that a name may read: for `choices[label]`, `choices` and `label`, which holds the index."""
     found = {name}
     for column, steps in _interpretations(name):
         found |= {column, *(index for _, index, _ in steps if index)}
@@ -100,7 +104,7 @@ def possible_columns(name: str) -> set[str]:
 
 
 def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
-    """Return the value of a key in an object, or the list of these values for a list of objects."""
+    """Return the value that an object has under `key`; for a list of objects, return the list of these values."""
     if isinstance(value, list):
         return [_key_of(row, element, key, location) for element in value]
     if not isinstance(value, dict):
@@ -113,7 +117,10 @@ def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
 
 
 def _element_of(row: Row, value: Any, index: str, location: str) -> Any:
-    """Return an element of a list; `index` is a number, or the name of the column that holds the number."""
+    """Return an element of a list; `index` is a number, or the name of the column that holds the number.
+
+    If `value` is an object and the column holds a text, return the value that the object has under this text.
+    """
     key = int(index) if re.fullmatch(r"-?\d{1,9}", index) else value_of(row, index)
     if isinstance(value, dict) and isinstance(key, str):
         return _key_of(row, value, key, location)

@@ -13,7 +13,7 @@ from instruct_lab.data.sources.base import Row
 
 @component
 class PlainText(Format):
-    """A text for continued pretraining: one assistant message without a prompt, so that every token is trained on.
+    """Reads a text for continued pretraining as one assistant message without a prompt; every token is trained on.
 
     Use it with template=plain, which adds only the end-of-text token.
     """

@@ -29,16 +29,16 @@ class Preference(TurnFormat):
     Each row may have one of three layouts:
 
     - prompt, chosen and rejected are texts (Orca pairs);
-    - chosen and rejected are lists of messages with the same beginning (UltraFeedback, LMSYS), or lists with only the
-      answer, if the prompt is in another column (a text or a list of messages);
-    - chosen and rejected are transcripts with the same beginning, with `\\n\\nHuman:` and `\\n\\nAssistant:` before the
-      turns. Source: Bai et al., HH-RLHF, 2022.
+    - chosen and rejected are lists of messages that begin with the same prompt (UltraFeedback, LMSYS), or lists that
+      hold only the answer, if the prompt is in another column (a text or a list of messages);
+    - chosen and rejected are transcripts that begin with the same prompt, and each turn begins with `\\n\\nHuman:` or
+      `\\n\\nAssistant:`. Source: Bai et al., HH-RLHF, 2022.
 
     Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
-    chosen conversation; the rejected conversation must begin with the same prompt. A pair is a broken row if its
-    prompts differ, if an answer is missing, or if the answers differ only in surrounding white space. If both answers
-    begin with the prompt, it is cut from both. The row is broken if only one answer begins with it, or if both begin
-    with a longer text that repeats it.
+    chosen conversation; the rejected conversation must begin with the same prompt. A row is broken if its prompts
+    differ, if an answer is missing, or if the answers differ only in surrounding white space. If both answers repeat
+    the prompt at their beginning, it is cut from both. The row is broken if only one answer repeats it, or if both
+    answers begin with the same longer text that contains the prompt.
     """
 
     gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer
@@ -61,11 +61,11 @@ class Preference(TurnFormat):
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the prompt and the chosen answer."""
+        """Return the messages of the prompt, followed by the chosen answer."""
         return self._side(row, self.chosen)
 
     def used_columns(self) -> set[str | None]:
-        """Return the consumed columns, and the columns of the scores and the margin."""
+        """Return the columns that become messages, and the columns of the scores and the margin."""
         return {*self.consumed_columns(), self.chosen_score, self.rejected_score, self.margin}
 
     def conversation(self, row: Row) -> Conversation:
@@ -101,7 +101,7 @@ class Preference(TurnFormat):
         return self.make_conversation(row, [*prompt, *answer], (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
-        """Return the messages of the prompt, followed by the answer that `column` holds.
+        """Return the messages of the prompt, followed by the answer in `column` (the column `chosen` or `rejected`).
 
         Raises:
             InstructLabError: the row has none of the layouts of `Preference`, or the answer is empty.
@@ -144,7 +144,10 @@ class Preference(TurnFormat):
         return (SHAREGPT_ROLES | custom_names(self.roles)).get(name) == "assistant"
 
     def _margin(self, row: Row) -> dict[str, float]:
-        """Return how much better the chosen answer is, as `{"margin": value}`; empty if no margin or score is set."""
+        """Return `{"margin": value}`: how much better the chosen answer is, from the margin's column or the two scores.
+
+        The result is empty if the config names neither a column of the margin nor columns of both scores.
+        """
         if self.margin:
             return {"margin": _number(row, self.margin)}
         if self.chosen_score and self.rejected_score:
@@ -166,7 +169,7 @@ def _number(row: Row, column: str) -> float:
 
 
 def _suggest_prompt(row: Row, prompt: str | None) -> str:
-    """Return advice for a row without a prompt: a column that may hold the prompt, or else the columns of the row."""
+    """Return advice for a row without a prompt: name a column that may hold it or, if none may, list all columns."""
     found = next((name for name in PROMPT_COLUMNS if name in row.columns and name != prompt), None)
     if found is not None:
         return f"Set data.format.prompt={found} if that column holds the prompt"
@@ -176,16 +179,16 @@ def _suggest_prompt(row: Row, prompt: str | None) -> str:
 
 
 def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
-    """Check that the messages before the answer of a transcript end with the prompt from another column.
+    """Check that a transcript repeats the prompt, which the row also has in a column of its own, before its answer.
 
     Args:
         row: the row, for the error message.
         prompt: the messages in the column of the prompt.
-        repeated: the messages of the transcript before its answer.
-        column: column of the transcript.
+        repeated: the messages of the transcript before its answer; they must end with `prompt`.
+        column: the column of the transcript.
 
     Raises:
-        InstructLabError: the transcript has another prompt.
+        InstructLabError: the two prompts differ.
     """
     texts = [[message.content.strip() for message in messages] for messages in (prompt, repeated)]
     if texts[0] != texts[1][-len(texts[0]) :]:
@@ -198,11 +201,13 @@ def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], colu
 def _without_prompt(
     row: Row, prompt: str, chosen: list[Message], rejected: list[Message]
 ) -> tuple[list[Message], list[Message]]:
-    """Remove the prompt from the beginning of both answers.
+    """Cut the prompt from both answers if both begin with it; return both unchanged if neither does.
+
+    A prompt that is too short to count as repeated is never cut.
 
     Raises:
         InstructLabError: only one answer begins with the prompt, an answer consists of only the prompt, or both begin
-            with a longer text that repeats it.
+            with the same longer text that contains the prompt.
     """
     do = "Correct the row, or keep the prompt with data.format.repeated_prompt=keep"
     if not _is_long_enough(prompt := prompt.strip()):
@@ -223,7 +228,7 @@ def _without_prompt(
 
 
 def begins_with_prompt(prompt: str, answer: str) -> bool:
-    """Whether an answer starts by repeating the prompt; false if the prompt is so short that this may be chance."""
+    """Whether an answer repeats the prompt at its start; false for a prompt so short that the match may be chance."""
     prompt, answer = prompt.strip(), answer.lstrip()
     if not _is_long_enough(prompt) or not answer.startswith(prompt):
         return False

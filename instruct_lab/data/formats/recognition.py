@@ -49,11 +49,11 @@ KNOWN_NAMES = frozenset({
 
 @dataclasses.dataclass(frozen=True)
 class Recognized:
-    """A format that fits the columns.
+    """A format that can read the columns of some rows.
 
     Args:
         format: the class of the format.
-        fields: the fields of the format that differ from its defaults.
+        fields: values of those fields of the format that must differ from its defaults.
         meaning: a phrase that describes what the format reads, and from which columns.
     """
 
@@ -62,21 +62,21 @@ class Recognized:
     meaning: str
 
     def build(self) -> Format:
-        """Build the format."""
+        """Construct the format with the values in `fields`."""
         return self.format(**self.fields)
 
 
 def recognize(rows: Sequence[Row]) -> list[Recognized]:
-    """Return the formats that fit the columns of the rows equally well.
+    """Return the formats that can read the rows, judged by the names and values of their columns.
 
     The list has one entry if the format is clear, several if the columns are ambiguous, and none if no format fits.
-    Names are compared without regard to case, spaces and hyphens.
+    Column names are compared without regard to case, spaces and hyphens.
     """
     return _Table(kinds_of(rows)).formats()
 
 
 def recognize_misspelled(rows: Sequence[Row]) -> list[Recognized]:
-    """Return the formats that would fit if each unknown column name were replaced by the most similar known name."""
+    """Return the formats that would fit if each column with an unknown name had the most similar known name."""
     kinds = kinds_of(rows)
     renamed = dict(kinds)
     for name in kinds.keys() - KNOWN_NAMES:
@@ -87,17 +87,17 @@ def recognize_misspelled(rows: Sequence[Row]) -> list[Recognized]:
 
 
 class _Table:
-    """The columns of a table, by normalised name.
+    """Finds the formats that can read a table with the given columns.
 
     Args:
-        kinds: the kind of each column's values.
+        kinds: what each column holds, keyed by the column's normalized name.
     """
 
     def __init__(self, kinds: Mapping[str, ColumnKind]) -> None:
         self._kinds = kinds
 
     def formats(self) -> list[Recognized]:
-        """Return the formats that fit; see `recognize`.
+        """Return the formats that fit: one if the format is clear, several if the columns are ambiguous, or none.
 
         Formats of preference pairs take precedence, and plain text is used only if no other format fits.
         """
@@ -194,8 +194,8 @@ class _Table:
     def _turn_columns(self) -> Iterator[str]:
         """Yield the names of the columns that hold whole conversations.
 
-        These are the columns of turns with a usual name or, if there are none, all columns of turns whose name is not
-        usual for a question, an answer or one side of a preference pair.
+        These are the columns of turns with a usual name, such as `messages`. If there are none, they are all columns of
+        turns, except those whose name is usual for a question, an answer or one side of a preference pair.
         """
         known = [name for name in TURN_COLUMNS if self._has(name) and self._kinds[name].kind == "turns"]
         if known:
@@ -212,7 +212,7 @@ class _Table:
         return label is not None and (label != LABEL or self._kinds[label].kind == "truth")
 
     def _passage_format(self, passage: str | None, question: str, answer: str) -> Recognized:
-        """Return the format of questions about a passage, or of questions with several acceptable answers.
+        """Return a format for questions about a passage or, if `passage` is `None`, for questions with several answers.
 
         Args:
             passage: name of the column of the passage; `None` if the questions are not about a passage.
@@ -236,9 +236,9 @@ class _Table:
 
         Args:
             kind: the class of the format.
-            names: normalised column name of each field that names a column; `None` for a field that is set to null.
+            names: normalized column name for each field that names a column; `None` for a field that is set to null.
             meaning: a phrase that describes what the format reads.
-            plain: values of the fields that name no column.
+            plain: values of the other fields, which name no column.
         """
         fields: dict[str, Any] = {field: name and self._real(name) for field, name in names.items()} | dict(plain or {})
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}

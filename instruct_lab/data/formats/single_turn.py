@@ -23,9 +23,9 @@ from instruct_lab.errors import Refusal
 class Alpaca(Format):
     """An instruction, an optional input, and an output. Source: Taori et al., Stanford Alpaca, 2023.
 
-    The input, if there is one, follows the instruction after an empty line. Earlier exchanges, such as the `history` in
-    LLaMA-Factory's files, precede the instruction; the template's `train_on` decides whether their answers are trained
-    on.
+    The input, if there is one, follows the instruction after an empty line. Earlier questions and answers, such as the
+    `history` in LLaMA-Factory's files, precede the instruction. The template's setting `train_on` decides whether these
+    earlier answers are trained on.
     """
 
     content_columns: ClassVar = CONTENT_COLUMNS | {"context": "input"}
@@ -97,7 +97,7 @@ class PromptCompletion(TurnFormat):
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:
-        """Return the consumed columns, and the column of the system message."""
+        """Return the columns of the prompt, the completion, the tools and the system message."""
         return {*self.consumed_columns(), self.system}
 
     def turns(self, row: Row) -> list[Message]:
@@ -120,9 +120,9 @@ class PromptCompletion(TurnFormat):
 class Columns(Format):
     """Columns that are inserted into text patterns such as `Translate to French: {translation.en}`.
 
-    Write the name of a column in braces; it may refer to a value inside an object or a list (see `Format`). A literal
-    brace is written twice. A row with an empty list of references, such as an unanswerable question of SQuAD 2.0, is
-    broken.
+    Write the name of a column in braces. A name such as `translation.en` refers to a value inside the column's object.
+    A literal brace is written twice. A row with an empty list of references, such as an unanswerable question of SQuAD
+    2.0, is broken.
     """
 
     prompt: str  # pattern of the question
@@ -131,7 +131,7 @@ class Columns(Format):
     references: Column | None = None  # column of the acceptable answers: a text or a list of texts
 
     def __post_init__(self) -> None:
-        """Refuse a pattern with unbalanced braces or an empty name, and a prompt that is the same for every row."""
+        """Refuse a pattern with unbalanced braces or an empty name, and a prompt's pattern that names no column."""
         for field in ("prompt", "completion", "system"):
             pattern = getattr(self, field)
             if pattern is not None:
@@ -140,13 +140,13 @@ class Columns(Format):
             raise Refusal("prompt", "names no column, so every row would have the same prompt", "{column}")
 
     def required(self) -> dict[str, list[str]]:
-        """Return every column that a pattern names."""
+        """Return every column that a pattern names, and the column of the references if one is set."""
         patterns = {"prompt": self.prompt, "completion": self.completion, "system": self.system}
         columns = {field: column_names(pattern, field) for field, pattern in patterns.items() if pattern is not None}
         return columns | ({"references": [self.references]} if self.references else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the answer; the columns of the prompt stay in the metadata."""
+        """Return the columns of the answer and the references; the columns of the prompt stay in the metadata."""
         answer = {self.references, *column_names(self.completion, "completion")}
         return answer - {*column_names(self.prompt, "prompt")}
 
@@ -156,7 +156,7 @@ class Columns(Format):
         return single_turn(system, fill(self.prompt, row), fill(self.completion, row))
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
-        """Return the texts of the references column.
+        """Return the acceptable answers from the column of the references; empty if no such column is set.
 
         Raises:
             InstructLabError: the list is empty, or holds values other than texts.
@@ -170,7 +170,10 @@ class Columns(Format):
 
 
 def single_turn(system: str, prompt: str, answer: str, history: Iterable[Message] = ()) -> list[Message]:
-    """Return in order: the system message unless it is blank, the earlier messages, the prompt and the answer."""
+    """Return, in this order, the system message, the earlier messages, the prompt and the answer.
+
+    A blank system message is left out.
+    """
     opening = [Message("system", system)] if system.strip() else []
     return [*opening, *history, Message("user", prompt), Message("assistant", answer)]
 
@@ -201,7 +204,7 @@ def column_names(pattern: str, field: str) -> list[str]:
 
 
 def fill(pattern: str, row: Row) -> str:
-    """Insert the texts of a row into a pattern.
+    """Replace each column name in the braces of a pattern by the row's text in this column.
 
     Raises:
         InstructLabError: a column is missing or is not text.

@@ -15,10 +15,11 @@ from instruct_lab.data.sources.base import Row
 
 @component
 class TaskFile(Format):
-    """An instance of a task. The prompt consists of the task's definition, its examples and the instance's input.
+    """An instance of a Super-NaturalInstructions task.
 
-    The outputs are the acceptable answers, and the model is trained on the first one. The prompt has the wording of
-    Tk-Instruct, including a full stop after each text that does not end in punctuation.
+    The prompt consists of the task's definition, its examples and the instance's input. The outputs of the instance are
+    the acceptable answers, and the model is trained on the first one. The prompt has the wording of Tk-Instruct,
+    including a full stop after each text that does not end in punctuation.
     """
 
     definition: Column = "definition"  # column of the task's definition: a text, or a list of texts (first used)
@@ -49,10 +50,10 @@ class TaskFile(Format):
         return single_turn("", "\n\n".join(parts), self.reference_texts(row)[0])
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
-        """Return all outputs, each once.
+        """Return the acceptable answers, which are the outputs of the instance without repetitions.
 
         Raises:
-            InstructLabError: there is no output.
+            InstructLabError: the instance has no output.
         """
         outputs, location = value_of(row, self.output), f"column {self.output!r}"
         outputs = outputs if isinstance(outputs, list) else [outputs]

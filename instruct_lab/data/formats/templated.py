@@ -1,4 +1,4 @@
-"""A format that draws one of several templates of a task for each row, as in FLAN and P3."""
+"""A format that renders each row with one of several templates of a task, or with all of them, as in FLAN and P3."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class Templates(Format):
 
     The draw depends only on the content of the row and the seed.
 
-    A template consists of a prompt, `|||` and an answer. Each further `|||` adds another acceptable answer. White space
-    around each part is removed. With `syntax: columns`, column names are written in braces, as in `Columns`. With
-    `syntax: jinja`, a template is a Jinja template as in promptsource (Bach et al., PromptSource, 2022), with its
-    filters `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox. The filters
-    `choice` and `random` depend only on the row and the seed, so that a row is always rendered in the same way.
+    A template consists of a prompt, `|||` and an answer. Each additional `|||` begins another acceptable answer. White
+    space around the prompt and each answer is removed. With `syntax: columns`, column names are written in braces, as
+    in `Columns`. With `syntax: jinja`, a template is a Jinja template as in promptsource (Bach et al., PromptSource,
+    2022), rendered in a sandbox. It may use promptsource's filters `choice` and `most_frequent` and the functions `zip`
+    and `enumerate`. The results of `choice` and of Jinja's filter `random` depend only on the row and the seed, so that
+    a row is always rendered in the same way.
 
     A template may render an empty prompt or answer for a row that it does not fit, as in P3. The next template in the
     order drawn for the row is then used; a row that fits no template is broken. Adding or removing a template changes
@@ -60,8 +61,8 @@ class Templates(Format):
     def __post_init__(self) -> None:
         """Refuse templates that cannot be used.
 
-        The config names no template, a template has no answer, the syntax of a template or of its choices is invalid,
-        or there are choices for a template that does not exist.
+        This is the case if the config names no template, a template has no answer, the syntax of a template or of its
+        answer choices is invalid, or there are answer choices for a template that does not exist.
         """
         if not self._texts():
             raise Refusal("templates", "names no template")
@@ -81,7 +82,10 @@ class Templates(Format):
                 )
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns that templates and choices name, except columns whose presence a Jinja template tests."""
+        """Return the columns that the templates and their answer choices name.
+
+        Columns whose presence a Jinja template tests are left out, since rows may lack them.
+        """
         columns: dict[str, list[str]] = {}
         for name, text in self._texts().items():
             columns[f"templates.{name}"] = self._names(text, f"templates.{name}")
@@ -94,7 +98,7 @@ class Templates(Format):
         return set()
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that templates and choices name, including columns that a template uses if present."""
+        """Return the columns that the templates and their answer choices name, including columns that rows may lack."""
         texts = [text for name in self._texts() for text in (self.templates[name], self._choices_text(name)) if text]
         tested = [_jinja_names(text, "templates", tested=True) for text in texts] if self.syntax == "jinja" else []
         return {name for names in (*self.required().values(), *tested) for name in names}
@@ -112,7 +116,7 @@ class Templates(Format):
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """Yield the conversation of the template drawn for the row or, with `each: all`, of every template that fits.
+        """Yield a conversation for each template: only the one drawn for the row or, with `each: all`, all that fit.
 
         Raises:
             InstructLabError: no template fits the row, or a template uses a column that the row does not have.
@@ -127,7 +131,7 @@ class Templates(Format):
         """Render the row with every template that fits, and yield the conversations in the order drawn for the row.
 
         Raises:
-            InstructLabError: no template fits.
+            InstructLabError: no template fits the row, or a template uses a column that the row does not have.
         """
         identity = _row_hash(row)
         fits = False
@@ -164,7 +168,7 @@ class Templates(Format):
         return self.answer_choices.get(name) if isinstance(self.answer_choices, dict) else self.answer_choices
 
     def _names(self, text: str, field: str) -> list[str]:
-        """Return the columns that a template uses; the variable `answer_choices` is not a column, so it is omitted.
+        """Return the columns that a template uses; the variable `answer_choices` is not a column and is left out.
 
         Raises:
             Refusal: the template is not valid in the configured `syntax`.
@@ -239,7 +243,10 @@ def _render(text: str, row: Row, draw: random.Random, name: str) -> str:
 
 
 def _jinja_names(text: str, field: str, tested: bool = False) -> list[str]:
-    """Return the columns that a Jinja template needs; if `tested`, also the columns that it uses only if they exist."""
+    """Return the columns that every row must have for a Jinja template.
+
+    If `tested`, the result includes the columns that the template uses only if they exist.
+    """
     import jinja2
     from jinja2 import meta, nodes
 

@@ -50,13 +50,14 @@ WRITTEN_CALL = re.compile(r"[(\[{<]")
 
 
 class ToolUse:
-    """Tracks the tool calls and their results in one row, in order.
+    """Keeps track of the tool calls in one row, and matches each result with its call.
 
     Args:
-        row: the row.
+        row: the row that contains the calls.
         column: column of the tools' JSON schemas; if it is `None`, missing or empty, any tool may be called.
-        convention: how calls and tools are written as text: `hermes` or `json`, as described in this module.
-        ignored: keys of calls that the user chose to leave out.
+        convention: how calls and tools are written as text: `hermes` (JSON between `<tool_call>` tags) or `json` (a
+            list).
+        ignored: keys in a call that the user chose to ignore.
     """
 
     def __init__(self, row: Row, column: str | None, convention: ToolConvention, ignored: Sequence[str] = ()) -> None:
@@ -67,7 +68,7 @@ class ToolUse:
         self._may_hold_call = False  # whether the assistant's text since the last user message may hold a call
 
     def render_system(self, text: str) -> str:
-        """Return the text of a system message, followed by the list of tools; empty if there is neither."""
+        """Return the text of a system message followed by the list of tools; without tools, return only the text."""
         if not self._tools:
             return text
         listed = "\n".join(_json(tool) for tool in self._tools.values())
@@ -102,14 +103,17 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Track a message that has no separate tool calls; its text may contain tool calls."""
+        """Register a message without separate tool calls.
+
+        The text of an assistant may contain calls, so a result may follow it.
+        """
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None
         elif role == "user":
             self._may_hold_call = False
 
     def add_result(self, identity: Any, name: Any, location: str) -> None:
-        """Match a tool's result with a call: by id, else by name, else with the first call without a result.
+        """Match a tool's result with its call: by id, else by tool name, else with the first call that has no result.
 
         Args:
             identity: the id of the call; `None` if the result has no id.
@@ -136,7 +140,7 @@ class ToolUse:
             raise self._row.error("A tool's result has no call before it", location, "Remove or correct the row")
 
     def _name(self, value: Any, location: str) -> str:
-        """Return an id or a name as text; empty for `None`."""
+        """Return the id or tool name of a call as text; empty for `None`."""
         return "" if value is None else self._row.check_text(value, f"{location}, name or id of a call")
 
     def _has_calls_without_id(self) -> bool:

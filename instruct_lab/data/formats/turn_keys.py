@@ -39,10 +39,12 @@ TRUTH: dict[Any, bool] = {True: True, False: False, "true": True, "false": False
 def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequence[str], row: Row, where: str) -> None:
     """Check that no value in an object (a turn, a part of its content, or a tool call) is left unread.
 
+    Keys that only describe a turn, such as `id`, may be left unread.
+
     Args:
         turn: the object to check.
         used: the keys of the object that are read.
-        ignored: keys that the user chose to leave out.
+        ignored: keys that the user chose to ignore.
         row: the row that contains the object.
         where: the object's location in the row.
 
@@ -71,13 +73,14 @@ def training_of(
 
     Args:
         turn: the turn.
-        flags: further keys that say whether a turn is trained on.
-        ignored: keys that the user chose to leave out.
+        flags: keys, in addition to the usual ones, that say whether a turn is trained on, each with what true means
+            there.
+        ignored: keys that the user chose to ignore.
         row: the row that contains the turn.
         location: the turn's location in the row.
 
     Raises:
-        InstructLabError: a flag's value is not understood, or two flags contradict each other.
+        InstructLabError: a flag or weight is not understood, or two flags or two weights contradict each other.
     """
     if not flags and FLAG_KEYS.isdisjoint(turn):
         return None, 1.0
@@ -126,7 +129,9 @@ def _weight(key: str, value: Any, row: Row, location: str) -> float:
 def add_reasoning(
     turn: Mapping[str, Any], role: str, text: str, choice: Reasoning | None, row: Row, location: str
 ) -> str:
-    """Return a turn's text, preceded by the reasoning that other keys of the turn hold, unless `choice` is `drop`.
+    """Return a turn's text, preceded by the reasoning that the turn has under other keys.
+
+    If `choice` is `drop`, the reasoning is left out.
 
     Args:
         turn: the turn.
@@ -169,5 +174,5 @@ def add_reasoning(
 
 
 def think_tags(thought: str, answer: str) -> str:
-    """Put reasoning in think tags before an answer, in the layout of the templates of reasoning models."""
+    """Put reasoning in think tags before an answer, as the chat templates of reasoning models do."""
     return f"<think>\n{thought}\n</think>\n\n{answer}"

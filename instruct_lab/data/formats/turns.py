@@ -80,7 +80,7 @@ class TurnFormat(Format, ABC):
     )
 
     def tool_use(self, row: Row) -> ToolUse:
-        """Return a tracker of the row's tool calls and their results."""
+        """Return an object that tracks the row's tool calls and matches their results with them."""
         return ToolUse(row, self.named(self.tools), self.tool_convention, self.ignore_keys)
 
     def read_turns(self, row: Row, value: Any, column: str, tools: ToolUse) -> list[Message]:
@@ -98,7 +98,7 @@ class TurnFormat(Format, ABC):
         """Return the messages of a column, which holds a list of turns or the text of a single message with `role`.
 
         Raises:
-            InstructLabError: for the reasons given at `read_turns`, or if the column holds neither turns nor text.
+            InstructLabError: the column holds neither turns nor text, or a turn, a tool call or its result is invalid.
         """
         value = decode_turns(row, value_of(row, column), f"column {column!r}")
         if isinstance(value, list) and (not value or isinstance(value[0], dict)):
@@ -148,7 +148,10 @@ class TurnFormat(Format, ABC):
         return messages
 
     def with_system(self, row: Row, messages: list[Message], tools: ToolUse) -> list[Message]:
-        """Put the text of the system column before the messages as a system message, and add the tools to this message.
+        """Put a system message first: the text of the system column, followed by the list of tools.
+
+        If the messages already begin with a system message, its text is kept, and only the list of tools is added to
+        it. If the row has neither a system text nor tools, the messages are returned unchanged.
 
         Raises:
             InstructLabError: the column and the first turn hold different system messages.
@@ -185,7 +188,7 @@ class TurnFormat(Format, ABC):
 
 
 def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each turn of a list, which may be given as JSON text, with the turn's location for error messages.
+    """Yield each turn of a list, and its location in the row for error messages; the list may be given as JSON text.
 
     Raises:
         InstructLabError: the value is neither a list nor the JSON text of a list, or the list is empty or holds values
@@ -205,9 +208,9 @@ def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, 
 
 
 def decode_turns(row: Row, value: Any, location: str) -> Any:
-    """Decode the JSON text of messages, as in a CSV cell, to a list; return any other value unchanged.
+    """Return the messages in a value as a list; return a value that holds no messages unchanged.
 
-    A single message becomes a list of one.
+    Messages may be given as JSON text, as in a cell of a CSV file. A single message becomes a list of one.
 
     Raises:
         InstructLabError: the text begins like messages but is not JSON.
@@ -257,7 +260,7 @@ def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, loca
     Args:
         turn: the turn.
         key: the key of the role.
-        names: the roles that names stand for, keyed by name in lower case.
+        names: the standard role of each known role name; the names are in lower case.
         row: the row that contains the turn.
         location: the turn's location in the row.
     """

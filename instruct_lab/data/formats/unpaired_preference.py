@@ -22,7 +22,10 @@ SPELLINGS = {
     False: "false 0 -1 no n bad undesirable rejected reject negative down downvote thumbsdown dislike disliked 👎",
 }
 LABELS = {spelling: meaning for meaning, spellings in SPELLINGS.items() for spelling in spellings.split()}
-"""Whether each usual label means a good answer; the labels are in lower case, without spaces, hyphens, underscores."""
+"""For each usual label, whether it means a good answer.
+
+The labels are in lower case, without spaces, hyphens and underscores.
+"""
 WHOLE_NUMBER = re.compile(r"(?<=\d)\.0+$")
 """Matches the zeros after the decimal point of a whole number."""
 
@@ -34,8 +37,9 @@ class UnpairedPreference(TurnFormat):
     Prompt and completion are texts or lists of messages. Without a column of completions (`completion: null`), the
     column of the prompt holds a conversation that ends with the answer. The label applies to the final answer. It is a
     boolean, 1 or 0, 1 or -1, or one of the usual words (true, good, desirable, chosen, thumbs_up, and their opposites);
-    `labels` adds others. With `threshold`, the label is a number, such as a rating. A row without a label is broken.
-    The column layout is TRL's for unpaired preference data. Source: Ethayarajh et al., KTO, 2024.
+    `labels` adds other words. With `threshold`, labels are numbers, such as ratings, and an answer is desirable if its
+    label is at least the threshold. A row without a label is broken. The column layout is TRL's for unpaired preference
+    data. Source: Ethayarajh et al., KTO, 2024.
     """
 
     gives: ClassVar = frozenset({"labels"})
@@ -53,7 +57,7 @@ class UnpairedPreference(TurnFormat):
     )
 
     def __post_init__(self) -> None:
-        """Refuse `labels` together with a threshold."""
+        """Refuse a config that sets both `labels` and `threshold`."""
         if self.threshold is not None and self.labels:
             raise Refusal("labels", "has no effect with threshold, which reads labels as numbers", "null")
 
@@ -68,11 +72,11 @@ class UnpairedPreference(TurnFormat):
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:
-        """Return the consumed columns, and the columns of the system message and the label."""
+        """Return the columns of the prompt, the completion, the tools, the system message and the label."""
         return {*self.consumed_columns(), self.system, self.label}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the prompt, then the answer."""
+        """Return the messages of the prompt, followed by the answer."""
         tools = self.tool_use(row)
         messages = self.read_column(row, self.prompt, "user", tools)
         if self.completion is not None:

@@ -1,4 +1,4 @@
-"""Sources, which read rows; every row stores its file and line for error messages."""
+"""Data sources, which read rows; every row stores its file and line for error messages."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The base class of sources, and the rows that they read."""
+"""The base class of data sources, and the rows that they read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a source.
+    """One row of a data source.
 
     Args:
         columns: values, keyed by column name.
@@ -49,7 +49,7 @@ class Row:
         return self.check_text(self.columns[column], f"column {column!r}")
 
     def check_text(self, value: Any, location: str) -> str:
-        """Return the value if it is text that can be encoded as UTF-8.
+        """Return the value, after a check that it is text that can be encoded as UTF-8.
 
         Args:
             value: the value.
@@ -89,17 +89,20 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """A row that cannot be read, together with the error; the data set either counts the row or raises the error."""
+    """A row that cannot be read, together with the error.
+
+    A data set drops and counts such rows; the error of the first one is raised if their share is larger than allowed.
+    """
 
     error: InstructLabError
 
 
 @component
 class Source(Component, ABC):
-    """Base class of sources, which read rows."""
+    """Base class of data sources, which read rows from files, packages or the Hub."""
 
     keeps_one_of_equal_rows: ClassVar[bool] = False
-    """Whether a split keeps only the first of equal rows."""
+    """Whether only the first of several equal rows in a split is kept."""
 
     max_rows: Annotated[int, Field(ge=1)] | None = None  # maximum number of rows to read; null: all
     shuffle_buffer: Annotated[int, Field(ge=0)] = 0  # number of rows in memory for shuffling; 0: no shuffling
@@ -123,14 +126,14 @@ class Source(Component, ABC):
         Args:
             cache_path: folder for downloads.
             audit: audit in which the source counts the rows that it drops.
-            stage: the name of the stage in the audit.
+            stage: the name under which the audit counts these rows.
 
         Raises:
             InstructLabError: the source cannot be read to its end.
         """
 
     def read(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield up to `max_rows` rows, shuffled if the source has a shuffle buffer."""
+        """Yield up to `max_rows` rows; they are shuffled if `shuffle_buffer` is not 0."""
         rows = self.rows(cache_path, audit, stage)
         if self.shuffle_buffer:
             rows = shuffle(rows, self.shuffle_buffer, self.shuffle_seed)
@@ -146,7 +149,7 @@ class Source(Component, ABC):
         return skip_to(self.rows(cache_path, Audit(), "stream"), position)
 
     def location_fields(self) -> set[str]:
-        """Return the names of the fields that only locate the inputs; these fields are not part of cache keys."""
+        """Return the names of the fields that only locate the inputs, such as a path; cache keys leave them out."""
         return set()
 
     def known_columns(self) -> list[str] | None:

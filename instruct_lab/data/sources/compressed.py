@@ -25,7 +25,9 @@ def is_compressed(file: Path) -> bool:
 
 
 def content_name(file: Path) -> str:
-    """Return a file's name without the extension of the compression format, or the name of a ZIP archive's member.
+    """Return the name of a file's content, without the extension of a compression format such as `.gz`.
+
+    For a ZIP archive, this is the name of its only member.
 
     Raises:
         InstructLabError: the archive does not have exactly one member.

@@ -23,7 +23,7 @@ SPACED_QUOTE = re.compile(r' +"(?:[^"]|"")*"? *')
 def read_csv(
     text: IO[str], name: str, delimiter: str | None, quoting: Quoting, spacing: Spacing = "auto"
 ) -> Iterator[Row | BrokenRow]:
-    """Read the rows below the header.
+    """Read the rows of a CSV or TSV file below its header.
 
     Args:
         text: the content, opened without conversion of line ends.
@@ -144,7 +144,7 @@ def _find_fault(
         last: number of the row's last line.
         delimiter: the character between values.
         is_plain: whether quotation marks are ordinary characters.
-        quoting: the setting from which `is_plain` follows; see `read_csv`.
+        quoting: the setting `quoting` of the source, which determines `is_plain`.
     """
     if last > first and any(_holds_rows(value, delimiter, len(header)) for value in values):
         what = f"A value in quotation marks goes on to line {last}, over lines that look like rows of their own"

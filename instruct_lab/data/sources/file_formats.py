@@ -26,8 +26,8 @@ class FileLayout:
     Args:
         file_format: json, jsonl, csv or parquet.
         delimiter: the character between the values of a CSV file; `None` means a comma.
-        quoting: the treatment of quotation marks in CSV files; see `read_csv`.
-        spacing: the treatment of spaces after the delimiters in CSV files; see `read_csv`.
+        quoting: how quotation marks in CSV files are read: `standard`, `none` (as ordinary characters) or `auto`.
+        spacing: what happens to spaces after the delimiters in CSV files: `skip`, `keep` or `auto`.
         records: the keys, joined by dots, that lead to the list of rows in a JSON file; `None` means that the file
             itself is the list.
     """
@@ -67,7 +67,7 @@ def read_rows(file: Path, layout: FileLayout, rows_at_once: int = 1000) -> Itera
 
 @contextlib.contextmanager
 def wrap_read_errors(file: Path) -> Iterator[None]:
-    """Raise disk errors and decoding errors as `InstructLabError`."""
+    """Convert disk errors and decoding errors to `InstructLabError`."""
     try:
         broken = "The compressed file is broken off, or not of the kind that its ending names"
         with (

@@ -175,7 +175,10 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | None]:
-    """Return the reason why a path or pattern matches no readable file, and a suggested path; each may be `None`."""
+    """Return the reason why a path or pattern names no readable file, and a path to suggest instead.
+
+    The reason is `None` if there is no fault, and the suggestion is `None` if none is known.
+    """
     if not matches:
         return "no file matches the pattern", None
     path = matches[0]

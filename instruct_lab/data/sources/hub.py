@@ -43,10 +43,10 @@ class HubDataSet(Source):
             raise Refusal("max_rows", "must be set with streaming: how many rows to read")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return one input with the SHA-256 of the rows as JSON lines; the hash changes if the rows of a branch change.
+        """Return the data set as one input, identified by the SHA-256 of its rows as JSON lines.
 
-        For a pinned commit, the hash is computed once. For a stream, the name and the commit of the data set are hashed
-        instead of the rows.
+        The hash changes if `revision` is a branch and its rows change. For a pinned commit, it is computed once. For a
+        stream, the name and the commit of the data set are hashed instead of the rows.
 
         Raises:
             InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.
@@ -78,12 +78,14 @@ class HubDataSet(Source):
         """Yield every row, from the data set's memory-mapped files or as a stream.
 
         Raises:
-            InstructLabError: for the reasons given at `inputs`.
+            InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.
         """
         yield from self._named(self._load())
 
     def stream(self, cache_path: Path, position: SourcePosition) -> RowStream:
-        """Return a stream of all rows after a position; with `streaming`, the shards before it are not read again.
+        """Return a stream of all rows after a position.
+
+        With `streaming`, the data set's shards (files) before the position are not read again.
 
         Args:
             cache_path: folder for downloads.
@@ -110,10 +112,10 @@ class HubDataSet(Source):
         Args:
             state: a state that a stream of the library `datasets` returned earlier, from which reading continues;
                 `None`: reading begins at the first row.
-            opened: list to which the opened data set is appended, so that the caller can ask it for its state.
+            opened: list to which the opened data set is appended, so that the caller can ask it how far it was read.
 
         Raises:
-            InstructLabError: for the reasons given at `inputs`.
+            InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.
         """
         import datasets
 

@@ -16,7 +16,7 @@ BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 class _NotTaken(ValueError):
-    """Raised for valid JSON that is not accepted as data; the message is the reason."""
+    """Raised for valid JSON that is refused as data; the message is the reason."""
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_unique_object)
 
 
 def _decode_text(text: str, position: int = 0) -> tuple[Any, int]:
-    """Decode the value at a position; return the value and the position after it.
+    """Decode the JSON value at a position in a text; return the value and the position after it.
 
     Raises:
         json.JSONDecodeError: there is no JSON at the position.
@@ -85,7 +85,7 @@ def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterat
 
 
 def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | BrokenRow]:
-    """Yield the rows of a list.
+    """Yield the rows of a JSON list, which may be inside nested objects.
 
     Args:
         buffer: the text; its current position is the beginning of the list or of an object around it.

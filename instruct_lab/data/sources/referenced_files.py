@@ -35,9 +35,9 @@ class FoundFiles:
     """The data files that a path names.
 
     Args:
-        source: the name of the class of the source: `Files` or `TextFiles`.
+        source: the name of the class that reads the files: `Files` or `TextFiles`.
         paths: the path, pattern or list of files of each split.
-        unused: names of files that look like data and belong to no split.
+        unused: names of files that have the extension of a data file but belong to no split.
     """
 
     source: str
@@ -45,7 +45,7 @@ class FoundFiles:
     unused: tuple[str, ...] = ()
 
     def first_rows(self) -> list[Row]:
-        """Return the first rows of the first files.
+        """Return the first rows of the first files of each split; for text files, one row with a placeholder.
 
         Raises:
             InstructLabError: a file cannot be read, is empty, or its first row is broken.
@@ -110,7 +110,7 @@ def _files_in(name: str, folder: Path) -> FoundFiles:
 
 
 def _path_of(name: str, folder: Path, found: Sequence[Path]) -> str | list[str]:
-    """Return the path of a single file, a pattern that matches exactly the files, or else a list of their paths."""
+    """Return a path or pattern that matches exactly the found files or, if no pattern does, a list of their paths."""
     paths = [str(Path(name) / file.relative_to(folder)) for file in found]
     if len(paths) == 1:
         return paths[0]

@@ -39,10 +39,10 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName:
-        """Split a text into the parts of the name.
+        """Parse a name of the form `OWNER/NAME[:CONFIGURATION][@REVISION]`.
 
         Raises:
-            InstructLabError: the text does not have the form `OWNER/NAME[:CONFIGURATION][@REVISION]`.
+            InstructLabError: the text does not have this form.
         """
         found = NAME.fullmatch(text)
         if found is None:
@@ -57,9 +57,10 @@ class HubRows:
     """A data set on the Hub at one commit.
 
     Args:
-        name: name of the data set; its revision is a commit or, if the Hub is switched off, the given revision.
-        splits: for each split of the run, the name of the data set's own split that supplies its rows.
-        unused: the data set's own splits that are not read.
+        name: name of the data set. Its revision is a commit, unless the Hub is switched off and the cache names no
+            commit: then it is the given revision.
+        splits: for each split of the run, the name of the Hub's split that supplies its rows.
+        unused: the Hub's splits that are not read.
         first_rows: the first rows of the training split.
     """
 
@@ -126,12 +127,12 @@ def _is_cached(repository: str, cache: Path) -> bool:
 
 
 def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
-    """Return the name with the commit from which the tables were downloaded.
+    """Replace the revision in the name of a data set by the commit from which its tables were downloaded.
 
     Without a connection to the Hub, `datasets` loads what its cache holds, which may be another commit than requested.
 
     Raises:
-        HubUnreachable: the name asks for another commit.
+        HubUnreachable: the name asks for a commit, and the cache holds another one.
     """
     files = [Path(file["filename"]) for table in tables.values() for file in table.cache_files]
     commit = next((file.parent.name for file in files if PINNED.fullmatch(file.parent.name)), name.revision)
@@ -145,9 +146,11 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     """Choose which split of a data set on the Hub supplies the rows of each split of the run.
 
-    The words in the names decide; for example, `dev` stands for validation. Among several splits that fit, the first
-    one whose other words are those of the chosen training split is preferred (`test_sft` after `train_sft`), or else
-    the first of all. If the data set has only one split, it is used for training, whatever its name.
+    The words in the names decide; for example, `dev` stands for validation. If several splits fit for training, the
+    first one without other words is preferred (`train` to `train_sft`). For validation and test, the first one that has
+    the same other words as the chosen training split is preferred: after `train_sft`, `test_sft` is preferred to
+    `test_gen`. Otherwise, the first split that fits is chosen. If the data set has only one split, it is used for
+    training, whatever its name.
     """
     if len(names) == 1:
         return {"train": names[0]}
@@ -173,7 +176,7 @@ def _other_words(name: str) -> str:
 
 @contextlib.contextmanager
 def _loading_errors(name: HubName, is_offline: bool) -> Iterator[None]:
-    """Raise errors of `datasets` as `InstructLabError`, or as `HubUnreachable` if the Hub does not answer."""
+    """Convert errors of `datasets` to `InstructLabError`, and to `HubUnreachable` if the Hub does not answer."""
     from huggingface_hub.errors import HfHubHTTPError
 
     where = f"{name.repository}, revision {name.revision}"

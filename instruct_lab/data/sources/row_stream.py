@@ -17,9 +17,9 @@ class RowStream(Iterator["Row | BrokenRow"]):
     """An iterator over the rows of a source that knows its position.
 
     Args:
-        rows: the rows, from the start position to the end of the source.
+        rows: the rows after the start position.
         start: number of rows before the start position.
-        reached: function that returns the items of the current position other than the number of rows.
+        reached: function that returns what the current position holds in addition to the number of rows.
     """
 
     def __init__(

@@ -40,8 +40,9 @@ class RuffRules(Source):
     """Rules of ruff 0.17.6, as `ruff rule --all` prints them. Licence of the texts: MIT.
 
     The task `why` asks for the reason of a rule (question answering), `summary` for a one-sentence summary of its
-    explanation (summarisation), and `repair` for a correction of bad code (code repair). Rules without the requested
-    part are dropped and counted. With `why` and `summary`, answers with a placeholder such as `{name}` are dropped too.
+    explanation (summarisation), and `repair` for a correction of bad code (code repair). A rule whose explanation lacks
+    what the task needs is dropped and counted. With `why` and `summary`, answers with a placeholder such as `{name}`
+    are dropped too.
     """
 
     task: Literal["why", "summary", "repair"] = "repair"  # the task of the prompts
@@ -50,7 +51,8 @@ class RuffRules(Source):
         """Return the output of ruff as the only input.
 
         Raises:
-            InstructLabError: this version of ruff is not installed, or its output does not have the expected SHA-256.
+            InstructLabError: the required version of ruff is not installed, or its output has another SHA-256 than
+                expected.
         """
         return [Input(f"ruff-{VERSION}-rules", OUTPUT_SHA256, len(output()))]
 
@@ -68,7 +70,8 @@ class RuffRules(Source):
         """Yield one row for each rule; with `repair`, one row for each pair of bad and good code.
 
         Raises:
-            InstructLabError: for the reasons given at `inputs`.
+            InstructLabError: the required version of ruff is not installed, or its output has another SHA-256 than
+                expected.
         """
         for rule in json.loads(output()):
             where = f"ruff {VERSION}, rule {rule['code'] or rule['name']}"

@@ -45,7 +45,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class StandardLibrary(Source):
     """Documented functions in the standard library of the running Python, read with `ast` and never imported.
 
-    The functions differ between Python versions, so the record of a run holds their fingerprint. Licence: PSF-2.0.
+    The functions differ between Python versions, so a run's record holds a hash of the library's source files. Licence:
+    PSF-2.0.
     """
 
     direction: Literal["function_to_docstring", "docstring_to_function"] = (

@@ -31,10 +31,10 @@ BREAKS = (PARAGRAPH_END, LINE_END, re.compile(r"[.!?]\s+|[。！？]"), re.compi
 class TextFiles(Source):
     """Text files: each row is a document, a paragraph or a line; long texts are cut to bound the use of memory.
 
-    A long text is cut at the last end of a paragraph before the limit, or else at the last end of a line, a sentence or
-    a word. White space at the cut belongs to the part before the cut, so joining the parts of a document restores the
-    document. The columns are text, file (the name of the file) and part (the number of the row in the file). A file
-    that does not have the configured encoding becomes a broken row.
+    A text longer than `max_characters` is cut at the last end of a paragraph before this limit, or else at the last end
+    of a line, a sentence or a word. White space at the cut belongs to the part before the cut, so joining the parts of
+    a document restores the document. The columns are text, file (the name of the file) and part (the number of the row
+    in the file). A file that does not have the configured encoding becomes a broken row.
     """
 
     path: (
@@ -62,7 +62,7 @@ class TextFiles(Source):
         return [file_input(file) for file in self._files().files()]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield the texts of all files; only slightly more than `max_characters` are in memory at a time.
+        """Yield the texts of all files; little more than `max_characters` characters are in memory at a time.
 
         Raises:
             InstructLabError: no file matches, or a file cannot be opened.

@@ -1,7 +1,8 @@
 """Rules that check, before anything is loaded, whether the choices of a run fit together.
 
-A rule reads built components and yields problems, each with its full key. To add a rule, write a function whose
-parameters are fields of `Experiment` (see `apply.py`), and add it to one of the lists below.
+A rule is a function that reads components and yields problems, each with the full key of the wrong setting. To add a
+rule, write a function whose parameters have the names and types of fields of `Experiment`, and add it to one of the
+tuples below.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     declarations.check_packed_model,
     declarations.check_chat_template,
 )
-"""Rules that compare choices of several groups. `check --all` skips these rules, since it combines each option with the
-default options of all other groups, and an option need not suit the default family, objective and metrics."""
+"""Rules that compare choices of several groups.
+
+`check --all` skips these rules for all options but studies: it combines each option with the default options of the
+other groups, and the option need not suit the default model, objective and metrics.
+"""
 
 SETTING_RULES: tuple[Rule, ...] = (
     combinations.check_averages,
@@ -81,15 +85,16 @@ TRAINING_RULES: tuple[Rule, ...] = (
     devices.check_nodes_here,
     devices.check_precision_here,
 )
-"""Rules that only a new run must follow; a recorded run need not, since it can be continued or evaluated elsewhere."""
+"""Rules for new runs only: that there is data to train on, that all arguments have an effect, and that this machine can
+do what the run asks for. A recorded run may break them, since it can be continued or evaluated on another machine."""
 
 
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
-    """Apply `COMBINATION_RULES` and `SETTING_RULES` to the built components, and yield the problems.
+    """Apply the rules about combined choices and about single settings to the components of a run; yield the problems.
 
     Args:
-        built: components, keyed by full key; see `instruct_lab.config.build.Build`.
-        settings_only: whether to apply only `SETTING_RULES`.
+        built: the components that could be built, and the top-level values that are strings, keyed by full key.
+        settings_only: whether to apply only the rules about single settings, `SETTING_RULES`.
     """
     if not settings_only:
         yield from combination_problems(built)
@@ -98,12 +103,15 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
 
 
 def training_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Apply `TRAINING_RULES` to the built components, and yield the problems, which concern only new runs."""
+    """Apply `TRAINING_RULES`, the rules for new runs only, to the components of a run, and yield the problems."""
     for rule in TRAINING_RULES:
         yield from apply(rule, built)
 
 
 def combination_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Apply only `COMBINATION_RULES` to the built components and yield the problems."""
+    """Apply `COMBINATION_RULES`, which compare choices of several groups, to the components of a run.
+
+    Yields the problems found.
+    """
     for rule in COMBINATION_RULES:
         yield from apply(rule, built)

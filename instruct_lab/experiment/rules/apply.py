@@ -1,8 +1,9 @@
-"""Apply a rule to the built components.
+"""Call a rule with the components that its parameters name.
 
-A rule is a function that yields a `Problem` for each conflict. Its parameters have the names and types of fields of
-`Experiment`; a parameter `components` receives all components of the config, keyed by full key. A rule runs only if
-all components that it compares could be built; failures of the build are reported separately.
+A rule is a function that yields a `Problem` for each conflict between choices of a run. Its parameters have the names
+and types of fields of `Experiment`; a parameter `components` receives all components of the config, keyed by full key.
+A rule is called only if all components that it compares could be built; components that could not be built are reported
+elsewhere.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ Components = Mapping[str, Component | ExternalClass]
 
 
 def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Call a rule with the components that its parameters name; yield nothing if one of them could not be built.
+    """Call a rule with the components that its parameters name, and yield the problems that the rule yields.
 
-    For a dictionary (metrics, callbacks, trackers), the rule receives only the entries that could be built.
+    If one of the components could not be built, the rule is not called. A parameter that takes several components by
+    name (metrics, callbacks, trackers) receives those that could be built.
 
     Args:
         rule: the rule.
-        built: components, keyed by full key.
+        built: the components that could be built, keyed by full key.
     """
     arguments: dict[str, Any] = {}
     for name, kind in parameter_types(rule).items():
@@ -42,7 +44,7 @@ def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _entries(built: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
-    """Return the built components directly below a group, keyed by name."""
+    """Return the components of class `kind` whose full key is `group.NAME`, keyed by this name."""
     found = {}
     for key, part in built.items():
         above, _, name = key.rpartition(".")

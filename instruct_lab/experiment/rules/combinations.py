@@ -19,7 +19,7 @@ from instruct_lab.tuning import LoRA, Prompting, Tuning
 
 
 def check_families(model: Model, components: Components) -> Iterator[Problem]:
-    """Report components that do not work with models of the chosen family."""
+    """Report components that do not work with the family of the chosen model."""
     for key, chosen in components.items():
         if isinstance(chosen, Component) and (reason := family_reason(chosen, model.family)):
             yield Problem(key=key, value=type(chosen).__name__, reason=reason)
@@ -48,7 +48,10 @@ def check_quantization(model: Model, tuning: Tuning) -> Iterator[Problem]:
 
 
 def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
-    """Report a newly trained tokenizer for a model whose weights are not randomly initialised."""
+    """Report training of a new tokenizer for pretrained weights, which need the tokenizer they were trained with.
+
+    Also report a new tokenizer whose vocabulary is too small for all bytes and the special tokens.
+    """
     if reason := model.tokenizer_reason:
         yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=reason, suggestion="tokenizer=own")
 
@@ -82,9 +85,9 @@ def disables_adapters(objective: Objective) -> bool:
 
 
 def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
-    """Report trained biases if the objective needs the base model's output.
+    """Report trained biases (`tuning.bias`) if the objective computes the base model's output without the adapters.
 
-    This output is computed by switching the adapters off, which would leave the trained biases on.
+    Switching the adapters off would leave the trained biases in place, so the output would not be the base model's.
     """
     if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
         reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
@@ -95,13 +98,16 @@ def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
 
 
 def check_overlong(batching: Batching, objective: Objective) -> Iterator[Problem]:
-    """Report truncation of preference pairs, which cannot be truncated."""
+    """Report truncation of overlong examples if the objective compares two answers to one prompt.
+
+    The two answers could not be cut alike.
+    """
     if reason := batching_reason(batching, objective):
         yield Problem(key="batching.overlong", value=batching.overlong, reason=reason, suggestion="drop")
 
 
 def batching_reason(batching: Batching, objective: Objective) -> str | None:
-    """Return the reason why an objective's examples cannot be batched in this way, or `None` if they can."""
+    """Return the reason why `batching` cannot batch the examples that an objective reads, or `None` if it can."""
     reads_preferences = objective.reads in ("pairs", "labels")
     if reads_preferences and batching.overlong.startswith("truncate"):
         return (
@@ -121,13 +127,16 @@ def check_micro_batch(batching: Batching, objective: Objective) -> Iterator[Prob
 
 
 def check_packing(batching: Batching, objective: Objective, tuning: Tuning) -> Iterator[Problem]:
-    """Report packing if the objective or the tuning method needs each text in a row of its own."""
+    """Report packing (several texts in one row of a batch) if the objective or the tuning method rules it out."""
     if reason := packing_reason(batching, objective, tuning):
         yield Problem(key="batching", value=type(batching).__name__, reason=reason, suggestion="padded")
 
 
 def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> str | None:
-    """Return the reason why several texts cannot be packed into one row; `None` if they can, or if packing is off."""
+    """Return the reason why several texts cannot be packed into one row of a batch.
+
+    The result is `None` if they can, or if `batching` does not pack.
+    """
     if batching.packing is None:
         return None
     goal, method = type(objective).__name__, type(tuning).__name__
@@ -143,7 +152,7 @@ def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> 
 
 
 def check_answer_length(batching: Batching, generation: Generation) -> Iterator[Problem]:
-    """Report a limit on the length of generated answers that exceeds the length limit of training examples."""
+    """Report `generation.max_new_tokens` if it exceeds `batching.max_tokens`, the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens
     if longest is not None and new is not None and new > longest:
         reason = f"an answer must not be longer than batching.max_tokens ({longest}), the limit in training"
@@ -154,14 +163,14 @@ def check_answer_length(batching: Batching, generation: Generation) -> Iterator[
 
 
 def check_metrics(metrics: dict[str, Metric], objective: Objective) -> Iterator[Problem]:
-    """Report metrics that cannot be computed with the objective."""
+    """Report metrics that cannot be computed for a model that is trained with the objective."""
     for name, metric in metrics.items():
         if reason := metric_reason(metric, objective):
             yield _unread_metric(name, metric, reason)
 
 
 def check_pair_metrics(metrics: dict[str, Metric], objective: Objective, data: Data) -> Iterator[Problem]:
-    """Report metrics that compare two answers to a prompt if some rows of the data have only one, labelled answer."""
+    """Report metrics that compare a chosen with a rejected answer if not all rows of the data have both."""
     values = objective.values_of(data.gives)
     for name, metric in metrics.items():
         if isinstance(metric, ValueMetric) and metric.value_name in objective.value_names - values:
@@ -185,12 +194,12 @@ def _unread_metric(name: str, metric: Metric, reason: str) -> Problem:
 
 
 def can_answer(metric: Metric, family: str) -> bool:
-    """Whether models of a family can write the answers that a metric reads; true for metrics that read no answers."""
+    """Whether models of a family can write the answers that a metric reads; also true if the metric reads none."""
     return metric.reads != "answers" or family != "encoder"
 
 
 def metric_reason(metric: Metric, objective: Objective) -> str | None:
-    """Return the reason why a metric cannot be computed with an objective, or `None` if it can."""
+    """Return the reason why a metric cannot be computed for a model trained with an objective, or `None` if it can."""
     goal = type(objective).__name__
     if metric.reads == "answers" and not objective.generates:
         return f"{goal} trains a model that gives no text, so no answer can be scored"

@@ -1,4 +1,4 @@
-"""Rules about metrics that compare the answers of a run with those of an opponent."""
+"""Rules about win rates, which compare the answers of a run's model with the answers of another model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instruct_lab.records.locate import find_run
 
 
 def check_opponents(metrics: dict[str, Metric], evaluation: Evaluation, runs_path: str) -> Iterator[Problem]:
-    """Report a win rate if the answers of its opponent, the untuned model or another run, are not available."""
+    """Report a win rate against an untuned model that the run does not evaluate, or against a run that is not found."""
     for name, metric in metrics.items():
         if not isinstance(metric, WinRate):
             continue

@@ -1,4 +1,4 @@
-"""Rules that compare the declared needs of one component with the properties of other components."""
+"""Rules that compare what one component declares that it needs with what the other components provide."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from instruct_lab.tuning import Tuning
 
 
 class Kind(NamedTuple):
-    """A kind of supervision: its meaning, one option for data that has it, and one for an objective that needs it."""
+    """A kind of supervision: its meaning, the name of a data option that has it and of an objective that needs it."""
 
     meaning: str
     data: str
@@ -34,11 +34,11 @@ SUPERVISION: dict[Supervision, Kind] = {
     "text": Kind("plain text", "local_text", "causal"),
 }
 FAR_OFF = 10
-"""Smallest ratio between the chosen and the suitable learning rate for which a warning is printed."""
+"""A warning is printed if the chosen learning rate is at least this many times above or below the suitable one."""
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
-    """Report data that has none of the kinds of supervision from which the objective can learn."""
+    """Report data that has none of the kinds of supervision (answers, labels, pairs, text) that the objective reads."""
     if data.gives_any(objective.needs):
         return
     goal = type(objective).__name__
@@ -51,7 +51,7 @@ def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
 
 
 def check_training_rows(data: Data, tuning: Tuning) -> Iterator[Problem]:
-    """Report data without training rows for a run that trains; rows for validation and test can only be evaluated."""
+    """Report data without training rows if the run trains a model; such data can only be evaluated on."""
     for key, part in leaves(data) if tuning.trains else ():
         if not part.source_names("train"):
             held_out = [split for split in SPLIT_NAMES if part.source_names(split)]
@@ -63,7 +63,7 @@ def check_training_rows(data: Data, tuning: Tuning) -> Iterator[Problem]:
 
 
 def _describe_supervision(data: Data) -> str:
-    """Describe the data and the kinds of supervision that it has; for a mixture, describe each part."""
+    """Describe the data and the kinds of supervision that it has; for a mixture, list them for each data set."""
     kind = type(data).__name__
     if isinstance(data, Mixture):
         parts = [f"{name}: {_list_kinds(part.gives, 'and')}" for name, part in data.parts.items() if part is not None]
@@ -78,7 +78,7 @@ def _list_kinds(kinds: frozenset[Supervision], word: str) -> str:
 
 
 def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
-    """Report new tokens whose embeddings the tuning method does not train."""
+    """Report tokens that the config adds to the tokenizer, and whose embeddings the tuning method does not train."""
     if not tuning.trains or tuning.trains_new_tokens:
         return
     for field, tokens in (
@@ -91,7 +91,7 @@ def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
 
 
 def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterator[Problem]:
-    """Report a method that trains only biases if the model has no biases."""
+    """Report a tuning method that trains only biases if the model has no biases."""
     if tuning.needs_biases and facts_of(model, cache_path).has_biases is False:
         method = type(tuning).__name__
         reason = f"{method} trains only biases, and the model has none: choose another method; tuning=ia3 is as small"
@@ -99,12 +99,15 @@ def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterato
 
 
 def facts_of(model: Model, cache_path: str) -> ModelFacts:
-    """Return the facts about the model that are known before it is loaded."""
+    """Return what is known of the model before it is loaded, such as its hidden size and number of positions."""
     return model.facts(user_path(cache_path))
 
 
 def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:
-    """Return the maximum number of tokens in an example for which the model has positions, or `None` if unknown."""
+    """Return the number of tokens of the longest example that the model can read, or `None` if it is not known.
+
+    The model's positions limit this number; virtual tokens that the tuning method adds take some of them.
+    """
     positions = facts_of(model, cache_path).max_positions
     return None if positions is None else max(2, positions - tuning.num_added_positions)
 
@@ -119,7 +122,7 @@ def check_chat_template(template: Template, model: Model) -> Iterator[Problem]:
 
 
 def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Warn that `batching.max_tokens` is lowered, because the model has fewer positions."""
+    """Warn that `batching.max_tokens` is lowered to the length of the longest example that the model can read."""
     longest, set_to = longest_example(model, tuning, cache_path), batching.max_tokens
     if longest is not None and (set_to is None or set_to > longest):
         taken = f", {tuning.num_added_positions} of them for virtual tokens" if tuning.num_added_positions else ""
@@ -128,7 +131,7 @@ def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path
 
 
 def check_packed_model(model: Model, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Report packing if it is already known that the model cannot read several texts in one row."""
+    """Report packing if it is known before loading that the model cannot read several texts in one row of a batch."""
     if batching.packing is None:
         return
     if facts_of(model, cache_path).can_pack is False:
@@ -144,7 +147,7 @@ def suitable_learning_rate(
 ) -> float | None:
     """Return the peak learning rate that suits the tuning method, the objective, the optimizer and the model.
 
-    The result is `None` if nothing is trained or the method declares no rate.
+    The result is `None` if nothing is trained or the tuning method declares no learning rate.
     """
     is_pretrained = not isinstance(model.weights, Random)
     rate = tuning.learning_rate_for(facts_of(model, cache_path).hidden_size, is_pretrained)
@@ -156,7 +159,10 @@ def suitable_learning_rate(
 def check_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> Iterator[Problem]:
-    """Report a learning rate that is null and has no default; warn of a rate that is far from the suitable rate."""
+    """Report a learning rate of null if the tuning method declares no default.
+
+    Warn of a learning rate that is ten times or more above or below the suitable one.
+    """
     suitable = suitable_learning_rate(tuning, objective, optimizer, model, cache_path)
     method, rate = type(tuning).__name__, optimizer.lr
     if suitable is None:

@@ -23,7 +23,10 @@ NEEDS_GPU = "float16 needs a GPU"
 
 
 def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an accelerator or devices that Lightning does not accept on any machine."""
+    """Report an accelerator or devices that Lightning accepts on no machine.
+
+    Also report several devices if the trainer's strategy computes on one device only.
+    """
     accelerator, devices = _accelerator(trainer), _devices(trainer)
     if not isinstance(accelerator, ExternalClass) and accelerator not in ACCELERATORS:
         reason = f"there is no such accelerator (known: {', '.join(ACCELERATORS)})"
@@ -66,7 +69,7 @@ def computes_on_cpu(trainer: ExternalClass) -> bool:
 
 
 def num_devices(trainer: ExternalClass) -> int | None:
-    """Return the number of devices of a run, or `None` if it is not known before the run starts."""
+    """Return the number of devices on all nodes of a run, or `None` if it is not known before the run starts."""
     nodes, devices = trainer.arguments.get("num_nodes", 1), _devices(trainer)
     on_each: int | None = None
     if isinstance(devices, list):
@@ -106,7 +109,10 @@ def accelerator_obstacle(accelerator: Any) -> str | None:
 
 
 def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report `trainer.devices` in a run on the CPU if it is not a number; warn if it exceeds the number of cores."""
+    """For a run on the CPU, report `trainer.devices` that is neither a number of processes nor `auto`.
+
+    Warn if there are more processes than CPU cores.
+    """
     devices = _devices(trainer)
     if not _is_valid(devices) or not computes_on_cpu(trainer) or external_launch() is not None:
         return
@@ -120,14 +126,14 @@ def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_launch_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report environment variables of torchrun or srun that are incomplete, or are not numbers."""
+    """Report that some environment variables that torchrun or srun set are missing or are not numbers."""
     if reason := launch_fault():
         do = "start the command with torchrun or srun, or unset TORCHELASTIC_RUN_ID and the variables of Slurm"
         yield Problem(key="trainer", reason=f"{reason}: {do}", kind="unavailable_here")
 
 
 def check_nodes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Warn of several nodes if neither torchrun nor srun has started this process."""
+    """Warn that a run on several nodes must be started with torchrun or srun, if neither started this process."""
     nodes = trainer.arguments.get("num_nodes", 1)
     if nodes != 1 and external_launch() is None:
         reason = "torchrun or srun has to start `instruct-lab train` on every node (docs/gpus.md)"
@@ -175,10 +181,12 @@ def _here(key: str, value: Any, reason: str, suggestion: str) -> Problem:
 
 
 def refuse_devices(trainer: ExternalClass) -> None:
-    """Refuse invalid devices and devices that this machine lacks; call this before a run's record is changed.
+    """Raise an error if the trainer's devices are invalid or this machine lacks them.
+
+    Call this before changing a run's record.
 
     Raises:
-        ConfigError: the trainer cannot use its devices.
+        ConfigError: the trainer's devices are invalid, or this machine lacks them.
     """
     rules = (check_devices, check_launch_here, check_accelerator_here, check_processes_here)
     problems = [problem for rule in rules for problem in rule(trainer) if problem.refuses]

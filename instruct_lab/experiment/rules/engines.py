@@ -1,4 +1,4 @@
-"""Rules about the engine that decodes answers: what it cannot run is refused before anything is loaded."""
+"""Rules about the engine that decodes answers: report models and devices that it does not support."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _reason(engine: str, model: Model, tuning: Tuning) -> str | None:
 def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iterator[Problem]:
     """Report a decoding engine, other than the native one, that does not support the devices of the run.
 
-    No other engine supports a model that is split over devices, and vllm supports only one device.
+    Only the native engine supports a model that is split over devices. The engine vllm supports only one device.
     """
     engine = generation.engine
     if engine == NATIVE:

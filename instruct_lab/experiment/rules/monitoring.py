@@ -23,15 +23,20 @@ LOWER_IS_BETTER = ("loss", "perplexity")
 
 
 def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
-    """Return `min` if lower values of a logged key are better, `max` if higher ones are, or `None` if unknown."""
+    """Return `min` if lower values are better, `max` if higher values are, or `None` if it is not known.
+
+    Args:
+        experiment: the run's configuration.
+        key: the name under which the value is logged, such as `val/loss`.
+    """
     return direction_of(key, experiment.active_metrics)
 
 
 def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
-    """Return `min` if lower values of a logged key are better, `max` if higher ones are, or `None` if unknown.
+    """Return `min` if lower values are better, `max` if higher values are, or `None` if it is not known.
 
     Args:
-        key: the logged key, such as `validation/loss`.
+        key: the name under which the value is logged, such as `val/loss`.
         metrics: the metrics of the run, keyed by name.
     """
     name = key.rpartition("/")[2]
@@ -44,15 +49,16 @@ def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
 
 
 def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """Return the metric that reports the value `name` of the objective; `None` if there is no such metric."""
+    """Return the metric that reports the objective's value `name`, a key of `Loss.values`; `None` if there is none."""
     reading = (m for m in metrics.values() if isinstance(m, ValueMetric) and m.value_name == name)
     return next(reading, None)
 
 
 def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, Any]:
-    """Return the keyword argument `mode` to pass to another library's callback that monitors a logged value.
+    """Return the keyword argument `mode` (`min` or `max`) for another library's callback that monitors a logged value.
 
-    The result is empty if the config sets the mode, if the callback takes none, or if the direction is unknown.
+    The result is empty if the config sets the mode, if the callback takes none, or if it is not known whether lower or
+    higher values are better.
     """
     watched = _watched_by(callback)
     if watched is None or not watched.takes_mode or watched.mode is not None:
@@ -63,7 +69,7 @@ def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class _Watched:
-    """What a callback monitors: the logged key, the mode (`None` if not set), and whether the callback takes a mode."""
+    """The name of the value that a callback monitors, its mode (`None` if not set), and whether it takes a mode."""
 
     monitor: str
     mode: str | None
@@ -86,7 +92,7 @@ def check_monitors(
     data: Data,
     trainer: ExternalClass,
 ) -> Iterator[Problem]:
-    """Report monitored values that are not logged."""
+    """Report callbacks that monitor a value which the run does not log."""
     logged = logged_values(objective, evaluation, metrics, data)
     is_validated = data.has_validation and trainer.arguments.get("limit_val_batches") != 0
     for name, callback in callbacks.items():
@@ -103,7 +109,7 @@ def check_monitors(
 
 
 def logged_values(objective: Objective, evaluation: Evaluation, metrics: Mapping[str, Metric], data: Data) -> list[str]:
-    """List the keys that training and validation log, and that a callback can monitor."""
+    """List the names of the values that training and validation log; a callback can monitor these values."""
     logged = ["train/loss", "val/loss"]
     if objective.is_likelihood:
         logged.append("val/perplexity")
@@ -120,7 +126,10 @@ def check_modes(
     evaluation: Evaluation,
     data: Data,
 ) -> Iterator[Problem]:
-    """Report a mode that contradicts the monitored value's direction, or a missing mode if the direction is unknown."""
+    """Report a `mode` that contradicts the monitored value, such as `max` for a loss.
+
+    Also report a missing `mode` if it is not known whether lower or higher values are better.
+    """
     logged = logged_values(objective, evaluation, metrics, data)
     for name, callback in callbacks.items():
         watched = _watched_by(callback)

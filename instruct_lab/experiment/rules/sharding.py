@@ -16,7 +16,7 @@ from instruct_lab.tuning import Tuning
 FSDP = "fsdp"
 """The strategy that shards a model over devices: PyTorch's FSDP2."""
 EXACT_PRECISIONS = ("None", "32", "32-true", "bf16-mixed")
-"""The trainer's precisions that a sharded model supports; with all of them, its weights stay in float32."""
+"""Values of `trainer.precision` that a sharded model supports; its weights are float32 with all of them."""
 UNSUPPORTED = {
     r"fsdp_tp|tp|tensor_parallel|.*\.ModelParallelStrategy": (
         "tensor parallelism needs a plan of each architecture's layers, and its sums are not those of one device",
@@ -35,7 +35,7 @@ UNSUPPORTED = {
     r"fsdp_\w+|.*\.FSDPStrategy": ("this is PyTorch's first FSDP, which is replaced by the second", FSDP),
     r"ddp_(spawn|fork|notebook)\w*": ("it trains in processes that return no results", "ddp"),
 }
-"""Reasons why strategies are not supported, with what to choose instead, keyed by a regular expression for the name."""
+"""Strategies that are not supported: why not, and which strategy to choose instead, keyed by a regular expression."""
 STRATEGIES = ("auto", "ddp", FSDP)
 NAMES = frozenset(
     {
@@ -60,7 +60,7 @@ def check_split(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_sharded_trainer(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report arguments of the trainer that a sharded model does not support."""
+    """Report a precision or a way of clipping gradients that is not supported for a model sharded over devices."""
     if trainer.arguments.get("strategy") != FSDP:
         return
     precision = str(trainer.arguments.get("precision"))

@@ -1,4 +1,7 @@
-"""Rules about data that is read while the model trains: components that need all rows at once are refused."""
+"""Rules about streams, which are data that is read block by block while the model trains.
+
+Components that need all rows at once cannot be used with a stream.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from instruct_lab.preprocessing import Preprocessing
 
 
 def check_streamed_steps(data: Data, preprocessing: Preprocessing) -> Iterator[Problem]:
-    """Report preprocessing steps that need all rows of the training split, since a stream holds one block at a time."""
+    """Report preprocessing steps that need all training rows at once if the data is a stream.
+
+    A stream holds only one block of rows at a time.
+    """
     if not data.is_stream:
         return
     for name, step in preprocessing.active_steps.items():
@@ -25,7 +31,10 @@ def check_streamed_steps(data: Data, preprocessing: Preprocessing) -> Iterator[P
 
 
 def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Problem]:
-    """Report an objective that needs the base model's log-probabilities of all rows before training."""
+    """Report an objective that needs the base model's log-probabilities of all rows before training, given a stream.
+
+    A stream holds only one block of rows at a time.
+    """
     if data.is_stream and objective.takes_reference_from_batch:
         reason = (
             f"{type(objective).__name__} computes the base model's log-probabilities of all rows before training, and "
@@ -36,7 +45,7 @@ def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Probl
 
 
 def check_streamed_parts(data: Data) -> Iterator[Problem]:
-    """Report a stream that is a part of a mixture of data sets."""
+    """Report a stream among the data sets of a mixture, which needs all rows of its data sets."""
     for key, part in leaves(data):
         if part is not data and part.is_stream:
             reason = "a mixture draws from all rows of its parts, so that none of them can be a stream"

@@ -55,7 +55,7 @@ UNUSED_ARGUMENTS = {
 
 
 def fixed_arguments() -> dict[str, Any]:
-    """Return the trainer arguments that have the same value in every run, with their values."""
+    """Return the values of the trainer arguments that are the same in every run, keyed by argument name."""
     return {name: owned.value for name, owned in OWNED_ARGUMENTS.items() if owned.value is not None}
 
 
@@ -74,7 +74,10 @@ def check_owned_arguments(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_unused_arguments(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report arguments of the trainer that would have no effect, and minimum lengths of training above the maximum."""
+    """Report arguments of the trainer that would have no effect.
+
+    These include a minimum number of epochs or steps that exceeds the maximum.
+    """
     for name, reason in UNUSED_ARGUMENTS.items():
         if name in trainer.arguments:
             value = trainer.arguments[name]
@@ -91,7 +94,7 @@ UNLIMITED = {"max_epochs": -1, "max_steps": -1, "num_nodes": -1}
 
 
 def check_counts(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report arguments that are counts or limits and are below their lowest valid value."""
+    """Report arguments of the trainer (counts and limits) that are below their lowest valid value."""
     for name, lowest in LOWEST.items():
         value = trainer.arguments.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):

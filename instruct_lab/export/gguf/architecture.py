@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
-"""Names of architectures in the package `gguf`, keyed by the `model_type` of transformers; others cannot be written."""
+"""Names that the package `gguf` gives to the architectures that can be written, keyed by transformers' `model_type`."""
 INTERLEAVED = ("llama", "mistral")
 """Model types for which GGUF files store the dimensions of queries and keys in another order than transformers.
 
@@ -24,7 +24,12 @@ ELSEWHERE = "export with --format hf, and convert the folder with llama.cpp's co
 
 
 def refusal(what: str, where: str = "the model's config.json") -> InstructLabError:
-    """Return the error for a model that this package cannot write as a GGUF file."""
+    """Return the error that says why a model cannot be written as a GGUF file.
+
+    Args:
+        what: the reason.
+        where: the file or component in which the reason lies.
+    """
     return InstructLabError(f"This model cannot be written as a GGUF file: {what}", where=where, do=ELSEWHERE)
 
 
@@ -35,7 +40,7 @@ def check_config(config: Any) -> None:
         config: the model's configuration, from transformers.
 
     Raises:
-        InstructLabError: the architecture or one of its settings is not supported.
+        InstructLabError: a GGUF file cannot express the architecture, its activation, position scaling or attention.
     """
     kind = config.model_type
     if kind not in ARCHITECTURES:
@@ -90,7 +95,7 @@ def head_size(config: Any) -> int:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of a model with their names in a GGUF file; `file_values` converts them for the file.
+    """Yield each tensor of a model with its name in a GGUF file; the tensors' values are not converted yet.
 
     Args:
         model: a causal language model, whose configuration `check_config` has accepted.
@@ -118,12 +123,14 @@ def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def file_values(config: Any, name: str, tensor: torch.Tensor) -> numpy.ndarray:
-    """Return the values of a tensor in float32, in the order of dimensions that a GGUF file requires.
+    """Return the values of a tensor in float32 as a GGUF file stores them.
+
+    For some architectures, the dimensions of queries and keys are reordered.
 
     Args:
         config: the model's configuration.
         name: the name of the tensor in the file.
-        tensor: the tensor, from `named_tensors`.
+        tensor: the model's tensor.
     """
     import torch
 
@@ -136,9 +143,10 @@ def file_values(config: Any, name: str, tensor: torch.Tensor) -> numpy.ndarray:
 
 
 def _interleave(value: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """Reorder each head's dimensions from the order of transformers to that of GGUF files; see `INTERLEAVED`.
+    """Bring the dimensions of each attention head from the order of transformers into the order of a GGUF file.
 
-    Dimensions 0, 1, 2, ... become 0, n, 1, n + 1, 2, ..., where n is half the size of a head.
+    Rotary embeddings rotate pairs of dimensions. In transformers, dimension i is paired with i + n, where n is half the
+    size of a head; in a GGUF file, pairs are adjacent. The new order is therefore 0, n, 1, n + 1, 2, ...
 
     Args:
         value: weight `[heads * size, in]` or bias `[heads * size]`.
@@ -149,9 +157,9 @@ def _interleave(value: torch.Tensor, num_heads: int) -> torch.Tensor:
 
 
 def _llama3_factors(rope: dict[str, Any], size: int) -> torch.Tensor:
-    """Compute the factors by which the rotary frequencies of Llama 3.1 and later are divided.
+    """Compute the factors by which the rotary frequencies of Llama 3.1 and later are divided, one for each frequency.
 
-    The formula is that of llama.cpp's converter.
+    The formula is taken from llama.cpp's converter.
 
     Args:
         rope: the settings of the model's rotary embeddings.

@@ -12,7 +12,7 @@ from instruct_lab.model.weights.gguf_tokenizer import pre_tokenizer_named, read_
 
 WHERE = "the tokenizer"
 NAMES = ("gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "gpt-4o", "qwen35")
-"""Names of pre-tokenizers in GGUF files; the first one that splits texts like the model's is used."""
+"""Names of llama.cpp's pre-tokenizers; a GGUF file names the first one that splits texts like the model's tokenizer."""
 PROBES = (
     "Hello, world! It's 3 o'clock; we'll pay 1234567.89 € for 12 x 34 apples.",
     "don't DON'T I'M you'VE they're she'd  two  spaces\tand a tab\n\nnew\r\n   lines \n trailing   ",
@@ -20,7 +20,7 @@ PROBES = (
     "🚀 (normal) 👨‍👩‍👧 ✅🏽 def f(x_1): return {'a': [1, 2.50]}  # ===> ///\\\\ !!??..... ''''\"\"\" `x` ------",
     "HTTPServer camelCase snake_case A1b2C3 x=3.14e-10 https://example.org/a?b=c&d=%20 \u00a0\u3000\u200b end",
 )
-"""Texts that different pre-tokenizers split differently."""
+"""Sample texts, with which pre-tokenizers are compared: unlike pre-tokenizers split them differently."""
 
 
 def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids: Sequence[int]) -> None:
@@ -28,12 +28,12 @@ def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids:
 
     Args:
         writer: the `GGUFWriter` of the file.
-        tokenizer: the tokenizer, with the chat template.
-        vocab_size: number of rows of the model's embeddings.
+        tokenizer: the model's tokenizer, whose chat template is set.
+        vocab_size: number of rows of the model's embedding matrix.
         stop_token_ids: tokens that end an answer.
 
     Raises:
-        InstructLabError: the tokenizer is not byte-level BPE, or llama.cpp has no pre-tokenizer like the tokenizer's.
+        InstructLabError: the tokenizer is not byte-level BPE, or no pre-tokenizer of llama.cpp splits texts like it.
     """
     import gguf
 
@@ -79,7 +79,7 @@ def find_pre_tokenizer(tokenizer: Any) -> str:
     """Return the name of the pre-tokenizer of llama.cpp that splits texts as the given tokenizer does.
 
     Raises:
-        InstructLabError: no known pre-tokenizer does so, or llama.cpp does not support the tokenizer's normalizer.
+        InstructLabError: no pre-tokenizer splits texts so, or llama.cpp does not support the tokenizer's normalizer.
     """
     backend = tokenizer.backend_tokenizer
     normalizer = json.loads(backend.to_str()).get("normalizer")
@@ -107,13 +107,13 @@ def check_vocabulary(file: Path, tokenizer: Any) -> None:
 
 
 def _tokens(tokenizer: Any, vocab_size: int, kinds: Any) -> tuple[list[str], list[int]]:
-    """List the texts and the kinds of all tokens in the order of their ids.
+    """Return the texts and the types of all tokens, in the order of their ids.
 
-    An id without a token gets a made-up text and the kind `UNUSED`.
+    An id for which the tokenizer has no token gets a made-up text and the type `UNUSED`.
 
     Args:
         tokenizer: the tokenizer.
-        vocab_size: number of rows of the model's embeddings, and so of ids.
+        vocab_size: number of rows of the model's embedding matrix, which is the number of ids.
         kinds: the enumeration `gguf.TokenType`.
     """
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}

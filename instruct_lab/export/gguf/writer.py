@@ -33,12 +33,12 @@ def write_gguf(
     Args:
         loaded: the model, with any adapter merged into it, and its tokenizer.
         file: the file to write.
-        weight_type: number type of the matrices.
-        name: name of the model in the file.
+        weight_type: number type of the weight matrices.
+        name: name of the model that is stored in the file.
         stop_token_ids: tokens that end an answer.
 
     Raises:
-        InstructLabError: the model or its tokenizer cannot be written, or a value is too large for `f16`.
+        InstructLabError: a GGUF file cannot express the model or its tokenizer, or a weight is too large for `f16`.
     """
     import gguf
 
@@ -65,7 +65,7 @@ def _file_type(weight_type: WeightType) -> Any:
 
 
 def _write_tensors(writer: Any, model: Any, weight_type: WeightType) -> None:
-    """Write the header of the file, which lists all tensors, and then one tensor after the other."""
+    """Write the header of the file, which lists all tensors, and then the values of each tensor."""
     import numpy as np
     from gguf import GGMLQuantizationType, quants
 
@@ -89,7 +89,7 @@ def _write_tensors(writer: Any, model: Any, weight_type: WeightType) -> None:
 
 
 def _type_of(name: str, shape: tuple[int, ...], weight_type: WeightType) -> str:
-    """Return the name of the number type in which a tensor is written."""
+    """Return the name that the package `gguf` gives to the number type in which a tensor is written."""
     if len(shape) < 2 or name.endswith("_norm.weight") or not name.endswith(".weight"):
         return "F32"
     if weight_type in ("f32", "f16", "bf16"):

@@ -1,9 +1,9 @@
-"""General texts and general knowledge, which show what a model has forgotten.
+"""General texts and questions of general knowledge, which show what a model has forgotten.
 
-Input: the items of this package, and a model. Output: statistics of each item. The items (`items.jsonl`) are 48 short
-texts of 16 kinds, from history and cooking to code and Chinese, each with a question of general knowledge and four
-choices. They were written for this package and have its licence (Apache-2.0), so they are available without a network
-and are the same for every run.
+Input: the texts and questions in `items.jsonl`, and a model. Output: the model's scores on each of them. There are 48
+short texts of 16 kinds, from history and cooking to code and Chinese. With each text comes a question of general
+knowledge with four choices. They were written for this package and have its licence (Apache-2.0), so they are available
+without a network and are the same for every run.
 """
 
 from instruct_lab.metrics.general.forgetting import Forgetting

@@ -29,7 +29,7 @@ class Forgetting(Benchmarks):
     gives 25. The difference between the results of the tuned and of the untuned model shows what was forgotten.
 
     The texts are part of this package and are given to the model as they are, without the run's template. For the
-    intervals, whole kinds of texts are resampled.
+    intervals, all texts or questions of one kind are drawn together (a cluster bootstrap).
     """
 
     families: ClassVar = frozenset({"decoder"})
@@ -40,13 +40,16 @@ class Forgetting(Benchmarks):
         return [NAME]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the version of the items."""
+        """Return the version of the texts and questions."""
         return {"items": items_version()}
 
     def measure(
         self, loaded: LoadedModel, template: Template, known: Collection[str] = ()
     ) -> Iterator[tuple[str, TaskScores]]:
-        """Score all texts and all choices, and yield the statistics of each item."""
+        """Compute the log-probabilities of all texts and all choices, and yield the name `general` with the scores.
+
+        Nothing is computed if `general` is in `known`.
+        """
         from instruct_lab.metrics.general.likelihoods import log_probabilities
 
         if NAME in known:

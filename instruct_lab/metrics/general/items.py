@@ -1,4 +1,4 @@
-"""The items of general text and general knowledge."""
+"""Reading of the texts and questions in `items.jsonl`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = Path(__file__).parent / "items.jsonl"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GeneralItem:
-    """A text and a question of general knowledge, which is not about the text.
+    """A text, and a question of general knowledge that has nothing to do with the text.
 
     Args:
         kind: kind of the text, such as `history`, `code` or `french`.
@@ -30,12 +30,15 @@ class GeneralItem:
 
 @functools.cache
 def read_items() -> tuple[GeneralItem, ...]:
-    """Read all items of the package, in order."""
+    """Read all texts and questions of the package, in the order of the file."""
     lines = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
     return tuple(GeneralItem(line["kind"], line["text"], line["question"], tuple(line["choices"])) for line in lines)
 
 
 @functools.cache
 def items_version() -> str:
-    """Return the version of the items that signatures contain: the beginning of the SHA-256 of all items."""
+    """Return the version of the texts and questions: the first 8 digits of the SHA-256 of `items.jsonl`.
+
+    The signatures of the scores contain it.
+    """
     return hashlib.sha256(FILE.read_bytes()).hexdigest()[:8]

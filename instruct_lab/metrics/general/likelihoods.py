@@ -20,13 +20,13 @@ def log_probabilities(
 ) -> list[float]:
     """Compute the log-probability of each continuation after its context, in nats.
 
-    A text starts with the BOS token, or with the EOS token if there is no BOS token, so that its first token counts
-    too. A text that is longer than the model's context is scored in windows, each of which starts with the last token
-    of the one before it.
+    Before each context stands the BOS token, or the EOS token if there is no BOS token, so that the first token of a
+    continuation without a context counts too. A text that is longer than the model's maximum length is scored in
+    windows, each of which starts with the last token of the preceding window.
 
     Args:
         loaded: a decoder.
-        requests: pairs of a context and a continuation.
+        requests: pairs of a context (which may be empty) and the continuation whose probability is computed.
         batch_tokens: maximum number of tokens of a batch, with padding; `None`: estimated from the memory.
     """
     model, tokenizer, context = loaded.model, loaded.tokenizer, context_length(loaded.model)
@@ -58,9 +58,9 @@ def log_probabilities(
 
 
 def _encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], int]:
-    """Return the token ids of BOS, context and continuation, and the number of ids before the continuation.
+    """Return the token ids of BOS token, context and continuation, and the number of ids before the continuation.
 
-    EOS is used if the tokenizer has no BOS.
+    If the tokenizer has no BOS token, the EOS token is used instead.
     """
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     before, whole = (
@@ -71,10 +71,10 @@ def _encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int],
 
 
 def cut_windows(ids: list[int], num_context: int, limit: int | None) -> list[Example]:
-    """Cut a text into examples of limited length, in which each token of the continuation is a label exactly once.
+    """Cut a text into examples of limited length; each token of the continuation is a label in exactly one of them.
 
     Args:
-        ids: the token ids.
+        ids: the token ids of the context and the continuation.
         num_context: number of ids before the continuation, at least 1.
         limit: maximum length of an example; `None`: no limit.
     """

@@ -21,22 +21,25 @@ from instruct_lab.template import Template
 
 
 class _Progress(CacheHook):
-    """A replacement for the library's cache of responses; it stores nothing, but reports each response as progress."""
+    """A replacement for the cache in which lm-evaluation-harness stores responses.
+
+    It stores nothing, but counts each response in the progress report.
+    """
 
     def __init__(self) -> None:
         super().__init__(None)
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        """Report that one request has been answered."""
+        """Count one more answered request in the progress report."""
         advance()
 
 
 class LoadedLM(HFLM):
-    """A loaded model with the template of its run, in the form in which lm-evaluation-harness uses models.
+    """A loaded model with the template of its run, in a class that lm-evaluation-harness can use.
 
-    The library's own class computes the responses, but the progress is reported by this package, not by the library's
-    progress bar. A model with virtual tokens before the text (prefix or prompt tuning) gets one request at a time,
-    because padding would otherwise be inserted between these tokens and the text.
+    Its base class, which belongs to the library, computes the responses. The progress is shown by this package instead
+    of the library's progress bar. A model with virtual tokens before the text (prefix or prompt tuning) gets one
+    request at a time, because padding would otherwise be inserted between these tokens and the text.
 
     Args:
         loaded: the model.
@@ -79,10 +82,10 @@ def without_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def decoding_as_exported(loaded: LoadedModel, template: Template) -> Iterator[None]:
-    """Let `generate` decode like the exported model, but without the exported limit on the length of answers.
+    """Within the block, let the model's `generate` end answers at the same tokens as the exported model.
 
-    The limit of the task applies instead. Inside the block, the model is in evaluation mode and no gradients are
-    computed. At the end, the model's previous mode and generation settings and the random states are restored.
+    The task, not the export, limits the length of answers. Within the block, the model is in evaluation mode and no
+    gradients are computed. At the end, the model's mode, its generation config and the random states are restored.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     config = copy.deepcopy(model.generation_config)

@@ -13,9 +13,10 @@ NUM_CHOICES = 4
 
 
 def currencies(**settings: Any) -> dict[str, Any]:
-    """Return the documents of the task `cldr_currencies`: a territory, four currencies, and the index of the right one.
+    """Return the documents of the task `cldr_currencies`.
 
-    A hash of the territory's code determines the other currencies and the index of the right one.
+    Each has a territory, its currency among three other currencies, and the index of the right one. A hash of the
+    territory's name determines the other currencies and this index.
     """
     from babel import Locale
     from babel.numbers import get_territory_currencies

@@ -1,4 +1,4 @@
-"""Finding the names of tasks in their files, because importing lm-evaluation-harness would take seconds."""
+"""Find the names of lm-evaluation-harness's tasks in their files, since importing the library would take seconds."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ EXAMPLES = Path(__file__).parent / "examples"
 NAMED = re.compile(
     r"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*(?P<value>.*)$(?P<items>(?:\n[ \t]*-[ \t]+.*$)*)""", re.MULTILINE
 )
-"""Matches an entry of a YAML file: a key that gives the name of a task, a group or a tag, or the members of a group."""
+"""Matches a key `task`, `group` or `tag` of a YAML file, with its value: a name, or the list of a group's members."""
 ITEM = re.compile(r"^[ \t]*-[ \t]+(.*)$", re.MULTILINE)
 OTHER_FILES = (".py", ".pyc", ".md", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".png")
 
 
 def known_names(include_paths: Sequence[Path]) -> frozenset[str]:
-    """Return the names of tasks, groups and tags in the task files of the library, this package and further folders.
+    """Return the names of tasks, groups and tags in the task files of the library, of this package and of the user.
 
-    The files are not parsed, but searched for keys that hold names. So the result has every name of a task, and perhaps
-    some names that the library does not accept.
+    The files are not parsed, but searched for the keys `task`, `group` and `tag`. So the result has every name of a
+    task, and perhaps some names that the library does not accept.
+
+    Args:
+        include_paths: folders with the user's task files.
     """
     return _library_names() | names_in(EXAMPLES, *include_paths)
 
@@ -36,7 +39,7 @@ def _library_names() -> frozenset[str]:
 
 
 def names_in(*folders: Path) -> frozenset[str]:
-    """Return the names of tasks, groups and tags in the task files of folders."""
+    """Return the names of tasks, groups and tags in all task files below the given folders."""
     names: set[str] = set()
     walked = (Path(path, file) for folder in folders for path, _, files in os.walk(folder) for file in files)
     for file in walked:

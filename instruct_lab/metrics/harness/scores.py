@@ -1,4 +1,4 @@
-"""The scores of single examples, from the samples that lm-evaluation-harness logs."""
+"""Convert the results that lm-evaluation-harness returns for each example to scores of single examples."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ JACKKNIFE = "jackknife"
 
 
 def task_scores(name: str, task: Any, samples: Sequence[Mapping[str, Any]], describe: Callable[..., str]) -> TaskScores:
-    """Return the scores of one task.
+    """Convert the library's results for one task to the scores of each example.
 
     Args:
         name: name of the task.
-        task: the task of the library.
-        samples: the entries that the library logs, one for each filter and example.
-        describe: function that describes how a score is computed, given its name, the name of the function that
-            aggregates it, and whether a higher score is better.
+        task: the library's object for the task.
+        samples: the library's results for each example, once for each filter (a way to extract the answer from a
+            response).
+        describe: function that returns a text on how a score is computed, given the score's name, the name of the
+            function that aggregates it, and whether a higher score is better.
     """
     by_filter: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for sample in samples:
@@ -47,11 +48,11 @@ def task_scores(name: str, task: Any, samples: Sequence[Mapping[str, Any]], desc
 
 
 def contributions(items: Sequence[Any], aggregate: Callable[[list[Any]], Any]) -> list[Statistics] | None:
-    """Divide an aggregated score into contributions of the examples, so that their mean is the score.
+    """Divide a score that is aggregated over examples into one contribution for each; their mean is the score.
 
-    For a mean, the contribution of an example is its score. Otherwise the jackknife is used: if `s` is the score
-    without the example, and `m` is the mean of `s` over all `n` examples, the contribution is the score of all examples
-    plus `(n - 1) * (m - s)`.
+    If the aggregated score is a mean, the contribution of an example is its own score. Otherwise the jackknife is used:
+    if `s` is the aggregated score without the example, and `m` is the mean of `s` over all `n` examples, the
+    contribution is the aggregated score of all examples plus `(n - 1) * (m - s)`.
 
     Args:
         items: the values that the library aggregates, one for each example; `None` for an example without a score.
@@ -81,18 +82,22 @@ def contributions(items: Sequence[Any], aggregate: Callable[[list[Any]], Any]) -
 
 
 SUMMED = {"bleu": BLEU(), "chrf": ChrF(), "chrfpp": ChrF(word_order=2), "ter": TER()}
-"""Metrics that compute, from sums over the examples, the same scores as the library's functions with these names."""
+"""Metrics of this package that give the same scores as functions of the library, keyed by the functions' names.
+
+They compute the score from sums over the examples.
+"""
 
 
 def _without_each(items: list[Any], aggregate: Callable[[list[Any]], Any], whole: float) -> list[float | None]:
-    """For each item, aggregate the score over all other items; `None` if the result is not a number.
+    """Return for each item the score that is aggregated over all other items; `None` if it is not a number.
 
-    If `SUMMED` has a metric that gives the same score as the library, each text is scored only once, and the statistics
-    of each item are subtracted from the sum over all items. Otherwise, the library aggregates the other items again for
-    each item, which would take hours for the metrics in `SUMMED` and a task with thousands of examples.
+    For BLEU, chrF, chrF++ and TER, a metric of this package scores each text only once and subtracts each item's
+    statistics from the sum over all items, provided that it gives the same score as the library for all items. In all
+    other cases, the library aggregates the other items again for each item. For BLEU and a task with thousands of
+    examples, this would take hours.
 
     Args:
-        items: the values that the library aggregates.
+        items: the values that the library aggregates, one for each example.
         aggregate: the library's function that aggregates the items.
         whole: the score that is aggregated over all items.
     """
@@ -118,10 +123,11 @@ def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callab
     """Return the scores of a group of tasks, aggregated over the tasks as lm-evaluation-harness does.
 
     Args:
-        parts: scores of the tasks.
-        metrics: the library's settings of the group: for each metric its name, its filters, and whether tasks are
+        parts: the scores of each task.
+        metrics: the library's settings for each metric of the group: its name, its filters, and whether tasks are
             weighted by their number of examples or equally.
-        describe: function that describes how a score is computed; see `task_scores`.
+        describe: function that returns a text on how a score is computed, given the score's name, the name of the
+            function that aggregates it, and whether a higher score is better.
     """
     rows: dict[str, list[Statistics]] = {}
     signatures: dict[str, str] = {}
@@ -146,7 +152,10 @@ def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callab
 
 
 def _prediction(name: str, sample: Mapping[str, Any]) -> Prediction:
-    """Return the prediction of an example: the generated text, or the choice with the highest likelihood."""
+    """Return the model's answer to an example, with the references.
+
+    The answer is the generated text or, for a task with choices, the choice with the highest likelihood.
+    """
     arguments, responses = sample["arguments"], sample["resps"]
     target, prompt = sample["target"], str(arguments[0][0])
     first = responses[0][0]

@@ -27,13 +27,23 @@ if TYPE_CHECKING:
     from instruct_lab.metrics.lm_eval import LmEval
 
 SEED, NUMPY_SEED, TORCH_SEED, FEWSHOT_SEED = 0, 1234, 1234, 1234
-"""The random seeds that the library sets by default."""
+"""The default random seeds of lm-evaluation-harness."""
 
 
 def measure_tasks(
     suite: LmEval, loaded: LoadedModel, template: Template, known: Collection[str]
 ) -> Iterator[tuple[str, TaskScores]]:
-    """Measure a model on each chosen task or group whose name is not in `known`; see `Benchmarks.measure`."""
+    """Measure a model on the tasks and groups of tasks that `suite` names; yield the name of each with its scores.
+
+    Args:
+        suite: the settings of the benchmark.
+        loaded: the model in memory, with or without adapters.
+        template: the template of the run.
+        known: names of tasks and groups to leave out, because they have been measured before.
+
+    Raises:
+        InstructLabError: a task cannot be loaded, its data cannot be reached, or the model cannot be measured.
+    """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     do = (
         "download the data once with a network, give task files with local data (include_path), or install what the "
@@ -55,9 +65,10 @@ def measure_tasks(
 
 
 def _units(suite: LmEval) -> dict[str, Any]:
-    """Load the chosen tasks and groups, and return those that have results of their own, keyed by name.
+    """Load the chosen tasks and groups, and return those whose results are reported, keyed by name.
 
-    These are the outermost groups for which the library aggregates a score, and the tasks outside these groups.
+    These are the groups for which the library aggregates a score and that are in no other such group, and the tasks
+    that are in none of these groups.
     """
     from datasets import disable_progress_bars
     from lm_eval.tasks import TaskManager
@@ -96,7 +107,7 @@ def _check_task(name: str, task: Any) -> None:
 
 
 def _measure(suite: LmEval, lm: LoadedLM, name: str, unit: Any) -> TaskScores:
-    """Measure one task, or all tasks of a group."""
+    """Measure a model on one task or on all tasks of a group, and return the scores of the task or group."""
     from lm_eval.evaluator import evaluate
 
     is_group = hasattr(unit, "get_all_tasks")
@@ -132,7 +143,7 @@ def _describe(suite: LmEval, name: str, unit: Any, score: str, aggregated: str, 
         name: name of the task or group.
         unit: the library's task or group.
         score: name of the score.
-        aggregated: name of the function that aggregates the score over examples or tasks.
+        aggregated: how the score is aggregated over examples or tasks, such as `mean`.
         is_better: whether a higher score is better; `None` if neither direction is better.
     """
     parts = ["lm_eval", f"version:{metadata.version('lm-eval')}", f"task:{name}"]

@@ -1,4 +1,4 @@
-"""The base class of judges."""
+"""The base class of judges, which say which of two answers to a prompt is better."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Judge(Component, ABC):
     """Whether the judge is asked to explain its verdict before it gives it."""
 
     not_science: ClassVar[frozenset[str]] = frozenset()
-    """Fields that do not change replies, such as a time limit."""
+    """Names of the judge's fields that do not change its replies, such as a time limit."""
 
     @property
     @abstractmethod
@@ -51,10 +51,10 @@ class Judge(Component, ABC):
         return f"{self.label}#{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
     def key(self, cache_path: Path) -> str:
-        """Return the SHA-256 of everything that determines the judge's replies to a question.
+        """Return a SHA-256 by which replies are cached: it changes with everything on which the judge's replies depend.
 
         Args:
-            cache_path: the folder for downloads.
+            cache_path: the folder for downloads, such as the weights of a local judge.
         """
         return hashlib.sha256(json.dumps(self._depends_on(cache_path), sort_keys=True).encode()).hexdigest()
 
@@ -68,7 +68,7 @@ class Judge(Component, ABC):
         A question that cannot be answered gets a `Reply` with a fault; nothing is raised for it.
 
         Args:
-            texts: the messages to the judge.
-            cache_path: the folder for downloads.
-            device: the device of a local model.
+            texts: the questions, each as the whole message to the judge.
+            cache_path: the folder for downloads, such as the weights of a local judge.
+            device: the device on which a local judge computes; a judge on a server ignores it.
         """

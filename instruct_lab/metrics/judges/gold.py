@@ -26,10 +26,13 @@ class GoldPair:
 
 
 def read_gold(path: Path) -> list[GoldPair]:
-    """Read a gold set: JSON Lines with `prompt`, `first`, `second`, `preferred`, and optionally `reference`.
+    """Read a gold set: a JSON Lines file, with one pair of answers in each line.
+
+    A line is an object with the texts `prompt`, `first` and `second` (the two answers) and `preferred` (`first`,
+    `second` or `tie`). It may also have a `reference`, a correct answer.
 
     Raises:
-        InstructLabError: the file cannot be read, has no pair, or has a line of another form.
+        InstructLabError: the file cannot be read, has no pair, or has a line that is not such an object.
     """
     with wrap_errors(OSError, what="The gold set cannot be read", where=str(path), do="check the path"):
         content = read_regular(path)
@@ -66,8 +69,8 @@ def agreement_note(found: Sequence[tuple[Choice, Choice]], num_pairs: int) -> st
     """Describe how often the judge gave the right verdict, with Wilson's 95% interval and Cohen's kappa.
 
     Args:
-        found: the right verdict and the judge's verdict, for each pair that was judged; the judge's verdict is a tie if
-            it contradicted itself when the answers were shown in the other order.
+        found: the right verdict and the judge's verdict, for each pair that was judged. If the judge contradicted
+            itself when the answers were shown in the other order, its verdict is a tie.
         num_pairs: number of pairs of the gold set.
     """
     if not found:
@@ -88,10 +91,10 @@ def agreement_note(found: Sequence[tuple[Choice, Choice]], num_pairs: int) -> st
 
 
 def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return both ends of Wilson's interval for a share (Wilson, 1927).
+    """Return both ends of Wilson's confidence interval for a proportion (Wilson, 1927).
 
     Args:
-        share: the observed share, 0 to 1.
+        share: the observed proportion, 0 to 1.
         count: number of observations.
         z: quantile of the normal distribution; the default gives a 95% interval.
     """

@@ -22,12 +22,12 @@ from instruct_lab.template import ChatTemplate, RefusedConversation, Template
 
 @component
 class JudgeModel(Judge):
-    """A local model as judge: its verdict is `[[A]]`, `[[B]]` or `[[C]]`, whichever is most probable.
+    """A local model as judge: its verdict is `[[A]]`, `[[B]]` or `[[C]]`, whichever the model finds most probable.
 
-    The model only scores the three verdicts and generates nothing, so even a small model always gives a readable
-    verdict, and the same verdict each time. The recorded reply holds the probabilities of the three verdicts. For
-    verdicts with an explanation, run the model on a server and use `JudgeServer`. Questions that do not fit the model's
-    context are left out, and their number is reported.
+    The model only computes the probabilities of the three verdicts and generates nothing. So even a small model always
+    gives a readable verdict, and the same one each time. The recorded reply holds the three probabilities. For verdicts
+    with an explanation, run the model on a server and use `JudgeServer`. Questions that do not fit the model's context
+    are left out, and their number is reported.
     """
 
     explains: ClassVar[bool] = False
@@ -93,7 +93,11 @@ def _answered(text: str, choice: str) -> Conversation:
 def _reply(log_probabilities: Sequence[float]) -> Reply:
     """Return a reply with the most probable verdict and the probabilities of all verdicts.
 
-    If several verdicts are equally probable, the verdict is a tie.
+    If several verdicts are equally probable, the verdict is a tie. Values that are not finite give a reply with a
+    fault.
+
+    Args:
+        log_probabilities: the log probabilities of the verdicts A, B and C.
     """
     if not all(map(math.isfinite, log_probabilities)):
         return Reply(fault="the judge's probabilities are not numbers")

@@ -41,12 +41,12 @@ class Question:
 def question_text(question: Question, rubric: str, explains: bool) -> str:
     """Write the message to the judge, which ends with the request for a verdict as `[[A]]`, `[[B]]` or `[[C]]`.
 
-    The form of the verdict and the request not to be influenced by order and length follow MT-Bench (Zheng et al.,
-    2023).
+    The way in which a verdict is written, and the request not to be influenced by order and length, follow MT-Bench
+    (Zheng et al., 2023).
 
     Args:
-        question: the conversation and the answers.
-        rubric: the criteria.
+        question: the conversation and the two answers.
+        rubric: the criteria by which the judge compares the answers.
         explains: whether the judge explains its verdict before it gives it.
     """
     parts = [

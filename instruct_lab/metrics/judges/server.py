@@ -25,7 +25,7 @@ from instruct_lab.metrics.judges.question import ends_with_verdict
 
 MAX_REPLY_BYTES = 4 << 20
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""HTTP status codes after which the same request may succeed if it is repeated."""
+"""HTTP status codes after which a request is repeated, because it may then succeed."""
 MAX_FAULTS = 5
 """Number of consecutive questions without a reply after which no more questions are sent to the server."""
 MAX_SHOWN = 200
@@ -57,7 +57,7 @@ class JudgeServer(Judge):
     retries: Annotated[int, Field(ge=0, le=20)] = 3  # further tries after a busy server or a failed connection
 
     def __post_init__(self) -> None:
-        """Refuse an address that is not a plain HTTP URL, and `parameters` that the judge sets itself."""
+        """Refuse an address that is not a plain HTTP URL, and `parameters` with entries that the judge sets itself."""
         parts = urlsplit(self.url)
         try:
             host, _ = parts.hostname, parts.port
@@ -78,7 +78,7 @@ class JudgeServer(Judge):
 
     @property
     def label(self) -> str:
-        """The name of the model and the host of the server."""
+        """The judge's name in reports: `MODEL@HOST`, the model and the host of its server."""
         return f"{self.model}@{urlsplit(self.url).hostname}"
 
     @property
@@ -91,7 +91,10 @@ class JudgeServer(Judge):
             return host.casefold() == "localhost"
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
-        """Yield the permission to send prompts and answers to another machine."""
+        """Yield the field `url` with the permission `judge-server`, unless the server is on this machine.
+
+        The permission allows prompts and answers to be sent to another machine.
+        """
         if not self.is_on_this_machine:
             yield "url", "judge-server"
 
@@ -199,7 +202,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Unreadable(Exception):
-    """Raised for a reply that does not have OpenAI's form, is too long, or was cut before its verdict."""
+    """Raised for a reply that is no JSON as in OpenAI's interface, is too long, or was cut before its verdict."""
 
 
 def _read(response: Any, deadline: float) -> bytes:
@@ -216,7 +219,11 @@ def _read(response: Any, deadline: float) -> bytes:
 
 
 def _content(body: bytes) -> str:
-    """Return the text of the first choice of a reply; refuse a text that `max_tokens` has cut before its verdict."""
+    """Return the text of the first choice of a reply.
+
+    Raises:
+        _Unreadable: the reply has no such text, or the limit `max_tokens` cut the text before its verdict.
+    """
     try:
         choice = json.loads(body)["choices"][0]
         content, is_cut = choice["message"]["content"], choice.get("finish_reason") == "length"
@@ -242,7 +249,10 @@ def _details(error: urllib.error.HTTPError) -> str:
 
 
 def _retry_after(headers: Any, usual: float) -> float:
-    """Return the seconds to wait before the next attempt: the value of `Retry-After` (at most 60), or `usual`."""
+    """Return the seconds to wait before the next attempt: the server's header `Retry-After`, but at most 60.
+
+    Without a readable header, it is `usual`.
+    """
     try:
         return min(60.0, max(0.0, float(headers.get("Retry-After", usual))))
     except (TypeError, ValueError):

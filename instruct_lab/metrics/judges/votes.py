@@ -1,7 +1,7 @@
-"""Statistics of a judge, from its verdicts on pairs of answers: how order and length influence it.
+"""Statistics of a judge's verdicts on pairs of answers, which show how order and length influence the judge.
 
-Every pair is asked in both orders. A judge that considers only the answers prefers the same one in both orders; a judge
-that is influenced by the order contradicts itself, in favour of one position.
+The judge sees every pair in both orders. If only the content counts, it prefers the same answer both times. A judge
+that is influenced by the order contradicts itself: it prefers whichever answer is first, or whichever is second.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ POOR_AGREEMENT = 0.2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Votes:
-    """The statistics of one pair: an answer, and the opponent's answer to the same prompt.
+    """The statistics of one pair: the evaluated system's answer, and an opponent's answer to the same prompt.
 
     A judge sees each pair twice, once in each order of the two answers.
 
     Args:
         score: 1 if the answer wins, 0 if the opponent's wins, 0.5 for a tie; also 0 if the pair was not judged.
-        judged: 1 if the pair has a score, else 0; two equal answers are a tie, for which no judge is asked.
-        asked: 1 if a judge was asked for the pair, else 0.
+        judged: 1 if the pair was judged, so that its score counts, else 0. Two equal answers count as judged: they are
+            a tie without asking the judge.
+        asked: 1 if a judge was asked about the pair, else 0.
         own: number of orders in which the answer was preferred, 0 to 2.
-        other: number of orders in which the opponent's answer was preferred.
-        first: number of orders in which the answer that was shown first was preferred.
+        other: number of orders in which the opponent's answer was preferred, 0 to 2.
+        first: number of orders in which the answer that was shown first was preferred, 0 to 2.
         difference: number of characters of the answer, minus the number of characters of the opponent's answer.
-        empty: 1 if the answer is empty.
+        empty: 1 if the answer is empty, else 0.
     """
 
     score: float
@@ -50,10 +51,10 @@ class Votes:
         """Create the statistics of a pair.
 
         Args:
-            answer: the answer.
+            answer: the answer of the evaluated system.
             opponent: the opponent's answer; `None` if there is none, so that the pair is not judged.
-            choices: the verdicts with the answer shown first, and with the answer shown second; `None` if one is
-                missing.
+            choices: the judge's two verdicts: with the answer shown first, then with the answer shown second; `None` if
+                one of them is missing.
         """
         difference, empty = float(len(answer) - len(opponent or "")), is_empty(answer)
         if answer == opponent:
@@ -75,7 +76,7 @@ def judge_notes(rows: Sequence[Statistics]) -> Iterator[str]:
     """Yield notes on the judge: how order and length influence it, and whether its verdicts in the two orders agree.
 
     Args:
-        rows: the statistics of all pairs, see `Votes.row`.
+        rows: for each pair, the fields of its `Votes` as numbers.
     """
     asked = [vote for vote in (Votes(*row) for row in rows) if vote.asked]
     if asked:
@@ -103,8 +104,9 @@ def _position_note(asked: Sequence[Votes]) -> str:
 def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield a note if the judge's verdicts in the two orders agree no more than random verdicts would.
 
-    The random verdicts have the same shares of wins, losses and ties. The agreement is Scott's pi (1955): the share of
-    pairs with equal verdicts minus the share that is expected by chance, divided by the largest possible difference.
+    The random verdicts have the same proportions of wins, losses and ties as the judge's. The agreement is Scott's pi
+    (1955): `(observed - chance) / (1 - chance)`. Here, `observed` is the proportion of pairs with equal verdicts in
+    both orders, and `chance` is this proportion for random verdicts.
     """
     agreeing = sum(2 in (vote.own, vote.other) or not vote.own + vote.other for vote in asked) / len(asked)
     votes = [sum(vote.own for vote in asked), sum(vote.other for vote in asked)]
@@ -130,9 +132,9 @@ def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
 def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield a note on how often the longer answer won, and on whether length predicts the winner.
 
-    By Fisher's exact test on the pairs with a winner, the win rate of the answers that are longer than the opponent's
-    is compared with the win rate of the answers that are shorter. So the wins of a better system are not mistaken for
-    a bias towards long answers.
+    Only pairs with a winner count. Among them, the evaluated answers that are longer than the opponent's are compared
+    with those that are shorter: Fisher's exact test compares the win rates of the two groups. So the wins of a better
+    system are not mistaken for a bias towards long answers.
     """
     decided = [vote for vote in asked if vote.score != 0.5 and vote.difference]
     if not decided:

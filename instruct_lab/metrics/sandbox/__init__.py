@@ -20,7 +20,7 @@ LIMITS = Path(__file__).with_name("limits.py")
 FILE_BYTES = 16 << 20
 LAYERS = ("rlimits", "netns", "landlock", "seccomp")
 REQUIRED = ("landlock", "seccomp")
-"""The layers without which a program could write the user's files, use the network or start processes."""
+"""Layers of the sandbox without which a program could write the user's files, use the network or start processes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,12 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The result of running a program: whether it passed its tests, and which layers of the sandbox were active."""
+    """The result of running a program.
+
+    Args:
+        passed: whether the program passed its tests.
+        layers: the layers of the sandbox that were active, such as `seccomp`: each is a restriction by the kernel.
+    """
 
     passed: bool
     layers: tuple[str, ...]
@@ -58,7 +63,7 @@ def run(
     wanted: tuple[str, ...] = LAYERS,
     required: tuple[str, ...] = (),
 ) -> Outcome:
-    """Run a program and its tests.
+    """Run a program and its tests in a sandbox of several layers, each of which is a restriction by the kernel.
 
     The program passes only if the process of the tests reports that no test failed, and ends with exit status 0.
 
@@ -67,8 +72,8 @@ def run(
         timeout_s: seconds until both processes, with all other processes in their process groups, are killed.
         memory_mb: limit of the address space of each process in MiB.
         packages: whether installed packages can be imported in addition to the standard library.
-        wanted: the layers of the sandbox to use if this machine supports them.
-        required: the layers without which nothing is executed.
+        wanted: names of the layers to use if this machine supports them.
+        required: names of the layers without which nothing is executed.
     """
     limits = {
         "layers": wanted,
@@ -117,7 +122,12 @@ def run(
 
 
 def _start(task: dict[str, Any], folder: str) -> subprocess.Popen[bytes]:
-    """Start a process in its own folder, and send it the task."""
+    """Start the process of the program or of its tests in a new folder.
+
+    Args:
+        task: what the process shall run, with its limits and its descriptors; the process reads it from stdin.
+        folder: the folder to create, in which the process may write.
+    """
     os.mkdir(folder)
     options = ["-I", "-B", *([] if task["packages"] else ["-S"])]
     environment = {"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
@@ -152,10 +162,13 @@ def _outcome(report: bytes, status: int) -> Outcome:
 
 @functools.cache
 def layers() -> tuple[str, ...]:
-    """Return the layers of the sandbox that this machine supports, as found by running an empty program."""
+    """Return the layers of the sandbox (restrictions by the kernel) that this machine supports.
+
+    They are found by running an empty program. Each has its name and possibly a version, such as `landlock6`.
+    """
     return run(Program(""), timeout_s=60, memory_mb=1024).layers
 
 
 def missing_layers() -> list[str]:
-    """List the required layers that this machine does not support."""
+    """List the names of the required layers of the sandbox that this machine does not support."""
     return [name for name in REQUIRED if not any(layer.startswith(name) for layer in layers())]

@@ -29,7 +29,7 @@ CHANGEABLE = (list, dict, set, bytearray)
 
 
 class Remote:
-    """A stand-in for an object of the other process."""
+    """A stand-in for an object of the other process; it forwards calls, attributes, items and conversions to it."""
 
     __slots__ = ("__number", "__peer")
 
@@ -56,7 +56,7 @@ class Remote:
         self.__peer.ask("setitem", self, key, item)
 
     def __instancecheck__(self, value: object) -> bool:
-        """Whether a value is an object of the other process and, there, an instance of this class."""
+        """Whether a value is an object of the other process and, in that process, an instance of this class."""
         return isinstance(value, Remote) and self.__peer.ask("isinstance", self, value) is True
 
 
@@ -69,11 +69,11 @@ for _name in CONVERSIONS:
 
 
 class Peer:
-    """This process's end of the connection to the other process.
+    """This process's end of the connection between the process of a program and the process of its tests.
 
     Args:
-        reader: the descriptor of incoming messages.
-        writer: the descriptor of outgoing messages.
+        reader: the file descriptor of incoming messages.
+        writer: the file descriptor of outgoing messages.
         namespace: the global variables of this process's program or tests.
         answers: whether the other process may use attributes and items of this process's objects; otherwise, it may
             only call functions that it was given.
@@ -87,12 +87,12 @@ class Peer:
         self.remotes: dict[int, Remote] = {}
 
     def send(self, *message: Any) -> None:
-        """Send one message."""
+        """Send one message, as a line of JSON, to the other process."""
         self.writer.write(json.dumps(message).encode() + b"\n")
         self.writer.flush()
 
     def receive(self) -> list[Any]:
-        """Wait for a message; end this process if the other one has ended."""
+        """Wait for a message from the other process; end this process if the other process has ended."""
         line = self.reader.readline()
         if not line.endswith(b"\n"):
             os._exit(1)
@@ -129,7 +129,13 @@ class Peer:
             self.answer(kind, *message)
 
     def answer(self, operation: str, values: list[Any], named: dict[str, Any]) -> None:
-        """Perform an operation that the other process requested, and send the result or the exception."""
+        """Perform an operation that the other process requested, and send it the result or the exception.
+
+        Args:
+            operation: the operation's name, such as `call` or `getattr`.
+            values: the encoded values to which the operation is applied; for a call, the function and its arguments.
+            named: the encoded keyword arguments of a call.
+        """
         try:
             decoded = [self.decode(value) for value in values]
             changes: list[Any] = []
@@ -152,7 +158,11 @@ class Peer:
             self.send("result", *reply)
 
     def encode(self, value: Any) -> Any:
-        """Encode a value for JSON; an object of an unknown type stays in this process and is encoded as its number."""
+        """Convert a value to what JSON can express.
+
+        An object of a type that cannot be copied stays in this process; the other process gets a number that stands for
+        it.
+        """
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Remote):
@@ -201,7 +211,11 @@ class Peer:
         return ["mine", self.numbers[id(value)]]
 
     def decode(self, encoded: Any) -> Any:
-        """Build a value from the result of `encode`; only objects of built-in and known library types are created."""
+        """Build a value from what `encode` returned in the other process.
+
+        Only objects of built-in types, and of a few types of the standard library and NumPy, are created. The process
+        of the program also creates instances of classes that the tests define.
+        """
         if not isinstance(encoded, list):
             return encoded
         kind, *parts = encoded
@@ -248,7 +262,12 @@ def _text(error: Exception) -> str:
 
 
 def _exception(names: list[str], text: str) -> Exception:
-    """Build an exception of the first built-in class in `names`, or a `RuntimeError` if there is none."""
+    """Build an exception of the first class in `names` that is a built-in exception, or else a `RuntimeError`.
+
+    Args:
+        names: names of the class of an exception in the other process, and of the classes that it inherits from.
+        text: the message.
+    """
     kinds = (getattr(builtins, str(name), None) for name in names)
     kind = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)), RuntimeError)
     try:

@@ -1,8 +1,9 @@
-"""A script that limits its own process by means of the operating system and then runs `worker.py` in it.
+"""A script that restricts its own process by means of the operating system and then runs `worker.py` in it.
 
-The script is never imported. In, on stdin: JSON with the task, its folder and its limits. Out, on the descriptor
-`report`: a line of JSON with the active layers. All layers are enforced by the kernel, so that no code in the process
-can remove them. A process that lacks a required layer ends before it runs anything.
+The script is never imported. Its input, on stdin, is JSON: what to run, the folder to run it in, and the limits. Its
+output, on the file descriptor `report`, is a line of JSON with the names of the active layers (kinds of restriction).
+The kernel enforces all layers, so that no code in the process can remove them. A process that lacks a required layer
+ends before it runs anything.
 """
 
 import contextlib
@@ -61,13 +62,13 @@ REFUSED_CALLS = (  # system call numbers of x86-64
 CLONE, CLONE3, TGKILL = 56, 435, 234
 PACKAGE = "instruct_lab.metrics.sandbox"
 MODULES = ("exchange", "worker")
-"""The modules to run, in the order of their imports; the package itself is not imported."""
+"""Modules of this folder that are executed here, in this order, without importing the package around them."""
 LINUX = sys.platform == "linux"
 libc: Any = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
-    """Limit processor time, memory, file size and the number of open files; return the name of the layer."""
+    """Limit processor time, memory, file size and the number of open files; return the layer's name, `rlimits`."""
     for name, value in {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": memory_bytes,
@@ -80,13 +81,17 @@ def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
 
 
 def limit_one(name: str, value: int) -> None:
-    """Set one limit if the operating system supports it; macOS cannot limit memory in this way."""
+    """Set one resource limit, such as `RLIMIT_AS`; a limit that the operating system does not support is skipped."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
 def leave_network() -> str | None:
-    """Enter a network namespace without active interfaces; return the layer's name, or `None` if this is refused."""
+    """Enter a network namespace without active interfaces.
+
+    Returns:
+        `netns`, the name of this layer of the sandbox; `None` if the kernel refuses.
+    """
     for flags in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC):
         if libc.unshare(flags) == 0:
             return "netns"
@@ -94,10 +99,13 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Use Landlock to forbid executing files, and using files outside `folder` except to read those in `readable`.
+    """Use Landlock to forbid executing files, and access to files outside `folder`.
+
+    Files in the folders `readable` can still be read, but not written.
 
     Returns:
-        The name of the layer with Landlock's version; `None` if the system does not support it.
+        The name of this layer of the sandbox with Landlock's version, such as `landlock6`; `None` if the system does
+        not support it.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
@@ -125,7 +133,8 @@ def shut_files(folder: str, readable: list[str]) -> str | None:
 def refuse_calls() -> str | None:
     """Use seccomp to refuse sockets, new processes (threads are allowed) and signals to other processes.
 
-    Return the name of the layer; `None` if the system does not support it.
+    Returns:
+        `seccomp`, the name of this layer of the sandbox; `None` if the system does not support it.
     """
     if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
@@ -145,7 +154,7 @@ def refuse_calls() -> str | None:
 
 
 def main() -> None:
-    """Limit this process and run the worker; end with status 3 if a required layer is not active."""
+    """Restrict this process and run `worker.py` in it; end with status 3 if a required layer is not active."""
     task = json.load(sys.stdin)
     folder, report, wanted = task["folder"], task["report"], task["layers"]
     roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, *(path for path in sys.path if path)}

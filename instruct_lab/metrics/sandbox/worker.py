@@ -1,8 +1,8 @@
 """Execution of a program in one process and of its tests in another; the tests call the program's functions.
 
-The process of the tests holds everything that decides whether a program passes: the tests, the comparisons, the
-expected values and the descriptor of the report. The process of the program gets the arguments of calls and sends
-results.
+The process of the tests has everything that decides whether a program passes: the tests, the comparisons, the expected
+values, and the file descriptor to which the result is written. The process of the program only gets the arguments of
+calls and sends results.
 """
 
 import ast
@@ -19,9 +19,10 @@ from instruct_lab.metrics.sandbox.exchange import Peer  # already loaded by `lim
 
 
 def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
-    """Yield each name that the program defines, with its encoded value.
+    """Yield each name that the program defines, with a list of two items: a kind, and what the tests need for the name.
 
-    A module, or an object of the standard library, gets the name of its module instead of a value.
+    The kind is `module` (with the module's name) for a module, `from` (with the name of the module to import it from)
+    for an object of the standard library, and `value` (with the encoded value) for everything else.
     """
     for name, value in list(peer.namespace.items()):
         with contextlib.suppress(Exception):
@@ -34,10 +35,18 @@ def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
 
 
 def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> Any:
-    """Return the value that the tests use for a name of the program; modules and library objects are imported here.
+    """Return the value that the tests use for a name that the program defines.
+
+    Args:
+        peer: the connection to the program's process.
+        name: the name.
+        kind: `module`: a module, which is imported here; `from`: an object that is imported from a module; `value`: any
+            other value.
+        content: the name of the module, or the encoded value.
+        packages: whether modules outside the standard library are allowed.
 
     Raises:
-        ImportError: the program gave the name of a standard module to another module, or the module is not allowed.
+        ImportError: the module is not allowed, or the program uses the name of a standard module for another module.
     """
     if kind == "value":
         return peer.decode(content)
@@ -51,8 +60,8 @@ def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> 
 def _needed_names(tests: str) -> set[str]:
     """Return the names that the tests use but do not define, except names of Python's built-in functions.
 
-    If there is no such name, the tested function must have the name of a built-in function (such as `sum`), so the
-    program may replace built-in functions. Otherwise, the tests use Python's own built-in functions.
+    If there is no such name, the tested function must have the name of a built-in function, such as `sum`. The caller
+    then lets the program's functions replace built-in ones. Otherwise, the tests use Python's own built-in functions.
     """
     nodes = list(ast.walk(ast.parse(tests)))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}

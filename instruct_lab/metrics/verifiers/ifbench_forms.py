@@ -25,7 +25,7 @@ def has_all_marks(answer: str) -> bool:
 
 @checks("format:parentheses")
 def nests_brackets(answer: str) -> bool:
-    """Whether five brackets are nested in each other and the innermost pair is closed.
+    """Whether at least five brackets are nested in each other and the innermost pair is closed.
 
     A closing bracket without a matching opening bracket restarts the count.
     """
@@ -45,7 +45,7 @@ def nests_brackets(answer: str) -> bool:
 
 @checks("format:quotes")
 def nests_quotes(answer: str) -> bool:
-    """Whether three quotations are nested in each other, alternately in double and single marks, and all are closed."""
+    """Whether at least three quotations are nested, in double and single marks by turns, and three are closed."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -123,7 +123,7 @@ def has_list_with(answer: str, sep: str) -> bool:
 
 @checks("format:thesis")
 def opens_with_italics(answer: str) -> bool:
-    """Whether the answer has a part in italics, marked by HTML tags, and text after this part."""
+    """Whether the answer has text in italics, marked by HTML tags, and other text after it."""
     starts = [position for position in (answer.find("<i>"), answer.find("<em>")) if position >= 0]
     if not starts:
         return False
@@ -160,7 +160,10 @@ def has_sentences_then_bullets(answer: str) -> bool:
 
 @checks("format:title_case")
 def is_title_case(answer: str) -> bool:
-    """Whether no word begins with a lower-case letter."""
+    """Whether no word begins with a lower-case letter.
+
+    As in IFBench, words of one letter are ignored, and so are words that mix cases after their first letter.
+    """
     return not any(token[0].islower() and (token[1:].isupper() or token[1:].islower()) for token in tokens(answer))
 
 
@@ -178,17 +181,17 @@ def lacks_space(answer: str) -> bool:
 
 @checks("repeat:repeat_change")
 def repeats_with_another_first_word(answer: str, prompt_to_repeat: str) -> bool:
-    """Whether the answer is the request with only its first word changed."""
+    """Whether the answer is `prompt_to_repeat` with only its first word changed."""
     return answer != prompt_to_repeat and answer.split()[1:] == prompt_to_repeat.split()[1:]
 
 
 @checks("repeat:repeat_simple")
 def is_fixed_sentence(answer: str) -> bool:
-    """Whether the answer is only the requested sentence."""
+    """Whether the answer is nothing but the sentence `SENTENCE_TO_COPY`, ignoring case."""
     return answer.strip().lower() == SENTENCE_TO_COPY
 
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """Whether the answer equals the request's words from index `n_start` to `n_end` (exclusive), ignoring case."""
+    """Whether the answer is the words of `prompt_to_repeat` from index `n_start` up to `n_end`, ignoring case."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

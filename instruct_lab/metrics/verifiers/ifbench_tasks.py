@@ -29,7 +29,7 @@ def counts_by_seven(answer: str) -> bool:
 
 @checks("custom:mcq_count_length")
 def asks_four_questions(answer: str) -> bool:
-    """Whether the answer has four questions, each with five options and longer than the previous question."""
+    """Whether the answer has four questions with five options each, and each question is longer than the one before."""
     if not answer.startswith("Question"):
         return False
     questions = [part.strip() for part in re.split(r"\n*(?:Question \d+[\.|\):;]?\s*)", answer) if part.strip()]
@@ -89,7 +89,8 @@ def has_city_table(answer: str) -> bool:
 def has_product_table(answer: str) -> bool:
     """Whether the answer is CSV with the header that IFBench requires and 14 rows of five fields.
 
-    At least one row needs a special character in a quoted field. The number of fields is checked only up to this row.
+    At least one row must have a quoted field with a special character. The number of fields is checked only up to this
+    row.
     """
     if not _has_header(answer, ("ProductID", "Category", "Brand", "Price", "Stock"), r",[ \t]*"):
         return False
@@ -125,7 +126,10 @@ def lists_dates(answer: str) -> bool:
 
 
 def _is_date(year: int, month: int, day: int) -> bool:
-    """Whether a date is valid by IFBench's rules: month and day may be 0, and every February has 29 days."""
+    """Whether IFBench accepts a date: the year lies in Napoleon's life, and the day is not above the month's length.
+
+    Month and day may be 0, February always has 29 days, and in month 0 every day up to 99 is accepted.
+    """
     days = 31 if month in LONG_MONTHS else 30 if month in SHORT_MONTHS else 29 if month == 2 else 99
     return year in NAPOLEON and month <= 12 and day <= days
 

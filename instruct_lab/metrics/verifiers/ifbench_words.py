@@ -1,6 +1,7 @@
 """Checks of IFBench's instructions about words and sentences, as defined by Pyatkin et al., 2025.
 
-There is no check for `ratio:stop_words` (needs nltk's word list) and `words:start_verb` (needs nltk's tagger).
+Two instructions have no check: `ratio:stop_words` needs nltk's word list, and `words:start_verb` needs nltk's
+part-of-speech tagger.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ KEYWORD_COUNTS = (1, 2, 3, 5, 7)
 
 @checks("count:word_count_range")
 def has_words_between(answer: str, min_words: float, max_words: float) -> bool:
-    """Whether the number of words is within a range."""
+    """Whether the number of words is at least `min_words` and at most `max_words`."""
     return min_words <= len(re.findall(r"\w+", answer)) <= max_words
 
 
@@ -71,7 +72,7 @@ def has_pronouns(answer: str, N: float) -> bool:
 
 @checks("count:words_japanese")
 def has_japanese_words(answer: str, N: float) -> bool:
-    """Whether every N-th word, except numbers and punctuation, has a Japanese character."""
+    """Whether the words number N, 2N, 3N and so on, except numbers and punctuation, each have a Japanese character."""
     every = [word.strip(EDGES) for word in answer.split()][int(N) - 1 :: int(N)]
     return all(JAPANESE.search(word) for word in every if word and not word.isdigit())
 
@@ -88,7 +89,10 @@ def has_keywords_so_often(
 
 @checks("ratio:overlap")
 def overlaps(answer: str, reference_text: str, percentage: float) -> bool:
-    """Whether `percentage` percent (plus or minus 2) of the answer's character trigrams occur in a reference text."""
+    """Whether `percentage` percent (plus or minus 2) of the answer's different trigrams occur in a reference text.
+
+    A trigram is three consecutive characters.
+    """
     own, other = ({text[start : start + 3] for start in range(len(text) - 2)} for text in (answer, reference_text))
     return abs(100 * len(own & other) / len(own) - percentage) <= 2
 
@@ -119,7 +123,7 @@ def has_three_sentences_of_a_length(answer: str) -> bool:
 
 @checks("words:alphabet")
 def goes_through_the_alphabet(answer: str) -> bool:
-    """Whether the first letters of the words follow the alphabet, from any first letter and with `a` after `z`."""
+    """Whether each word begins with the letter that follows the first letter of the previous word; `a` follows `z`."""
     letters = [word[0].lower() for word in words(answer)]
     if not letters or letters[0] not in string.ascii_lowercase:
         return False
@@ -208,7 +212,7 @@ def has_second_words(answer: str, keyword: str) -> bool:
 
 @checks("sentence:keyword")
 def has_keyword_in_sentence(answer: str, word: str, N: float) -> bool:
-    """Whether the N-th sentence contains a keyword."""
+    """Whether the N-th sentence contains the keyword `word`, ignoring case."""
     return word.lower() in sentences(answer)[int(N) - 1].lower()
 
 
@@ -221,7 +225,10 @@ def grows_by(answer: str, small_n: float) -> bool:
 
 @checks("sentence:alliteration_increment")
 def alliterates_more_and_more(answer: str) -> bool:
-    """Whether each sentence has more alliterating words (see `_alliteration`) than the previous sentence."""
+    """Whether each sentence has more alliterating words than the previous sentence.
+
+    A word alliterates if it begins with the same letter as the word before or after it.
+    """
     counts = [_alliteration(sentence) for sentence in sentences(answer)]
     return all(first < second for first, second in pairwise(counts))
 

@@ -111,7 +111,7 @@ def has_placeholders(answer: str, num_placeholders: float) -> bool:
 
 @checks("detectable_content:postscript")
 def has_postscript(answer: str, postscript_marker: str) -> bool:
-    """Whether there is a postscript with the given marker."""
+    """Whether there is a postscript with the given marker, such as `P.S.`."""
     marker = postscript_marker.strip()
     return _search(POSTSCRIPTS.get(marker, marker.lower()), answer.lower())
 
@@ -139,7 +139,7 @@ def has_highlights(answer: str, num_highlights: float) -> bool:
 
 @checks("detectable_format:multiple_sections")
 def has_sections(answer: str, section_spliter: str, num_sections: float) -> bool:
-    """Whether there are at least `num_sections` headings of sections, such as `Section 1`."""
+    """Whether there are at least `num_sections` headings made of `section_spliter` and a number (`Section 1`)."""
     heading = rf"\s?{section_spliter.strip()}\s?\d+\s?"
     return len(_expression(heading, ignore_case=False).findall(answer)) >= num_sections
 
@@ -175,7 +175,7 @@ def has_two_answers(answer: str) -> bool:
 
 @checks("combination:repeat_prompt")
 def repeats_prompt(answer: str, prompt_to_repeat: str) -> bool:
-    """Whether the answer begins with the request, word for word, ignoring case."""
+    """Whether the answer begins with the text `prompt_to_repeat`, word for word, ignoring case."""
     return answer.strip().lower().startswith(prompt_to_repeat.strip().lower())
 
 
@@ -217,7 +217,7 @@ def lacks_commas(answer: str) -> bool:
 
 
 def _language(text: str) -> str | None:
-    """Detect the language with langdetect, deterministically; `None` if it cannot be detected."""
+    """Detect the language with langdetect, deterministically; return its code, or `None` if it cannot be detected."""
     import langdetect  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     langdetect.DetectorFactory.seed = 0

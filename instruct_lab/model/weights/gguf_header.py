@@ -16,7 +16,7 @@ from instruct_lab.files import open_regular
 from instruct_lab.model.facts import ModelFacts
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-"""Format characters of the module `struct`, keyed by the type number of a metadata value."""
+"""How the module `struct` unpacks a metadata value: format characters, keyed by the value's type in the file."""
 STRING, ARRAY = 8, 9
 UNBIASED = frozenset({"gemma", "gemma2", "gemma3", "llama", "phi3", "qwen3", "qwen3moe"})
 """Architectures in GGUF files that transformers always builds without biases, although a file may have some."""
@@ -30,7 +30,7 @@ class Header(NamedTuple):
 
 
 def facts_of_gguf(file: Path) -> ModelFacts:
-    """Return the facts in the header of a GGUF file; if it cannot be read, all facts are unknown."""
+    """Return facts about the model, such as its width, from a GGUF file's header; all are unknown if it is damaged."""
     if (header := read_header(file)) is None:
         return ModelFacts()
     architecture = header.metadata.get("general.architecture")
@@ -46,7 +46,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
 
 
 def unread_part(file: Path) -> str | None:
-    """Return the name of a part of a GGUF file that transformers would silently leave out; `None` if there is none.
+    """Describe content of a GGUF file that transformers would silently leave out; `None` if there is none.
 
     transformers does not read the scaling of rotary positions; for the architectures in `UNBIASED`, it reads no biases.
     """

@@ -1,4 +1,7 @@
-"""A reader of the tokenizer in a GGUF file, with the pre-tokenizer that the file names."""
+"""A reader of the tokenizer in a GGUF file, with the pre-tokenizer that the file names.
+
+A pre-tokenizer is the rule by which a tokenizer splits text into words.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_tokenizer(file: Path, name: str) -> Any:
-    """Read the tokenizer from a GGUF file and correct its pre-tokenizer.
+    """Read the tokenizer from a GGUF file, and set the pre-tokenizer that the file names.
 
     transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's pre-tokenizer otherwise.
+    This function adds those in `DIGIT_SPLITTERS`, and warns of a name that is still unknown.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -42,7 +46,7 @@ def read_tokenizer(file: Path, name: str) -> Any:
 
 
 def pre_tokenizer_named(name: str) -> Any:
-    """Return the pre-tokenizer of this name for byte-level vocabularies; for unknown names, return GPT-2's."""
+    """Return the pre-tokenizer that GGUF files call `name`, for byte-level vocabularies; GPT-2's if it is unknown."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS

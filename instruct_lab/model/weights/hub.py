@@ -55,7 +55,7 @@ class Hub(Weights):
         return f"{self.repository}{'' if self.gguf_file is None else f'/{self.gguf_file}'}"
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """Load the repository's tokenizer; weights are downloaded only if they are in the same GGUF file."""
+        """Load the repository's tokenizer; weights are downloaded only with `gguf_file`, which holds both."""
         if self.gguf_file is not None:
             return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)
         folder = self._download(SETTINGS + (["*.py"] if trust_remote_code else []))
@@ -69,7 +69,7 @@ class Hub(Weights):
         return folder_model(folder, self.repository, loading)
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """Return the weight files; their names include the commit of the revision."""
+        """Return the weight files with their SHA-256; their names include the repository's commit."""
         if self.gguf_file is not None:
             files = [self._gguf_path()]
             commit = files[0].parents[len(Path(self.gguf_file).parts) - 1].name
@@ -79,20 +79,26 @@ class Hub(Weights):
         return [_input(file, f"{self.repository}@{commit}/{file.name}") for file in files]
 
     def origin(self, cache_path: Path) -> Origin | None:
-        """Return the repository with the commit of its revision; `None` for a GGUF file, which is converted."""
+        """Return the repository with its commit; `None` for weights in a GGUF file, which have to be converted."""
         if self.gguf_file is not None:
             return None
         return Origin(self.repository, self._download(["config.json"]).name)
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the config or GGUF file in the Hub's cache; without such a file, they are unknown."""
+        """Return facts about the model, such as its width, from the `config.json` or the GGUF file in the Hub's cache.
+
+        All are unknown if the file is not there.
+        """
         file = self._cached(self.gguf_file or "config.json")
         if file is None:
             return ModelFacts()
         return facts_of_folder(file.parent) if self.gguf_file is None else GGUF(path=str(file)).facts(cache_path)
 
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
-        """Read the `config.json`, or the header of the GGUF file, in the Hub's cache."""
+        """Read the model's configuration from the `config.json`, or from the GGUF file, in the Hub's cache.
+
+        Return an empty mapping if the file is not there.
+        """
         file = self._cached(self.gguf_file or "config.json")
         if file is None:
             return {}
@@ -121,7 +127,10 @@ class Hub(Weights):
         return Path(file)
 
     def _model_folder(self, allow_pickle: bool, trust_remote_code: bool) -> Path:
-        """Download configuration and weights; pickled weights only if they are allowed and there are no safetensors."""
+        """Download configuration and weights, and return their folder.
+
+        Pickled weights are downloaded only if they are allowed and the repository has no safetensors.
+        """
         patterns = SETTINGS + SAFE + (["*.py"] if trust_remote_code else [])
         folder = self._download(patterns)
         if allow_pickle and not any(folder.glob("*.safetensors")):
@@ -131,7 +140,7 @@ class Hub(Weights):
         return folder
 
     def _download(self, patterns: list[str]) -> Path:
-        """Download the repository's files that match the patterns, to a folder named by the commit."""
+        """Download the repository's files that match the patterns; return their folder, whose name is the commit."""
         import huggingface_hub
 
         with self._errors(), self._reported() as bar:
@@ -145,7 +154,7 @@ class Hub(Weights):
         return Path(folder)
 
     def _refuse_pickled(self) -> None:
-        """Refuse the repository if its weights are pickled; do nothing if the Hub cannot be reached."""
+        """Raise an error if the repository has pickled weights; do nothing if the Hub cannot be reached."""
         import huggingface_hub
 
         try:
@@ -162,7 +171,7 @@ class Hub(Weights):
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn errors of the Hub's library into `InstructLabError`."""
+        """Turn any error inside the block into an `InstructLabError` that explains what to do."""
         try:
             yield
         except Exception as error:
@@ -181,7 +190,10 @@ class Hub(Weights):
 
 
 def _input(file: Path, name: str) -> Input:
-    """Return a file of the Hub's cache with its SHA-256; the cache stores large files under this hash."""
+    """Return a file of the Hub's cache as an input of the run, with its SHA-256.
+
+    The cache stores large files under their SHA-256, which then need not be computed.
+    """
     blob = file.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return Input(name, blob.name, blob.stat().st_size)

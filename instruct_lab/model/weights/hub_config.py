@@ -1,4 +1,4 @@
-"""Search for the commit and `config.json` of a model, on the Hugging Face Hub or in its cache on this machine."""
+"""Look-up of a Hub model's commit and `config.json`, on the Hugging Face Hub or in its cache on this machine."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def parse_name(name: str) -> tuple[str, str]:
 def find_hub_model(name: str) -> HubModel:
     """Resolve the revision of a model to a commit, and download its `config.json`.
 
-    The network is not used for a commit whose config is in the Hub's cache. If the Hub cannot be reached, any revision
-    that was downloaded before is read from this cache.
+    If the revision is a commit whose `config.json` is already in the Hub's cache, the network is not used. If the Hub
+    cannot be reached, any revision that was downloaded before is read from this cache.
 
     Args:
         name: `OWNER/NAME` or `OWNER/NAME@REVISION`.
 
     Raises:
-        HubUnreachable: the Hub cannot be reached, and the cache does not hold the config.
+        HubUnreachable: the Hub cannot be reached, and the cache does not hold the `config.json`.
         InstructLabError: there is no such model or revision, the model is gated, or it has no `config.json`.
     """
     from huggingface_hub import constants

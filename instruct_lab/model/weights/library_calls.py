@@ -27,7 +27,7 @@ def without_progress_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_load_report() -> Iterator[None]:
-    """Switch off transformers' report of missing and unexpected tensors; missing tensors are refused by the caller."""
+    """Switch off transformers' report of missing and unexpected tensors; the caller has to refuse missing ones."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()
@@ -85,7 +85,7 @@ def _next_step(error: Exception) -> str:
 
 
 def gguf_errors(file: Path, name: str) -> contextlib.AbstractContextManager[None]:
-    """Convert errors that occur while a GGUF file is read to an `InstructLabError`."""
+    """Return a context manager that turns errors while a GGUF file is read into an `InstructLabError`."""
     return wrap_errors(
         what=f"{name} cannot be read as a GGUF model",
         where=str(file),

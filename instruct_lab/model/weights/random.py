@@ -60,7 +60,8 @@ class Random(Weights):
         """Build a model of the given architecture, whose random weights are drawn with `seed`.
 
         Raises:
-            InstructLabError: transformers does not know the architecture, a field or a value.
+            InstructLabError: transformers does not know the architecture or a field of `settings`, the settings do not
+                fit one another, or the model does not fit into the memory.
         """
         import torch
         import transformers
@@ -90,7 +91,10 @@ class Random(Weights):
         return model, score_modules(model) if loading.gives_score else ()
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """Return a single input: the SHA-256 of the architecture, settings and seed, which determine the weights."""
+        """Return a single input, which is no file but a hash of the architecture, settings and seed.
+
+        These determine the weights.
+        """
         text = json.dumps([self.architecture, self.settings, self.seed], sort_keys=True)
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
 
@@ -99,11 +103,14 @@ class Random(Weights):
         return least_parameters({"model_type": self.architecture, **self.settings})
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the settings; settings left to transformers' defaults are unknown facts."""
+        """Derive facts about the model, such as its width, from `settings`; what `settings` leaves open is unknown."""
         return facts_of_config({"model_type": self.architecture, **self.settings})
 
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
-        """Return the configuration that the settings give, with the size of the tokenizer's vocabulary."""
+        """Return the model's whole configuration: `settings`, and transformers' defaults for all other fields.
+
+        The default of `vocab_size` is the size of the tokenizer's vocabulary.
+        """
         config: dict[str, Any] = self._config(byte_tokenizer(family) if tokenizer is None else tokenizer).to_dict()
         return config
 

@@ -1,4 +1,4 @@
-"""Loading of tokenizers from folders, with the text processing that their files describe."""
+"""Loading of tokenizers from folders, which split and normalise text exactly as the folder's files describe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
-    """Load the tokenizer in a folder, with the text processing in its `tokenizer.json`.
+    """Load the tokenizer in a folder; it processes text as its `tokenizer.json` says, even if its class would not.
+
+    With `trust_remote_code`, the class itself decides how text is processed.
 
     Raises:
         InstructLabError: the folder has no tokenizer, or it cannot be read.
@@ -33,7 +35,7 @@ def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 
 
 def rename_tokenizer(tokenizer: Any, name: str) -> Any:
-    """Set the tokenizer's name, and remove references to the folder from which it was read."""
+    """Set the tokenizer's name, and remove settings that name the folder from which it was read."""
     tokenizer.name_or_path = name
     for trace in ("is_local", "local_files_only", "name_or_path"):
         tokenizer.init_kwargs.pop(trace, None)
@@ -62,7 +64,10 @@ def restore_text_processing(tokenizer: Any, file: Path) -> None:
 
 
 def _text_processing(file: Path) -> Any:
-    """Read the tokenizer in a `tokenizer.json`; for BPE, leave out the vocabulary to save time."""
+    """Read the tokenizer from a `tokenizer.json`, for its normalizer, pre-tokenizer and decoder.
+
+    The vocabulary of a BPE tokenizer is left out to save time.
+    """
     from tokenizers import Tokenizer
 
     content = json.loads(file.read_text(encoding="utf-8"))

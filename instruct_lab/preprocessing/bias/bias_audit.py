@@ -25,12 +25,12 @@ DIGITS = 3
 
 
 def all_categories() -> list[Category]:
-    """Return all categories of the packaged word lists."""
+    """Return all categories of groups in this package's word lists."""
     return ["gender", "nationality and ethnicity", "religion", "age", "disability", "orientation"]
 
 
 def all_lists() -> list[WordList]:
-    """Return the languages of all packaged word lists."""
+    """Return the languages for which this package has word lists."""
     return ["en", "fr", "zh"]
 
 
@@ -60,7 +60,7 @@ class BiasAudit(Step):
     report_negative: bool = True  # report conversations that mention a group near negative words
 
     def __post_init__(self) -> None:
-        """Refuse a step without terms, and terms without a word."""
+        """Refuse a step without terms to count, an empty list of terms, and a term without a letter or digit."""
         if not self.categories and not self.terms:
             raise Refusal("categories", "is empty, and there are no terms: nothing would be counted")
         for category, groups in self.terms.items():
@@ -110,7 +110,7 @@ class BiasAudit(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """A mentioned term with the words around it; the words are joined only when the mention is displayed."""
+    """A mention of a group: the term and the words around it, which are joined only when the mention is displayed."""
 
     tokens: list[str]
 
@@ -134,15 +134,19 @@ class Counts:
         """Count one mention of a group.
 
         Args:
-            group: the category and the group.
-            near: the sentiments of the words near the mention: `True` for positive words, `False` for negative words.
+            group: the name of the category and the name of the group.
+            near: which kinds of words are near the mention: `True` for positive words, `False` for negative words.
         """
         self.mentions[group] += 1
         self.positive[group] += True in near
         self.negative[group] += False in near
 
     def table(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return counts and rates, keyed by category and group; `before` is the table of an earlier audit, or empty."""
+        """Return a table of counts and rates, keyed by category and group.
+
+        Args:
+            before: the table of an earlier bias audit of the same split, for comparison; empty if there is none.
+        """
         categories: dict[str, dict[str, Any]] = {}
         for group in sorted(self.mentions, key=lambda known: (known[0], -self.mentions[known], known[1])):
             categories.setdefault(group[0], {})[group[1]] = self._figures(group, before)
@@ -175,9 +179,10 @@ class Counts:
 
 
 def log_odds_ratio(positive: int, negative: int, other_positive: int, other_negative: int) -> tuple[float, float]:
-    """Return the logarithm of a group's odds ratio (see `BiasAudit`), and this logarithm divided by its standard error.
+    """Return the logarithm of a group's odds ratio, and this logarithm divided by its standard error.
 
-    0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
+    The ratio is the odds of positive against negative mentions of the group, divided by these odds for the other
+    groups. 0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
 
     Args:
         positive: number of the group's mentions near positive words.
@@ -198,7 +203,7 @@ def _texts(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _before(audit: Audit, stage: str) -> dict[str, Any]:
-    """Return the table of the previous bias audit of the same split; an empty table if there is none."""
+    """Return the table of the latest earlier bias audit of the same split; it is empty if there was none."""
     split = stage.rpartition("/")[0]
     found: dict[str, Any] = {}
     for name, facts in audit.facts.items():

@@ -1,4 +1,4 @@
-"""Counterfactual copies: the same conversations with words such as he and she swapped."""
+"""Counterfactual copies: conversations in which words such as he and she are swapped."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Counterfactual(Step):
             seen.add(term.lower())
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield each conversation, followed or replaced by its copy if a word was swapped; count the copies."""
+        """Yield each conversation; if a word can be swapped, its copy follows it or replaces it, and is counted."""
         swap = self._build_swap()
         for conversation in conversations:
             swapped = (
@@ -131,8 +131,8 @@ class Swap:
     """Swaps words in a text.
 
     Args:
-        terms: words and phrases in lower case, and their replacements.
-        names: like `terms`, but replaced only if capitalised.
+        terms: replacements of words and phrases, keyed by the word or phrase in lower case.
+        names: replacements of names, keyed by the name in lower case; a name is replaced only if it is capitalised.
         grammar: whether to swap English `her`, `his`, `him` and `hers` depending on the next word.
     """
 
@@ -173,7 +173,7 @@ class Swap:
 
 
 def match_case(model: str, text: str) -> str:
-    """Give a text the case of the text `model`: all capitals, capitalised or lower case."""
+    """Return `text` in the same case as `model`: all capitals, capitalised or lower case."""
     if model.isupper() and (len(model) > 1 or len(text) == 1):
         return text.upper()
     if model[0].isupper():

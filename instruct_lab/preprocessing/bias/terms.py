@@ -1,4 +1,4 @@
-"""Word lists of the bias audit (terms of groups, sentiment words), and the search for them in a text."""
+"""Word lists of the bias audit (terms for groups, positive and negative words), and the search for these words."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ class Phrases:
     """A search for words and phrases in texts; at each position, only the longest match is found.
 
     Args:
-        by_first: for each first word, the phrases that begin with it, longest first, each with its meaning: an object
-            that `find` yields. If the meaning is `None`, `find` skips the phrase, and shorter phrases within it.
+        by_first: for each first word, the phrases that begin with it, longest first. Each comes with its meaning, which
+            is any object, such as a group; `find` yields it. If the meaning is `None`, `find` skips the phrase and all
+            shorter phrases within it.
     """
 
     by_first: Mapping[str, list[tuple[list[str], object]]]
 
     @classmethod
     def of(cls, meanings: Mapping[str, object]) -> Phrases:
-        """Build a search from a mapping of each phrase to its meaning."""
+        """Build a search from a dictionary of phrases and their meanings."""
         by_first: dict[str, list[tuple[list[str], object]]] = {}
         for phrase, meaning in meanings.items():
             tokens = compared_words(phrase)
@@ -63,7 +64,10 @@ class Phrases:
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """The words that are counted in one language: terms for groups, and positive (True) and negative (False) words."""
+    """The words of one language that the bias audit uses.
+
+    They are terms for groups, positive (True) and negative (False) words, and function words, which show the language.
+    """
 
     groups: list[Phrases]  # one search per category, because `old woman` (age) contains a term of gender
     sentiment: Phrases
@@ -80,12 +84,12 @@ def load_lists() -> dict[str, dict[str, object]]:
 def load_terms(
     languages: list[str], categories: list[str], more: Mapping[str, Mapping[str, list[str]]]
 ) -> dict[str, Terms]:
-    """Load the terms of each language.
+    """Load the words that the bias audit uses, keyed by language.
 
     Args:
         languages: codes of the languages.
-        categories: categories of the packaged lists.
-        more: further terms by category and group; counted in every language.
+        categories: the categories to load from this package's lists.
+        more: terms to add, by category and group; they are counted in every language.
     """
     terms = {}
     for language in languages:

@@ -1,7 +1,7 @@
 """Steps that drop duplicate rows, near duplicates, and rows that overlap with evaluation texts.
 
-Input: the rows of a split, the rows of splits whose rows take precedence (validation and test), and benchmarks. Output:
-the rows to keep; the audit counts the others.
+Input: the rows of a split, and texts that it must not contain: the rows of validation and test, and benchmarks. Output:
+the rows of the split to keep; the audit counts the dropped rows.
 """
 
 from typing import TYPE_CHECKING

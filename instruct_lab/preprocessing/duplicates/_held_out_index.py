@@ -26,7 +26,7 @@ class TextSet:
 
     Args:
         name: name of the set in the audit.
-        texts: function that yields all texts, each with an address: two integers by which `text` finds it again.
+        texts: function that yields all texts, each after an address: two integers with which `text` can read it again.
         text: function that returns the text at an address.
     """
 
@@ -37,25 +37,29 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The number or the share of a text's n-grams that a row must contain to overlap with it; `None`: not applied."""
+    """When a row overlaps with a held-out text: if it contains enough of the text's n-grams, by number or by share.
+
+    Either condition suffices; one that is `None` is not used.
+    """
 
     min_matches: int | None
     min_share: float | None
 
     def is_met(self, matches: int, total: int) -> bool:
-        """Whether `matches` out of a text's `total` n-grams are enough for an overlap."""
+        """Whether a row that contains `matches` of a text's `total` n-grams overlaps with the text."""
         by_count = self.min_matches is not None and matches >= self.min_matches
         return by_count or (self.min_share is not None and matches >= self.min_share * total)
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits that decide which n-grams of the held-out texts are searched for in rows.
+    """Settings that decide which n-grams of the held-out texts are searched for in rows.
 
     Args:
         n: number of words in an n-gram.
         min_words: texts with fewer words are ignored.
-        min_words_inside: a text with at least this many words, but fewer than n, is one n-gram.
+        min_words_inside: a text with at least this many words, but fewer than n, is searched for as one n-gram. A text
+            with fewer words is only compared with whole messages.
         max_texts: n-grams that occur in more texts than this are ignored; `None` means no limit.
     """
 
@@ -65,18 +69,18 @@ class Limits:
     max_texts: int | None
 
     def size(self, num_words: int) -> int | None:
-        """Return the n-gram size for a text of `num_words` words; `None` if the text is compared only as a whole."""
+        """Return the number of words in a text's n-grams; `None` if it is too short to be searched inside messages."""
         if num_words >= self.n:
             return self.n
         return num_words if num_words >= self.min_words_inside else None
 
 
 class Postings:
-    """An index from n-grams to the texts that contain them, in sorted arrays, with 16 bytes per distinct n-gram.
+    """An index that finds the held-out texts that contain an n-gram, in sorted arrays: 16 bytes per distinct n-gram.
 
     Args:
-        hashes: hashes of all n-grams.
-        texts: index of the text of each n-gram.
+        hashes: hashes of the n-grams of all texts.
+        texts: for each of these n-grams, the index of its text.
         max_texts: n-grams that occur in more texts than this are ignored; `None` means no limit.
     """
 
@@ -104,7 +108,8 @@ class Postings:
         """Look up hashes of n-grams in this index.
 
         Returns:
-            Two arrays with one element per hash that was found: its position in `hashes` and its position in the index.
+            Two arrays with one element for each hash that the index contains: the hash's position in the argument
+            `hashes`, and its position in the index.
         """
         positions = np.flatnonzero(self._sieve[hashes >> self._shift])
         indices = np.searchsorted(self.hashes, hashes[positions])
@@ -119,7 +124,7 @@ class Postings:
             indices: indices of n-grams in this index, as `find` returns them.
 
         Returns:
-            For each pair, the index of the text, and the position of the n-gram in `indices`.
+            Two arrays with one element for each pair: the index of the text, and the n-gram's position in `indices`.
         """
         starts = self._starts[indices]
         counts = self._starts[indices + 1] - starts
@@ -129,7 +134,7 @@ class Postings:
 
 
 WHOLE = Rule(min_matches=1, min_share=None)
-"""The rule for a text so short that it is a single n-gram: one match makes it a duplicate."""
+"""The rule for a text that is a single n-gram because it is short: a row that contains this n-gram overlaps with it."""
 
 
 class HeldOutIndex:
@@ -137,7 +142,7 @@ class HeldOutIndex:
 
     Args:
         sets: sets of held-out texts; a text that occurs several times counts only once, for the first set that has it.
-        limits: the limits on the n-grams that are searched.
+        limits: settings that decide which n-grams are searched for.
         rule: the number or the share of a text's n-grams that a row must contain to overlap with the text.
     """
 
@@ -184,17 +189,17 @@ class HeldOutIndex:
             collected[size].append((hashes, texts))
 
     def num_texts(self) -> dict[str, int]:
-        """Count the distinct texts of each set."""
+        """Return the number of distinct texts in each set, keyed by the set's name."""
         counts = Counter(self._set_of)
         return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
 
     def num_found(self) -> dict[str, int]:
-        """Count the distinct texts of each set that overlap with a row."""
+        """Return how many distinct texts of each set overlap with a row so far, keyed by the set's name."""
         counts = Counter(self._set_of[int(text)] for text in np.flatnonzero(self.found))
         return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
 
     def num_ngrams(self) -> dict[str, int]:
-        """Count the distinct n-grams to search for, and those ignored because too many texts contain them."""
+        """Return how many distinct n-grams are searched for, and how many are not, since too many texts have them."""
         postings = self._postings.values()
         return {
             "looked for": sum(len(known.hashes) for known in postings),
@@ -202,7 +207,11 @@ class HeldOutIndex:
         }
 
     def find_equal(self, units: Iterable[list[str]]) -> int | None:
-        """Find a held-out text that equals one of a row's parts (`units`, each a list of words), or return `None`."""
+        """Return the index of a held-out text that equals part of a row; `None` if there is none.
+
+        Args:
+            units: the parts of the row to compare, such as each message, as lists of words.
+        """
         for unit in units:
             if len(unit) in self._lengths:
                 text = self._whole.get(hash_words(unit))
@@ -212,10 +221,13 @@ class HeldOutIndex:
         return None
 
     def find_overlaps(self, rows: list[list[str]]) -> dict[int, int]:
-        """Find the rows that share enough n-grams with a held-out text; return each row's best matching text.
+        """Find the rows that share enough n-grams with a held-out text.
 
         Args:
             rows: the words of each row.
+
+        Returns:
+            For each such row, keyed by its index, the index of the text with which it shares the most n-grams.
         """
         hashed = self._hasher.texts(rows)
         found: dict[int, int] = {}
@@ -234,15 +246,15 @@ class HeldOutIndex:
         return found
 
     def _best_match(self, ngrams: list[list[str]], texts: Numbers, shared: Integers, size: int) -> int | None:
-        """Find the text that shares the most n-grams with a row; return `None` if no text shares enough.
+        """Return the index of the text that shares the most n-grams with a row; `None` if no text shares enough.
 
-        All texts that share enough n-grams with the row are added to those that `num_found` counts.
+        Every text that shares enough n-grams with the row is marked as found, so that `num_found` counts it.
 
         Args:
             ngrams: the row's n-grams that are in the index.
             texts: for each pair of one of these n-grams and a text that contains it, the index of the text.
             shared: for each of these pairs, the position of the n-gram in `ngrams`.
-            size: number of words in an n-gram; fewer than n if each n-gram is a whole text.
+            size: number of words in an n-gram. If it is less than the setting n, each n-gram is a whole text.
         """
         rule = self._rule if size == self._limits.n else WHOLE
         candidates, matches = np.unique(texts, return_counts=True)
@@ -257,10 +269,10 @@ class HeldOutIndex:
         return best
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
-        """Whether a row still overlaps with a text if the words themselves are compared, not only their hashes.
+        """Whether a row overlaps with a text when words are compared, since different n-grams can have equal hashes.
 
         Args:
-            ngrams: the n-grams that, by their hashes, the row shares with the text.
+            ngrams: the row's n-grams whose hashes are those of n-grams in the text.
             text: index of the text.
             rule: the rule that decides which number or share of the text's n-grams is enough.
         """
@@ -281,12 +293,20 @@ class HeldOutIndex:
 
 
 def hash_words(tokens: list[str]) -> int:
-    """Hash all words of a text."""
+    """Return one hash of all words of a text."""
     return xxhash.xxh3_64_intdigest(" ".join(tokens).encode("utf-8", "surrogatepass"))
 
 
 def text_set(name: str, rows: Sequence[Any], texts_of: Callable[[Any], list[str]]) -> TextSet:
-    """Build a set from the texts of rows; a text's address is the row's index and the text's index within the row."""
+    """Build a set of held-out texts from rows.
+
+    A text's address is the index of its row, and the text's index among the texts of this row.
+
+    Args:
+        name: name of the set.
+        rows: the rows, such as conversations.
+        texts_of: function that returns the texts of a row.
+    """
     return TextSet(
         name,
         lambda: (((row, part), text) for row, value in enumerate(rows) for part, text in enumerate(texts_of(value))),

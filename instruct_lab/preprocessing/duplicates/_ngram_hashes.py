@@ -34,8 +34,8 @@ class HashedTexts:
     """The hashes of the words of several texts, concatenated.
 
     Args:
-        words: hashes `[num_words]`.
-        lengths: number of words of each text.
+        words: the hash of each word of all texts, `[num_words]`.
+        lengths: the number of words of each text, `[num_texts]`.
     """
 
     words: Hashes
@@ -45,8 +45,9 @@ class HashedTexts:
         """Compute the hashes of the n-grams of each text.
 
         Returns:
-            The hashes of all n-grams, `[num_ngrams]`, in the order of the texts and with repetitions, and the offset of
-            each text's first hash, `[num_texts + 1]`. A text of fewer than n words has no hashes.
+            Two arrays: the hashes of all n-grams, `[num_ngrams]`, in the order of the texts and with repetitions; and
+            offsets into them, `[num_texts + 1]`: the hashes of text i are those from offset i to offset i + 1
+            (exclusive). A text of fewer than n words has no hashes.
         """
         counts = np.maximum(self.lengths - n + 1, 0)
         offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts)))
@@ -64,7 +65,7 @@ class Hasher:
         self._known = WordHashes()
 
     def texts(self, texts: list[list[str]], least: int = 0) -> HashedTexts:
-        """Hash the words of texts; pad a non-empty text of fewer than `least` words with zeros."""
+        """Hash the words of texts; hashes of 0 are added to a text that has words, but fewer than `least`."""
         known = self._known
         flat: list[int] = []
         lengths = []
@@ -78,7 +79,7 @@ class Hasher:
 
 
 def _roll(words: Hashes, n: int) -> Hashes:
-    """Compute the polynomial hash of every window of n words, modulo 2^64: `[num_words - n + 1]`."""
+    """Compute a polynomial hash, modulo 2^64, of every n consecutive words: `[num_words - n + 1]`."""
     size = len(words) - n + 1
     grams = words[:size].copy()
     for shift in range(1, n):
@@ -88,14 +89,17 @@ def _roll(words: Hashes, n: int) -> Hashes:
 
 
 def mix(hashes: Hashes) -> Hashes:
-    """Mix the bits of hashes. Source: the finalizer of SplitMix64 (Steele et al., 2014)."""
+    """Mix the bits of each hash, so that similar hashes become dissimilar.
+
+    Source: the finalizer of SplitMix64 (Steele et al., 2014).
+    """
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return hashes ^ (hashes >> np.uint64(31))
 
 
 def in_batches(texts: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-    """Group texts into batches; a batch ends when it has `BATCH_ROWS` texts or `BATCH_WORDS` words."""
+    """Group texts into batches; a batch ends when it has at least `BATCH_ROWS` texts or `BATCH_WORDS` words."""
     batch: list[list[str]] = []
     num_words = 0
     for words in texts:

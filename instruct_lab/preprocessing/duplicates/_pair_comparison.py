@@ -1,4 +1,4 @@
-"""Exact comparison of candidate pairs, and the clusters that near duplicates form."""
+"""Exact comparison of pairs of rows that may be near duplicates, and the clusters that near duplicates form."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, Sket
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 KNOWN_ROWS = 2048
-"""Number of rows whose shingles are cached while pairs are compared."""
+"""Number of rows whose hashed n-grams are cached while pairs are compared."""
 MAX_COMPARISONS = 100
-"""Maximum number of other rows in the same bucket (group of candidates) with which a row is compared."""
+"""Maximum number of earlier rows of a bucket (rows that may be near duplicates) with which a row is compared."""
 
 
 class Clusters:
-    """Clusters of rows (union-find); the root of a cluster is its first row."""
+    """Clusters of rows, as a union-find structure; the root of a cluster is its first row."""
 
     def __init__(self, num_rows: int) -> None:
         self.parents = np.arange(num_rows, dtype=np.int32)
 
     def root(self, row: int) -> int:
-        """Return the first row of a row's cluster."""
+        """Return the index of the first row in the cluster that contains `row`."""
         parents = self.parents
         while (parent := int(parents[row])) != row:
             parents[row] = parents[parent]
@@ -40,7 +40,7 @@ class Clusters:
         self.parents[max(one, other)] = min(one, other)
 
     def roots(self) -> Numbers:
-        """Return, for every row, the first row of its cluster."""
+        """Return, for every row, the index of the first row in its cluster."""
         parents = self.parents
         while not np.array_equal(grandparents := parents[parents], parents):
             parents = grandparents
@@ -48,14 +48,15 @@ class Clusters:
 
 
 class Comparison:
-    """Compares pairs of rows by the exact Jaccard similarity of their shingles, and joins similar rows.
+    """Compares pairs of rows by the exact Jaccard similarity of their n-grams (shingles), and joins similar rows.
+
+    Protected splits are those whose rows are always kept: validation and test.
 
     Args:
-        rows: all rows.
+        rows: all rows: those of the protected splits, then those of the split that is deduplicated.
         shingles: hasher of the n-grams of texts.
         threshold: smallest similarity of near duplicates.
-        num_protected: number of rows at the beginning that belong to protected splits, whose rows are always kept;
-            these rows never join a cluster.
+        num_protected: number of rows that belong to protected splits; these rows never join a cluster.
     """
 
     def __init__(self, rows: Rows, shingles: Shingles, threshold: float, num_protected: int) -> None:
@@ -72,7 +73,7 @@ class Comparison:
             self._compare(bucket[0], row)
 
     def compare_bucket(self, bucket: list[int]) -> None:
-        """Compare each row of a bucket (group of candidates) with up to `MAX_COMPARISONS` rows before it."""
+        """Compare each row of a bucket (rows that may be near duplicates) with up to `MAX_COMPARISONS` earlier ones."""
         for index, row in enumerate(bucket[1:], start=1):
             if row < self._num_protected:
                 continue
@@ -84,7 +85,7 @@ class Comparison:
         """Mark rows as similar to a protected row if they have the same words as a row that is already marked.
 
         Args:
-            whole: for every row, one hash of all its shingles, uint64 `[rows]`.
+            whole: for every row, one hash of all its n-grams, uint64 `[rows]`.
         """
         known = {int(whole[row]): protected for row, protected in self.like_protected.items()}
         if known:
@@ -96,10 +97,10 @@ class Comparison:
         """Select the split's own rows to keep: one row per cluster, and no row that is similar to a protected row.
 
         Args:
-            roots: for each row of the split, the index of the first row of its cluster. Indices count from the split's
+            roots: for each row of the split, the index of the first row in its cluster. Indices count from the split's
                 first row, so protected rows are not included.
-            lengths: the length of each row, the protected rows first and then the split's rows. The longest row of a
-                cluster is kept, and of equally long rows the first. `None`: the first row of a cluster is kept.
+            lengths: the length of each row, the protected rows first and then the split's rows. Of each cluster, the
+                longest row is kept, or the first of several longest rows. With `None`, the first row is kept.
 
         Returns:
             A flag for each row of the split, bool `[rows of the split]`: true for a row to keep.
@@ -141,9 +142,10 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare all candidate pairs, which are rows that have a band in common.
+    """Compare all pairs of rows that may be near duplicates, because a band of their sketches is equal.
 
-    Rows with equal words are compared first; after that, only the first of them is compared with other rows.
+    Rows with the same words are compared first. Of each group of such rows, only the first is then compared with rows
+    that have other words.
     """
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)

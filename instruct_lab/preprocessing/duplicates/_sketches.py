@@ -1,4 +1,7 @@
-"""MinHash sketches of rows, stored on disk in bands; rows that have a band in common are candidate near duplicates.
+"""MinHash sketches of rows, stored on disk; rows whose sketches have an equal band may be near duplicates.
+
+A sketch is a list of numbers computed from a text; the more similar two texts are, the more of the numbers are equal.
+A band is a group of these numbers at fixed positions.
 
 Sources: Broder, 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3 (bands).
 """
@@ -29,16 +32,21 @@ class Shingles:
         self._n, self._hasher = n, Hasher()
 
     def hash_texts(self, texts: list[list[str]]) -> tuple[Hashes, Integers]:
-        """Return the hashes of the n-grams of all texts, with offsets, as `HashedTexts.ngrams` does."""
+        """Hash the n-grams of texts.
+
+        Returns:
+            Two arrays: the hashes of all n-grams in the order of the texts, and the offset of each text's first hash,
+            followed by the number of all hashes.
+        """
         return self._hasher.texts(texts, least=self._n).ngrams(self._n)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The rows of several splits, concatenated: the rows of protected splits, then the split's own rows.
+    """The rows of several splits, concatenated: validation and test, whose rows are always kept, then the split itself.
 
     Args:
-        parts: the splits.
+        parts: the rows of each split.
         text: function that returns the text by which a conversation is compared.
         lengths: array to which the length of every row in characters is appended while the rows are read.
     """
@@ -49,15 +57,15 @@ class Rows:
 
     @functools.cached_property
     def starts(self) -> list[int]:
-        """The index of the first row of each part, followed by the number of all rows."""
+        """The index of the first row of each split, followed by the number of all rows."""
         return [0, *itertools.accumulate(map(len, self.parts))]
 
     def part(self, row: int) -> int:
-        """Return the index of the part that contains a row."""
+        """Return the index in `parts` of the split that contains a row."""
         return next(index for index, start in enumerate(self.starts[1:]) if row < start)
 
     def conversation(self, row: int) -> Conversation:
-        """Return one row."""
+        """Return the conversation at an index over all rows."""
         part = self.part(row)
         return self.parts[part][row - self.starts[part]]
 
@@ -71,13 +79,13 @@ class Rows:
 
 
 class Sketches:
-    """The MinHash sketches of all rows in a temporary file, ordered by band, and a hash of each row's shingles.
+    """The MinHash sketches of all rows in a temporary file, ordered by band, and one hash of each row's n-grams.
 
     Args:
         num_rows: number of rows.
         num_bands: number of bands in a sketch.
         band_rows: number of values in a band.
-        seed: random seed of the permutations.
+        seed: random seed of the sketches.
         folder: folder of the temporary file (4 bytes per row and band); `None`: the system's temporary folder.
     """
 
@@ -88,7 +96,12 @@ class Sketches:
         self._written = 0
 
     def add(self, hashes: Hashes, offsets: Integers) -> None:
-        """Add the next rows, given the hashes of their shingles and the offset of each row's first hash."""
+        """Add the sketches of the next rows, given the hashes of their n-grams.
+
+        Args:
+            hashes: the hashes of the n-grams of all these rows.
+            offsets: the offset of each row's first hash, followed by the number of all hashes.
+        """
         start, size = self._written, len(offsets) - 1
         self._written += size
         has_any = np.flatnonzero(np.diff(offsets))
@@ -107,7 +120,7 @@ class Sketches:
         self.whole[start + has_any] = _sums(hashes, offsets)[has_any]
 
     def band(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """Return one band of every row as a 32-bit key, uint32 `[rows]`."""
+        """Return a 32-bit hash of the band with this index for every row, uint32 `[rows]`."""
         self._file.seek(4 * index * self.num_rows)
         return np.frombuffer(self._file.read(4 * self.num_rows), dtype=np.uint32)
 
@@ -119,7 +132,7 @@ class Sketches:
 
 
 def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
-    """Combine the hashes of each text in one hash: the sum of the mixed hashes, modulo 2^64; a sum of 0 becomes 1."""
+    """Combine the hashes of each text's n-grams into one: the sum of mixed hashes, modulo 2^64; 0 becomes 1."""
     totals = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(mix(hashes))))
     return np.maximum(totals[offsets[1:]] - totals[offsets[:-1]], np.uint64(1))
 
@@ -127,7 +140,16 @@ def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
 def sketch_rows(
     rows: Rows, shingles: Shingles, num_bands: int, band_rows: int, seed: int, folder: Path | None
 ) -> Sketches:
-    """Compute the sketches of all rows in one pass; `num_bands` and the later arguments are passed to `Sketches`."""
+    """Compute the sketches of all rows in one pass.
+
+    Args:
+        rows: the rows.
+        shingles: hasher of the n-grams of texts.
+        num_bands: number of bands in a sketch.
+        band_rows: number of values in a band.
+        seed: random seed of the sketches.
+        folder: folder of the temporary file; `None`: the system's temporary folder.
+    """
     sketches = Sketches(rows.starts[-1], num_bands, band_rows, seed, folder)
     for batch in in_batches(rows.words()):
         sketches.add(*shingles.hash_texts(batch))

@@ -24,7 +24,7 @@ ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
 
 @component
 class Benchmark(Component, ABC):
-    """Texts on which a model is evaluated, and on which it must therefore not be trained.
+    """A file of texts on which a model is evaluated, and on which it must therefore not be trained.
 
     The file is JSON (a list of objects or of texts), JSON lines or plain text (one text per line), optionally
     compressed with gzip.
@@ -34,7 +34,7 @@ class Benchmark(Component, ABC):
 
     @abstractmethod
     def file(self, cache_path: Path) -> Path:
-        """Return the file on disk.
+        """Return the path of the benchmark's file on this machine; it is downloaded if necessary.
 
         Args:
             cache_path: folder for downloads.
@@ -45,7 +45,7 @@ class Benchmark(Component, ABC):
 
     @abstractmethod
     def input(self, cache_path: Path) -> Input:
-        """Return the file's name, SHA-256 and size.
+        """Return the file's name, SHA-256 and size, for the run's record.
 
         Raises:
             InstructLabError: the file does not exist, or cannot be read or downloaded.
@@ -56,7 +56,7 @@ class Benchmark(Component, ABC):
 
         Raises:
             InstructLabError: the file cannot be read completely (an incomplete benchmark would miss contaminated rows),
-                or a row lacks the column or has no text in it; the error names the row.
+                it has no texts, or a row lacks one of the `columns` or has a value other than text in it.
         """
         file = self.file(cache_path)
         found = False
@@ -88,7 +88,10 @@ class Benchmark(Component, ABC):
 
 @component
 class PackageBenchmark(Benchmark):
-    """A benchmark inside a published wheel, pinned by SHA-256; the wheel is only read, never installed or run."""
+    """A benchmark that is a file in a wheel from a package index; the wheel is only read, never installed or run.
+
+    The SHA-256 of the wheel is part of the config, so its content cannot change.
+    """
 
     asset: PackageAsset  # the file inside the wheel
 
@@ -100,7 +103,7 @@ class PackageBenchmark(Benchmark):
             raise Refusal("asset", fault)
 
     def file(self, cache_path: Path) -> Path:
-        """Return the verified file from inside the wheel."""
+        """Return the path of the file from inside the wheel, whose SHA-256 has been checked."""
         return self.asset.extract(cache_path)
 
     def input(self, cache_path: Path) -> Input:
@@ -120,7 +123,7 @@ class FileBenchmark(Benchmark):
             raise Refusal("path", fault)
 
     def location_fields(self) -> set[str]:
-        """Return the fields left out of cache keys: only `path`, as the file is identified by its content."""
+        """Return the fields that cache keys leave out: only `path`, because the key has a hash of the file instead."""
         return {"path"}
 
     def problems(self) -> Iterator[Problem]:
@@ -137,11 +140,11 @@ class FileBenchmark(Benchmark):
         yield Problem(key="path", value=self.path, reason="there is no such file", suggestion=suggestion)
 
     def file(self, cache_path: Path) -> Path:
-        """Return the local file."""
+        """Return the path of the local file."""
         return user_path(self.path)
 
     def input(self, cache_path: Path) -> Input:
-        """Return the file's name, SHA-256 and size."""
+        """Return the file's name, SHA-256 and size, for the run's record."""
         return file_input(self.file(cache_path))
 
 
@@ -156,7 +159,7 @@ def _unknown_ending(path: str) -> str | None:
 
 
 def _rows(file: Path) -> Iterator[tuple[Any, str]]:
-    """Yield the rows of a file, each with the name of the file and its line number."""
+    """Yield the rows of a file, each with a text that names the file and the number of the row or line."""
     try:
         is_compressed = file.suffix.casefold() == ".gz"
         with open_regular(file) as raw, cast(IO[bytes], gzip.open(raw) if is_compressed else raw) as stream:
@@ -199,7 +202,7 @@ def _parse_json(encoded: bytes, where: str) -> Any:
 
 
 def _texts(value: Any, where: str) -> Iterator[str]:
-    """Yield the text or texts of a column; yield nothing for null."""
+    """Yield the text in a column, or all texts if it holds a list; yield nothing for null."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

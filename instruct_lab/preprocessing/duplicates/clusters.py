@@ -1,4 +1,4 @@
-"""The report of clusters of duplicates in the audit: a histogram of sizes, and samples of the largest clusters."""
+"""The report on clusters of duplicates for the audit: how many have which size, and samples of the largest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 
 
 class LargestClusters:
-    """Keeps the largest clusters of duplicates, each with the text of one of its rows, while a step counts rows.
+    """The largest clusters of duplicates so far, each with the text of one of its rows.
+
+    A step updates them while it counts rows.
 
     Args:
         most: number of clusters to keep.
@@ -33,7 +35,7 @@ class LargestClusters:
         self._clusters[key] = (size, text)
 
     def descending(self) -> list[tuple[int, str]]:
-        """Return sizes and samples in descending order of size."""
+        """Return the sizes of the largest clusters, each with the text of one of its rows, in descending order."""
         return sorted(self._clusters.values(), key=lambda cluster: -cluster[0])
 
 
@@ -41,8 +43,8 @@ def cluster_report(sizes: Mapping[int, int], largest: Iterable[tuple[int, str]])
     """Summarise clusters of duplicates for the audit.
 
     Args:
-        sizes: number of clusters, keyed by size (two or more rows).
-        largest: size and sample text of the largest clusters.
+        sizes: number of clusters of each size, keyed by size (two or more rows).
+        largest: for each of the largest clusters, its size and the text of one of its rows.
     """
     histogram: dict[str, int] = {}
     for size, count in sorted(sizes.items()):

@@ -8,10 +8,10 @@ from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
-    """Return the roles and texts that are compared with those of other conversations; empty if all texts are blank.
+    """Return the roles and texts by which a conversation is compared with others; empty if all texts are blank.
 
-    With `by="conversation"`, these are the messages, the first reference if no message is the final answer, and the
-    rejected messages and the label if there are any.
+    With `by="conversation"`, these are all messages, any rejected messages, and any mark of the answer as desirable or
+    undesirable. If the messages do not include a final answer, the first reference is added.
     """
     if by == "answer":
         turns = [("assistant", answer) for answer in conversation.answers[:1]]
@@ -29,7 +29,7 @@ def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]
 
 
 def compared_text(conversation: Conversation, by: Part) -> str:
-    """Return the texts of the part by which a conversation is compared, joined by newlines."""
+    """Return the text by which a conversation is compared: the texts of `compared_turns`, joined by newlines."""
     return "\n".join(text for _, text in compared_turns(conversation, by))
 
 

@@ -33,16 +33,17 @@ def prompts() -> list[Part]:
 class Decontaminate(Step):
     """Drops training rows that overlap with the run's own validation and test sets, or with named benchmarks.
 
-    A row overlaps with a held-out text if its messages contain `min_share` or `min_matches` of the text's n-grams, or
-    if one of its messages, its prompt or the whole conversation equals the text. A text of fewer than n words is
-    compared as a whole; it is searched inside messages only if it has at least `min_words_inside` words, because
-    shorter texts are often common phrases. Case, punctuation and white space are ignored. Operators (`+`), currency
-    signs and emoji count as words. Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in
-    more than `max_texts` held-out texts are assumed to come from a template and are ignored. With no more than
-    `max_texts` held-out texts, templates cannot be recognised in this way, so every row that contains a long template
-    is dropped; the audit shows such rows. Hash matches are confirmed word for word before a row is dropped. System
-    messages of held-out rows are ignored. A text in several sets is counted for the first set (validation, test, then
-    benchmarks in the order of the config).
+    A row overlaps with a held-out text if one of its messages, its prompt or the whole conversation equals the text, or
+    if its messages contain enough of the text's n-grams: the share `min_share` of them, or `min_matches` of them. A
+    text of fewer than n words is one n-gram. If it has fewer than `min_words_inside` words, it is not searched for
+    inside messages, because such texts are often common phrases. Case, punctuation and white space are ignored.
+    Operators (`+`), currency signs and emoji count as words. Chinese, Japanese, Thai and similar scripts are compared
+    by character. System messages of held-out rows are ignored.
+
+    n-grams in more than `max_texts` held-out texts are assumed to come from a template and are ignored. This fails if
+    there are at most `max_texts` held-out texts: then every row that contains a long template of theirs is dropped; the
+    audit shows such rows. N-grams are found by their hashes and confirmed word for word before a row is dropped. A text
+    in several sets is counted for the first set (validation, test, then benchmarks in the order of the config).
 
     Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted), 150 per held-out text, none per row.
     Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
@@ -50,8 +51,10 @@ class Decontaminate(Step):
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    against: list[SplitName] = Field(default_factory=evaluation_splits)  # only splits after the processed one are used
-    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # parts of held-out rows
+    against: list[SplitName] = Field(
+        default_factory=evaluation_splits
+    )  # splits to compare with; each split is compared only with later ones (in the order train, validation, test)
+    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # parts of held-out rows to use
     benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # named held-out texts; null removes one
     n: Annotated[int, Field(ge=1)] = 13  # words in an n-gram; below 10, most overlaps are common phrases
     min_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5  # sufficient share of a text's n-grams; null: unused
@@ -62,7 +65,7 @@ class Decontaminate(Step):
     action: Literal["drop", "report"] = "drop"  # report: count the row and keep it
 
     def __post_init__(self) -> None:
-        """Refuse a step without held-out texts, and a benchmark named like a split."""
+        """Refuse a step without held-out texts or without a limit for overlaps, and a benchmark named like a split."""
         if not self.against and not any(self.benchmarks.values()):
             raise Refusal("against", "is empty, and there is no benchmark: nothing would be compared")
         for name in self.benchmarks:
@@ -73,7 +76,7 @@ class Decontaminate(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Requirements of the step: `splits` if `against` is set, and `data` if there are benchmarks."""
+        """What the step needs: other splits (`splits`) if `against` is set, files (`data`) if there are benchmarks."""
         wanted: list[Need] = []
         if self.against:
             wanted.append("splits")
@@ -87,7 +90,7 @@ class Decontaminate(Step):
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Drop the rows that overlap with a held-out text, or yield and report them; yield all other rows."""
+        """Yield the rows that do not overlap with a held-out text; drop the others, or only report them (`action`)."""
         from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, Limits, Rule
 
         limits = Limits(self.n, self.min_words, self.min_words_inside, self.max_texts)
@@ -129,7 +132,7 @@ class Decontaminate(Step):
         return sets
 
     def _held_out_texts(self, conversation: Conversation) -> list[str]:
-        """Return the texts of a held-out row, without system messages."""
+        """Return the texts of a held-out row that are compared with training rows, without its system messages."""
         prompt = "\n".join(message.content for message in conversation.prompt if message.role != "system")
         texts: list[str] = []
         for part in self.parts:
@@ -146,7 +149,10 @@ Messages = list[tuple[str, list[str]]]
 
 
 def _batches(conversations: Sequence[Conversation]) -> Iterator[list[tuple[Conversation, Messages]]]:
-    """Yield batches of rows, each with the roles and words of its messages, rejected messages and references."""
+    """Yield batches of rows: each conversation comes with the role and words of each of its texts.
+
+    The texts are its messages, rejected messages and references.
+    """
     batch: list[tuple[Conversation, Messages]] = []
     num_words = 0
     for conversation in conversations:
@@ -167,7 +173,10 @@ def _all_words(messages: Messages) -> list[str]:
 
 
 def _units(conversation: Conversation, messages: Messages) -> Iterator[list[str]]:
-    """Yield the parts of a row that may equal a held-out text: every message, the prompt, the whole conversation."""
+    """Yield the words of those texts of a row that may equal a held-out text.
+
+    These are every message, rejected message and reference, the prompt, and the whole conversation.
+    """
     for _, tokens in messages:
         yield tokens
     num_prompt = len(conversation.prompt)

@@ -1,4 +1,4 @@
-"""Exact deduplication."""
+"""Exact deduplication: of rows with the same text, only one is kept."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_sp
 NORMAL_FORMS: dict[str, Callable[[str], str]] = {"characters": canonical_text, "words": normalize_text, "exact": repr}
 """Functions that return the form in which texts are compared, keyed by the value of `compare`."""
 KEPT, SHORTER = 0, 1
-"""What happens to a row with `keep: longest`: it is kept, or it is dropped because another duplicate is kept.
+"""Numbers that say, with `keep: longest`, whether a row is kept, or dropped because another duplicate is kept.
 
-A greater number means that the row is dropped because a split that takes precedence (validation or test) has the same
-row; the number identifies this split.
+A greater number says that the row is dropped because validation or test has the same row; it identifies the split.
 """
 
 
@@ -34,13 +33,18 @@ row; the number identifies this split.
 class DeduplicateExact(Step):
     """Drops exact duplicates of other rows of the split, and of rows in validation and test.
 
-    With `compare: characters`, every visible character counts (in NFC, with white space collapsed), and so do roles,
-    system messages, training flags and weights. With `compare: words`, texts are compared in NFKC, case-folded, without
-    punctuation and symbols, so `Stop!` equals `stop`, but `a + b` equals `a - b` as well. With `compare: exact`, every
-    white-space character counts too, which matters for code. A row that lacks the part to compare (`by`) is kept. The
-    audit contains the sizes of the clusters of duplicates, and reports rows that have the same words but are not exact
-    duplicates. Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row, and 26 more if
-    `report_same_words` is true; `keep: longest` needs 11 more bytes and a second pass.
+    `compare` sets which differences count:
+
+    - characters: every visible character (in Unicode's form NFC), but not the amount of white space.
+    - words: only letters and digits (in the form NFKC), without case. So `Stop!` equals `stop`, but `a + b` also equals
+      `a - b`.
+    - exact: every character, including white space, which matters for code.
+
+    Roles always count. If whole conversations are compared, so do the messages' weights and whether they are trained. A
+    row that lacks the part to compare (`by`) is kept. The audit contains the sizes of the clusters of duplicates, and
+    reports rows that have the same words but are not exact duplicates. Texts are compared by 128-bit hashes (BLAKE2).
+    Memory: 26 bytes per row, and 26 more if `report_same_words` is true; `keep: longest` needs 11 more bytes and a
+    second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -48,16 +52,16 @@ class DeduplicateExact(Step):
     compare: Literal["characters", "words", "exact"] = "characters"  # the form in which texts are compared
     report_same_words: bool = True  # with keep=first: count kept rows that have only the words of an earlier row
     keep: Literal["first", "longest"] = "first"  # row of a cluster to keep; longest: with most characters
-    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows take precedence
+    across: list[SplitName] = Field(default_factory=evaluation_splits)  # drop rows that one of these later splits has
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Requirements of the step: `rows` if `keep` is `longest`, and `splits` if `across` is set."""
+        """What the step needs: several passes (`rows`) if `keep` is `longest`, and other splits if `across` is set."""
         wanted: list[Need] = ["rows"] if self.keep == "longest" else []
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; count the dropped rows, and add the cluster sizes to the audit."""
+        """Yield one row of each cluster of duplicates; note the dropped rows and the sizes of clusters in the audit."""
         return itertools.compress(conversations, self.flags(conversations, context))
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray:
@@ -158,11 +162,15 @@ class DeduplicateExact(Step):
 
     @property
     def _counts_training(self) -> bool:
-        """Whether rows with different training flags or weights count as different."""
+        """Whether rows count as different if their messages differ only in weight or in whether they are trained."""
         return self.by == "conversation"
 
     def _keys(self, conversation: Conversation) -> tuple[bytes | None, bytes | None]:
-        """Return a row's key, and the key of its words if rows with the same words are reported (otherwise `None`)."""
+        """Return a hash of the row's text and a hash of its words.
+
+        The second is `None` unless rows with the same words are reported and `compare` does not itself compare words.
+        Both are `None` for a row that lacks the part to compare.
+        """
         turns = compared_turns(conversation, self.by)
         key = _hash(conversation, turns, NORMAL_FORMS[self.compare], self._counts_training)
         if not self.report_same_words or self.compare == "words":
@@ -173,13 +181,13 @@ class DeduplicateExact(Step):
 def _hash(
     conversation: Conversation, turns: list[tuple[str, str]], normal_form: Callable[[str], str], counts_training: bool
 ) -> bytes | None:
-    """Hash the turns by which a conversation is compared; return `None` if there are no turns.
+    """Hash the texts by which a conversation is compared; return `None` if there are none.
 
     Args:
         conversation: the conversation.
-        turns: roles and texts that are compared.
-        normal_form: function that returns the form in which a text is compared.
-        counts_training: whether the training flags and the weights of the messages are hashed too.
+        turns: the role and the text of each message to compare.
+        normal_form: function that removes from a text the differences that do not count, such as white space.
+        counts_training: whether the hash also depends on the weights of messages and on which messages are trained.
     """
     if not turns:
         return None

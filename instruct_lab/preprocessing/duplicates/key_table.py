@@ -1,4 +1,4 @@
-"""A hash table of row keys that needs less memory than a Python set: 26 bytes per row instead of about 150."""
+"""A hash table of rows' hashes that needs less memory than a Python set: 26 bytes per row instead of about 150."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from array import array
 
 KEY_BYTES = 16
 OWN = 1
-"""The number that marks a key as belonging to the processed split; other splits have greater numbers."""
+"""The number, among `owners`, of the split that is deduplicated; the other splits have greater numbers."""
 
 
 class KeyTable:
-    """A hash table with open addressing that stores, for each 128-bit key, the split that owns it and a count of rows.
+    """A hash table with open addressing, whose keys are 128-bit hashes of the texts of rows.
 
-    At ten million rows, the probability that two different texts share a key is below one in 10^24.
+    For each key, it stores the split that keeps rows with this text (`owners`), and how many rows of the split that is
+    deduplicated have this text (`counts`). At ten million rows, the probability that two different texts have the same
+    key is below one in 10^24.
 
     Args:
         num_rows: the largest number of keys that the table can hold.
@@ -27,7 +29,12 @@ class KeyTable:
         self.counts = array("I", [0]) * self.num_slots  # number of rows of the processed split
 
     def slot(self, key: bytes, owner: int = OWN) -> int:
-        """Return the index of a key's slot; a new key gets an empty slot with the given owner."""
+        """Return the index of a key in the table; a key that is not in the table yet is added.
+
+        Args:
+            key: a 128-bit hash.
+            owner: number of the split that keeps rows with a key that is added.
+        """
         first, second = struct.unpack("<QQ", key)
         firsts, owners = self._first, self.owners
         slot = first % self.num_slots

@@ -29,12 +29,13 @@ class NearDuplicates(Step):
     """Drops all but one of several near duplicates, and rows that are near duplicates of validation or test rows.
 
     Two conversations are near duplicates if the n-grams of their words have a Jaccard similarity (n-grams in both,
-    divided by n-grams in either) of at least `threshold`. MinHash sketches (of the package rensa) find candidate pairs;
-    each pair is then compared exactly, so no row is dropped because of an estimate. Pairs form clusters, and one row of
-    each cluster is kept. Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji
-    count as words. Chinese, Japanese, Thai and similar scripts are compared by character. A text of fewer than n words
-    is a near duplicate only of texts with the same words in the same order. A row that lacks the part to compare (`by`)
-    is kept.
+    divided by n-grams in either) of at least `threshold`. MinHash sketches (of the package rensa) find pairs that may
+    be near duplicates. Each pair is then compared exactly, so no row is dropped because of an estimate. Rows that are
+    connected by near duplicates form a cluster, and one row of each cluster is kept.
+
+    Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji count as words.
+    Chinese, Japanese, Thai and similar scripts are compared by character. A text of fewer than n words is a near
+    duplicate only of texts with the same words in the same order. A row that lacks the part to compare (`by`) is kept.
 
     Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is deterministic.
     Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
@@ -45,29 +46,30 @@ class NearDuplicates(Step):
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.8  # smallest Jaccard similarity of near duplicates
     n: Annotated[int, Field(ge=1)] = 5  # words in an n-gram
     keep: Literal["first", "longest"] = "first"  # row of a cluster to keep; longest: with most characters
-    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows take precedence
+    across: list[SplitName] = Field(default_factory=evaluation_splits)  # drop rows similar to those of later splits
     recall: Annotated[float, Field(gt=0, lt=1)] = 0.99  # share of pairs found, at a similarity of exactly `threshold`
     num_permutations: Annotated[int, Field(ge=1, le=4096)] = 128  # largest number of values in a sketch
     seed: Annotated[int, Field(ge=0)] = 0  # random seed of the sketches
 
     def __post_init__(self) -> None:
-        """Refuse a recall that cannot be reached with sketches of the chosen size."""
+        """Refuse a `recall` that sketches of `num_permutations` values cannot reach."""
         if self.bands is None:
             reason = f"too few to find pairs of similarity {self.threshold} with a recall of {self.recall}"
             raise Refusal("num_permutations", reason)
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Requirements of the step: `rows`, for several passes and access by index, and `splits` if `across` is set."""
+        """What the step needs: several passes and access by index (`rows`), and other splits if `across` is set."""
         wanted: list[Need] = ["rows"]
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     @property
     def bands(self) -> tuple[int, int] | None:
-        """The number of bands and the number of values per band that reach the recall; `None` if this is impossible.
+        """The number of bands in a sketch and of values in a band that reach `recall`; `None` if this is impossible.
 
-        A pair of similarity s shares one of b bands of r values with probability 1 - (1 - s^r)^b. Among the b and r
-        that reach the recall at the threshold, the largest r gives the fewest unnecessary candidate pairs.
+        Rows are compared if one of their bands is equal. For two rows of similarity s and b bands of r values, this has
+        the probability 1 - (1 - s^r)^b. Among the b and r for which it is at least `recall` at s = `threshold`, the
+        largest r is chosen, because it gives the fewest unnecessary comparisons.
         """
         for rows in range(self.num_permutations, 0, -1):
             for bands in range(1, self.num_permutations // rows + 1):
@@ -76,7 +78,7 @@ class NearDuplicates(Step):
         return None
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; count the dropped rows, and add the cluster sizes to the audit."""
+        """Yield one row of each cluster of near duplicates; note dropped rows and cluster sizes in the audit."""
         protected = protected_splits(context.split, self.across, context.splits)
         flags, like_protected = self._compare(conversations, context, protected)
         own = "a longer row" if self.keep == "longest" else "an earlier row"
@@ -89,11 +91,11 @@ class NearDuplicates(Step):
     def _compare(
         self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Compare the rows of a split with each other and with the rows of protected splits.
+        """Compare the rows of a split with each other and with the rows of protected splits, whose rows are all kept.
 
         Returns:
-            A flag for each row of the split, true for a row to keep; and, keyed by row index, a phrase such as `a test
-            row` for each row that is similar to a row of a protected split.
+            A flag for each row of the split, true for a row to keep; and a dictionary of the rows that are similar to a
+            row of a protected split, keyed by row index: each value names this split, such as `a test row`.
         """
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows

@@ -1,4 +1,4 @@
-"""Precedence of splits: of a row in several splits, only the copy in test is kept, or else the one in validation."""
+"""Which split keeps a row that several splits contain: test if it is among them, otherwise validation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def evaluation_splits() -> list[SplitName]:
 def protected_splits(
     split: str, names: Iterable[SplitName], splits: Mapping[str, Sequence[Conversation]]
 ) -> dict[str, Sequence[Conversation]]:
-    """Return the splits of `names` that take precedence over `split`, so that `split` loses the rows that they share.
+    """Return the rows of those splits that keep a row which `split` also contains, so that `split` loses it.
+
+    Test takes precedence over validation, and validation over train.
 
     Args:
-        split: name of the split whose rows are selected.
-        names: names of the splits to compare it with.
-        splits: the rows of every split.
+        split: name of the split that may lose rows.
+        names: names of the splits with which it is compared.
+        splits: the rows of every split, keyed by name.
     """
     later = ORDER[ORDER.index(split) + 1 :] if split in ORDER else ()
     return {name: splits[name] for name in later if name in names and name in splits}

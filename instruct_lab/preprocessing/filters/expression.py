@@ -25,7 +25,7 @@ NAMES: dict[str, Callable[[Conversation], Any]] = {
     "question": lambda row: ["", *_contents(row, "user")][-1],  # the last user message
     "answer": lambda row: part_text(row, "answer"),  # the final answer
     "rejected": lambda row: "\n".join(message.content for message in row.rejected),
-    "desirable": lambda row: row.desirable,  # the label of the final answer, or None
+    "desirable": lambda row: row.desirable,  # whether the final answer is desirable, or None
     "system": lambda row: "\n".join(_contents(row, "system")),
     "source": lambda row: row.source,
     "id": lambda row: row.id,
@@ -124,14 +124,16 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 
 @component
 class Expression(Step):
-    """Keeps the conversations for which an expression over their fields is true.
+    """Keeps the conversations for which an expression over the conversation's fields is true.
 
-    Names: `prompt`, `question` (the last user message), `answer`, `rejected`, `desirable` (the label of the answer, if
-    there is one), `system`, `source`, `id`, `roles`, `num_messages`, `num_turns` (user messages), `num_references`,
-    `metadata['column']`, and every column listed in `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`,
-    `int`, `float`, `bool`, `abs`, `round`, `min`, `max`; methods of strings that do not enlarge them (`startswith`,
-    `count`, `strip`...). Operators as in Python: `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`,
-    `text[:100]`.
+    An expression may use:
+
+    - the names `prompt`, `question` (the last user message), `answer`, `rejected`, `desirable` (whether the answer is
+      marked as desirable; None without a mark), `system`, `source`, `id`, `roles`, `num_messages`, `num_turns` (user
+      messages), `num_references`, `metadata['column']`, and every column listed in `columns`;
+    - the functions `len`, `words`, `lines`, `lower`, `upper`, `int`, `float`, `bool`, `abs`, `round`, `min` and `max`;
+    - methods of strings that do not enlarge them (`startswith`, `count`, `strip`...);
+    - operators as in Python: `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`, `text[:100]`.
 
     Expressions are evaluated by the package simpleeval, never by `eval`. An expression can read only the row, and
     cannot run for long, because there are no loops, powers are bounded and text cannot be repeated or formatted.
@@ -145,14 +147,14 @@ class Expression(Step):
     on_error: Literal["drop", "keep"] = "drop"  # action if the expression fails (a missing column, text < 3)
 
     def __post_init__(self) -> None:
-        """Refuse invalid expressions and unknown names."""
+        """Refuse an invalid expression, unknown names in it, and columns that cannot be used as names."""
         for column in self.columns:
             if column in NAMES or column in FUNCTIONS or not column.isidentifier():
                 raise Refusal("columns", f"{column!r} cannot be a name in the expression: write metadata[{column!r}]")
         _check(_parse(self.keep), [*NAMES, *self.columns])
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations for which the expression is true; count dropped rows and failures."""
+        """Yield the conversations for which the expression is true; the audit counts the others, and any failures."""
         tree = _parse(self.keep)
         evaluator = _evaluator()
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS.keys()
@@ -188,9 +190,9 @@ def _evaluator() -> Any:
 
 
 def _failure(error: Exception) -> str:
-    """Describe an error without its details, so that equal errors are counted together.
+    """Describe an error without its details, so that errors of one kind are counted together.
 
-    The description is the name of the column if a column is missing, else the type of the error.
+    The description names the column if a column is missing; otherwise, it is the type of the error.
     """
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 

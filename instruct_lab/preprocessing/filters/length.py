@@ -28,8 +28,8 @@ class Length(Step):
     """Drops conversations that are too short or too long, in characters, words or tokens.
 
     Tokens are counted with the run's tokenizer, without the text that a template adds. In scripts without spaces, each
-    character is a word. For a preference pair, the text with the rejected instead of the chosen answer must be within
-    the bounds too.
+    character is a word. For a preference pair, both texts must be within the bounds: the one with the chosen answer and
+    the one with the rejected answer.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -42,7 +42,7 @@ class Length(Step):
     max_tokens: Most = None  # maximum number of tokens; null: no bound
 
     def __post_init__(self) -> None:
-        """Refuse bounds that drop every row."""
+        """Refuse a minimum above the maximum, which would drop every row."""
         for unit in UNITS:
             fewest, most = self._bounds(unit)
             if most is not None and fewest > most:
@@ -50,16 +50,16 @@ class Length(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Requirements of the step: `tokenizer` if tokens are counted."""
+        """What the step needs: the run's tokenizer if the number of tokens is limited."""
         return frozenset({"tokenizer"} if self._limits("tokens") else ())
 
     @property
     def row_by_row(self) -> bool:  # type: ignore[override]
-        """Whether several processes can share the rows; true unless the step needs the tokenizer."""
+        """Whether several processes can each process some of the rows; true unless the step needs the tokenizer."""
         return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; count dropped rows."""
+        """Yield the conversations within the bounds; the audit counts the others, by the bound that each breaks."""
         within = filter_rows(conversations, context, self._reason)
         return self._filter_by_tokens(within, context) if self._limits("tokens") else within
 
@@ -109,7 +109,7 @@ class Length(Step):
 
 
 def _texts(conversation: Conversation, part: Part) -> list[str]:
-    """Return the text of a part and, for a preference pair, also the text with the rejected answer."""
+    """Return the text of a part of a conversation and, for a preference pair, its text with the rejected answer."""
     if part == "prompt" or not conversation.rejected:
         return [part_text(conversation, part)]
     rejected = [message.content for message in conversation.rejected]
@@ -118,7 +118,7 @@ def _texts(conversation: Conversation, part: Part) -> list[str]:
 
 
 def num_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
-    """Count the tokens of each text; a special token that is spelled out in a text counts as ordinary text."""
+    """Count the tokens of each text; the name of a special token, such as `<s>`, counts as ordinary text."""
     if not texts:
         return []
     backend = getattr(tokenizer, "backend_tokenizer", None)

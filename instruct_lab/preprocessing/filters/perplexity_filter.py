@@ -1,4 +1,4 @@
-"""Filtering by the perplexity of a language model."""
+"""Filtering by the perplexity of texts under a language model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class Scored(NamedTuple):
-    """Token ids of a context and a text, and the number of context ids, which are not scored."""
+    """The token ids of a context followed by a text, and the number of ids at the start that are not scored.
+
+    These are the ids of the context; without a context, the first id is not scored, since nothing precedes it.
+    """
 
     ids: list[int]
     num_context: int
@@ -69,7 +72,7 @@ class PerplexityFilter(Step):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # dtype of the model; the loss is in float32
 
     def __post_init__(self) -> None:
-        """Refuse bounds that keep all or no rows, and fields that contradict each other."""
+        """Refuse bounds that keep all rows or no row, and fields that contradict each other."""
         if self.min_perplexity is None and self.max_perplexity is None:
             raise Refusal("max_perplexity", "every row would be kept: set min_perplexity, max_perplexity or both")
         if None not in (self.min_perplexity, self.max_perplexity) and self.min_perplexity > self.max_perplexity:  # type: ignore[operator]
@@ -82,7 +85,7 @@ class PerplexityFilter(Step):
             raise Refusal("revision", "applies to a Hub repository, but model is a folder")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a path that is not a folder, and a folder without a model."""
+        """Report a `model` that looks like a path but is not a folder, or a folder without a model in it."""
         folder = self._folder()
         if folder is not None and not (folder / "config.json").is_file():
             yield Problem(key="model", value=self.model, reason="the folder has no config.json, so it is not a model")
@@ -90,7 +93,7 @@ class PerplexityFilter(Step):
             yield Problem(key="model", value=self.model, reason="there is no such folder")
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return the SHA-256 of the folder's files, or the repository's name and revision."""
+        """Return a hash of the files in the model's folder or, for a Hub repository, its name and revision."""
         folder = self._folder()
         if folder is None:
             return f"{self.model}@{self.revision or 'main'}"
@@ -101,7 +104,9 @@ class PerplexityFilter(Step):
         return digest.hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; count dropped rows and rows with too few tokens.
+        """Yield the conversations within the bounds; the audit counts the dropped ones.
+
+        Conversations with too few tokens are yielded too, and the audit reports them.
 
         Raises:
             InstructLabError: the model cannot be loaded.
@@ -171,12 +176,12 @@ class PerplexityFilter(Step):
 
 
 class Scorer:
-    """Computes perplexities with a model and its tokenizer.
+    """Computes perplexities of texts with a model and its tokenizer.
 
     Args:
         model: a causal language model.
         tokenizer: the model's tokenizer.
-        max_tokens: maximum number of scored tokens of a text; reduced if the model has fewer positions.
+        max_tokens: maximum number of tokens of a text and its context; reduced if the model supports fewer positions.
         batch_tokens: maximum number of tokens in a batch, with padding.
     """
 
@@ -188,7 +193,12 @@ class Scorer:
         self.max_tokens = min(max_tokens, positions - len(self.start))
 
     def perplexities(self, pairs: list[tuple[str, str]], min_tokens: int) -> list[float | None]:
-        """Compute the perplexity of each text after its context; `None` if too few tokens are scored."""
+        """Compute the perplexity of texts.
+
+        Args:
+            pairs: for each text, the context that precedes it but is not scored (empty for none), and the text.
+            min_tokens: minimum number of scored tokens; the result is `None` for texts with fewer.
+        """
         contexts = self._ids([context for context, _ in pairs], last=True)
         texts = self._ids([text for _, text in pairs])
         scored = [self._fit(*ids) for ids in zip(contexts, texts, strict=True)]
@@ -214,8 +224,8 @@ class Scorer:
     def _fit(self, context: list[int], text: list[int]) -> Scored:
         """Cut a context and a text so that together they have at most `max_tokens` tokens.
 
-        Only the end of the context is kept: as many tokens as the text leaves free, or half of `max_tokens` if that is
-        more.
+        The context keeps its last tokens: as many as the text leaves free, but at least half of `max_tokens`. If both
+        are still too long, the end of the text is cut.
         """
         text = text[: self.max_tokens]
         space = max(self.max_tokens - len(text), self.max_tokens // 2)
@@ -247,17 +257,17 @@ class Scorer:
 
 
 def _num_positions(rows: Sequence[Scored]) -> int:
-    """Return the number of tokens of a batch, with padding."""
+    """Return the number of tokens of a batch, with padding; its first row is the longest."""
     return len(rows) * len(rows[0].ids)
 
 
 def _span(row: Scored) -> tuple[int, int]:
-    """Return the start and end of the scored tokens of a row."""
+    """Return the index of a row's first scored token, and the index after its last."""
     return row.num_context, len(row.ids)
 
 
 def _quantiles(perplexities: array[float]) -> dict[str, float | str]:
-    """Compute quantiles as JSON values, keyed by name; NaN is ignored."""
+    """Compute quantiles of the perplexities as JSON values, keyed by percentage, such as `50%`; NaN is ignored."""
     values = sorted(value for value in perplexities if not math.isnan(value))
     if not values:
         return {}

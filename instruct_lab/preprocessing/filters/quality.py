@@ -35,7 +35,7 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
 class Text:
-    """A text with its words, its lines and the shares of kinds of characters, each computed when a rule first needs it.
+    """A text with its words, its lines, and its shares of letters and symbols, each computed when first needed.
 
     Args:
         whole: the full text.
@@ -56,7 +56,7 @@ class Text:
 
     @functools.cached_property
     def kinds(self) -> tuple[float, float]:
-        """The shares of letters and of symbols among the characters other than white space."""
+        """The share of letters and the share of symbols among the text's characters, leaving out white space."""
         return shares_of_kinds(self.whole)
 
 
@@ -64,11 +64,13 @@ class Text:
 class Quality(Step):
     """Drops conversations by rules about their text; a rule applies only if its field is set.
 
-    Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer
-    than `judged_from_words` words. Rules apply to the part `of`, except `prompt_phrases`, which applies to the prompt,
-    and `drop_echoes` and the bounds of the answer ratio, which compare prompt and answer. In scripts without spaces,
-    each character is a word. Texts in such scripts skip the rules about word length, and the rule about stop words
-    unless one of the stop words is in such a script.
+    Rules apply to the part `of`. There are three exceptions: `prompt_phrases` applies to the prompt, and `drop_echoes`
+    and the bounds of the answer ratio compare prompt and answer. Shares, means and counts of sentences or stop words
+    are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer than
+    `judged_from_words` words.
+
+    In scripts without spaces, each character is a word. Texts in such scripts skip the rules about word length. They
+    also skip the rule about stop words if none of the stop words is in such a script.
 
     Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are
     for web pages and drop most instruction data, so the packaged configurations of this step use other values.
@@ -78,7 +80,7 @@ class Quality(Step):
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     of: Part = "answer"  # the part that the rules apply to
-    judged_from_words: Fewest = 20  # texts with fewer words skip rules about shares, means and stop words
+    judged_from_words: Fewest = 20  # texts with fewer words skip rules about shares, means, sentences, stop words
     min_words: Fewest = 0  # minimum number of words
     max_words: Most = None  # maximum number of words; null: no bound, here and below
     min_sentences: Fewest = 0  # minimum number of sentences, counted by their final punctuation
@@ -103,7 +105,7 @@ class Quality(Step):
     max_answer_ratio: Ratio = None  # largest ratio of answer to prompt, in characters
 
     def __post_init__(self) -> None:
-        """Refuse bounds that drop every row, and a step without a rule."""
+        """Refuse a minimum above the maximum, which would drop every row, and a step without a rule."""
         for name in ("words", "mean_word_length", "answer_ratio"):
             fewest, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if fewest is not None and most is not None and fewest > most:
@@ -115,7 +117,7 @@ class Quality(Step):
             raise Refusal("of", "no rule is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations that pass every rule; count dropped rows by the first rule that fails."""
+        """Yield the conversations that break no rule; the audit counts the others by the first rule that they break."""
         rules, pair_rules = self._rules(), self._pair_rules()
 
         def reason(conversation: Conversation) -> str | None:
@@ -129,11 +131,11 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """List the rules about one text that are set.
+        """List those rules about one text whose fields are set in the config.
 
         Returns:
-            For each rule, the reason to drop a row, whether the rule applies to short texts, and a function that
-            returns true if the text breaks the rule.
+            For each rule, a tuple of the reason that the audit shows, whether the rule applies to short texts too, and
+            a function that returns true if a text breaks the rule.
         """
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
@@ -165,10 +167,11 @@ class Quality(Step):
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """List the rules about prompt and answer that are set.
+        """List those rules about the prompt, or about prompt and answer together, whose fields are set in the config.
 
         Returns:
-            For each rule, the reason to drop a row, and a function that returns true if the row breaks the rule.
+            For each rule, a tuple of the reason that the audit shows, and a function that returns true if a row breaks
+            the rule.
         """
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
         has_phrase = _phrase_search(self.prompt_phrases)
@@ -191,7 +194,10 @@ class Quality(Step):
 
 
 def shares_of_kinds(text: str) -> tuple[float, float]:
-    """Compute the shares of letters (with marks) and of symbols among a text's characters other than white space."""
+    """Compute the share of letters and the share of symbols among a text's characters, leaving out white space.
+
+    Combining marks, such as accents, count as letters, and punctuation counts as symbols.
+    """
     if text.isascii():
         spaceless = "".join(text.split()).encode()
         letters = len(spaceless) - len(spaceless.translate(None, LETTERS))

@@ -24,13 +24,13 @@ LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 @component
 class Repetition(Step):
-    """Drops conversations whose text is repetitive.
+    """Drops conversations whose text repeats lines, paragraphs, sequences of words (n-grams) or single characters.
 
-    Shares of characters ignore white space between words and around lines. A line, paragraph or n-gram is a duplicate
-    if it occurred earlier in the text, so the first occurrence does not count; no character is counted twice. Lines
-    without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces, each character is a
-    word. Time and memory grow linearly with the length of the text. Source: the repetition rules of Gopher (Rae et al.,
-    2021, table A1), whose thresholds are for web pages.
+    A line, paragraph or n-gram is a duplicate if it occurred earlier in the text, so the first occurrence does not
+    count. Shares of characters leave out white space between words and around lines, and count no character twice.
+    Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces, each character is
+    a word. Time and memory grow linearly with the length of the text. Source: the repetition rules of Gopher (Rae et
+    al., 2021, table A1), whose thresholds are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -59,7 +59,7 @@ class Repetition(Step):
             raise Refusal("max_duplicate_lines", "no bound is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; count dropped rows."""
+        """Yield the conversations within the bounds; the audit counts the others, by the bound that each exceeds."""
         lines, ngrams = self._line_bounds(), self._ngram_bounds()
         runs = self.max_character_run
         run = re.compile(rf"([^\W_])\1{{{runs},}}") if runs is not None else None
@@ -93,7 +93,10 @@ class Repetition(Step):
 
 
 def line_shares(text: str) -> dict[str, float]:
-    """Compute the shares of duplicate lines and paragraphs, and of the characters in them, keyed by name."""
+    """Compute the share of duplicates among lines and paragraphs, and the share of characters in these duplicates.
+
+    The shares are keyed by name, such as `duplicate_lines` or `duplicate_line_characters`.
+    """
     lines = [line.strip() for line in text.split("\n")]
     paragraphs = ["\n".join(block) for filled, block in itertools.groupby(lines, key=bool) if filled]
     shares = {}
@@ -109,8 +112,9 @@ def line_shares(text: str) -> dict[str, float]:
 def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
     """Compute the shares of characters in repeated n-grams, keyed by name; shares of 0 are omitted.
 
-    An n-gram can repeat only if its first n-1 words repeat. So for each n, only n-grams whose first n-1 words repeat
-    are examined, and the search ends when nothing repeats: in ordinary text, at two or three words.
+    `top_` names are for the most frequent n-gram of a text, `duplicate_` names for all that occurred before in it. An
+    n-gram can repeat only if its first n-1 words repeat. So for each n, only n-grams whose first n-1 words repeat are
+    examined, and the search ends at the first n for which nothing repeats: in ordinary text, at n = 2 or 3.
 
     Args:
         words: the words of a text.
@@ -164,14 +168,28 @@ def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list
 
 
 def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Count the characters in n-grams that occurred before in the text; see `_in_top` for the arguments."""
+    """Count the characters in n-grams that occurred before in the text.
+
+    Args:
+        starts: index of the first word of each repeated n-gram.
+        keys: id of each of these n-grams; equal n-grams have equal ids.
+        counts: not used.
+        ends: number of characters before each word.
+        n: number of words in an n-gram.
+    """
     seen: set[int] = set()
     repeats = [start for start, key in zip(starts, keys, strict=True) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
     return _covered(repeats, ends, n)
 
 
 def _covered(starts: list[int], ends: list[int], n: int) -> int:
-    """Count the characters of the n-grams that begin at the given words; characters in several n-grams count once."""
+    """Count the characters of n-grams that may overlap; a character in several n-grams counts once.
+
+    Args:
+        starts: index of the first word of each n-gram, in ascending order.
+        ends: number of characters before each word.
+        n: number of words in an n-gram.
+    """
     characters = reached = 0
     for start in starts:
         characters += ends[start + n] - ends[max(start, reached)]

@@ -1,4 +1,4 @@
-"""Stratified sampling of rows."""
+"""Stratified sampling of rows: rows are divided into groups (strata), and some of each are kept."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ ABSENT = "(none)"
 
 @component
 class Sample(Step):
-    """Keeps a sample of the rows: a share of each stratum, with bounds per stratum and in total.
+    """Keeps a sample of the rows: a share of each stratum, with a maximum number of rows per stratum and in total.
 
-    In each stratum, the rows with the lowest hashes of seed and id are selected. So the selection is the same on every
-    machine and for every order of the rows, a smaller sample is part of a larger sample, and a row added to the data
-    replaces at most one row of the sample. The order of rows does not change. Memory: 20 to 30 bytes per row. Source:
+    A stratum is a group of rows with the same source, a similar length or the same value in a column. In each stratum,
+    the rows with the lowest hashes of seed and id are selected. So the selection is the same on every machine and for
+    every order of the rows, a smaller sample is part of a larger sample, and a row added to the data replaces at most
+    one row of the sample. The order of rows does not change. Memory: 20 to 30 bytes per row. Source:
     bottom-k sampling (Cohen and Kaplan, 2007).
     """
 
@@ -56,7 +57,7 @@ class Sample(Step):
             raise Refusal("column", "is the metadata column of by=column: set both or neither")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the selected rows; count dropped rows, and the rows of each stratum before and after.
+        """Yield the selected rows; note the dropped rows in the audit, and how many rows each stratum had and keeps.
 
         Raises:
             InstructLabError: no row has the column that defines the strata.
@@ -78,7 +79,12 @@ class Sample(Step):
                 context.count_dropped("not sampled", conversation)
 
     def _read(self, conversations: Sequence[Conversation]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return the names of the strata, and each row's stratum index (uint32) and hash (uint64), both `[rows]`."""
+        """Read all rows once.
+
+        Returns:
+            The names of the strata, the index of each row's stratum, uint32 `[rows]`, and a hash of each row's id,
+            uint64 `[rows]`.
+        """
         import numpy as np
 
         hashes = array("Q")
@@ -110,7 +116,11 @@ class Sample(Step):
         return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
     def _quotas(self, sizes: np.ndarray) -> np.ndarray:
-        """Return the number of rows to keep in each stratum, given the number of its rows; both `[strata]`."""
+        """Return the number of rows to keep in each stratum, `[strata]`.
+
+        Args:
+            sizes: the number of rows in each stratum, `[strata]`.
+        """
         import numpy as np
 
         quotas = sizes if self.share is None else np.floor(sizes * self.share + 0.5).astype(sizes.dtype)
@@ -168,7 +178,7 @@ def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.n
 
 
 def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Select the rows with the lowest hashes in each stratum; ties (duplicate rows) go to the first.
+    """Select the rows with the lowest hashes in each stratum; of rows with equal hashes, the first come first.
 
     Args:
         strata: stratum index of each row, `[rows]`.
@@ -190,7 +200,12 @@ def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: n
 
 
 def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide a total number of rows among strata in proportion to their quotas (largest remainders): `[strata]`."""
+    """Divide a total number of rows among strata in proportion to their quotas, by the method of largest remainders.
+
+    Args:
+        quotas: the number of rows that each stratum would keep without this total, `[strata]`.
+        total: the number of rows to keep in all strata together.
+    """
     import numpy as np
 
     exact = quotas * (total / quotas.sum())
@@ -201,9 +216,13 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide a total number of rows equally among strata, `[strata]`.
+    """Divide a total number of rows equally among strata.
 
-    If a stratum has fewer rows than its equal part, the other strata get the rest.
+    If a stratum has a quota below its equal share, the other strata get the difference.
+
+    Args:
+        quotas: the largest number of rows that each stratum can get, `[strata]`.
+        total: the number of rows to keep in all strata together.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The definition of a word in rules about length, quality and repetition."""
+"""How texts are divided into words, for filters by length, quality and repetition."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ WORD = re.compile(f"[{HAN}{KANA}]|[{SOUTHEAST_ASIAN}][{MARKS}]*|[^\\s{HAN}{KANA}
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text into words at white space.
+    """Split a text into words, at white space or, in scripts without spaces between words, by character.
 
-    Scripts without spaces between words are split by character: each Chinese or Japanese character is a word, and
-    each Thai, Lao, Burmese or Khmer letter with its marks. Chinese and Japanese punctuation is not a word.
+    In these scripts, each Chinese or Japanese character is a word, and so is each Thai, Lao, Burmese or Khmer letter
+    with its marks. Chinese and Japanese punctuation is not a word.
     """
     if text.isascii() or not UNSPACED.search(text):
         return text.split()

@@ -1,7 +1,7 @@
 """Steps that find personal data and secrets in texts.
 
-Input: conversations. Output: conversations with placeholders, or a report. The audit counts matches but never shows
-them.
+Input: conversations. Output: conversations in which placeholders replace such data, or only a report. The audit counts
+what was found, but never shows it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Patterns of personal data: addresses, phone numbers, cards and accounts."""
+"""Patterns of personal data: e-mail and IP addresses, and numbers of phones, cards and bank accounts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 
 Rest = Callable[[re.Match[str], bool], str | None]
-"""A function that decides whether a match is replaced by a placeholder.
+"""A function that decides whether a match of a pattern is replaced by a placeholder.
 
-Its arguments are the match, and whether well-known examples are left unchanged. It returns `None` if the whole match is
-kept; otherwise, it returns the text at the end of the match that is kept after the placeholder, usually `""`.
+Its arguments are the match, and whether well-known examples are left unchanged. It returns `None` if the match is kept.
+Otherwise, it returns the text at the end of the match that remains after the placeholder, usually `""`.
 """
 
 # only ASCII characters continue a word, so a number beside Chinese characters is found
@@ -92,7 +92,7 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is an e-mail address to redact, or `None` if the match is kept.
+    """Return `""` if a match is an e-mail address to redact, or `None` if it is not, so that it is kept.
 
     Matches such as `git@github.com` are kept. Addresses at example.com and similar domains are kept if
     `leave_examples` is true.
@@ -104,7 +104,7 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is an IP address (version 4 or 6) to redact, or `None` if the match is kept.
+    """Return `""` if a match is an IP address (version 4 or 6) to redact, or `None` if it is not, so that it is kept.
 
     Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or the number of a section, although one in four
     thousand addresses has only such numbers. Four numbers after a word such as "version" or a sign such as == are
@@ -126,7 +126,7 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def phone(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is a phone number to redact, or `None` if the match is kept.
+    """Return `""` if a match is a phone number to redact, or `None` if it is not, so that it is kept.
 
     The number may be international, North American, French or Chinese (mobile or fixed). Numbers reserved for fiction
     are kept if `leave_examples` is true.
@@ -138,7 +138,7 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is a payment card number to redact, or `None` if the match is kept.
+    """Return `""` if a match is a payment card number to redact, or `None` if it is not, so that it is kept.
 
     A card number begins with the number of a known issuer and ends with the right check digit (ISO/IEC 7812, Luhn).
     Well-known test numbers are kept if `leave_examples` is true.
@@ -156,9 +156,9 @@ def has_luhn_digit(digits: str) -> bool:
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return the text after the IBAN that a match begins with, or `None` if the match is kept.
+    """Return the rest of a match after the IBAN at its start, or `None` if there is no IBAN, so that the match is kept.
 
-    Only the IBAN is redacted. It has the length prescribed for its country and the right check digits (ISO 13616).
+    Only the IBAN is redacted. An IBAN has the length prescribed for its country and the right check digits (ISO 13616).
     Well-known examples are kept if `leave_examples` is true.
     """
     text = match.group()

@@ -1,4 +1,4 @@
-"""Replacement of personal data and secrets with typed placeholders."""
+"""Replacement of personal data and secrets with placeholders that name the kind of data, such as `<EMAIL>`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Finder:
 
     Args:
         might_match: function that quickly checks whether a text may contain this kind of data.
-        redact: function that replaces the matches in a text and counts them.
+        redact: function that returns a text with the matches replaced, and adds their number to a counter of kinds.
     """
 
     might_match: Callable[[str], object]
@@ -46,8 +46,8 @@ class Redact(Step):
     code, only secrets are redacted, unless `code` is set otherwise. Text that only resembles such data is kept:
     `git@github.com`, `@pytest`, `logo@2x.png`, versions such as 1.2.3.4 (four numbers below 32, or after a word such as
     "version"), numbers with wrong check digits, and well-known examples if `leave_examples` is true. The audit counts
-    rows and matches by kind and shows the text around a placeholder, never the replaced text. Metadata is not redacted,
-    so leave out columns with personal data.
+    rows and matches by kind and shows the text around a placeholder, never the replaced text. The other columns of a
+    row (its metadata) are not redacted, so leave out columns with personal data.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -70,7 +70,7 @@ class Redact(Step):
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
     def __post_init__(self) -> None:
-        """Refuse invalid names of kinds, expressions that match empty text, and a step with every kind switched off."""
+        """Refuse a placeholder without `{kind}`, invalid kinds in `extra`, and a step with every kind switched off."""
         if "{kind}" not in self.placeholder:
             raise Refusal("placeholder", "it must contain {kind}", "<{kind}>")
         for kind, pattern in self.extra.items():
@@ -84,7 +84,10 @@ class Redact(Step):
             raise Refusal("email", "every kind is switched off, so nothing would be redacted")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the redacted conversations; count the rows with each kind of data, and the matches of each kind."""
+        """Yield the conversations as `policy` says: redacted, unchanged, or without those that contain such data.
+
+        Rows with each kind of data, and the matches of each kind, are counted in the audit.
+        """
         everywhere = self._finders(with_personal_data=True)
         in_code = [] if self.code == "leave" else self._finders(with_personal_data=self.code == "all")
         of_roles, finds = frozenset[str](self.of_roles), Counter[str]()
@@ -109,7 +112,11 @@ class Redact(Step):
             context.audit.add(context.stage, finds=finds)
 
     def _finders(self, with_personal_data: bool) -> list[Finder]:
-        """List the finders in order of use; secrets come first, because they may contain other kinds of data."""
+        """List the finders to use, in order: first those of secrets, because these may contain other kinds of data.
+
+        Args:
+            with_personal_data: whether to include the finders of personal data and of the kinds in `extra`.
+        """
         finders: list[Finder] = []
         if self.private_key:
             finders.append(self._finder("PRIVATE_KEY", key_patterns.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
@@ -153,7 +160,8 @@ class Redact(Step):
             kind: name of the kind, for the placeholder and the audit.
             pattern: pattern of the data.
             might_match: function that quickly checks whether a text may contain this kind of data.
-            rest: function that decides which matches are replaced; see `personal_data.Rest`.
+            rest: function that decides whether a match is replaced: it returns `None` to keep the match, or else the
+                text that remains after the placeholder; by default, every match is replaced completely.
         """
         placeholder, leave_examples = self._placeholder(kind), self.leave_examples
 
@@ -170,7 +178,7 @@ class Redact(Step):
         return Finder(might_match, redact)
 
     def _secret_finders(self) -> Iterator[Finder]:
-        """Yield two finders: one for random values after names such as `password`, and one for passwords in URLs."""
+        """Yield one finder for random values after names such as `password`, and one for passwords in URLs."""
         placeholder = self._placeholder("SECRET")
 
         def redact_named(text: str, found: Counter[str]) -> str:
@@ -216,7 +224,7 @@ def _has_digits(text: str) -> bool:
 
 
 def _excerpt(conversation: Conversation, placeholders: Sequence[str]) -> str:
-    """Return the redacted text around the first placeholder of each kind of data."""
+    """Return a redacted conversation's text around the first occurrence of each placeholder."""
     text = "\n".join((str(conversation), *conversation.references))
     starts = sorted(start for placeholder in placeholders if (start := text.find(placeholder)) >= 0)
     around = (text[max(0, start - MAX_EXCERPT) : start + MAX_EXCERPT] for start in starts)

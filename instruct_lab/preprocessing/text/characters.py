@@ -23,8 +23,8 @@ INDENTATION = re.compile(r"(?:[^\S\n]*+\n)*((?: {4}|\t)[ \t]*+)(?=\S)")
 def remove_ascii_control(text: str) -> str:
     """Remove ASCII control characters, terminal colours and byte order marks.
 
-    ASCII line ends (also vertical tab and form feed) become a newline. Halves of a surrogate pair are joined, and
-    unpaired halves become U+FFFD.
+    ASCII line ends (also vertical tab and form feed) become a newline. The two halves of a surrogate pair become the
+    character that they encode; a half without its partner becomes U+FFFD.
     """
     if not UNWANTED.search(text):
         return text
@@ -35,9 +35,11 @@ def remove_ascii_control(text: str) -> str:
 
 
 def remove_other_control(text: str) -> str:
-    """Remove non-ASCII control characters; repair encodings before this, because the repair needs these characters.
+    """Remove non-ASCII control characters, and replace non-ASCII line ends by a newline.
 
-    A control character in a damaged sequence (`â` and two control characters in place of an apostrophe) stays.
+    A control character stays if it is part of mojibake: UTF-8 text decoded as Latin-1, in which for example `â` and
+    two control characters stand for an apostrophe. Repair mojibake before this call, because the repair needs these
+    characters.
     """
     if text.isascii() or not OTHER_UNWANTED.search(text):
         return text
@@ -45,7 +47,7 @@ def remove_other_control(text: str) -> str:
 
 
 def remove_lost(text: str) -> str:
-    """Remove U+FFFD, which replaces undecodable bytes."""
+    """Remove the character U+FFFD, which decoders insert for bytes that they cannot decode."""
     return text.replace(LOST, "")
 
 
@@ -67,12 +69,12 @@ def limit_blank_lines(text: str, maximum: int) -> str:
 
 
 def strip_text(text: str, keep_indentation: bool) -> str:
-    """Remove white space around a text.
+    """Remove white space at the start and the end of a text.
 
     Args:
         text: the text.
-        keep_indentation: whether to keep the indentation of a first line that looks like code (four spaces or a tab, as
-            in Markdown), because the body of a function is invalid without it.
+        keep_indentation: whether to keep the first line's indentation if it is four spaces or a tab, which Markdown
+            reads as code. A text that is the body of a Python function is not valid code without it.
     """
     if not keep_indentation or not text[:1].isspace():
         return text.strip()

@@ -1,4 +1,4 @@
-"""Repair of damaged texts, and removal of empty rows."""
+"""Repair of damaged texts, and removal of rows whose prompt or answer is empty."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ class Clean(Step):
     The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
     direction marks) stay, because some scripts need them. Mojibake (text that was decoded with a wrong encoding) stays
     in a row whose text is about encodings or also contains the correct form of a damaged character. HTML stays in a row
-    whose text is about markup. Such rows are reported. Rows with mojibake, lost characters (U+FFFD), refusals or
-    boilerplate are dropped only from training; in validation and test they are reported. The audit also counts changed
-    rows by kind of change. Source of the encoding repair: ftfy (Speer, 2019).
+    whose text is about markup. The preprocessing audit reports such rows. If `mojibake`, `lost_characters` (U+FFFD),
+    `refusals` or `boilerplate` (phrases in which a model speaks about itself) is `drop`, rows are dropped only from
+    training; in validation and test the audit reports them. The audit also counts the changed rows by kind of change.
+    The encoding is repaired by ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -75,20 +76,23 @@ class Clean(Step):
     boilerplate_patterns: list[Regex] = Field(default_factory=list)  # further patterns, as regular expressions
 
     def __post_init__(self) -> None:
-        """Refuse patterns that the chosen settings would not use."""
+        """Refuse patterns that have no effect.
+
+        `refusal_patterns` have none while `refusals` is `keep`. The same holds for boilerplate.
+        """
         for kind in ("refusal", "boilerplate"):
             patterns, policy = getattr(self, f"{kind}_patterns"), "refusals" if kind == "refusal" else kind
             if patterns and getattr(self, policy) == "keep":
                 raise Refusal(f"{kind}_patterns", f"not used while {policy} is keep", "drop or report")
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return the version of ftfy, which determines the repairs."""
+        """Return the installed version of ftfy, the package that repairs encodings, because results depend on it."""
         from importlib.metadata import version
 
         return version("ftfy")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the cleaned conversations; count the changed, dropped and reported rows."""
+        """Yield the cleaned conversations; count the changed, dropped and reported rows in the audit."""
         changes = {left_out: self._changes(left_out) for left_out in LEFT_OUT}
         patterns = AnswerPatterns(self.refusal_patterns, self.boilerplate_patterns)
         empty_words = frozenset(word.strip().casefold() for word in self.empty_words)
@@ -122,7 +126,11 @@ class Clean(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self, left_out: tuple[str, ...]) -> list[Change]:
-        """List the changes to apply to every text, in order, each with its kind; omit the kinds in `left_out`."""
+        """Return the changes to apply to every text, in order, as pairs (kind of change, function).
+
+        Args:
+            left_out: kinds of changes to omit, such as `HTML`.
+        """
         changes: list[Change] = []
         repairs = self.mojibake != "keep" and "mojibake" not in left_out
         revealing = self._revealing if repairs else lambda change: change
@@ -146,18 +154,24 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """Extend `change` by a repair of mojibake, because some mojibake is found only after `change` is applied."""
+        """Return a function that applies `change` and then repairs mojibake that is found only after `change`.
+
+        The result is `change` itself unless the option `mojibake` is `repair`.
+        """
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
         self, conversation: Conversation, kinds: dict[str, None], empty_words: frozenset[str]
     ) -> Conversation | str:
-        """Return the conversation with repaired messages and roles, or the reason to drop it.
+        """Repair the list of messages: repeated, empty and unanswered messages, and the order of roles.
 
         Args:
             conversation: the conversation.
-            kinds: kinds of changes so far, as the keys of a dictionary, to which the repairs are added.
+            kinds: the kinds of changes so far, as the keys of a dictionary; the kinds of the repairs are added to it.
             empty_words: texts that count as empty.
+
+        Returns:
+            The repaired conversation. If the conversation has to be dropped instead, the reason as a text.
         """
         messages = conversation.messages
         if self.repeated_messages != "keep":
@@ -212,7 +226,7 @@ class Clean(Step):
     def _flaws(
         self, conversation: Conversation, kinds: dict[str, None], patterns: AnswerPatterns
     ) -> Iterator[tuple[str, str]]:
-        """Yield each flaw of a conversation, preceded by the policy that applies to it (drop or report)."""
+        """Yield a pair for each flaw of a conversation: `drop` or `report`, and the flaw's name, such as `refusal`."""
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         elif self.mojibake != "keep" and any(map(looks_damaged, _texts(conversation))):
@@ -226,12 +240,12 @@ class Clean(Step):
 
 
 def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: dict[str, None]) -> Conversation:
-    """Apply changes to every text; a text that is in Unicode form NFC stays in this form.
+    """Apply `changes` to every text of a conversation; a text that was in Unicode form NFC is in this form afterwards.
 
     Args:
         conversation: the conversation.
-        changes: the changes, each with its kind.
-        kinds: the kinds that changed something, as the keys of a dictionary; updated in place.
+        changes: the changes, as pairs (kind of change, function).
+        kinds: a dictionary; if a change affects a text, the kind of this change becomes one of its keys.
     """
 
     def change_all(text: str) -> str:
@@ -251,7 +265,12 @@ def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: d
 
 
 def _kinds_meant(conversation: Conversation, kinds: dict[str, None]) -> tuple[str, ...]:
-    """Return the kinds of damage (mojibake, HTML) that a row has on purpose, because it discusses them."""
+    """Return `mojibake`, `HTML`, both or neither: what a row contains on purpose, because its text is about it.
+
+    Args:
+        conversation: the row.
+        kinds: the kinds of changes that cleaning would make in this row, as the keys of a dictionary.
+    """
     texts = list(_texts(conversation)) if "mojibake" in kinds or "HTML" in kinds else []
     is_meant = {
         "mojibake": lambda: is_about_encodings(texts, map(repair_encoding, texts)),
@@ -261,7 +280,7 @@ def _kinds_meant(conversation: Conversation, kinds: dict[str, None]) -> tuple[st
 
 
 def _change_and_repair(change: Callable[[str], str], text: str) -> str:
-    """Change a text and repair its encoding, repeatedly until nothing changes."""
+    """Apply `change`, then repair the encoding and apply `change` again, until the text no longer changes."""
     result = change(text)
     while result != text:
         text, result = result, change(repair_encoding(result))
@@ -278,9 +297,10 @@ def _is_empty(text: str, empty_words: frozenset[str]) -> bool:
 
 
 def _answers(conversation: Conversation) -> Iterator[str]:
-    """Yield the assistant's messages and the references, without rejected and undesirable answers.
+    """Yield the answers that a model learns to give: the assistant's messages and the references.
 
-    Rejected and undesirable answers may be refusals, because the model learns to avoid them.
+    Rejected answers and answers marked as undesirable are left out. They may be refusals, because a model learns to
+    avoid them.
     """
     messages = conversation.prompt if conversation.desirable is False else conversation.messages
     yield from (message.content for message in messages if message.role == "assistant")

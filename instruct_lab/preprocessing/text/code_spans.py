@@ -13,14 +13,14 @@ BACKTICKS = re.compile("`++")
 
 
 def change_outside_code(text: str, change: Callable[[str], str]) -> str:
-    """Apply a change to every piece of a text that is not code."""
+    """Apply `change` to each part of a Markdown text that is not code."""
     if "`" not in text and "~~~" not in text:
         return change(text)
     return "".join(piece if is_code else change(piece) for is_code, piece in split_code(text))
 
 
 def split_code(text: str) -> Iterator[tuple[bool, str]]:
-    """Split a text where code begins and ends; yield pairs: whether a piece is code, and the piece."""
+    """Split a text where code begins and ends; yield pairs (whether the substring is code, the substring)."""
     end = 0
     for start, stop in code_spans(text):
         if end < start:
@@ -32,10 +32,11 @@ def split_code(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def code_spans(text: str) -> list[Span]:
-    """Return the start and end of each piece of code in a text, including its fences or backticks.
+    """Return the start and end index of each fenced block and each inline code, including the fences or backticks.
 
-    Fences follow CommonMark, but with any indentation. A fence or a run of three or more backticks that is never closed
-    extends to the end of the text. Inline code in one or two backticks ends in the same paragraph.
+    Fences are those of CommonMark, but may be indented by any number of spaces. A fence or a run of three or more
+    backticks that is never closed extends to the end of the text. Inline code in one or two backticks cannot extend
+    beyond its paragraph.
     """
     if "`" not in text and "~~~" not in text:
         return []

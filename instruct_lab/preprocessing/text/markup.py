@@ -36,15 +36,15 @@ TOPIC = re.compile(
 
 
 def is_about_markup(texts: Iterable[str]) -> bool:
-    """Whether a row is about markup, so that removing its tags would destroy its meaning."""
+    """Whether the texts of a row mention HTML, XML or tags, so that removing tags would destroy their meaning."""
     return any(TOPIC.search(remove_html(text)) for text in texts)
 
 
 def remove_html(text: str) -> str:
-    """Remove comments, scripts and tags of HTML, and replace entities with their characters.
+    """Remove HTML comments, scripts and tags, and replace entities such as `&amp;` with their characters.
 
-    Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. Tags that result
-    from replaced entities (`&lt;b&gt;`) stay, so a second pass over the text may remove more.
+    Only names of HTML elements count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. `&lt;b&gt;`
+    becomes `<b>`, which stays; a second call would remove it.
     """
     if "<" not in text and "&" not in text:
         return text

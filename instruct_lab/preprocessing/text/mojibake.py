@@ -15,7 +15,7 @@ ENCODINGS = ("latin-1", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp125
 
 
 def _decoded_range(first: int, last: int) -> str:
-    """Return a regular expression for all characters to which `ENCODINGS` decode the bytes from `first` to `last`."""
+    """Return a regular expression for all characters that the bytes from `first` to `last` stand for in `ENCODINGS`."""
     characters = {bytes([byte]).decode(encoding, "ignore") for byte in range(first, last + 1) for encoding in ENCODINGS}
     return "[" + "".join(re.escape(character) for character in sorted(characters)) + "]"
 
@@ -55,12 +55,11 @@ def _settings() -> TextFixerConfig:
 
 
 def repair_encoding(text: str) -> str:
-    """Repair a text if the whole text was decoded with a wrong encoding; change nothing else.
+    """Repair a text that was, as a whole, decoded with a wrong encoding; return every other text unchanged.
 
-    Of the repairs in ftfy (Speer, 2019), only the one for the encoding of a whole text is used. Single sequences of
-    damaged characters are not repaired, and curly quotes, ligatures and full-width characters stay. A text with
-    characters that this wrong decoding cannot have produced, such as a correct é, does not change, because it may
-    discuss the damage (`shows CafÃ© instead of Café`).
+    The repair is by ftfy (Speer, 2019). Its other repairs are not used: damage in only a part of a text stays, and so
+    do curly quotes, ligatures and full-width characters. A text with a character that wrong decoding cannot produce,
+    such as a correct é, is not changed, because it may discuss the damage (`shows CafÃ© instead of Café`).
     """
     if text.isascii() or not SUSPECT.search(text):
         return text
@@ -83,12 +82,12 @@ def looks_damaged(text: str) -> bool:
 def is_about_encodings(texts: Iterable[str], repaired: Iterable[str]) -> bool:
     """Whether a row quotes damaged characters on purpose, so that a repair would destroy its meaning.
 
-    This is assumed if one of its texts is about encodings, or contains a character that the repair of another text
-    produces.
+    This is assumed in two cases: a text of the row mentions encodings, or an undamaged text of the row contains a
+    character that the repair of a damaged text produces.
 
     Args:
         texts: all texts of the row.
-        repaired: the same texts, repaired.
+        repaired: for each text, the result of its repair.
     """
     produced: set[str] = set()
     correct: set[str] = set()

@@ -1,4 +1,4 @@
-"""Normalization of texts and roles."""
+"""Normalization of texts (Unicode form, quotes, spaces, numbers and others) and of message roles."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Roles = Annotated[list[Role], Field(min_length=1)]
 
 
 def every_role() -> list[Role]:
-    """Return all roles: the default for steps that change messages."""
+    """Return a list of all roles, the default of the field `of_roles` of steps that change messages."""
     return ["system", "user", "assistant", "tool"]
 
 
@@ -47,10 +47,10 @@ def every_role() -> list[Role]:
 class Normalize(Step):
     """Unifies texts (Unicode form, quotes, dashes, spaces, widths, case, punctuation, numbers) and renames roles.
 
-    NFC changes how characters are stored, not how they look; NFKC also replaces look-alikes (full-width letters,
-    ligatures, superscripts), which changes about 8% of texts. NFC is applied to code too; all other changes skip fenced
-    blocks and inline code unless `in_code` is true. Placeholders such as <EMAIL> are unchanged. `of_roles: [user]`
-    normalizes questions but not answers. Source: Unicode Standard Annexes 11 and 15.
+    NFC changes how characters are stored, not how they look. NFKC also replaces look-alikes (full-width letters,
+    ligatures, superscripts). NFC is applied to code too; all other changes skip fenced blocks and inline code unless
+    `in_code` is true. Placeholders such as <EMAIL> are unchanged. `of_roles: [user]` normalizes questions but not
+    answers. The forms are defined in Unicode Standard Annexes 11 and 15.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -71,16 +71,16 @@ class Normalize(Step):
     merge_consecutive: bool = False  # join consecutive messages of one role by an empty line, except tool results
 
     def __post_init__(self) -> None:
-        """Refuse a number mask that contains a digit, because a second pass would mask that digit again."""
+        """Refuse a `number_mask` that contains a digit, because a second application would mask that digit again."""
         if any(character.isdigit() for character in self.number_mask):
             raise Refusal("number_mask", "it has a digit, so a second pass would mask it again", "<NUM>")
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return the version of Unicode's tables, which determine the normal forms."""
+        """Return the version of the Unicode data in Python, which determines the normal forms."""
         return unicodedata.unidata_version
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the normalized conversations; count the changed rows by kind of change."""
+        """Yield the normalized conversations; count the changed rows in the audit, by kind of change."""
         changes = self._changes()
         rows_of_kind: Counter[str] = Counter()
         for conversation in conversations:
@@ -97,7 +97,7 @@ class Normalize(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
-        """List the changes other than the conversion to NFC, in order, each with its kind."""
+        """Return the chosen changes, except the conversion to NFC, in order, as pairs (kind of change, function)."""
         mask = partial(spelling.mask_numbers, mask=self.number_mask)
         remove = partial(spelling.remove_punctuation, instead=" " if self.punctuation == "space" else "")
         chosen: list[tuple[str, bool, Callable[[str], str]]] = [

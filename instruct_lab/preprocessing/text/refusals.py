@@ -1,4 +1,4 @@
-"""Patterns of refusals, and of phrases in which a model speaks about itself."""
+"""Regular expressions that find refusals, and phrases in which a model speaks about itself."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ OPENING = re.compile(
 class AnswerPatterns:
     """Finds refusals, and phrases in which the model speaks about itself (boilerplate), in answers.
 
-    Built-in patterns of refusals match only at the start of an answer, the user's own patterns anywhere.
+    The built-in patterns of refusals match only at the start of an answer. All other patterns match anywhere in it.
 
     Args:
-        own_refusals: the user's patterns of refusals.
-        own_boilerplate: the user's patterns of boilerplate.
+        own_refusals: regular expressions for refusals, in addition to the built-in ones.
+        own_boilerplate: regular expressions for boilerplate, in addition to the built-in ones.
     """
 
     def __init__(self, own_refusals: Sequence[str] = (), own_boilerplate: Sequence[str] = ()) -> None:
@@ -97,7 +97,7 @@ class AnswerPatterns:
         self.own_boilerplate = _compile(own_boilerplate, "boilerplate_patterns")
 
     def is_refusal(self, text: str) -> bool:
-        """Whether an answer is a refusal."""
+        """Whether an answer declines the request: one of the patterns of refusals matches it."""
         if OPENING.match(text) and self.refusals.match(text[:MAX_CHARACTERS]):
             return True
         return any(pattern.search(text) for pattern in self.own_refusals)

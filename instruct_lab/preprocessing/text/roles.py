@@ -1,4 +1,4 @@
-"""The order of roles in a conversation."""
+"""Check and repair the order of roles in a conversation (system, then user and assistant in turn)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ FOLLOWS = {
 
 
 def is_in_order(messages: Sequence[Message]) -> bool:
-    """Whether the roles follow each other in an order that `FOLLOWS` allows, and the last message is the assistant's.
+    """Whether an optional system message comes first, then user and assistant alternate, and the assistant is last.
 
-    Consecutive messages of one role are in order if their `trained` or `weight` differs, because they cannot be joined.
+    Tool results may stand between two messages of the assistant. Two consecutive messages of one role are allowed only
+    if their `trained` or `weight` differs, because such messages cannot be joined.
     """
     last: Message | None = None
     for message in messages:
@@ -33,14 +34,15 @@ def is_in_order(messages: Sequence[Message]) -> bool:
 
 
 def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[Message, ...] | None:
-    """Put messages in order by moving, joining and removing messages; return `None` if the order stays wrong.
+    """Put messages in order by moving, joining and removing some of them; return `None` if this does not suffice.
 
-    System messages come first, consecutive messages of one role are joined, and everything before the first user or
-    after the last assistant message is removed.
+    System messages are moved to the front, and consecutive messages of one role are joined. Other messages before the
+    first user message or after the last assistant message are removed.
 
     Args:
         messages: the messages of a conversation.
-        open_end: whether the conversation may end with a question that its references answer.
+        open_end: whether the messages may end with a question, because the conversation's references answer it; nothing
+            is then removed from the end.
     """
     system = [message for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
@@ -53,13 +55,16 @@ def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[M
 
 
 def remove_unanswered_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Remove the messages after the last assistant message; return the same object if nothing is removed."""
+    """Remove the messages after the last assistant message.
+
+    If there are none, or if the assistant has no message, return `messages` itself.
+    """
     last = next((index for index in reversed(range(len(messages))) if messages[index].role == "assistant"), None)
     return messages if last is None or last == len(messages) - 1 else messages[: last + 1]
 
 
 def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Join consecutive messages of one role by an empty line.
+    """Join consecutive messages of one role to one message, with an empty line between their texts.
 
     Tool results are not joined, and neither are messages that differ in `trained` or `weight`.
     """
@@ -75,12 +80,12 @@ def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def _training(message: Message) -> tuple[bool | None, float]:
-    """Return whether a message is trained on (`None`: the template decides), and the weight of its tokens."""
+    """Return the two fields of a message that affect training: `trained` and `weight`."""
     return message.trained, message.weight
 
 
 def remove_repeats(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Remove messages that equal the previous message, except tool results."""
+    """Remove each message that equals the message directly before it, except tool results."""
     if not any(first == second and first.role != "tool" for first, second in itertools.pairwise(messages)):
         return messages
     pairs = zip((None, *messages), messages, strict=False)

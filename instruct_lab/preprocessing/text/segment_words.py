@@ -1,4 +1,4 @@
-"""Segmentation into words or subwords, separated by spaces."""
+"""Segmentation of texts into words or subwords, which are then separated by spaces."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ HAN = re.compile(
 class SegmentWords(Step):
     """Separates words or subwords by one space, as older translation systems and some metrics require.
 
-    The step cannot be reversed. A placeholder such as <EMAIL> is one word; code is unchanged unless `in_code` is true.
-    To segment questions and answers in different languages, use two steps with different `of_roles`. Sources: the
-    tokenizer of Moses (Koehn et al., 2007), as implemented in sacremoses; the package jieba; and for subwords, which
-    come from the run's own tokenizer, the marks of subword-nmt (Sennrich et al., 2016).
+    The original text cannot be restored. A placeholder such as <EMAIL> is one word; code is unchanged unless `in_code`
+    is true. To segment questions and answers in different languages, use two steps with different `of_roles`. The
+    method `moses` is the tokenizer of Moses (Koehn et al., 2007), as implemented in sacremoses; `jieba` is the package
+    of that name; `subwords` uses the run's own tokenizer and marks subwords as subword-nmt does (Sennrich et al.,
+    2016).
     """
 
     method: Method = "whitespace"  # moses: words and punctuation; jieba: Chinese words; subwords: the run's tokenizer
@@ -53,29 +54,33 @@ class SegmentWords(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Requirements of the step: `tokenizer` for the method `subwords`, `data` (a package) for other methods."""
+        """What the step needs besides its rows: `tokenizer` for the method `subwords`, `data` for all other methods.
+
+        `tokenizer` is the run's tokenizer. `data` means files or packages whose content can change the result: here the
+        package that segments.
+        """
         return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
 
     def __post_init__(self) -> None:
-        """Refuse a continuation mark with white space."""
+        """Refuse a mark `continued` that contains white space, because white space separates the subwords."""
         if re.search(r"\s", self.continued):
             raise Refusal("continued", "a continuation mark cannot have white space", "@@")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing installation of the package that segments."""
+        """Report that the package of the chosen method (sacremoses or jieba) is not installed."""
         package = PACKAGES.get(self.method)
         if package:
             yield from missing_packages(package, subject="the step segment", key="method", value=self.method)
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return the name and version of the package that segments."""
+        """Return the name and version of the package of the chosen method; empty for a method without a package."""
         from importlib.metadata import version
 
         package = PACKAGES.get(self.method)
         return f"{package} {version(package)}" if package else ""
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the segmented conversations; count the changed rows."""
+        """Yield the segmented conversations; count the changed rows in the audit."""
         split, of_roles = self._splitter(context), frozenset[str](self.of_roles)
         for conversation in conversations:
             segmented = conversation.map_text(
@@ -109,7 +114,7 @@ class SegmentWords(Step):
 
 
 def _join(parts: list[str]) -> str:
-    """Join code and the text around it; add a space where no white space separates them."""
+    """Join the parts of a text, code and prose in turn; add a space between parts that no white space separates."""
     pairs = zip(parts, ["\n", *parts], strict=False)
     return "".join(part if part[0].isspace() or before[-1].isspace() else f" {part}" for part, before in pairs)
 
@@ -124,14 +129,15 @@ def _segment_line(text: str, split: Splitter) -> str:
 
 
 def split_chinese_characters(text: str) -> list[str]:
-    """Split off each Chinese or Japanese character and split the rest at white space, as sacrebleu does."""
+    """Make each Chinese or Japanese character a word, and split the rest at white space, as sacrebleu does."""
     return (text if text.isascii() else HAN.sub(r" \1 ", text)).split()
 
 
 def moses_splitter(language: str) -> Splitter:
-    """Return a function that splits words and punctuation by the rules of Moses, without escaping.
+    """Return a function that splits words and punctuation by the rules of Moses.
 
-    A language for which Moses has no list of abbreviations uses the English list.
+    Special characters are not escaped (`&` does not become `&amp;`). A language for which Moses has no list of
+    abbreviations uses the English list.
     """
     from sacremoses import MosesTokenizer
 
@@ -157,9 +163,10 @@ def jieba_splitter(cache_path: Path) -> Splitter:
 
 
 def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
-    """Split a text into the tokenizer's pieces, and mark each piece whose word continues in the next piece.
+    """Split a text into the subwords that its tokens stand for, without white space.
 
-    A character that consists of several tokens stays one piece. White space is dropped.
+    If a word continues in the next subword, `continued` is appended. A character that consists of several tokens stays
+    in one subword.
     """
     spans: list[tuple[int, int]] = []
     for start, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]:

@@ -51,12 +51,12 @@ def narrow_forms(text: str) -> str:
 
 
 def change_outside_placeholders(text: str, change: Callable[[str], str], also: str = "") -> str:
-    """Apply a change to a text except its placeholders.
+    """Apply `change` to the parts of a text between placeholders such as <EMAIL>, which stay as they are.
 
     Args:
         text: the text.
-        change: function that returns the new text of a piece.
-        also: another string to leave unchanged.
+        change: function that receives one of these parts and returns its new text.
+        also: a string that is treated as a placeholder too; an empty string stands for none.
     """
     if "<" not in text and not (also and also in text):
         return change(text)
@@ -70,17 +70,17 @@ def _unchanged(also: str) -> re.Pattern[str]:
 
 
 def mask_numbers(text: str, mask: str) -> str:
-    """Replace every number with the mask."""
+    """Replace every number with `mask`; digits after a letter, as in `gpt4`, are not a number."""
     return NUMBER.sub(lambda _: mask, text)
 
 
 def zero_digits(text: str) -> str:
-    """Replace every digit with zero, so that only the shape of a number remains."""
+    """Replace every digit with 0: `12.50` becomes `00.00`."""
     return DIGIT.sub("0", text)
 
 
 def remove_punctuation(text: str, instead: str) -> str:
-    """Remove punctuation and symbols, except apostrophes and hyphens in words and points in numbers.
+    """Remove punctuation and symbols, except apostrophes and hyphens inside words and points and commas inside numbers.
 
     Args:
         text: the text.

@@ -1,4 +1,7 @@
-"""Launchers decide where trials run. Each module defines one launcher and the session that it opens."""
+"""Launchers decide where trials run, such as in worker processes or on a cluster.
+
+Each module defines one launcher and its session, the object that starts the trials of one sweep.
+"""
 
 from typing import TYPE_CHECKING
 

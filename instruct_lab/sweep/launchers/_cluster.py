@@ -1,4 +1,4 @@
-"""Run tasks in the worker processes of a cluster."""
+"""Run trials in the worker processes of a Ray or Slurm cluster."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _shared_models() -> SharedModels:
 
 
 def run_in_worker(entries: dict[str, Any]) -> dict[str, str]:
-    """Run a task in this worker process, which keeps loaded models for later tasks.
+    """Run one trial in this worker process, which keeps loaded models for later trials.
 
     Args:
-        entries: the task, converted with `Task.to_json`.
+        entries: the description of the trial, as `Task.to_json` returns it.
 
     Returns:
-        The fields of the outcome.
+        The fields of the trial's `Outcome`.
     """
     from instruct_lab.training.ending import Interrupted
 

@@ -11,14 +11,14 @@ from instruct_lab.sweep.task import Outcome, Task
 
 
 class Session(ABC):
-    """An open session of a launcher, which runs up to `slots` tasks at the same time."""
+    """The object that a launcher opens to run the trials of one sweep; up to `slots` trials run at the same time."""
 
     slots: int
     """Maximum number of trials that run at the same time."""
 
     @abstractmethod
     def submit(self, task: Task) -> Future[Outcome]:
-        """Start a task, which runs one trial, and return the future of its outcome."""
+        """Start one trial, described by `task`, and return a future that gets the trial's outcome."""
 
     @abstractmethod
     def close(self) -> None:
@@ -26,11 +26,14 @@ class Session(ABC):
 
 
 class Launcher(Component, ABC):
-    """Base class of launchers, which run trials; each trial is one call of `instruct_lab.sweep.trial.run_task`."""
+    """Base class of launchers, which decide where the trials of a sweep run.
+
+    Wherever it runs, a trial is a call of `instruct_lab.sweep.trial.run_task`.
+    """
 
     @property
     def uses_other_machines(self) -> bool:
-        """Whether trials run on machines that may have devices and packages which this machine lacks."""
+        """Whether trials run on other machines, which may have devices and packages that this machine lacks."""
         return False
 
     @abstractmethod
@@ -38,5 +41,5 @@ class Launcher(Component, ABC):
         """Open a session: start the processes, or connect to the cluster, in which trials run.
 
         Args:
-            sweep_path: the sweep's folder, for logs.
+            sweep_path: the sweep's folder, in which the session can write logs.
         """

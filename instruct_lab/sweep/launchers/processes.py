@@ -26,10 +26,10 @@ INTERRUPTED_CODES = (129, 130, 143)
 
 @component
 class Processes(Launcher):
-    """Runs trials in several worker processes on this machine, each with its share of the cores or its own GPU.
+    """Runs trials in several worker processes on this machine.
 
-    Each worker loads a model only once for many trials, as `Shared` does. If a worker dies, only its current trial
-    fails.
+    The CPU cores are divided among the processes; if there are GPUs, each process also gets one. Each process loads a
+    model only once for many trials. If a process dies, only its current trial fails.
     """
 
     num_processes: Annotated[int, Field(ge=1)] | None = None  # worker processes; null: one per GPU, or two without GPUs
@@ -40,7 +40,7 @@ class Processes(Launcher):
 
 
 class ProcessSession(Session):
-    """Worker processes, each with a share of the cores or its own GPU.
+    """Worker processes that run trials, each with some of the CPU cores and, if there are GPUs, one GPU.
 
     Args:
         num_processes: number of worker processes; `None`: one for each GPU, or two without a GPU.
@@ -59,7 +59,7 @@ class ProcessSession(Session):
         self._threads = ThreadPoolExecutor(self.slots)
 
     def submit(self, task: Task) -> Future[Outcome]:
-        """Give the trial to a free worker."""
+        """Give the trial to a worker process as soon as one is free."""
         return self._threads.submit(self._run, task)
 
     def _run(self, task: Task) -> Outcome:
@@ -86,14 +86,15 @@ def _visible_gpus() -> list[str]:
 
 
 class _Worker:
-    """A worker process (`instruct_lab.sweep.worker`) that runs tasks one after another and is restarted if it dies.
+    """A worker process (`instruct_lab.sweep.worker`) that runs trials one after another and is restarted if it dies.
 
-    The process reads tasks from its standard input and writes outcomes to its standard output, one JSON line each.
+    The process reads the description of a trial from its standard input and writes the outcome to its standard output,
+    each as a line of JSON.
 
     Args:
         cores: the CPU cores that the process may use.
-        gpu: the GPU that the process may use, by its name in `CUDA_VISIBLE_DEVICES`; `None`: the same GPUs as this
-            process.
+        gpu: the GPU that the process may use, by its name in `CUDA_VISIBLE_DEVICES`; `None`: the process can use the
+            same GPUs as its parent.
     """
 
     def __init__(self, cores: list[int], gpu: str | None) -> None:
@@ -108,7 +109,7 @@ class _Worker:
         self._is_closed = False
 
     def run(self, task: Task) -> Outcome:
-        """Run a task and return its outcome, which is `failed` if the worker dies."""
+        """Run a trial and return its outcome: `failed` if the process dies, `interrupted` if the sweep is stopped."""
         with self._lock:
             if self._is_closed:
                 return Outcome("interrupted", "the sweep was stopped")
@@ -149,7 +150,7 @@ class _Worker:
 
 
 def _ask(process: subprocess.Popen[str], task: Task) -> str:
-    """Send a task and return the worker's answer, or an empty string if the process ended without an answer."""
+    """Send a trial to a worker process and return its answer; an empty string if the process ended without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -21,24 +21,28 @@ from instruct_lab.sweep.task import Outcome, Task
 
 @component
 class Ray(Launcher):
-    """Runs trials as tasks of a Ray cluster: a new local one, or the existing one at `address`."""
+    """Runs trials as tasks of a Ray cluster.
 
-    address: str | None = None  # address of the cluster; null: a new local cluster, which ends with the sweep
+    Without an `address`, the cluster is the one that the environment variable `RAY_ADDRESS` names, or else one that
+    already runs on this machine, or else a new one on this machine.
+    """
+
+    address: str | None = None  # address of the cluster; null: RAY_ADDRESS, or a cluster on this machine
     num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as the CPUs and GPUs allow
     cpus: Annotated[float, Field(gt=0)] = 1  # CPUs for each trial
     gpus: Annotated[float, Field(ge=0)] = 0  # GPUs for each trial
 
     @property
     def uses_other_machines(self) -> bool:
-        """Whether the trials are tasks of an existing cluster."""
+        """Whether an existing cluster is used, which may have other machines; a new cluster is only this machine."""
         return self.address is not None or "RAY_ADDRESS" in os.environ
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing installation of Ray."""
+        """Report that the package Ray is not installed."""
         yield from missing_packages("ray")
 
     def open(self, sweep_path: Path) -> Session:
-        """Connect to the cluster, or start a local one."""
+        """Connect to the cluster, or start a new one on this machine."""
         return RaySession(self)
 
 
@@ -72,17 +76,23 @@ class RaySession(Session):
         self._run = remote(**options)(run_in_worker)
 
     def submit(self, task: Task) -> Future[Outcome]:
-        """Start a task."""
+        """Start the trial as a task of the cluster."""
         return _outcome(self._run.remote(task.to_json()).future())
 
     def close(self) -> None:
-        """Stop the cluster and its tasks, but only if the cluster was started for the sweep."""
+        """Disconnect from the cluster; a local cluster that was started for the sweep is stopped with all its tasks.
+
+        A connection that existed before the session stays open.
+        """
         if self._owns_cluster:
             self._ray.shutdown()
 
 
 def _outcome(entries: Future[dict[str, str]]) -> Future[Outcome]:
-    """Convert a Ray future to a future of the trial's outcome, which is `failed` if the cluster lost the task."""
+    """Convert the future of a Ray task to a future of the trial's outcome.
+
+    The outcome is `failed` if the cluster lost the task, for example because a worker process died.
+    """
     future: Future[Outcome] = Future()
 
     def set_outcome(finished: Future[dict[str, str]]) -> None:

@@ -15,8 +15,9 @@ from instruct_lab.sweep.trial import run_task
 class Shared(Launcher):
     """Runs trials one after the other in this process.
 
-    Libraries, the tokenizer and the base weights are loaded once. Before each use, the weights are checked against
-    their hash, so that a trial gives exactly the same numbers as in a process of its own.
+    Libraries, the tokenizer and the base weights are loaded only once for all trials. Before each trial, the hash of
+    the weights is checked: if an earlier trial changed them, they are loaded again. So a trial gives exactly the same
+    numbers as in a process of its own.
     """
 
     def open(self, sweep_path: Path) -> Session:
@@ -25,7 +26,7 @@ class Shared(Launcher):
 
 
 class SharedSession(Session):
-    """A session that runs each task immediately, in the caller's thread."""
+    """A session that runs each trial in the calling thread, before `submit` returns."""
 
     slots = 1
 

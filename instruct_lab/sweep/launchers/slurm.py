@@ -43,7 +43,7 @@ class Slurm(Launcher):
         return self.cluster == "slurm"
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing installation of submitit or Slurm."""
+        """Report that the package submitit or the program `sbatch` of Slurm is not installed."""
         yield from missing_packages("submitit")
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             reason = "jobs are started with sbatch, which is not installed"
@@ -55,7 +55,7 @@ class Slurm(Launcher):
 
 
 class SlurmSession(Session):
-    """A session that submits each trial as a job through submitit; a thread asks Slurm for the jobs' states."""
+    """A session that submits each trial as a job through submitit; a thread checks which jobs have ended."""
 
     def __init__(self, launcher: Slurm, folder: Path) -> None:
         import submitit
@@ -80,7 +80,7 @@ class SlurmSession(Session):
         self._watcher.start()
 
     def submit(self, task: Task) -> Future[Outcome]:
-        """Submit a job."""
+        """Submit the trial as a job."""
         job, future = self._executor.submit(run_in_worker, task.to_json()), Future[Outcome]()
         with self._lock:
             self._jobs.append((job, future))
