@@ -103,7 +103,7 @@ def _read(state: Conversion, where: str, entry: Any, held_out: bool) -> data.Row
     rows_format = _format(state, where, entry, kind)
     for override in outer:
         state.mention(override)
-    return data.Rows(source, rows_format, held_out)
+    return data.Rows(source, rows_format, where, held_out)
 
 
 def _report(state: Conversion, where: str, key: str, value: Any) -> None:

@@ -20,12 +20,14 @@ class Rows:
     Args:
         source: the config of the component that reads the rows.
         format: the name of the format's class in `instruct_lab.data`, and the values of its fields.
+        name: the name of the data set's entry in the other tool's config, such as `datasets[0]`.
         is_held_out: whether the rows are for validation.
         weight: proportion of these rows in a mixture of data sets; `None`: every row is used once per epoch.
     """
 
     source: Mapping[str, Any]
     format: tuple[str, Mapping[str, Any]]
+    name: str
     is_held_out: bool = False
     weight: float | None = None
 
@@ -63,9 +65,10 @@ def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> Non
 
     Data sets of the same format are combined into one, except that a data set with a weight stays separate. Held-out
     rows join the first data set of their format. If this leaves several data sets, they become the parts of a mixture.
+    Held-out rows in a format that no training rows have are left out, and the report says so.
 
     Args:
-        state: the conversion, which contains the study.
+        state: the conversion, which contains the study and the report.
         rows: the data sets.
         held_out: how much of the training rows of a data set without held-out rows is used for validation: a proportion
             below 1, or a number of rows from 1 up.
@@ -77,6 +80,7 @@ def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> Non
         groups.append([one]) if same is None else same.append(one)
     share, limit = (held_out, None) if held_out < 1 else (0.1, int(held_out))
     trained = [group for group in groups if any(not one.is_held_out for one in group)]
+    _report_lost(state, [one for group in groups if group not in trained for one in group])
     sets = [_data_set(group, share, limit) for group in trained]
     if not sets:
         return
@@ -87,12 +91,24 @@ def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> Non
         state.data = {"_target_": f"{PACKAGE}.Mixture", "parts": parts}
         if weights := {name: group[0].weight for name, group in zip(parts, trained, strict=True) if group[0].weight}:
             state.data |= {"weights": weights, "epoch": "smallest"}
-    state.has_held_out = share > 0 or any(one.is_held_out for one in rows)
+    state.has_held_out = share > 0 or any(one.is_held_out for group in trained for one in group)
     if not state.has_held_out:
         state.set("trainer.val_check_interval", None)
         state.set("evaluation.splits", [])
         state.set("evaluation.checkpoint", "last")
         state.set("callbacks.checkpoint.monitor", None)
+
+
+def _report_lost(state: Conversion, lost: Sequence[Rows]) -> None:
+    """Report the held-out rows whose format no training rows have."""
+    outer = state.take_overrides()  # they belong to the row of the setting that is being converted
+    for one in lost:
+        note = (
+            f"left out, since no training rows have its format ({one.format[0]}): write these rows in a training format"
+        )
+        state.add_row(one.name, _path_of(one.source), "different", note)
+    for override in outer:
+        state.mention(override)
 
 
 def _data_set(group: Sequence[Rows], share: float, limit: int | None) -> dict[str, Any]:
@@ -110,10 +126,13 @@ def _data_set(group: Sequence[Rows], share: float, limit: int | None) -> dict[st
     return config
 
 
-def _source_name(source: Mapping[str, Any], number: int) -> str:
+def _path_of(source: Mapping[str, Any]) -> str:
     path = source.get("repository") or source.get("path")
-    path = path[0] if isinstance(path, list) else path
-    last = str(path).rstrip("/").rpartition("/")[2].partition(".")[0]
+    return str(path[0] if isinstance(path, list) else path)
+
+
+def _source_name(source: Mapping[str, Any], number: int) -> str:
+    last = _path_of(source).rstrip("/").rpartition("/")[2].partition(".")[0]
     words = re.sub(r"\W+", "_", last, flags=re.ASCII).strip("_").casefold()
     return f"{words or 'rows'}_{number}" if number > 1 or not words[:1].isalpha() else words
 

@@ -67,7 +67,7 @@ def _rows(state: Conversion, info: Mapping[str, Any], folder: Path, name: str, k
         source["max_rows"] = int(min(limits))
     if "script_url" in entry:
         data.add_difference(state, f"{key}.{name}.script_url", entry["script_url"], "scripts of data sets are not run")
-    return data.Rows(source, _format(state, entry, f"{key}.{name}"), held_out)
+    return data.Rows(source, _format(state, entry, f"{key}.{name}"), f"{key}.{name}", held_out)
 
 
 def _format(state: Conversion, entry: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:

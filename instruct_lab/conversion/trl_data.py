@@ -29,7 +29,10 @@ def read_one(state: Conversion, value: Any) -> Result:
     if is_evaluated and not data.is_file(name):
         splits.append((state.get("dataset_test_split", "test"), True))
     found = _format(state, ())
-    rows = [data.Rows(_source(name, state.get("dataset_config"), part), found, held) for part, held in splits]
+    rows = [
+        data.Rows(_source(name, state.get("dataset_config"), part), found, "dataset_name", held)
+        for part, held in splits
+    ]
     data.build(state, rows, held_out=0.1 if is_evaluated and data.is_file(name) else 0.0)
     state.mention(f"data={state.name}")
     return (
@@ -144,7 +147,7 @@ def _rows(state: Conversion, where: str, entry: Mapping[str, Any], is_held_out: 
             state.add_row(label, setting, "different", "rows are read whole, with the columns of the format")
     weight = entry.get("fraction")
     columns = entry.get("columns") or ()
-    return data.Rows(source, _format(state, columns), is_held_out, None if weight is None else float(weight))
+    return data.Rows(source, _format(state, columns), where, is_held_out, None if weight is None else float(weight))
 
 
 def _source(name: str, configuration: Any, split: Any) -> dict[str, Any]:

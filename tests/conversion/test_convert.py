@@ -528,6 +528,15 @@ def test_evaluation_data_are_named_as_training_data(names):
     assert [list(part["validation"]) for part in data["parts"].values()] == [["greetings"], ["letters"]]
 
 
+def test_evaluation_data_in_a_format_of_their_own_are_reported():
+    tests = [{"path": "chat.jsonl", "type": "chat_template"}]
+    result = converted({**AXOLOTL_QLORA, "datasets": [{"path": "a.jsonl", "type": "alpaca"}], "test_datasets": tests})
+    lost = row(result, "test_datasets[0]")
+    assert (lost.kind, lost.value) == ("different", "chat.jsonl")
+    assert "validation" not in result.data
+    assert result.values["evaluation.splits"] == []
+
+
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft"])
 def test_a_method_that_is_the_value_of_an_argument_is_no_command(method):
     words = ["--model_name_or_path", "acme/tiny-chat", "--stage", method, "--dataset", "pairs"]
