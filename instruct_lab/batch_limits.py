@@ -113,7 +113,7 @@ def compute_in_parts(
 ) -> list[Result]:
     """Compute something for all items at once; if memory is exhausted, halve the items until each part fits.
 
-    Later calls with the same limits begin with parts of a size that fitted.
+    The size that fitted becomes the limit of this kind of work, so later calls divide their items before computing.
 
     Args:
         work: the kind of work, such as `training`; each kind has its own limit.

@@ -74,8 +74,8 @@ def main(typed: Sequence[str] | None = None) -> int:
     ran; 129, 130, 143: a signal stopped it.
 
     Args:
-        typed: the command and its arguments; `None`: those with which this process was started. The process then has to
-            end after the command.
+        typed: the command and its arguments; `None`: those with which this process was started. With `None`, the
+            process must end after the command, because the garbage collector's settings are changed for good.
     """
     if typed is None:
         collect_rarely()
@@ -122,9 +122,9 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """While a command runs, grant the permissions that `--allow` names, and those that its overrides give.
+    """Return a context manager that grants a command the permissions from `--allow` and from its overrides.
 
-    An override gives a permission if it sets a key that needs one to true or to a path.
+    An override that sets a key to true or to a path grants the permission that this value needs, if any.
     """
     names = getattr(parsed, "allow", [])
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []

@@ -16,7 +16,7 @@ def usable_cores() -> list[int]:
 
 
 def processor_fact(names: str) -> str | None:
-    """Return one fact about the processor from Linux's file `CPUINFO`, such as its vendor.
+    """Return one fact about the processor, such as its vendor, from Linux's file `/proc/cpuinfo`.
 
     Args:
         names: the name of the fact in this file; if it has different names on different processors, all of them,

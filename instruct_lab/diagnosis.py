@@ -40,13 +40,15 @@ def diagnose() -> dict[str, Any]:
     """Return all facts about this machine as a JSON object.
 
     Returns:
-        `versions` (of instruct_lab and Python); `platform` (the operating system); `packages` (each required package
-        with the installed version, or null) and `problems` (required packages that are missing or too old or new);
-        `extras` (the missing packages of each optional extra); `hardware` (with `cpu_instructions`, and `no_gpu`, the
-        reason why there is no GPU); `precision` (the default); `caches` (path, bytes and free bytes); `keys` (whether
-        each access key is set, never its value); `settings` (environment variables that affect runs); `lab` (the folder
-        with the user's own options); `refused` (options that cannot run here, each with the reason); `slow` (reasons
-        why training is slow here).
+        A dictionary with these keys:
+        `versions`: the versions of instruct_lab and Python; `platform`: the operating system;
+        `packages`: the installed version of each required package, or null;
+        `problems`: what is wrong with required packages; `extras`: the packages that each optional extra still lacks;
+        `hardware`: CPU, GPUs and memory; `no_gpu` in it is the reason why there is no GPU;
+        `precision`: the default precision of training; `caches`: the path, size and free disk space of each cache;
+        `keys`: whether each access key is set (never its value); `settings`: environment variables that affect runs;
+        `lab`: the folder with the user's own options; `refused`: the reason for each option that cannot run here;
+        `slow`: reasons why training is slow here.
     """
     capability = _cpu_capability()  # imports torch, so that its GPUs and threads are known
     required, extras = declared_requirements()
@@ -165,11 +167,11 @@ def _refused() -> Iterator[tuple[str, str]]:
 
 
 def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
-    """Yield the reasons why the components of one option file cannot run here.
+    """Yield the reasons why the components that an option configures cannot run on this machine.
 
     Args:
         option: the option.
-        primary: the values that the primary config file sets outside of all options.
+        primary: the values in Hydra's primary config file, which the option's values override.
     """
     text, content = read_yaml_text(option.path), _content(option.path)
     package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
@@ -185,7 +187,7 @@ def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
 
 
 def _content(path: Path) -> Any:
-    """Return the values of an option file, merged with the values of other options of its group that it includes."""
+    """Return the values of an option file, merged with those of its group's options that its `defaults` list names."""
     content = yaml.safe_load(read_yaml_text(path)) or {}
     names = [name for name in content.pop("defaults", None) or [] if isinstance(name, str)]
     files = [file for name in names if (file := path.with_name(f"{name}.yaml")).is_file()]

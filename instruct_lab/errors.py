@@ -33,7 +33,7 @@ class InstructLabError(Exception):
         super().__init__(secrets.hide(" ".join(parts)))
 
     def at(self, where: str) -> Self:
-        """Return a copy of this error whose location begins with `where`, such as the row that was being processed."""
+        """Return a copy of this error whose location is `where`, followed by the location that this error names."""
         return type(self)(self.what, where=", ".join(filter(None, [where, self.where])), do=self.do)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,7 +43,7 @@ class InstructLabError(Exception):
 class LimitExceeded(InstructLabError):
     """The error that is raised if a template or a pattern of the config needs more time or memory than allowed.
 
-    This error always ends the preparation of the data, whereas other errors in a row may be counted without ending it.
+    This error always ends the preparation of the data. Other errors that a row of the data causes may only be counted.
     """
 
 
@@ -55,7 +55,7 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
 
 @contextlib.contextmanager
 def started() -> Iterator[None]:
-    """Give an error that is raised in the `with` block the exit code 1, because the command has started its work."""
+    """Give an error that the `with` block raises the exit code 1 instead of 2: the command has started its work."""
     try:
         yield
     except InstructLabError as error:
@@ -148,7 +148,7 @@ class Refusal(ValueError):
 
 
 def one_line(error: BaseException | str, max_characters: int = 300) -> str:
-    """Return an error's message on one line, cut to a maximum length; if it is empty, return the error's class name."""
+    """Return an error's message on one line, cut to a maximum length; an empty message gives the error's class name."""
     return _shorten(" ".join(str(error).split()) or type(error).__name__, max_characters)
 
 

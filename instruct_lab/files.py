@@ -28,7 +28,7 @@ OMIT_EMPTY = {"omit_empty": True}
 
 
 class NotARegularFile(InstructLabError):
-    """The error that is raised if a regular file is expected, but the path names a folder, a device or the like."""
+    """The error for a path that names a folder, a pipe or a device where a regular file is expected."""
 
     def __init__(self, path: Path, found: str) -> None:
         self.found = found
@@ -283,7 +283,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn an `OSError` that the `with` block raises into an `InstructLabError` with advice for the user.
 
-    A `FileNotFoundError` is raised unchanged if the file's folder exists.
+    A `FileNotFoundError` for a missing file in an existing folder is not converted, so that the caller can handle it.
 
     Raises:
         InstructLabError: the disk is full, the file is not writable, or its folder was moved or deleted.

@@ -56,8 +56,8 @@ def protect_override(argument: str) -> str:
     """Replace each secret in an override by a reference to an environment variable, `${oc.env:NAME}`, that holds it.
 
     A secret is a value whose key is typical of secrets (such as `api_key`), a text that looks like an access key, or
-    the value of an environment variable whose name is typical of secrets. The last is what remains of `$HF_TOKEN` on
-    the command line, because the shell replaces it by the value.
+    the value of an environment variable whose name is typical of secrets. Such a value occurs in an override if the
+    user typed `$HF_TOKEN` on the command line, because the shell replaces the variable by its value.
     """
     key, is_assignment, value = argument.partition("=")
     if not is_assignment or not re.fullmatch(r"[+~]*[\w./@$-]+", key):
@@ -94,8 +94,8 @@ def _is_secret(match: re.Match[str]) -> bool:
 def private_files() -> Iterator[None]:
     """Make the files and folders that are created in the block readable for the user only.
 
-    For this, the block runs with umask 077 or, if the environment variable `INSTRUCT_LAB_UMASK` is set, with its value
-    as umask. Permissions that the process's own umask removes are removed in any case.
+    For this, the block runs with umask 077. If the environment variable `INSTRUCT_LAB_UMASK` is set, its value replaces
+    077. Permissions that the process's own umask removes are removed in both cases.
 
     Raises:
         InstructLabError: `INSTRUCT_LAB_UMASK` is not a mask in octal digits.
@@ -148,10 +148,10 @@ class RedactedStream:
 
 @contextlib.contextmanager
 def redacted_streams() -> Iterator[None]:
-    """Hide the secrets that this process knows in standard output and standard error.
+    """Hide secrets in what is printed to standard output and standard error while the block runs.
 
-    On standard error, everything that looks like a secret is hidden too. Standard output may contain data, in which
-    such a text need not be a secret.
+    In both streams, the values that `instruct_lab.secrets` has registered are hidden. On standard error, every text
+    that looks like a secret is hidden too. On standard output it is not, since data printed there may look similar.
     """
     before = sys.stdout, sys.stderr
     if sys.stdout is not None:

@@ -54,7 +54,10 @@ def ask_hub(kind: Kind, repository: str, revision: str) -> Repository:
 
 @contextlib.contextmanager
 def hub_errors(kind: Kind, repository: str, revision: str) -> Iterator[None]:
-    """Turn errors in the block into `InstructLabError`, or into `HubUnreachable` if the Hub does not answer."""
+    """Turn each error in the block into an `InstructLabError`.
+
+    The error is a `HubUnreachable` if the Hub does not answer.
+    """
     from huggingface_hub import errors
 
     try:

@@ -77,9 +77,9 @@ def might_have_api_key(text: str) -> bool:
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Decide whether a matched access key is replaced: return an empty text if it is, `None` if it is kept.
+    """Return the text that replaces a matched access key: an empty text, or `None` to keep the key.
 
-    With `leave_examples`, a key that contains a word such as EXAMPLE, and so is no real key, is kept.
+    If `leave_examples` is true, a key is kept that contains a word such as EXAMPLE, which shows that it is not real.
     """
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
@@ -101,7 +101,8 @@ def entropy(text: str) -> float:
 def is_random(value: str, min_entropy: float) -> bool:
     """Whether a value looks random, as a secret does, and is not a placeholder.
 
-    A random value mixes letters and digits, changes often between them, and has enough entropy.
+    A random value has letters and digits. On average, it changes at least once in 5 characters between digits, upper
+    case and lower case. Its entropy is at least `min_entropy`.
 
     Args:
         value: the value that follows the name of a secret.

@@ -57,7 +57,7 @@ class _LatePackage(types.ModuleType):
         self._members = members
 
     def __getattr__(self, name: str) -> Any:
-        """Return the value of a name, from the submodule that defines it or else by running `__init__`."""
+        """Return the value of a name: from its submodule if it is in `members`, otherwise after running `__init__`."""
         if name.startswith("__"):
             raise AttributeError(name)
         if name in self._members:
@@ -145,7 +145,7 @@ def names_on_demand(package: str) -> Callable[[str], Any]:
 
 
 def import_all_names() -> None:
-    """Import all names that packages import on demand, in every package that is imported so far or by this call."""
+    """Import all names that the imported packages import on demand; do so too in packages that this call imports."""
     for package in _PACKAGES:  # becomes longer within the loop
         for name in _origins(package):
             getattr(sys.modules[package], name)

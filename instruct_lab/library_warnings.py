@@ -21,7 +21,10 @@ _logs: list[Callable[[str], None]] = []
 
 @contextlib.contextmanager
 def off_screen() -> Iterator[None]:
-    """Keep warnings of libraries off the screen while the block runs; the first 100 are kept until a log is opened."""
+    """Keep warnings of libraries off the screen while the block runs, and pass them to the log that `logged` opens.
+
+    Until a log is open, up to 100 different warnings are stored for it.
+    """
     folders = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib"))
     show = warnings.showwarning
 
@@ -55,7 +58,9 @@ def _log(text: str) -> None:
 
 @contextlib.contextmanager
 def logged(write: Callable[[str], None]) -> Iterator[None]:
-    """Write warnings of libraries to a log while the block runs, and first those that `off_screen` has kept so far.
+    """Write warnings of libraries to a log while the block runs.
+
+    The warnings that `off_screen` has stored so far are written at the beginning of the block.
 
     Args:
         write: function that writes one text to the log.

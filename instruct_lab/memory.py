@@ -45,7 +45,9 @@ def free_memory() -> int | None:
 
 
 def total_memory() -> int | None:
-    """Return the memory of the machine in bytes, or a smaller limit of the control groups; `None` if it is not known.
+    """Return the memory of the machine in bytes; `None` if it is not known.
+
+    If the process's control groups (such as those of a container) allow less, the result is their limit.
 
     In contrast to `free_memory`, the result does not depend on what runs at the moment.
     """
@@ -90,7 +92,7 @@ def _cached_files(group: Path) -> int:
 
 
 def does_not_fit(num_bytes: float) -> str | None:
-    """Return the reason why weights do not fit into the free memory; `None` if they fit, or if that is not known."""
+    """Return why weights do not fit into the free memory; `None` if they fit, or if the free memory is not known."""
     free = free_memory()
     if free is None or num_bytes <= free:
         return None
@@ -122,7 +124,7 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
         trust_remote_code: whether Python files that come with the model are run.
 
     Raises:
-        InstructLabError: the model does not fit, or has more than 100,000 parameters (each a tensor).
+        InstructLabError: the model does not fit, or has more than 100,000 parameter tensors.
     """
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -138,9 +140,10 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
         raise too_many
 
     def add(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        """Count a parameter of the model that is being built, and raise an error once the model is much too large.
+        """Count a parameter of the model that is being built, and raise an error if the model becomes too large.
 
-        A tensor that two modules share is counted twice here. The limit is therefore twice the free memory.
+        A tensor that two modules share is counted twice here. The limit is therefore twice the free memory. An error is
+        also raised if there are too many parameter tensors.
         """
         nonlocal numbers, count
         numbers, count = numbers + (0 if parameter is None else parameter.numel()), count + 1
@@ -177,7 +180,7 @@ def limited_allocations(where: str) -> Iterator[None]:
     free, total = free_memory(), 0
 
     class Limit(TorchDispatchMode):
-        """A dispatch mode of torch that adds up the sizes of new tensors, and raises an error if they do not fit."""
+        """A dispatch mode of torch that raises an error if all new tensors together do not fit into the free memory."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal total
@@ -194,7 +197,7 @@ def limited_allocations(where: str) -> Iterator[None]:
 
 
 def _num_values(name: str, arguments: list[Any]) -> int:
-    """Return the number of values in the tensor that an operation in `CREATORS` creates from the given arguments."""
+    """Return how many values a tensor has that torch creates with an operation such as `zeros` and these arguments."""
     if name == "eye":
         sizes = [one for one in arguments if isinstance(one, int)]
         return sizes[0] * sizes[-1]

@@ -45,7 +45,9 @@ def is_installed(module: str) -> bool:
 
 
 def install_command(module: str) -> str:
-    """Return the pip command that installs a package: the extra of instruct-lab that includes it, or else the package.
+    """Return the pip command that installs a package.
+
+    If an extra of instruct-lab includes the package, the command installs this extra; otherwise, the package itself.
 
     Args:
         module: import name of the package.
@@ -64,7 +66,9 @@ def missing_reason(*modules: str) -> str | None:
 
 
 def missing_packages(*modules: str, subject: str = "", key: str = "", value: Any = None) -> Iterator[Problem]:
-    """Yield a problem of the kind `unavailable_here` if one of the packages is not installed.
+    """Yield a problem if one of the packages is not installed.
+
+    Its kind is `unavailable_here`: the config is valid, but this machine lacks something that it needs.
 
     Args:
         modules: import names of the packages.

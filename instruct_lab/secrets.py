@@ -79,7 +79,7 @@ def looks_like_secret(name: str, value: str) -> bool:
 
 
 def _is_coded(value: str) -> bool:
-    """Whether a value is a mixture of letters and digits, like an access key; not a numbered name like `item_17`."""
+    """Whether a value mixes letters and digits like an access key; for a name with a number (`item_17`), `False`."""
     is_numbered = re.fullmatch(r"[A-Za-z]{4,}[-_.]\w{1,4}", value) is not None
     return (
         len(value) >= MIN_UNNAMED_CHARACTERS
@@ -114,7 +114,7 @@ def remember_environment() -> None:
 
 
 def forget_all() -> None:
-    """Forget the secrets of an earlier command of this process."""
+    """Forget all known secrets, which earlier commands in this process have remembered."""
     _values.clear()
     _pattern.cache_clear()
 
@@ -140,10 +140,10 @@ def variable_for(value: str, key: str) -> str:
 
 
 def note_reading(variable: str, value: str) -> None:
-    """Take notice that a config reads an environment variable: mask its value in output if it can be a secret.
+    """Register that a config reads an environment variable; its value is masked in output if it may be a secret.
 
-    A variable that clearly holds no secret, such as a path, is ignored. Any other is added to the dictionaries of all
-    `collect_readings` blocks that are in progress.
+    A variable that clearly holds no secret, such as a path, is ignored. Every other variable is added to the
+    dictionaries of all `with collect_readings()` blocks that are being executed.
     """
     if _is_ordinary(variable, value):
         return
@@ -156,7 +156,7 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether an environment variable clearly holds no secret, but a number, short text, path, or similar."""
+    """Whether an environment variable clearly holds no secret: its value is a number, short text, path or similar."""
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):
@@ -217,7 +217,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 def _part(spelling: str) -> str:
-    """Return a regular expression that matches a secret in one spelling, such as escaped for JSON.
+    """Return a regular expression that matches one spelling of a secret, for example its text escaped for JSON.
 
     A secret that is a number does not match inside a longer number.
     """

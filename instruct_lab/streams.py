@@ -1,6 +1,6 @@
-"""Keep a command running when its standard output or standard error can no longer be written.
+"""Keep a command running when writing to standard output or standard error fails.
 
-A stream can no longer be written if its reader ends (as in `| head`), if the disk is full or if the terminal is closed.
+Writing fails if the reader of the stream has ended (as in `| head`), if the disk is full or if the terminal is closed.
 Since a run must not depend on whether its output is read, such a stream drops its output instead of raising an error.
 """
 

@@ -53,7 +53,10 @@ def write_line(text: object, *, error: bool = False) -> None:
 
 
 def output_width() -> int | None:
-    """Return the terminal's width or the value of `COLUMNS`; `None` if there is no terminal and no such variable."""
+    """Return the width of the output: the value of the variable `COLUMNS` or, if this is not set, the terminal's width.
+
+    Return `None` if the variable is not set and standard output is no terminal.
+    """
     has_width = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return shutil.get_terminal_size().columns if has_width else None
 
@@ -64,9 +67,9 @@ def write_hanging(text: str, indent: int) -> None:
     The text is not wrapped if the output's width is unknown.
 
     Args:
-        text: the text, written as one line.
+        text: the text, without line breaks.
         indent: number of spaces before all lines but the first. If fewer than `MIN_WIDTH` columns would remain for the
-            text, at most 6 spaces are used, and runs of spaces within the text become two spaces.
+            text, at most 6 spaces are used, and wherever the text has more than two spaces in a row, two remain.
     """
     width, text = output_width(), visible(text)
     if width is not None and len(text) > width:

@@ -45,10 +45,11 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(*choices: Mapping[str, Any]) -> None:
-    """Print what was detected about each model or data set that the config refers to by a path or a hub name.
+    """Print what was recognised (splits, model family and so on) in models and data named by a path or a hub name.
 
     Args:
-        choices: the chosen option of each group, for one or several configs; `data=path:FILE` is such a reference.
+        choices: for one or several configs, the chosen option of each group. Only options such as `data=path:FILE` or
+            `model=hub:ORG/NAME` are reported.
     """
     from instruct_lab.config.references import reference_notes
 

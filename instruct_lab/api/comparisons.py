@@ -19,7 +19,7 @@ class ComparedRuns:
     """A comparison of runs; a notebook shows it as tables.
 
     Args:
-        result: the comparison by all metrics.
+        result: the compared runs and, for each metric, their values and differences.
         metric: the metric that the tables show; `None`: all metrics.
     """
 
@@ -28,9 +28,10 @@ class ComparedRuns:
 
     @property
     def best(self) -> dict[str, str]:
-        """The id of the first run of the best configuration by each metric, keyed by metric.
+        """The id of the best run by each metric, keyed by metric.
 
-        Runs that differ only in the seed belong to one configuration.
+        Runs that differ only in the seed are judged together, as one configuration. The id is that of the first run of
+        the best configuration.
         """
         runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
         return {metric: runs[arm] for metric, arm in self.result.best.items()}

@@ -80,8 +80,8 @@ class Run:
         """The final results: one row for each metric and system, with `value`, `low`, `high` and `count`.
 
         The systems are `before` (the model before training), the data set's baselines, `after` (the tuned model) and
-        `difference` (after minus before). `low` and `high` are the ends of the 95% interval, and `count` is the number
-        of examples.
+        `difference` (after minus before). `low` and `high` are the ends of the 95% interval of `value`, and `count` is
+        the number of examples.
         """
         summary = self.record.summary
         found = {} if summary is None else summary.metrics
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """The model's answers before and after training: one row for each held-out example, with its scores."""
+        """The model's answers before and after training, and their scores: one row for each held-out example."""
         rows = []
         for line in self.record.read_predictions():
             entries = dataclasses.asdict(line)
@@ -180,7 +180,7 @@ class Run:
         replace: bool = False,
         allow: Sequence[str] = (),
     ) -> Run:
-        """Evaluate the run's model again, on its own or on other data, and write the results into its record.
+        """Evaluate the run's model again, on the run's data or on other data; the run's record keeps the results.
 
         Args:
             overrides: overrides that choose what to measure, such as `"data=path:questions.jsonl"`; empty: measure what
@@ -206,7 +206,8 @@ class Run:
         """Continue an interrupted run from its last training state, or train a finished run for longer.
 
         Args:
-            force: whether to continue even if settings, inputs or code have changed, which the run's record lists.
+            force: whether to continue even if settings, inputs or code have changed since the run last ran. The changes
+                are then listed in the run's record.
             limits: new values of `max_epochs` and `max_steps` of the trainer.
         """
         with guarded(), interruptible():
@@ -290,8 +291,8 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
     """Find recorded runs, oldest first; damaged records are left out.
 
     Args:
-        conditions: conditions that each run fulfils, on config keys, chosen options, metrics or costs, such as
-            `"tuning=lora"` or `"test/chrf>30"`.
+        conditions: conditions on config keys, chosen options, metrics or costs, such as `"tuning=lora"` or
+            `"test/chrf>30"`; a run must fulfil all of them.
         runs_path: the folder of all run records.
     """
     from instruct_lab.records import RunRecord
@@ -306,7 +307,7 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame whose first columns are the given ones, which exist even if no row has a value for them.
+    """Make a DataFrame that begins with `columns`; these exist even if no row has a value for them.
 
     Raises:
         InstructLabError: pandas is not installed.
@@ -318,10 +319,10 @@ def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _replace_generation(experiment: Experiment, settings: dict[str, Any]) -> Generation:
-    """Return the run's decoding settings with the given fields replaced.
+    """Return the run's decoding settings, in which the values of `settings` replace those of the run.
 
     Raises:
-        ConfigError: a field does not exist, or its value is invalid.
+        ConfigError: `settings` has a name that is no decoding setting, or an invalid value.
     """
     import pydantic
 

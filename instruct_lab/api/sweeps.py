@@ -114,8 +114,8 @@ class Sweep:
         """Continue a sweep that was stopped, by training its remaining runs.
 
         Args:
-            force: whether to continue even if code, packages or settings have changed; the sweep's record lists the
-                changes.
+            force: whether to continue even if code, packages or settings have changed since the sweep's runs started.
+                The changes are then listed in the sweep's record.
         """
         with guarded(), interruptible():
             from instruct_lab.sweep.driver import resume

@@ -57,7 +57,7 @@ def measure_lengths(
 
 
 def usual_length(lengths: ndarray) -> int | None:
-    """Return the 99th percentile of the lengths, rounded up to a length that occurs; `None` if there are no lengths."""
+    """Return the 99th percentile of the lengths, rounded up to one of the lengths; `None` if there are no lengths."""
     import numpy
 
     return int(numpy.quantile(lengths, USUAL_SHARE, method="higher")) if len(lengths) else None
@@ -91,7 +91,10 @@ def target_lengths(examples: ExampleTable) -> Iterator[int]:
 
 
 def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) -> Iterator[int]:
-    """Yield the number of tokens in each final answer that follows a prompt, including its end token."""
+    """Yield the length in tokens, with the end token, of each conversation's final answer.
+
+    Conversations without a prompt or without a final answer are skipped.
+    """
     answers = (c.messages[-1].content for c in conversations if c.prompt and len(c.prompt) < len(c.messages))
     while chunk := list(itertools.islice(answers, CHUNK)):
         yield from (len(ids) + 1 for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"])
@@ -100,7 +103,7 @@ def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) 
 def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
     """Return the number of tokens in the longest prompt, which is everything before an example's final answer.
 
-    The result is `None` if examples hold only whole texts, whose labels do not show where the answers begin.
+    The result is `None` if the objective reads whole texts: then the labels do not show where the answers begin.
     """
     if layout.reads == "text":
         return None

@@ -102,7 +102,7 @@ class Batching(Component, ABC):
 
         Args:
             conversations: the conversations to encode.
-            template: template that renders the text and marks the trained parts.
+            template: template that renders the text and marks the segments to train on.
             tokenizer: tokenizer of the model.
             audit: report on the data, in which cut and dropped conversations are counted by reason, under the stage
                 `batching`.
@@ -161,16 +161,17 @@ class Batching(Component, ABC):
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
-        """Return the number of positions of each sequence of each example, int64 `[examples, sequences]`.
+        """Return the number of tokens of each sequence of each example, int64 `[examples, sequences]`.
 
-        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        An example has one sequence; a preference pair has two, one for each answer. An encoder-decoder's labels are
+        padded separately, so they count as sequences too.
         """
         return widths_of(examples)
 
     def evaluation_batches(
         self, examples: Sequence[Example], batch_tokens: int, num_devices: int = 1, min_examples: int = 1
     ) -> list[numpy.ndarray]:
-        """Split examples into batches of similar length for an evaluation, the longest examples first.
+        """Divide examples into batches for an evaluation; a batch holds examples of similar length, the longest first.
 
         Args:
             examples: the examples of the split to evaluate.
@@ -260,7 +261,11 @@ class Batching(Component, ABC):
         return short.example
 
     def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
-        """Return the conversations; each overlong one is cut in the same way as in `encode`, if it can be cut."""
+        """Return the conversations; those that are too long are cut in the same way as in `encode`.
+
+        A conversation that cannot be cut, such as a preference pair, is returned unchanged. If the field `overlong` is
+        `error` or `drop`, nothing is cut.
+        """
         if self.max_tokens is None or self.overlong in ("error", "drop"):
             return list(conversations)
         cut = []
@@ -275,11 +280,11 @@ class Batching(Component, ABC):
 def _encode_chunk(
     chunk: Sequence[Conversation], encoder: LayoutEncoder
 ) -> Sequence[Example | RefusedConversation | None]:
-    """Encode a chunk of conversations, and return an example, an error or `None` for each of them.
+    """Encode a chunk of conversations, and return for each an example, or else the template's error or `None`.
 
     If the template cannot render a conversation, the chunk is halved until that conversation is found, and the
     template's error is returned in place of its example. `None` means that the encoder's layout cannot make an example
-    from the conversation, for example because it has no final answer.
+    from the conversation, for example because the conversation has no final answer.
     """
     try:
         return encoder.encode(chunk)

@@ -22,7 +22,7 @@ class ExampleBlocks(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the positions in the stream at which the latest block and the block after it begin."""
+        """Return two positions in the stream: where the last requested block begins, and where the next one begins."""
 
     @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

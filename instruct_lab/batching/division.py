@@ -21,7 +21,7 @@ def divide_batch(batch: Batch) -> list[Batch]:
     to save.
 
     Returns:
-        The parts, in the order of the examples; only the batch itself if no division saves time.
+        The parts, in the order of the examples. If no division saves time, the list holds only the batch itself.
     """
     is_on_cpu = batch.input_ids.device.type == "cpu"
     if batch.join is None or batch.packing is not None or batch.num_examples < 2 or not is_on_cpu:
@@ -73,7 +73,9 @@ def divide_lengths(lengths: np.ndarray, shared: int = 0) -> list[tuple[int, int]
 def _lengths(batch: Batch) -> np.ndarray:
     """Return the lengths of the sequences of each example, `[examples, sequences]`.
 
-    The length is 0 for a sequence that an example does not have, such as the rejected answer if it is not a pair.
+    The first sequence is the text that the model reads. If the batch has pairs, the second one is the text with the
+    rejected answer; its length is 0 for an example that is not a pair. For encoder-decoders, the labels are further
+    sequences.
     """
     count = batch.num_examples
     rows = batch.attention_mask.sum(dim=1).numpy()

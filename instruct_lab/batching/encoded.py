@@ -32,7 +32,7 @@ class EncodedPart:
         batches: the examples, as Arrow record batches.
         audit: report on these conversations, which counts those that were cut or dropped, by reason.
         num_broken: number of conversations that the template could not render.
-        first_error: the template's error for the first of them; `None` if there is none.
+        first_error: the template's error for the first of the broken conversations; `None` if all could be rendered.
     """
 
     batches: list[pyarrow.RecordBatch]
@@ -47,7 +47,7 @@ class EncodeRows:
 
     Args:
         batching: batching that encodes the conversations.
-        template: template that renders the text and marks the trained parts.
+        template: template that renders the text and marks the segments to train on.
         tokenizer: tokenizer of the model.
         layout: the layout of the examples, which fits the objective's input and the model family.
         rows: the table of the split's conversations.
@@ -93,7 +93,8 @@ class EncodeRows:
         """Encode some rows of the table.
 
         Args:
-            piece: the index of the Arrow record batch that holds the rows, the first row and the number of rows.
+            piece: the index of the Arrow record batch that holds the rows, the index of the first row within this
+                batch, and the number of rows.
         """
         audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)

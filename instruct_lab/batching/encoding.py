@@ -79,9 +79,10 @@ class SegmentEncoder:
         self._probe()
 
     def _probe(self) -> None:
-        """Set the attributes that depend on whether the tokenizer treats the start of a text differently.
+        """Find out, by encoding short texts, whether the tokenizer treats the start of a text differently.
 
-        For example, some tokenizers add a space there.
+        For example, some tokenizers add a space there. The attributes that are set here decide how texts are joined and
+        cut before they are encoded.
         """
         at_start, after_newline, newline = self._texts.ids_of(["a b", "\na b", "\n"])
         self._marks_start = after_newline != [*newline, *at_start]
@@ -231,9 +232,9 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Encode a text in two or more parts: each special token that is written out in it is cut in the middle.
+        """Encode a text that has special tokens written out in it, so that they become ordinary tokens.
 
-        So the halves are encoded as ordinary text.
+        The text is cut in the middle of each written-out special token, and the parts are encoded one by one.
 
         Args:
             text: the text.

@@ -27,7 +27,7 @@ class Layout:
     - decoder: `input_ids` is the whole text. `labels` has the same length and is not shifted; the first label is
       ignored, because no token precedes it.
     - encoder-decoder: `input_ids` is the prompt and `labels` is the answer with its end token. Their lengths differ and
-      no label is ignored. If the objective reads `text`, both are the whole text.
+      no label is ignored. If the objective reads `text`, each of the two fields holds the whole text.
     - encoder: `input_ids` is the whole text between the tokenizer's own special tokens. `labels` has the same length;
       the labels of those special tokens are ignored.
     """
@@ -50,7 +50,7 @@ class Example:
         source: name of the data source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
         rejected: for a pair, the example with the same prompt and the rejected answer.
-        reference: log-probabilities of the labels and of the rejected answer's labels under the base model, in nats;
+        reference: log-probabilities of the labels, and of the labels of `rejected`, under the base model, in nats;
             `None` if they were not computed before training.
         desirable: whether the answer is marked as desirable; `None` if the data do not mark it.
     """

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the SHA-256 of the parts of a tokenizer that affect text and ids.
 
-    They are its backend, its special tokens and its chat template.
+    These parts are the class name, the backend (from the `tokenizers` library; for a slow tokenizer, the vocabulary),
+    the special tokens and the chat template.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())

@@ -21,27 +21,30 @@ class LayoutEncoder(ABC):
     """Base class of the encoders that turn conversations into examples; each encoder makes examples of one layout.
 
     Args:
-        template: template that renders the text and marks the trained parts.
+        template: template that renders the text and marks the segments to train on.
         tokenizer: tokenizer of the model.
         texts: encoder of rendered texts with this tokenizer.
     """
 
     nothing: str = "nothing to read"
-    """The reason that the audit gives for a conversation without an example."""
+    """The reason that the audit gives for dropping a conversation from which no example can be made."""
 
     def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase, texts: WrappedTexts) -> None:
         self.template, self.tokenizer, self.texts = template, tokenizer, texts
 
     @abstractmethod
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation, in order; the result is `None` if this layout cannot make an example from it."""
+        """Return the example of each conversation, in order.
+
+        An item is `None` if the layout cannot make an example from that conversation, for example without an answer.
+        """
 
     @abstractmethod
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Encode everything before the final answer of each conversation, as the model reads it at generation."""
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render the conversation as segments, from which a caller takes the message contents to shorten."""
+        """Render the conversation as segments; to shorten a conversation, segments that hold messages are cut."""
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
@@ -49,9 +52,10 @@ class LayoutEncoder(ABC):
         return self.texts.content_spans(content)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return by how many tokens the input exceeds the limit, and by how many a separate target text exceeds it.
+        """Return by how many tokens the input exceeds the limit, and by how many a separate target text does.
 
-        A number of 0 or less means that the text fits.
+        Only encoder-decoders have a separate target text; otherwise, the second number is 0. Without a limit, both
+        numbers are 0. A number of 0 or less means that the text fits.
         """
         if limit is None:
             return 0, 0
@@ -65,7 +69,7 @@ def layout_encoder(
 
     Args:
         layout: the layout of the examples, which fits the objective's input and the model family.
-        template: template that renders the text and marks the trained parts.
+        template: template that renders the text and marks the segments to train on.
         tokenizer: tokenizer of the model.
         parses_special: whether a special token that is written out in a message's content is encoded as this token;
             otherwise, it is encoded as ordinary text.
@@ -87,7 +91,7 @@ class Aligned(LayoutEncoder):
     """An encoder of a conversation as one text, with one label for each token.
 
     Args:
-        template: template that renders the text and marks the trained parts.
+        template: template that renders the text and marks the segments to train on.
         tokenizer: tokenizer of the model.
         texts: encoder of rendered texts with this tokenizer.
         every_token: whether every token may be a target, even a token that the template does not mark as trained.
@@ -107,7 +111,7 @@ class Aligned(LayoutEncoder):
         self._wrapped = wrapped
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Render and encode each conversation; add the weights of its messages and the tokenizer's special tokens."""
+        """Render and encode each conversation as one example; if messages have weights, their tokens get them."""
         rendered = self.template.render_all(conversations, self.tokenizer)
         encoded = self.texts.encoder.encode(rendered, [conversation.id for conversation in conversations])
         return [self._finish(c, example) for c, example in zip(conversations, encoded, strict=True)]
@@ -210,9 +214,11 @@ class Pairs(LayoutEncoder):
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
         """Encode the chosen answers; the field `rejected` of each example holds the encoded rejected answer.
 
+        An item of the list is `None` for a conversation that is not a preference pair.
+
         Raises:
-            RefusedConversation: a message has a weight other than 1, or its final answer is marked as not trained;
-                preference objectives can apply neither.
+            RefusedConversation: a message of a pair has a weight other than 1, or the pair's final answer is marked as
+                not trained. Preference objectives can apply neither.
         """
         paired = [c for c in conversations if c.rejected and len(c.prompt) < len(c.messages)]
         for conversation in paired:
@@ -229,16 +235,19 @@ class Pairs(LayoutEncoder):
         return self._single.prompts(conversations)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return by how many tokens the input exceeds the limit, and by how many a separate target text exceeds it.
+        """Return by how many tokens the input exceeds the limit, and by how many a separate target text does.
 
-        Both numbers are those of the longer of the two answers.
+        Only encoder-decoders have a separate target text; otherwise, the second number is 0. The numbers are computed
+        for the chosen and for the rejected answer, and the larger ones are returned.
         """
         both = [self._single.excess(one, limit) for one in (example, example.rejected) if one is not None]
         return max(read for read, _ in both), max(predicted for _, predicted in both)
 
 
 class Labels(Pairs):
-    """An encoder of preference pairs, and of answers marked as desirable or undesirable. Targets are only in answers.
+    """An encoder of preference pairs, and of single answers marked as desirable or undesirable.
+
+    Only answers have target tokens.
 
     Args:
         single: encoder that is used for each answer, after its prompt.
@@ -247,13 +256,14 @@ class Labels(Pairs):
     nothing = "neither a label nor a rejected answer"
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation that has a rejected answer as a pair, and each other one with its field `desirable`.
+        """Encode preference pairs, and single answers that are marked as desirable or undesirable.
 
-        The result is `None` for a conversation that has neither.
+        The field `desirable` of a single answer's example holds its mark. An item of the list is `None` for a
+        conversation that has neither a rejected answer nor a mark.
 
         Raises:
-            RefusedConversation: a message has a weight other than 1, or its final answer is marked as not trained;
-                preference objectives can apply neither.
+            RefusedConversation: a message has a weight other than 1, or the final answer of a conversation is marked as
+                not trained. Preference objectives can apply neither.
         """
         examples = super().encode(conversations)
         labelled = [
@@ -271,7 +281,7 @@ class Labels(Pairs):
 
 
 def _check_plain(conversation: Conversation) -> None:
-    """Check that a conversation suits preference training, which uses only the final answer, with weight 1.
+    """Check that a conversation suits preference training, which trains only on the final answer and uses no weights.
 
     Raises:
         RefusedConversation: a message has a weight other than 1, or the final answer is marked as not trained.

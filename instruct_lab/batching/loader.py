@@ -45,7 +45,7 @@ class BatchLoader:
     for another epoch. Creating an iterator without using it has no effect. Only the latest iterator may be used.
 
     In Lightning: the Trainer saves and loads the state, but does not load a state that was saved at the end of an
-    epoch. Then the Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) sets the epoch. With
+    epoch. In that case, the Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) sets it. With
     `limit_train_batches` or `overfit_batches`, each epoch uses different examples.
 
     Args:
@@ -171,10 +171,11 @@ class BatchLoader:
         self._announced = int(state_dict.get("announced", epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Start the next epoch if `epoch` has changed and a batch of the current epoch was already yielded.
+        """Start the next epoch if `epoch` differs from that of the last call and a batch was yielded in this epoch.
 
-        The number itself is used only before the first batch of a new loader. Later numbers are not reliable: a resumed
-        Lightning run can call this method twice before the next batch, and the second number is then too high by 1.
+        The epoch gets the number `epoch` only before the first batch of a new loader; afterwards, the loader counts
+        epochs itself. The numbers of later calls are not reliable: a resumed Lightning run can call this method twice
+        before the next batch, and the second number is then too high by 1.
         """
         if epoch == self._announced:
             return

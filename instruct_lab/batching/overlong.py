@@ -1,7 +1,7 @@
 """Cutting of conversations that are longer than the maximum number of tokens.
 
 The content of one message at a time is cut at token boundaries, and the shorter conversation is rendered and encoded
-again. So the headers and end-of-turn tokens are always complete.
+again. So the template's text around each message (header and end-of-turn token) is always complete.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Return the number of tokens to cut; `None` if the target exceeds the limit and the policy never cuts it.
+    """Return the number of tokens to cut, or `None` if the policy does not permit the cut that would be needed.
 
     Args:
-        excess: the number of tokens by which the input exceeds the limit, and the number by which a separate target
-            text exceeds it.
-        policy: `truncate_prompt`, which never cuts the target, or `truncate_response`.
+        excess: the number of tokens by which the input exceeds the limit, and the number by which the target text of an
+            encoder-decoder exceeds it.
+        policy: `truncate_prompt`, which never cuts the target text, or `truncate_response`.
     """
     read, predicted = excess
     if policy == "truncate_prompt":
@@ -113,8 +113,8 @@ def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overl
     """Cut the content of a message to at most `keep` tokens; return `None` if no permitted cut makes it shorter.
 
     Args:
-        content: the content.
-        spans: start and end offset, in characters, of each of its tokens.
+        content: the content of the message.
+        spans: start and end offset, in characters, of each token of the content.
         keep: the number of tokens to keep; at least the policy's minimum is kept.
         policy: which part is cut: the middle, or with `truncate_response` the end.
     """

@@ -37,9 +37,9 @@ class Packed(RowBatching):
     `flex_attention`, a mask separates the texts: its size grows with the square of a row's length, so set `row_tokens`.
 
     Encoder-decoders are refused, because they count positions from the start of a row. Virtual tokens, such as those of
-    prompt tuning, are also refused, because they precede a row and not a text. Architectures with layers other than
-    attention that mix the tokens of a row are refused as well. When the weights are loaded, each model is tested on
-    short texts; a model in which one text affects the results of another is refused.
+    prompt tuning, are also refused: they would precede each row instead of each text. Architectures with layers other
+    than attention that mix the tokens of a row are refused as well. When the weights are loaded, each model is tested
+    on short texts; a model in which one text affects the results of another is refused.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})

@@ -34,12 +34,13 @@ class RowBatching(Batching, ABC):
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
         """Return the length of each sequence of each example, rounded up to a multiple of `pad_to_multiple_of`.
 
-        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        An example has one sequence; a preference pair has two, one for each answer. An encoder-decoder's labels are
+        padded separately, so they count as sequences too.
         """
         return -(-super().widths(examples) // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
     def _join(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples into a batch of rows of equal length; the rejected answers of pairs come after all examples."""
+        """Join examples into a batch of rows of equal length; rows with the rejected answers of pairs come last."""
         import torch
 
         pad = pad_token_id if pad_token_id is not None else 0

@@ -14,7 +14,7 @@ PASS_POSITIONS = 40
 Measured on a CPU: tests/benchmarks/shared_prefix.py."""
 
 Cut = tuple[list[int], list[int]]
-"""One level of a prefix tree: for each row of a batch, the index of its segment and the position at which it ends."""
+"""One level of a prefix tree: the index of each row's segment, and the position in that row where the segment ends."""
 
 
 @dataclasses.dataclass(slots=True)  # not frozen, like `Batch`
@@ -22,7 +22,7 @@ class PrefixLevel:
     """The segments at one depth of a `PrefixTree`; a segment is a sequence of consecutive tokens of one or more rows.
 
     Args:
-        input_ids: int64 `[segments, width]`, padded on the right.
+        input_ids: int64 `[segments, width]`, padded on the right to the length of the level's longest segment.
         attention_mask: int64 `[segments, width]`; 1 for tokens, 0 for padding.
         position_ids: int64 `[segments, width]`, positions of the tokens in the rows that contain them.
         parents: int64 `[segments]`, index of the segment of the previous level that each segment continues; all 0 in
@@ -80,7 +80,9 @@ class PrefixTree:
 
 
 def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
-    """Find the prefixes that the rows share, and return the tree with the least work; `None` if no tree saves work.
+    """Find the prefixes that the rows share, and return the tree with the fewest positions to compute.
+
+    The result is `None` if no tree needs less computation than the padded rows.
 
     A tree has up to two levels of prefixes: the tokens that all rows begin with, and longer prefixes of groups of rows,
     such as the prompts of preference pairs. At least one token of each row remains in the last level.
@@ -107,7 +109,7 @@ def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
 
 
 def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -> Cut:
-    """Group neighbouring rows whose first `least` tokens are equal; return one tree level with each group's prefix.
+    """Group neighbouring rows whose first `least` tokens are equal; return a tree level with one prefix per group.
 
     Args:
         order: indices of the rows, in the order in which rows with long common prefixes are neighbours.

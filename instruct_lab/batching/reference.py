@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ReferencedExamples(Sequence[Example]):
-    """A sequence of examples whose `reference` is set to log-probabilities under the base model.
+    """A sequence of examples, each with log-probabilities under the base model in its field `reference`.
 
     Args:
         examples: the examples, whose own `reference` is not set.
@@ -51,6 +51,7 @@ class ReferencedExamples(Sequence[Example]):
     def widths(self) -> Any:
         """The number of tokens of each sequence of each example, `[examples, sequences]`.
 
-        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        An example has one sequence; a preference pair has two, one for each answer. An encoder-decoder's labels are
+        padded separately, so they count as sequences too.
         """
         return self._examples.widths  # type: ignore[attr-defined]

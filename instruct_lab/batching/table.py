@@ -45,7 +45,7 @@ def schema() -> pyarrow.Schema:
 
 
 class ExampleTable(Sequence[Example]):
-    """The examples of an Arrow file; each is decoded when it is accessed."""
+    """The examples of an Arrow file; an example is read from the file each time it is accessed."""
 
     def __init__(self, path: Path) -> None:
         self._file = ArrowFile(path)
@@ -86,7 +86,8 @@ class ExampleTable(Sequence[Example]):
     def widths(self) -> numpy.ndarray:
         """The number of tokens of each sequence of each example, `[examples, sequences]`.
 
-        A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+        An example has one sequence; a preference pair has two, one for each answer. An encoder-decoder's labels are
+        padded separately, so they count as sequences too.
         """
         from instruct_lab.batching.token_budget import join_widths
 
@@ -99,10 +100,11 @@ class ExampleTable(Sequence[Example]):
         return self._column(lambda batch: batch.column("num_target_tokens"))
 
     def labels(self) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
-        """Yield the labels of each record batch as two arrays.
+        """Yield two integer arrays for each record batch of the file.
 
-        The first holds the labels of all its examples end to end, `[tokens]`. The second holds the indices in the first
-        at which each example begins, and the end of the last example: `[examples + 1]`.
+        The first array, `[tokens]`, holds the labels of the record batch's examples end to end. The second array,
+        `[examples + 1]`, holds the index at which each example begins in the first array, and at last that array's
+        length.
         """
         for batch in self._file.batches:
             column = batch.column("labels")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MANY_TEXTS = 256
-"""Number of texts in one call from which looking up words is faster than calling the tokenizer."""
+"""If a call has at least this many texts, looking up their words in the cache is faster than calling the tokenizer."""
 
 
 def is_fast(tokenizer: Any) -> bool:

@@ -24,14 +24,15 @@ def batches_by_length(
     min_rows: int = 1,
     max_padding: float = MAX_PADDING,
 ) -> list[numpy.ndarray]:
-    """Split examples into batches of similar length, the longest examples first.
+    """Divide examples into batches, each of which holds examples of similar length, the longest first.
 
     An example that would make a batch exceed one of the limits starts the next batch. An example that exceeds
     `batch_tokens` forms a batch of its own.
 
     Args:
-        widths: number of tokens of each example, integers `[examples]`. If examples consist of several sequences that
-            are padded separately, such as the two answers of a pair, those of each sequence: `[examples, sequences]`.
+        widths: number of tokens of each example, integers `[examples]`. If an example consists of several sequences
+            that are padded separately, such as the two answers of a pair: number of tokens of each sequence, integers
+            `[examples, sequences]`.
         batch_tokens: maximum number of positions of a batch on each device, with padding.
         num_devices: number of devices that share each batch.
         added: positions that each example adds to the batch later, such as the tokens of its answer.
@@ -68,7 +69,8 @@ def batches_by_length(
 def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
     """Return the number of tokens of each sequence of each example, `[examples, sequences]`.
 
-    A pair has a sequence for each of its two answers. For encoder-decoders, labels are a sequence of their own.
+    An example has one sequence; a preference pair has two, one for each answer. An encoder-decoder's labels are padded
+    separately, so they count as sequences too.
     """
     import numpy as np
 
@@ -89,14 +91,16 @@ def join_widths(
 ) -> numpy.ndarray:
     """Join the lengths of all sequences of each example into one array, `[examples, sequences]`.
 
-    Labels are a sequence of their own only for encoder-decoders, whose inputs and labels differ in length. Both answers
-    of a pair get the length of the longer one. If only some examples are pairs, the others get 0 for the second answer.
+    Inputs are one sequence. Labels are a further one only for encoder-decoders, whose inputs and labels differ in
+    length. Both answers of a pair get the length of the longer one. If only some examples are preference pairs, the
+    second answer has length 0 for all other examples.
 
     Args:
         inputs: number of tokens that the model reads, `[examples]`.
         labels: number of labels, `[examples]`.
-        rejected_inputs: number of tokens that the model reads for the rejected answer, `[examples]`; 0 without a pair.
-        rejected_labels: number of labels of the rejected answer, `[examples]`; 0 without a pair.
+        rejected_inputs: number of tokens that the model reads for the rejected answer, `[examples]`; 0 for an example
+            that is not a pair.
+        rejected_labels: number of labels of the rejected answer, `[examples]`; 0 for an example that is not a pair.
     """
     import numpy as np
 

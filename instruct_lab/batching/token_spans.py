@@ -30,7 +30,8 @@ class Span:
         ids: the id of each token.
         trained: whether the tokens are targets.
         special: whether the span is a special token, and not ordinary text that looks like one.
-        predicts: the text of the labels, if the labels differ from the tokens (as they do for a masked token).
+        predicts: the text that the labels of the span spell, if the labels are other ids than `ids`, as for a masked
+            token; otherwise empty.
     """
 
     texts: tuple[str, ...]

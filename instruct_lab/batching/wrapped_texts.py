@@ -42,7 +42,7 @@ class WrappedTexts:
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
         """Add the tokenizer's special tokens before and after the ids, unless the ids have them already.
 
-        The labels of these special tokens are set to `IGNORED`.
+        The labels of these special tokens are set to -100, so that the loss ignores them.
         """
         before, after = self._special_ids
         has_start = input_ids[: len(before)] == before

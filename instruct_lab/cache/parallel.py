@@ -1,12 +1,12 @@
-"""Process many rows in parts with several worker processes; the results are in the order of the parts.
+"""Process many rows with several worker processes: each processes parts of the rows, and the results stay in order.
 
 Each worker is a plain Python process that receives its function and parts through a pipe. It needs no importable main
 program, can be started by a worker of a sweep, and, unlike a forked process, shares no threads or locks with the main
 process. If a part fails in a worker (the worker was killed, or the function raises an error), the main process
 processes the part again, so errors are the same as without workers.
 
-joblib's loky was measured as an alternative. If its workers process all parts, it is 7 to 33% slower than this module.
-If the main process also processes parts, the code that uses loky is as long as this module.
+joblib's loky was measured as an alternative. If only loky's workers process parts, it is 7 to 33% slower than this
+module. If the main process also processes parts, the code that uses loky is as long as this module.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel imp
 def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
     """Apply a function to every part, like `map`, and yield the results in order.
 
-    Inside `with worker_processes():`, worker processes share the work once it has lasted 0.4 seconds.
+    Inside `with worker_processes():`, worker processes start and share the work once the main process has worked on
+    parts for 0.4 seconds.
 
     Args:
         function: a function whose result depends only on the part. It is sent to workers only if it can be pickled,
@@ -63,7 +64,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
 
 def local_workers() -> Workers | None:
-    """Return worker processes on this machine, which start when needed; `None` if this process must do all the work."""
+    """Return worker processes on this machine, which start when needed; `None` if only one process can be used."""
     return Workers() if num_processes() > 1 else None
 
 
@@ -91,14 +92,14 @@ class Part:
         self.is_done = self.has_failed = False
 
     def complete(self, has_failed: bool, result: Any = None) -> None:
-        """Mark the part as done; `result` is its result or, if it has failed, the reason (`None` if unknown)."""
+        """Mark the part as done; if it has failed, `result` is the reason for the failure (`None` if unknown)."""
         self.is_done, self.has_failed, self.result = True, has_failed, result
 
 
 class Workers:
     """The worker processes that share the work inside a `with worker_processes()` block.
 
-    They start once the main process has worked for `PATIENCE_SECONDS`.
+    They start once the main process has worked on parts of the input for 0.4 seconds (`PATIENCE_SECONDS`).
     """
 
     def __init__(self) -> None:
@@ -210,13 +211,19 @@ class _Worker:
         return self._is_ready and len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Send a pickled function to the worker unless it has this function; it is ready once it has loaded it."""
+        """Send a pickled function to the worker, if it differs from the one that the worker already has.
+
+        The worker counts as ready again once it has loaded the new function.
+        """
         if pickled != self._pickled:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))
 
     def send_part(self, number: int, part: Part) -> bool:
-        """Send a part, and return whether it could be sent."""
+        """Send a part under a number that identifies it in the worker's answer; return whether it could be sent.
+
+        It cannot be sent if the worker has ended or the part cannot be pickled.
+        """
         self._sent[number] = part
         if self._send((number, part.value)):
             return True
@@ -287,7 +294,10 @@ def serve(descriptor: int) -> None:
 
 
 def _read_messages(connection: Connection, messages: queue.SimpleQueue[bytes]) -> None:
-    """Queue messages as they arrive, so that the sender never waits; end the process when the connection closes."""
+    """Read messages into a queue as soon as they arrive, so that the main process never waits to send one.
+
+    When the connection closes, end this worker process.
+    """
     try:
         while True:
             messages.put(connection.recv_bytes())

@@ -58,7 +58,7 @@ def is_inside_task() -> bool:
 
 
 class RayWorkers(Workers):
-    """The CPUs of a Ray cluster as workers; the main process connects to them after `PATIENCE_SECONDS` of work."""
+    """The CPUs of a Ray cluster as workers; the main process connects to them after 0.4 seconds of work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,11 @@ class _RayWorker:
         self._function = self._send(pickled)
 
     def send_part(self, number: int, part: Part) -> bool:
-        """Submit a task, and return whether it could be submitted."""
+        """Submit a task that processes a part, and return whether it could be submitted.
+
+        It cannot be submitted if the part cannot be pickled or the connection to the cluster is lost. `number`
+        identifies the part in the task's answer.
+        """
         try:
             task = self._run.remote(self._function, part.value)
         except Exception:  # the part cannot be pickled, or the connection is lost
@@ -156,7 +160,11 @@ class _RayWorker:
 
 
 def run_part(pickled: bytes, value: Any) -> tuple[bool, Any]:
-    """Process a part in a task; return whether this failed, and the result or the reason for the failure."""
+    """Apply a pickled function to a part, inside a Ray task.
+
+    Returns:
+        Whether the function raised an error; then its result or, if it raised an error, the error as text.
+    """
     try:
         return False, _load(pickled)(value)
     except Exception as error:  # the main process repeats the part and raises the error

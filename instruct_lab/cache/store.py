@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The facts about the result, such as its number of rows, which the stage's `build` returned."""
+        """What the stage's `build` function returned about the result, such as its number of rows."""
         facts: dict[str, Any] = self.manifest["facts"]
         return facts
 
@@ -80,7 +80,7 @@ class Entry:
         return max(0.0, (time.time() - (self.path / MANIFEST).stat().st_mtime) / 86400)
 
     def summary(self) -> dict[str, Any]:
-        """Return the values for this result in the output of `instruct-lab cache list`."""
+        """Return what `instruct-lab cache list` prints about this result, such as its key, name and size."""
         rows = next((found for fact in ("splits", "examples") if isinstance(found := self.facts.get(fact), dict)), {})
         return {
             "key": self.key,
@@ -100,8 +100,8 @@ class Stage:
         name: name of the stage's result in the output of `instruct-lab cache list`.
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
-            the folder and returns facts for the manifest, as JSON values.
-        joins: stages that do not precede this stage in its chain of stages, and whose results `build` joins into one.
+            the folder, and returns values that describe the result, such as its number of rows, for the manifest.
+        joins: the stages whose results `build` joins into one, if it joins several; each of them is a chain of its own.
         activity: a text that says what `build` does, for the progress report.
     """
 
@@ -208,7 +208,10 @@ class Store:
             return self._verified[key]
 
     def _write_manifest(self, folder: Path, stage: Stage, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write and return the manifest; its checksums reveal files that a machine crash has damaged."""
+        """Write `manifest.json` into a stage's result folder, and return its content.
+
+        It holds a checksum of every file in the folder, which reveals files that a machine crash has damaged.
+        """
         files = {}
         for file in sorted(folder.iterdir()):
             files[file.name] = {"bytes": file.stat().st_size, "xxh3": checksum(file)}
@@ -276,7 +279,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
 
 def chain_keys(stages: Sequence[Stage]) -> list[str]:
-    """Return the cache key of every stage of a chain; it is a hash of the stage and all stages before it."""
+    """Return the cache keys of a chain's stages; each key is a hash of its stage and all stages before it."""
     keys: list[str] = []
     for stage in stages:
         content = [keys[-1] if keys else "", stage.name, stage.depends_on, code_fingerprint()]

@@ -21,7 +21,8 @@ class AveragedWeights(EvaluatedWeights):
     Args:
         decay: factor by which each update multiplies the old average.
         every_steps: optimizer steps between two updates.
-        start_step: optimizer step after which the weights become the first average.
+        start_step: number of the optimizer step after which averaging begins; the weights at that moment are the
+            first average.
     """
 
     def __init__(self, decay: float, every_steps: int, start_step: int) -> None:
@@ -31,7 +32,7 @@ class AveragedWeights(EvaluatedWeights):
         self._average: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average and the number of the last optimizer step."""
+        """Return the average and the number of optimizer steps so far."""
         return {"step": self._step, "average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

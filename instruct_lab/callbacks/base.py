@@ -19,7 +19,7 @@ OnValidation = Callable[[int, dict[str, float]], str | None]
 
 
 class Pruned(Exception):
-    """Raised when the sweep stops the run early; the message names the logged value that was the reason."""
+    """Raised when the sweep stops the run early; the message names the logged value that was too poor."""
 
 
 class TrainingModule(Protocol):

@@ -1,6 +1,8 @@
 """Evaluation weights, which replace the training weights during validation and when a run saves its best weights.
 
-The evaluation weights are an average of the weights, or those of a schedule-free optimizer."""
+They are either a moving average of the training weights, or the weights that a schedule-free optimizer provides for
+evaluation.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,10 @@ def trained_parameters(module: pl.LightningModule) -> dict[str, torch.nn.Paramet
 class EvaluatedWeights(pl.Callback, ABC):
     """Base class of callbacks that load evaluation weights into the model for validation and at the end of training.
 
-    Such a callback must come after the callbacks that write weights at the end of a validation. Training states are
-    written between two training steps, so they hold the training weights. After validation, the training weights are
-    restored from a copy, not recomputed, so that the number of validations does not change the training.
+    Such a callback must come after the callbacks that write weights at the end of a validation, since it restores the
+    training weights at that time. It restores them from a copy and does not recompute them, so that the number of
+    validations does not change the training. Training states are written between two training steps, so they hold the
+    training weights.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""The weights that a run keeps: `best.json` and `last.json` name their folders, `best-STEP/` and `last-STEP/`."""
+"""The weights that a run keeps in its `checkpoints/`: the best ones in `best-STEP/`, the last ones in `last-STEP/`.
+
+`best.json` and `last.json` hold the names of these folders."""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step:
         save: function that writes the weights to a new folder.
         folder: the run's `checkpoints/`.
         name: `best` or `last`.
-        step: the optimizer step of the weights.
+        step: the optimizer step after which the weights are saved.
         facts: additional keys and values to write to `name.json`, such as the monitored value.
 
     Raises:
@@ -70,7 +72,7 @@ class KeptWeights:
     Args:
         name: `best` or `last`.
         path: folder of the weights.
-        step: optimizer step of the weights.
+        step: optimizer step after which the weights were saved.
         monitor: name of the logged value that is best with these weights; `None` for the last weights.
     """
 
@@ -84,14 +86,16 @@ class KeptWeights:
 
 
 def read_weights(folder: Path, name: str) -> KeptWeights | None:
-    """Find the weights whose folder `name.json` records; return `None` if this file does not exist.
+    """Find the best or the last weights of a run through the file `name.json`, which names their folder.
+
+    Return `None` if this file does not exist.
 
     Args:
         folder: the run's `checkpoints/`.
         name: `best` or `last`.
 
     Raises:
-        InstructLabError: the file is damaged, or the folder of weights that it records is not in `folder`.
+        InstructLabError: the file is damaged, or `folder` does not contain the folder of weights that it names.
     """
     file = folder / f"{name}.json"
     with wrap_errors(

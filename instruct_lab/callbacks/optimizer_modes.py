@@ -18,7 +18,8 @@ class OptimizerModes(EvaluatedWeights):
     """A callback that switches optimizers to evaluation mode for validation and at the end of training.
 
     After a validation, it switches them back to training mode. It calls the optimizer's methods `eval()` and `train()`,
-    and does nothing for optimizers without these two methods. It must come after the callbacks that write weights.
+    and does nothing for optimizers without these two methods. It must come after the callbacks that write weights,
+    since these need the evaluation weights.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,4 +1,7 @@
-"""The states of random generators, which are stored in checkpoints so that a resumed run draws the same numbers."""
+"""The states of random generators, stored in checkpoints.
+
+With them, a resumed run draws the numbers that an uninterrupted run would draw.
+"""
 
 from __future__ import annotations
 

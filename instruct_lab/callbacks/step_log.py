@@ -1,4 +1,7 @@
-"""The callback that logs each optimizer step before other callbacks run, so that checkpoints hold no unlogged step."""
+"""The callback that logs each optimizer step before other callbacks run.
+
+So every step that a checkpoint contains is logged before the checkpoint is written.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from instruct_lab.callbacks.base import TrainingModule
 
 
 class StepLog(pl.Callback):
-    """A callback that logs each optimizer step; it must be the first callback."""
+    """A callback that logs each optimizer step; it must come first, before the callback that writes checkpoints."""
 
     def __init__(self, module: TrainingModule) -> None:
         self._module = module

@@ -107,11 +107,13 @@ class TrainingCheck(pl.Callback):
         self._warn(text)
 
     def _reported(self, names: list[str]) -> list[str]:
-        """Return the parameter names to report, the same on all ranks; every rank must call this method.
+        """Combine the parameter names that the ranks found, and return the names to report, identical on all ranks.
+
+        A name is returned if at least one rank found it. If parameters are sharded, it is returned only if all ranks
+        found it. Every rank must call this method.
 
         Args:
-            names: the names that this rank found. A name is reported if at least one rank found it or, if parameters
-                are sharded, if all ranks found it.
+            names: the names that this rank found, such as those of parameters without a gradient.
         """
         on_any = _on_any_rank(names)
         if not self._is_sharded:

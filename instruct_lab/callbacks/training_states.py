@@ -108,8 +108,8 @@ def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
         folder: the run's `checkpoints/`.
 
     Returns:
-        The state, which has no file if the run has not written any, and a description of each newer state that is
-        damaged.
+        The state (its `path` is `None` if the run has not written any state), and a description of each newer state
+        that is damaged.
 
     Raises:
         InstructLabError: the run has states, and all of them are damaged.

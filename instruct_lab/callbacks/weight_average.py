@@ -21,7 +21,7 @@ class WeightAverage(Callback):
 
     average = decay·average + (1 - decay)·weights in float32 or wider, starting with the weights after `start_step`.
     Validation uses the average, and the best and last weights that a run saves are averages. Training continues with
-    the weights themselves, and so does an interrupted run that resumes.
+    the weights themselves, not with the average, also in a run that resumes.
     Memory: one copy of the trained parameters, and a second one during validation.
     Source: Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017.
     """

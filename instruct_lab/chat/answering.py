@@ -31,7 +31,7 @@ class Answerer:
         experiment: the run's configuration, which includes the decoding settings.
         loaded: the model with its tokenizer.
         examples: training conversations from which the tuning method takes few-shot examples for each prompt; `None`
-            if the prompts are not changed.
+            if the method adds no examples to prompts.
     """
 
     label: str
@@ -90,7 +90,7 @@ class Answerer:
         return prompts if self.examples is None else self.experiment.tuning.prompts(prompts, self.examples)
 
     def _seed(self, messages: Sequence[Message]) -> int:
-        """Return the random seed of the answer, which depends on the last message and the number of answers so far."""
+        """Return the answer's random seed, which depends on the last message and the number of answers before it."""
         number = sum(message.role == "assistant" for message in messages)
         return seed_of(self.experiment.seed, messages[-1].content, number)
 

@@ -32,7 +32,7 @@ def with_decoding(experiment: Experiment, decoding: Decoding) -> Experiment:
     """Return a copy of a run's configuration with the given decoding settings and seed.
 
     Raises:
-        InstructLabError: a value is not allowed, or would have no effect.
+        InstructLabError: a value is not allowed, or would have no effect, such as a seed when no token is sampled.
     """
     import pydantic
 

@@ -44,10 +44,11 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class InferenceCost:
-    """The measured speed and memory of the base model, or of the tuned model in one form.
+    """The measured speed and memory of the base model, or of one variant of the tuned model.
 
     Args:
-        form: `base`, `tuned`, `adapter` (the tuned model with its adapter kept separate) or `merged`.
+        form: `base` (the base model), `tuned` (a model tuned without an adapter), `adapter` (a tuned model with its
+            adapter kept separate) or `merged` (a tuned model with its adapter merged into the weights).
         prompt_tokens_per_second: number of prompt tokens that are read in a second, the median of the repeats.
         new_tokens_per_second: number of answer tokens that are generated in a second, the median of the repeats.
         slowest: the new tokens per second of the slowest repeat.
@@ -74,8 +75,8 @@ def measure_inference(
     also with the adapter merged. The peak memory is measured after loading and merging, which may need more memory than
     answering does.
 
-    Every answer has exactly `new_tokens` tokens, because generation does not stop at the end token. Otherwise the
-    answers are decoded with the run's settings, by this package's own engine. The prompts are cut from the texts in
+    Every answer has exactly `new_tokens` tokens, because generation does not stop at the end token. All other
+    decoding settings are those of the run, and this package's own engine decodes. The prompts are cut from the texts in
     `metrics/general/items.jsonl`.
 
     Args:
@@ -85,7 +86,8 @@ def measure_inference(
         device: the device of the model.
 
     Raises:
-        InstructLabError: the model generates no answers, or prompt and answer together exceed its context length.
+        InstructLabError: the model generates no answers, or a prompt with its answer is longer than the model's
+            context length.
     """
     if reason := experiment.cannot_answer:
         raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")

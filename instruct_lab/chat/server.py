@@ -39,7 +39,7 @@ class ChatServer(ThreadingHTTPServer):
 
     Args:
         answerers: the models, one for each column of the page.
-        port: the port; `None`: the first free one from 7870.
+        port: the port; `None`: the first free port from 7870 upwards.
         system: the system message with which the page opens.
 
     Raises:
@@ -82,7 +82,7 @@ def serve(
 
     Args:
         answerers: the models, one for each column of the page.
-        port: the port; `None`: the first free one from 7870.
+        port: the port; `None`: the first free port from 7870 upwards.
         system: the system message with which the page opens.
         browser: whether to open the page in a browser.
 

@@ -101,8 +101,9 @@ def _compared(
     """Find the records of the runs that the command line names, or of the runs of `sweep` if it is given.
 
     Returns:
-        The records to compare, the records without results, which are left out, and the metric. The metric is that of
-        `--metric`, or else the sweep's first one that all finished runs have measured; `None` if there is neither.
+        The records to compare, the records without results, which are left out, and the metric by which to compare.
+        This is the metric that `--metric` names. Without `--metric` it is the first metric of the sweep that all its
+        finished runs have measured; `None` if there is no sweep or no such metric.
     """
     from instruct_lab.records import find_run
 

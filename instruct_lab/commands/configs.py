@@ -181,7 +181,7 @@ def _print_options(group: str, of_group: list[Option]) -> None:
 
 
 def _describe(parsed: argparse.Namespace) -> int:
-    """Print one option's comment, its components with their fields, and the options that it can be combined with."""
+    """Print one option: the comment in its YAML file, its components' fields, and the options that work with it."""
     from instruct_lab.config.options import options
     from instruct_lab.experiment.reference import describe, join_paragraphs, render
 
@@ -244,7 +244,7 @@ def init(parsed: argparse.Namespace) -> Outcome:
 
 @json_results
 def allow(parsed: argparse.Namespace) -> Outcome:
-    """Add permissions to the user's settings file (with `--remove`, remove them), and print all that it holds."""
+    """Add permissions to the user's settings file (with `--remove`, remove them), and print all permissions in it."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
 

@@ -22,7 +22,8 @@ def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
     """Print what was detected about each model or data set that the config refers to by a path or a hub name.
 
     Args:
-        choices: the chosen option of each group, for each config of a sweep; `data=path:FILE` is such a reference.
+        choices: for each config (a sweep has several), the option chosen from each group, keyed by the group's name.
+            An option such as `path:FILE`, from `data=path:FILE`, is such a reference.
         error: whether to print to standard error instead of standard output.
     """
     from instruct_lab.config.references import reference_notes

@@ -28,7 +28,7 @@ TITLES = {
 def convert(parsed: argparse.Namespace) -> Outcome:
     """Convert a config of another tool, and report how each of its settings was converted.
 
-    The study that results is written into the working directory or, with `--print`, printed.
+    The resulting study (YAML files) is written into the working directory or, with `--print`, printed.
 
     Raises:
         InstructLabError: the config cannot be read, the name of the study is not valid, or a file cannot be written.

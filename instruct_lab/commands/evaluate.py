@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @json_results
 def evaluate(parsed: argparse.Namespace) -> Outcome:
-    """Evaluate a run, the runs of a sweep, or a model, and write the results into the record of each."""
+    """Evaluate a run, the runs of a sweep, or a model, and write the results into the run records.
+
+    A model that no run has trained gets a record of its own.
+    """
     with stage("instruct-lab evaluate: reading the record"):
         from instruct_lab.records.evaluations import check_evaluation_name
 

@@ -50,7 +50,7 @@ def _chosen_format(parsed: argparse.Namespace) -> Format:
     """Return the export format that the command line gives.
 
     Raises:
-        InstructLabError: two formats are given, or an option would have no effect.
+        InstructLabError: two formats are given, or `--gguf-type` is given for a format that writes no GGUF file.
     """
     form: Format = parsed.format or ("adapter" if parsed.keep_adapter else "hf")
     if parsed.keep_adapter and form != "adapter":

@@ -66,7 +66,7 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 
 
 def report_lost_output(error: OSError | ValueError | None) -> int:
-    """Report an error of writing the output, if there was one, and return the exit code: 1 for an error, otherwise 0.
+    """If a command could not write its output, report the error and return the exit code 1; otherwise, return 0.
 
     If the program that reads the output ends before it has read everything, as `head` does, this is not an error.
 

@@ -1,4 +1,4 @@
-"""Load the recorded run that a command names, with the experiment of its config."""
+"""Load the recorded run that a command names, and build the experiment from the run's config."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ class Outcome:
 
 
 def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
-    """Decorate a command so that, with `--json`, it writes only its results, as JSON, to standard output.
+    """Decorate a command so that, with `--json`, its results are written to standard output as JSON.
 
-    Any other output of the command then goes to standard error.
+    Everything else that the command prints then goes to standard error.
     """
 
     @functools.wraps(command)

@@ -82,8 +82,9 @@ def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
     """Parse the overrides of `resume`.
 
     Returns:
-        The new values of trainer arguments that limit the length of training (those in `LIMITS`), and the new values of
-        trainer arguments that choose where a run is computed (those in `DEVICES`), each keyed by name.
+        Two dictionaries from the name of a trainer argument to its new value. The first has the arguments that limit
+        the length of training (`max_epochs`, `max_steps`), the second those that choose where a run is computed, such
+        as `devices`.
 
     Raises:
         InstructLabError: an override sets anything else, or the value of `max_epochs` or `max_steps` is not a positive
@@ -112,7 +113,7 @@ def _changes(overrides: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
 
 @json_results
 def reproduce(parsed: argparse.Namespace) -> Outcome:
-    """Run a recorded config again, as a new run, and compare its results with those in the old run's record."""
+    """Train a new run with the config of a recorded run, and compare the results of the two runs."""
     with stage("instruct-lab reproduce: reading the record"):
         record, experiment, config = load_recorded(parsed)
     with stage(IMPORTING):

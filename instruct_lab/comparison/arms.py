@@ -22,10 +22,10 @@ class Arm:
     """One configuration: runs that differ only in the seed.
 
     Args:
-        id: the run's id; for several runs, their ids without the seed or, if these differ, the first id and the number
-            of other runs.
-        label: the options and values in which this configuration differs from the others, such as `lora r=8`; if this
-            text is empty or another configuration has the same, the id instead.
+        id: the id of the configuration's only run. For several runs, it is the beginning that their ids share (all but
+            the seed), or else the first id and the number of other runs.
+        label: the options and values in which this configuration differs from the others, such as `lora r=8`. It is
+            the configuration's id if no option or value distinguishes this configuration.
         runs: indices of the configuration's runs in the list of compared runs.
     """
 
@@ -108,7 +108,8 @@ def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
     """Return, for each config key in which the runs differ, the value in each run; `None` for a run without the key.
 
-    The result is keyed by full config key, such as `optimizer.lr`. Keys in `LEFT_OUT` are not compared.
+    The result is keyed by full config key, such as `optimizer.lr`. Keys that only decide where a run is written
+    (`LEFT_OUT`), such as `runs_path`, are not compared.
     """
     configs = [dict(leaves(record.config)) for record in records]
     found = {key: [one.get(key) for one in configs] for key in _keys(configs) if key.split(".")[0] not in LEFT_OUT}

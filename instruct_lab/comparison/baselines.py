@@ -1,6 +1,6 @@
-"""Collect the baselines of the compared runs: systems that were evaluated on the same examples, but not trained.
+"""Collect the baselines of the compared runs: what was evaluated on the runs' examples without being trained.
 
-They are the model before training, and the baselines of the data set, such as copying the source text.
+Baselines are the model before training, and ways to answer without a model, such as copying the source text.
 """
 
 from __future__ import annotations

@@ -66,9 +66,9 @@ class Effect:
 def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
     """Compute the effect on a metric of each choice: each setting that differs between the runs.
 
-    A choice is left out if every run has a different value, or if it has more than `MAX_LEVELS` values and they are not
-    numbers. If there is only one choice, the list is empty, because the comparison of configurations already shows its
-    effect.
+    A choice is left out if every run has a different value, or if it has more than 8 values (`MAX_LEVELS`) and they are
+    not numbers. If there is only one choice, an empty list is returned: the comparison of configurations already shows
+    the effect of this choice.
 
     Args:
         scores: the runs' scores by the metric.
@@ -123,10 +123,13 @@ def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[
 
 
 def _in_ranges(values: Sequence[str]) -> list[str]:
-    """Replace more than `MAX_LEVELS` different numbers by a few ranges, such as `1 to 4`.
+    """If a setting has more than 8 different numbers as values, replace each run's number by a range that contains it.
 
-    Each range contains about equally many runs. If there are fewer numbers, or values that are not numbers, the values
-    are returned unchanged.
+    A range is a text such as `1 to 4`; each contains the numbers of about equally many runs. Up to 8 different numbers
+    (`MAX_LEVELS`), and values that are not all numbers, are returned unchanged.
+
+    Args:
+        values: each run's value of the setting.
     """
     numbers = _numbers(values)
     if numbers is None or len(set(numbers)) <= MAX_LEVELS:
@@ -152,8 +155,8 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
     """Compute by Optuna's fANOVA the proportion of the metric's variance that each choice explains.
 
-    The result is keyed by the choice's key. It is empty if there are fewer than `MIN_RUNS` runs, if a run's value is
-    not finite, if all runs have the same value, or if scikit-learn is not installed.
+    The result is keyed by the choice's key. It is empty if there are fewer than 4 runs (`MIN_RUNS`), if the metric is
+    not finite for a run or is equal for all runs, or if scikit-learn is not installed.
     """
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}

@@ -35,7 +35,7 @@ class Front:
 def fronts(scores: RunScores, arms: Sequence[Arm], costs: Mapping[str, Sequence[float | None]]) -> list[Front]:
     """Compute the Pareto front of the primary metric against each cost that differs between configurations.
 
-    Only the costs in `OF_COSTS` are considered.
+    The costs are the training time, the peak memory and the number of trained parameters (`OF_COSTS`).
 
     Args:
         scores: the runs' scores by the primary metric.

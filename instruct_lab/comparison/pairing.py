@@ -91,9 +91,10 @@ def _paired(
     metrics: Mapping[str, list[MetricValue | None]],
     across_engines: bool,
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Return two dictionaries: the scores of all runs by each paired metric, and the reason for each other metric.
+    """Pair the runs' results metric by metric, and return two dictionaries that are keyed by `split/metric`.
 
-    Both are keyed by `split/metric`.
+    The first holds the scores of all runs for each metric that can be paired. The second holds, for each other metric,
+    the reason why it cannot be paired.
 
     Args:
         records: the records of the runs.
@@ -142,11 +143,11 @@ def _measured_differently(signatures: Sequence[str], across_engines: bool) -> st
 def _other_examples(measured: Sequence[Measured], name: str) -> str:
     """Describe how the examples of two runs differ: how many each run has, and how many they have in common.
 
-    If both runs have examples with the same ids, the text says that only the references or the order differ. One of the
-    two runs is the first in `measured`; the other is the next one in it with different examples.
+    If both runs have examples with the same ids, the text says that only the references or the order differ.
 
     Args:
-        measured: the measurements of each run.
+        measured: the measurements of each run. The two runs are the first one in this list and the next one whose
+            examples differ from the first run's.
         name: name of the metric, as `split/metric`.
     """
     first = measured[0].examples(name)
@@ -170,10 +171,11 @@ def _other_ways(first: str, second: str) -> str:
 
 
 class Measured:
-    """The tuned model's measurements in one run record.
+    """Reads the tuned model's measurements from the results in one run's record.
 
     Args:
-        results: measurements of all systems (the tuned model and its baselines), keyed by split and then by system.
+        results: the results in the record: measurements of the tuned model and of its baselines, keyed by split and
+            then by system (`after` for the tuned model).
     """
 
     def __init__(self, results: Results) -> None:

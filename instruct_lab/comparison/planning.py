@@ -1,4 +1,4 @@
-"""Plan a comparison: how many examples and seeds are needed to detect a given difference, and what costs least."""
+"""Plan a comparison: how many examples and seeds are needed to detect a given difference, and what takes least time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ ONE_RUN_EACH = (
 
 @dataclasses.dataclass(frozen=True)
 class PlannedSize:
-    """A possible size of a comparison: a number of seeds, and how many examples it needs to detect the difference.
+    """A possible size of a comparison: a number of seeds, and the number of examples that are needed with it.
+
+    With these, the comparison detects the difference for which it is planned.
 
     Args:
         seeds: number of runs of each configuration.
@@ -52,13 +54,13 @@ class ComparisonPlan:
         variances: components of the variance of a difference between configurations, estimated from the recorded runs.
         num_runs: number of recorded runs.
         examples: number of examples on which the recorded runs were measured.
-        seeds: number of recorded runs of the configuration that has the fewest.
+        seeds: number of recorded runs of the configuration with the fewest runs.
         detectable: the difference that a comparison with `examples` examples and `seeds` runs of each configuration
             detects with the probability `power`.
         run_seconds: mean time of a run's training, in seconds; `None` if it was not recorded.
         example_seconds: mean time of evaluating one example, in seconds; `None` if it was not recorded.
         sizes: for each of several numbers of seeds, the number of examples that is needed.
-        cheapest: the item of `sizes` that takes the fewest seconds; `None` if these are unknown, or if no number of
+        cheapest: the item of `sizes` that takes the fewest seconds; `None` if the times are unknown, or if no number of
             examples is enough.
     """
 

@@ -55,7 +55,7 @@ def power(difference: float, variances: Variances, num_examples: float, num_seed
 
 
 def examples_needed(difference: float, variances: Variances, num_seeds: int) -> int | None:
-    """Return the smallest number of examples with which the test's power is at least `POWER`.
+    """Return the smallest number of examples with which the test's power is at least 0.8 (`POWER`).
 
     Args:
         difference: the true difference between two configurations.
@@ -63,7 +63,7 @@ def examples_needed(difference: float, variances: Variances, num_seeds: int) -> 
         num_seeds: number of runs of each configuration.
 
     Returns:
-        The number of examples; `None` if no number up to `MAX_EXAMPLES` is enough.
+        The number of examples; `None` if no number up to 10 million (`MAX_EXAMPLES`) is enough.
     """
     if power(difference, variances, MAX_EXAMPLES, num_seeds) < POWER:
         return None
@@ -78,7 +78,7 @@ def examples_needed(difference: float, variances: Variances, num_seeds: int) -> 
 
 
 def detectable(variances: Variances, num_examples: float, num_seeds: int) -> float:
-    """Return the smallest difference between two configurations that the test finds with the probability `POWER`.
+    """Return the smallest difference between two configurations that the test finds with a probability of 0.8.
 
     Args:
         variances: components of the variance of an observed difference.
@@ -131,11 +131,11 @@ def _critical_value(of_examples: float, of_seeds: float, num_seeds: int) -> floa
 
 @functools.cache
 def _critical_values(num_seeds: int) -> tuple[float, ...]:
-    """Return the test's critical values for 40 weightings of two standardised deviations.
+    """Return the test's critical values for 40 weightings of its two random deviations (of examples and of seeds).
 
-    The test uses the sum of a deviation due to the choice of examples, multiplied by the cosine of an angle, and a
-    deviation due to the seeds, multiplied by the sine. The angles are 0, 0.04, 0.08, ..., 1.56 radians. The critical
-    value is the quantile of the sum's magnitude at the probability `1 - LEVEL`.
+    The test uses the sum of a standardised deviation due to the choice of examples, multiplied by the cosine of an
+    angle, and one due to the seeds, multiplied by the sine. The angles are 0, 0.04, 0.08, ..., 1.56 radians. The
+    critical value for an angle is the 0.95 quantile of the sum's magnitude.
     """
     import numpy as np
 
@@ -167,7 +167,7 @@ def _deviates(num_seeds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 @functools.cache
 def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
-    """Return `POINTS` quantiles, at equally spaced probabilities, of a chi-squared variable divided by `freedom`.
+    """Return 40 quantiles, at equally spaced probabilities, of a chi-squared variable divided by `freedom`.
 
     Args:
         freedom: degrees of freedom of the chi-squared variable.

@@ -97,10 +97,11 @@ def settings_title(report: RunReport) -> str:
 
 
 def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return a row for each option and each value that differs from the default: its key, text and default.
+    """Return a table row for each option and each config value that differs from the default.
 
-    If the defaults are not known, there is a row for every option and for every value that the user typed, and each
-    default is an empty text.
+    A row consists of the name of the group or the key, the option or value as text, and the default as text. If the
+    defaults are not known, there is a row for every option and for every value that the user typed, and each default
+    is an empty text.
     """
     defaults = report.default_choices if report.has_defaults else {}
     rows = [
@@ -117,7 +118,7 @@ def option_text(option: Any) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Format a config value on one line, shortened to `MAX_TEXT` characters."""
+    """Format a config value on one line, shortened to 200 characters."""
     if isinstance(value, float):
         return f"{value:g}"
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -125,7 +126,7 @@ def value_text(value: Any) -> str:
 
 
 def cost_texts(report: RunReport) -> list[tuple[str, str]]:
-    """Return, for each cost of the run that has an entry in `COST_NAMES`, its key and its formatted amount."""
+    """Return (name, formatted amount) of each cost, such as `training_seconds`, except the run's duration."""
     found = []
     for name, cost in report.costs.items():
         if name in COST_NAMES:

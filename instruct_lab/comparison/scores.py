@@ -132,7 +132,7 @@ class RunScores:
         have been chosen because it is the best group. The correction is max-T (Westfall and Young, 1993; Romano and
         Wolf, 2005). For each pair of groups, its difference in a resample deviates from its observed difference. The
         p-value is the proportion of resamples in which the largest of these deviations, in standard errors, is at least
-        as large as the tested difference. One such resample is added to the count, so that the p-value is never 0.
+        as large as the tested difference. One more such resample is counted than was drawn, so that no p-value is 0.
 
         Args:
             groups: for each group, the indices of its runs.
@@ -169,9 +169,9 @@ class RunScores:
         return best
 
     def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
-        """Return the mean of the given runs in each resample, `[resamples]`.
+        """Return, for each resample, the mean of the metric's values in the given runs, `[resamples]`.
 
-        If `base` lists runs, their mean in the same resample is subtracted.
+        If `base` lists runs, the mean of their values in the same resample is subtracted.
         """
         import numpy as np
 
@@ -189,13 +189,13 @@ class RunScores:
         return widened
 
     def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
-        """Return how much each example, or each cluster of examples, contributes to each run's value: `[runs, units]`.
+        """Return how much each unit contributes to each run's value: an array `[runs, units]`.
 
-        The result is `None` if there are fewer than two examples or clusters, or if a value is not finite: a run's
-        value, or its value without one of the examples or clusters.
+        A unit is what a resample draws: a cluster of examples or, without clusters, an example. The method returns
+        `None` if there are fewer than two units, or if a run's value, with all units or without one, is not finite.
 
         Args:
-            sums: for each run, the sum of the metric's statistics over each example or cluster.
+            sums: for each run, the sum of the metric's statistics over each unit.
         """
         import numpy as np
 
@@ -232,7 +232,7 @@ class RunScores:
 
 
 def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
-    """Draw the random deviation of each run's value in each resample that is due to the run's seed.
+    """Draw, for each resample and each run, a random deviation of the run's value that stands for its seed.
 
     The fewer the degrees of freedom, the less certain the estimated standard deviation, and the larger the deviations.
 
@@ -275,12 +275,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
-    """Return the mean over some runs of an array; if `base` lists runs, subtract the mean over these.
+    """Average some rows of an array that has a row for each run, and subtract the average of the rows of `base`.
 
     Args:
-        of_runs: the array, `[runs, resamples]` or `[runs, units]`.
-        runs: indices of the runs to average.
-        base: indices of the runs whose mean is subtracted.
+        of_runs: the array `[runs, columns]`; a column stands for a resample, or for an example or cluster.
+        runs: indices of the rows to average.
+        base: indices of the rows whose average is subtracted; empty: subtract nothing.
     """
     mean: Resampled = of_runs[list(runs)].mean(axis=0)
     return mean - of_runs[list(base)].mean(axis=0) if base else mean

@@ -111,8 +111,8 @@ def _front_table(compared: Comparison, front: Front) -> TextTable:
 def _config_table(compared: Comparison) -> TextTable:
     """Build the table of settings that differ between the runs.
 
-    If the runs chose different options of a config group, keys below the group that not all of these options have are
-    left out.
+    If the runs chose different options of a config group, the table shows only those keys below the group that all of
+    these options have.
     """
     below = tuple(f"{group}." for group in compared.choices)
     keys = {

@@ -57,7 +57,7 @@ class Variances:
         return self.of_examples(num_examples, num_seeds) + of_seeds
 
     def of_examples(self, num_examples: float, num_seeds: int) -> float:
-        """Return the terms in the variance of the difference that become smaller with more examples.
+        """Return the part of the variance of the difference that becomes smaller with more examples.
 
         Args:
             num_examples: number of examples.
@@ -66,7 +66,13 @@ class Variances:
         return (self.examples + 2 * (self.product or 0.0) / num_seeds) / num_examples
 
     def between_runs(self, num_examples: float) -> float | None:
-        """Return the variance of the values of runs that differ only in the seed; `None` if it is unknown."""
+        """Return the variance of a metric between runs that differ only in the seed; `None` if it is unknown.
+
+        It includes the interaction of runs and examples, which is smaller with more examples.
+
+        Args:
+            num_examples: number of examples on which each run is measured.
+        """
         return None if self.seeds is None else self.seeds + (self.product or 0.0) / num_examples
 
 

@@ -22,7 +22,8 @@ from instruct_lab.errors import InstructLabError, Problem, one_line
 class _Failed:
     """A marker that replaces a value that could not be built.
 
-    Its problem has been reported, so no problem is reported for a list, mapping or component that contains the marker.
+    The value's problem has been reported, so no further problem is reported for what contains the marker: a list, a
+    mapping or a component.
     """
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
 """Find the class that a `_target_` in a config names.
 
-A component class is imported. Of any other class of another library, only the signature is read, without an import.
+A component class is imported. For a class that is not a component, such as a torch class, only the signature is read,
+without an import.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
     Args:
         target: the value of the `_target_`, which should be the dotted name of a class.
         key: full key of the `_target_` in the config, for the problem.
-        problems: list to which a problem is added if the class does not exist or may not be used; the result is then
-            `None`.
+        problems: list to which a problem is added if the class does not exist or may not be used; the function then
+            returns `None`.
     """
     parts = target.split(".") if isinstance(target, str) else []
     if len(parts) < 2 or not all(map(str.isidentifier, parts)):
@@ -95,11 +96,12 @@ def _classes_in(annotation: Any) -> Iterator[type]:
 
 
 def wrong_base(target: Any, bases: tuple[type, ...]) -> str | None:
-    """Return why a field that requires a component does not accept a class that is not one; otherwise, return `None`.
+    """Return an error text if a field accepts only components and the given class is not a component, else `None`.
 
     Args:
         target: the dotted name of the class.
-        bases: the component classes that the field accepts; if there are none, the result is `None`.
+        bases: the component classes that the field accepts; empty if it also accepts other classes, in which case
+            the function returns `None`.
     """
     if not bases or not isinstance(target, str) or target.split(".")[0] == __package__.split(".")[0]:
         return None

@@ -63,7 +63,7 @@ class Composition:
 def initialized_hydra() -> Iterator[None]:
     """Initialise Hydra for the `with` block.
 
-    In the block, Hydra finds the option files and studies of this package and the user's own.
+    In the block, Hydra finds this package's option files and studies, and those in the user's lab folder.
     """
     plugins = Plugins.instance()
     for plugin in (LabSearchPath, LabSource, StudySource, ReferenceSource):

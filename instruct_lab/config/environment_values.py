@@ -28,7 +28,8 @@ def to_plain_config(config: DictConfig) -> dict[str, Any]:
 
     If a text contains a secret, or a value that is read from an environment variable, this part is replaced by
     `${oc.env:NAME}`, and the text becomes an `Interpolated` text. Values that are not texts are resolved even if they
-    are read from the environment. So are the texts of the keys in `EXPOSED`, unless they contain a secret.
+    are read from the environment. Texts that become folder names or are sent to servers (`EXPOSED`), such as `name`,
+    keep the values of environment variables too; only secrets in them are replaced.
     """
     with bounded():
         plain = _plain(config, "")
@@ -75,14 +76,14 @@ def _plain_value(parent: Any, name: Any, key: str) -> Any:
 
 
 def _written_secrets(value: str, key: str) -> dict[str, str]:
-    """Find the secrets in a text of a config, and assign an environment variable to each.
+    """Find the secrets in a text of a config, and find or set an environment variable that holds each of them.
 
     Args:
         value: the text.
         key: full key of the text.
 
     Returns:
-        The name of the environment variable that holds the secret, keyed by the secret.
+        The name of each secret's environment variable, keyed by the secret.
     """
     found = [value] if secrets.looks_like_secret(key, value) else secrets.find_forms(value)
     return {**secrets.contained(value), **{text: secrets.variable_for(text, key) for text in found}}
@@ -141,7 +142,7 @@ def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
 
 
 def require_variables(config: Mapping[str, Any], where: str) -> None:
-    """Check that every environment variable is set to which a recorded config refers by `${oc.env:NAME}`.
+    """Check that each environment variable that a recorded config refers to by `${oc.env:NAME}` is set.
 
     Args:
         config: the recorded config, as dictionaries and lists with `Interpolated` texts.
@@ -249,9 +250,10 @@ def _exposures(parent: Any, name: Any, key: str) -> Iterator[Problem]:
 
 
 def _may_hold_secret(name: str, value: str) -> bool:
-    """Whether a setting of a tracker may contain a secret: it is meant for one, or for a server's address.
+    """Whether a setting of a tracker is allowed to contain a secret.
 
-    An address may contain a password.
+    It is if the setting is meant for a secret, such as an API key, or for a server's address, since an address may
+    contain a password.
 
     Args:
         name: name of the setting.

@@ -246,7 +246,8 @@ def name_needing_permission(module: str, definition: ast.ClassDef, group: str | 
     Args:
         module: module that defines the class.
         definition: definition of the class.
-        group: config group in which the class is named; `None`: any group.
+        group: config group in which the config names the class, since Lightning's classes are allowed only in their own
+            group; `None`: the group does not matter.
     """
     name = f"{module}.{definition.name}"
     if lab_source(module) is not None or is_library_class(name, _ancestors(module, definition), group):

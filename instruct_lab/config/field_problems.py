@@ -107,7 +107,7 @@ def _name(kind: type) -> str:
 
 
 def _common_path(details: list[Any]) -> list[str]:
-    """Return the path of the refused value inside a component's field; it is empty if this is the field's whole value.
+    """Return the path of the refused value inside a component's field; it is empty if the whole field is refused.
 
     The path is the beginning that the paths in all of pydantic's errors have in common.
 

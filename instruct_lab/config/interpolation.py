@@ -34,10 +34,11 @@ MAX_COST = 20_000
 
 @dataclasses.dataclass
 class _Spending(threading.local):
-    """The work that interpolations have caused in this thread, which `MAX_COST` and `MAX_DEPTH` limit.
+    """Counts the work that interpolations have caused in this thread; `MAX_COST` and `MAX_DEPTH` limit it.
 
     Args:
-        cost: cost of the interpolations that were resolved for the current value or in the current `bounded` block.
+        cost: 20 for each interpolation that was resolved, and 1 for each value in a list or mapping that it resulted
+            in. It is summed over the current config value or, inside a `bounded` block, over the block.
         depth: how many interpolations are being resolved inside one another.
         in_block: whether a `bounded` block is active.
     """
@@ -52,9 +53,10 @@ _spending = _Spending()
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Apply the limit `MAX_COST` to the total cost of all interpolations that are resolved inside the `with` block.
+    """Limit the total work of all interpolations that are resolved inside the `with` block to `MAX_COST`.
 
-    Outside of such a block, the limit applies to each value separately.
+    Outside of such a block, the limit applies to each value of the config separately. An interpolation costs 20, and
+    each value in a list or mapping that it results in costs 1.
     """
     if _spending.in_block:
         yield
@@ -99,10 +101,10 @@ def _spend(cost: int) -> None:
 
 
 def _spend_values(found: Any) -> None:
-    """Add to the cost the number of values that the result of an interpolation contains, including nested values.
+    """Add 1 to the cost of interpolations, which is limited, for each value in the result of an interpolation.
 
     Args:
-        found: the result of the interpolation.
+        found: the result. If it is a list or mapping, its values and their nested values are counted.
     """
     waiting = [found]
     while waiting:

@@ -126,11 +126,12 @@ def restore() -> None:
 
 
 class LabFinder:
-    """An import finder for the modules in a lab folder that configs name, and the modules of the folder they import.
+    """An import finder for the Python modules in a lab folder.
 
-    Other code does not find the folder's files: a library that tries to import an optional package, such as
-    `torch_xla`, does not import a file `torch_xla.py` in the lab folder. Installed packages are found first, since this
-    finder is the last of `sys.meta_path`.
+    It finds a module if a config names it, or if a module of the lab folder imports it. Other code does not find the
+    folder's files: a library that tries to import an optional package, such as `torch_xla`, does not import a file
+    `torch_xla.py` in the lab folder. Installed packages are found first, since this finder is the last of
+    `sys.meta_path`.
 
     Args:
         lab: the lab folder.
@@ -141,11 +142,14 @@ class LabFinder:
         self.lab, self.names = lab, names
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find a module or package in the lab folder; return `None` if there is none, or if it may not be found here.
+        """Find a module or package directly in the lab folder, if a config or a module of the folder names it.
+
+        For any other name, return `None`.
 
         Args:
             name: full name of the module.
-            path: search path of the parent package; if it is not `None`, the result is `None`.
+            path: search path of the parent package; `None` for a module without one. For a submodule, the method
+                returns `None`, and Python's own finder finds it.
             target: not used.
         """
         if path is not None or not (name in self.names or self._is_imported_by_lab()):

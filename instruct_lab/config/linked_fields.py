@@ -27,15 +27,15 @@ the command line. A later layer overrides the earlier ones."""
 
 
 def settle_linked_fields(composition: Composition) -> Composition:
-    """Set fields to null that do not fit a field that was set later, for example by an override.
+    """Set a field to null if it does not fit a field that was set later, for example by an override.
 
     Of two exclusive fields, the one that was set earlier becomes null. If both were set in the same place, such as one
     option file, they keep their values, and building their component reports the conflict. A field that describes
     another field becomes null if the other field was set later. If null is not its default, a problem is added instead.
 
     Returns:
-        The composition with these values, problems and the reasons for the nulls in `derived`. Its config is changed in
-        place.
+        The composition with the new nulls and problems; its `derived` holds the reason for each null. The config is
+        changed in place.
     """
     problems, derived = [], {}
     layers = _Layers(composition)
@@ -104,7 +104,11 @@ def _default(kind: type[Component], name: str) -> Any:
 
 
 class _Layers:
-    """Finds which layer set a value of a composed config: an option file, a study or an override.
+    """Finds which layer set a value of a composed config.
+
+    A layer is one of the sources of values. In the order in which they are applied, they are: files in an
+    option's defaults list (`INHERITED`), the option's own file (`OPTION`), a study (`STUDY`), and the overrides on the
+    command line (`TYPED`).
 
     Args:
         composition: the composed config.
@@ -115,22 +119,22 @@ class _Layers:
         self._keys: dict[str, list[tuple[str, int]]] = {}
 
     def of(self, key: str) -> int:
-        """Return the last layer that sets a value, something inside it, or a mapping that contains it.
+        """Return the last layer that sets a value, a value nested in it, or a mapping that contains it.
 
         Args:
             key: full key of the value.
 
         Returns:
-            `INHERITED`, `OPTION`, `STUDY` or `TYPED`.
+            One of the layers `INHERITED`, `OPTION`, `STUDY` and `TYPED`, which are numbers in this order.
         """
         layers = (layer for known, layer in self._keys_beside(key) if _overlap(known, key))
         return max(layers, default=INHERITED)
 
     def _keys_beside(self, key: str) -> list[tuple[str, int]]:
-        """List the keys that overrides, studies and the chosen option files of one group set, each with its layer.
+        """List the keys that a group's chosen option files, the studies and the overrides set, each with its layer.
 
         Args:
-            key: a full key; its first component is the group.
+            key: a full key; its first component, such as `tuning` in `tuning.r`, is the group.
         """
         group = key.partition(".")[0]
         if group not in self._keys:

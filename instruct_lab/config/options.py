@@ -58,7 +58,8 @@ def packaged_conf() -> Path:
 def roots() -> list[Path]:
     """Return the folders that contain `conf/` or `experiments/`.
 
-    The first is the package's; the second is the working directory if it contains one of the two.
+    The first is the folder with the package's own `conf/` and `experiments/`. The second is the working directory; it
+    is left out if it contains neither of these two folders.
     """
     packaged = _packaged_root()
     lab = Path.cwd()
@@ -93,14 +94,18 @@ class Option:
 
     @property
     def comment(self) -> str:
-        """The first line of the comment at the beginning of the option's file, without the option's name."""
+        """The first line of text in the comment at the beginning of the option's file.
+
+        An option's name and a colon at the start of the comment, such as `lora:`, are removed.
+        """
         return next((one_line(line) for line in self.comment_lines if line), "")
 
     @property
     def comment_lines(self) -> list[str]:
-        """The lines of the comment at the beginning of the option's file, without the option's name.
+        """The lines of the comment at the beginning of the option's file.
 
-        If the file cannot be read, the only line gives the reason.
+        An option's name and a colon at the start of the comment, such as `lora:`, are removed. If the file cannot be
+        read, the list has a single line, which gives the reason.
         """
         try:
             lines = self.content.decode("utf-8-sig", errors="replace").splitlines()
@@ -113,7 +118,10 @@ class Option:
 
 
 def options(group: str) -> list[Option]:
-    """Find every option of a group, also in subfolders; options of this package come before the user's own."""
+    """Find every option of a group, also in subfolders of the group's folder.
+
+    The options of this package come before the user's own.
+    """
     return [option for root in roots() for option in _options_under(root, group)]
 
 
@@ -129,9 +137,9 @@ def _options_under(root: Path, group: str) -> Iterator[Option]:
 
 
 def option_of_repository(group: str, repository: str) -> Option | None:
-    """Return the option whose file has a line `repository: NAME` for this repository; `None` if there is none.
+    """Return the option whose file names a repository of the Hugging Face Hub in a line `repository: OWNER/NAME`.
 
-    Upper and lower case are not distinguished.
+    Upper and lower case are not distinguished. The result is `None` if no option of the group names this repository.
     """
     wanted = repository.casefold()
     for option in options(group):

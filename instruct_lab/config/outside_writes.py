@@ -1,4 +1,4 @@
-"""Find the paths to which a config would make a run write, and which need the user's permission.
+"""Find the paths to which a config would make a run write, and to which it may write only with the user's permission.
 
 A config may make a run write below the working directory, below the user's cache folder, and below a folder that the
 user has named in a command. Any other path needs the permission `outside-writes`, or must be typed as an override on
@@ -28,10 +28,10 @@ ROOTS = ("runs_path", "cache_path")
 
 
 def written_texts(component: Any) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a component that may be paths to write to, each as a pair (key, text).
+    """Yield the texts in a part of the config that may be paths to write to, each as a pair (key, text).
 
-    For a component, they are the fields that it lists in `written_paths`. For a class of another library, they are all
-    strings in its arguments. The keys are relative to the component or class.
+    For a component of this package, these are the values of the fields that its `written_paths` lists. For a class of
+    another library, they are all strings in its arguments. A key such as `path` is relative to the part's own key.
     """
     if isinstance(component, ExternalClass):
         yield from _texts(component.arguments, "")
@@ -58,13 +58,15 @@ def writable_folders() -> list[Path]:
 
 
 def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
-    """Whether the user lets a config write to a path outside of the folders below which every config may write.
+    """Whether the user has permitted a run to write to a path that lies below none of the `writable_folders`.
+
+    The user permits the path with the permission `outside-writes`, or by typing an override that sets its key. A path
+    below `runs_path` or `cache_path` is also permitted if the user has permitted this folder.
 
     Args:
         key: full config key whose value is the path.
         path: the path.
-        built: the built components and top-level strings of the config, keyed by full key. If the user allows the
-            value of `runs_path` or `cache_path`, every path below this folder is allowed too.
+        built: the config's component objects and top-level strings, such as `runs_path`, keyed by full key.
     """
     if is_allowed(OUTSIDE, key):
         return True
@@ -73,14 +75,14 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
 
 
 def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
-    """Return the path that a text names if this path lies outside of all the folders; otherwise `None`.
+    """Return the path that a text names if it lies outside of all the folders in `folders`; otherwise `None`.
 
     Some libraries decode `%2e` or insert environment variables (`$HOME`), and others do not. The text is therefore read
     in all these ways, and the result is the first path that lies outside.
 
     Args:
         text: a path or the URL of a file.
-        folders: the folders.
+        folders: the folders below which the config may write.
     """
     readings = [reading for one in (text, unquote(text)) for reading in (one, os.path.expandvars(one))]
     paths = (_outside(_path_in(reading), folders) for reading in dict.fromkeys(readings))

@@ -94,11 +94,11 @@ def to_applicable(override: Override, problems: list[Problem]) -> Override | Non
 
     Args:
         override: the parsed override.
-        problems: list to which a problem is added if the override chooses an option that does not exist, or sets one of
-            Hydra's own settings that has no effect.
+        problems: list to which a problem is added if the override chooses an option that does not exist, or sets a key
+            below `hydra` that this program does not use.
 
     Returns:
-        The override in this form; `None` if a problem was added.
+        The converted override; `None` if a problem was added.
     """
     key, text = override.key_or_group, str(override.input_line)
     if key in GROUPS and override.package is None and not override.is_delete():
@@ -171,7 +171,7 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return the options of each group for which an override chooses a list of options, keyed by group.
+    """Return the options that overrides choose as a list, such as `metrics=[translation,perplexity]`, keyed by group.
 
     Hydra records the chosen options itself, but not if they are a list.
     """

@@ -112,8 +112,8 @@ def is_allowed(permission: str, key: str | None = None) -> bool:
 
     Args:
         permission: name of the permission.
-        key: full key of a setting that needs the permission; the user also gives it by typing an override that sets
-            this key to true or to a path.
+        key: full key of a setting that needs the permission. An override on the command line that sets this key to
+            true or to a path gives the permission too.
     """
     names = allowed_names()
     return permission in names or (key is not None and f"{KEY}{key}" in names)
@@ -154,7 +154,10 @@ def is_library_class(name: str, bases: Set[str], group: str | None = None) -> bo
 
 
 def is_class_allowed(name: str) -> bool:
-    """Whether the user has allowed a class of another library, by its dotted name or that of its module or package."""
+    """Whether the user has allowed a class of another library.
+
+    A class is allowed by its own dotted name, or by the dotted name of a module or package that contains it.
+    """
     return _is_within(name, allowed_names())
 
 
@@ -168,13 +171,13 @@ def how_to_allow(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Check that a name can be allowed: that it is a permission, or may be a module or class.
+    """Check that the user can allow a name: that it is one of `PERMISSIONS`, or the dotted name of a module or class.
 
-    Of a dotted name, only the first component is checked: it must be an installed library, or a file or folder in the
-    working directory.
+    Of a dotted name, only the part before the first dot is checked: it must be an installed library, or a file or
+    folder in the working directory.
 
     Raises:
-        InstructLabError: the name is neither.
+        InstructLabError: the name is neither a permission nor such a dotted name.
     """
     if name in PERMISSIONS:
         return
@@ -201,8 +204,8 @@ def with_names(settings: Settings, names: Iterable[str], *, is_removed: bool = F
         is_removed: whether the permissions are removed instead of added.
 
     Raises:
-        InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts, or is `lab-code`,
-            which the settings can allow only for single folders.
+        InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts. The name
+            `lab-code` is refused too: the settings can allow the Python files of single folders only.
     """
     fields: dict[str, Any] = {name: set(values) for name, values in dataclasses.asdict(settings).items()}
     for name in names:

@@ -46,10 +46,10 @@ class Permitted:
 
 
 def permission_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each value in a config that needs a permission which the user has not given.
+    """Yield a problem for each setting of a config that needs the user's permission but does not have it.
 
     Args:
-        built: the built components and the top-level strings of the config, keyed by full key.
+        built: the config's component objects and its top-level strings, such as `runs_path`, keyed by full key.
     """
     folders = writable_folders()
     for key, component in built.items():
@@ -75,10 +75,10 @@ def _field_problems(key: str, component: Component) -> Iterator[Problem]:
 
 
 def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -> Iterator[Permitted]:
-    """Yield everything in built components that needs the user's permission, whether or not it has been given.
+    """Yield everything in a config that needs the user's permission, whether or not the permission has been given.
 
     Args:
-        node: a built component, or a mapping or list that contains components.
+        node: a component object that was made from the config, or a mapping or list that contains such objects.
         key: full key of the node in the config.
         folders: folders below which a config may write without a permission; `None`: the working directory, the cache
             folder and the folders that the user has named in the command.
@@ -112,7 +112,7 @@ def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]
 
     Args:
         module: the module that defines the class.
-        name: dotted name of the class; `None` if the class needs no permission by its name.
+        name: dotted name of the class; `None` for a class that every config may use, such as one of this package.
         key: full key of the component in the config.
     """
     if (source := lab_source(module)) is not None:

@@ -16,10 +16,10 @@ from instruct_lab.config.references import ReferenceSource
 
 
 def provenance(composition: Composition) -> dict[str, str]:
-    """Return, for every value in a composed config, what set it; the result is keyed by full key.
+    """Return the origin of each value in a composed config, keyed by the value's full key.
 
-    This is the path of an option file, the word `override`, or, for a value that the program computed, a text with the
-    reason.
+    The origin is the path of an option file, or the word `override`. For a value that the program computed, it is a
+    text that gives the reason.
     """
     origins: dict[str, str] = {}
     for origin, config in composed_files(composition):
@@ -34,7 +34,8 @@ def provenance(composition: Composition) -> dict[str, str]:
 def composed_files(composition: Composition) -> Iterator[tuple[str, DictConfig]]:
     """Yield the name and the content of each option file in a composed config, in the order in which they are applied.
 
-    For a reference, such as `model=hub:OWNER/NAME`, the name is the reference.
+    The name of an option file is a path such as `tuning/lora.yaml`. A reference has no file: the name is then the
+    override, such as `model=hub:OWNER/NAME`, and the content is the config that was made from the reference.
     """
     usable = [str(override.input_line) for override in composition.applied]
     with initialized_hydra():

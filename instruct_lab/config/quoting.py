@@ -1,4 +1,4 @@
-"""Add the quotes to overrides that Hydra's parser needs, and the quotes around them that the shell needs."""
+"""Quote overrides: quotes inside an override for Hydra's parser, and quotes around the override for the shell."""
 
 from __future__ import annotations
 
@@ -96,15 +96,15 @@ def quoted_override(text: str) -> str | None:
 
 
 def several_values(text: str) -> str | None:
-    """Return an override whose comma-separated value Hydra reads as several values of a sweep.
+    """Rewrite an override with a comma-separated value such that Hydra sweeps over the values between the commas.
 
-    Each value that Hydra refuses without quotes is quoted.
+    A value is quoted if Hydra refuses it without quotes.
 
     Args:
         text: the override that the user typed.
 
     Returns:
-        The override; `None` if its value has no comma, or if Hydra refuses it even then.
+        The rewritten override; `None` if its value has no comma, or if Hydra refuses it with quotes too.
     """
     key, _, value = text.partition("=")
     parts = _split(value)
@@ -118,7 +118,7 @@ def _is_assignment(text: str) -> bool:
 
 
 def _repair(value: str) -> str:
-    """Add quotes to a value that Hydra refuses; return a value unchanged that Hydra accepts as one value.
+    """Add quotes to a value unless Hydra accepts it without quotes as one value.
 
     The items of a list, a mapping or `choice(...)` are quoted separately; any other value is quoted as a whole.
     """

@@ -79,8 +79,8 @@ class ReferencedOption:
     Args:
         config: the config, with the same content as an option file in `conf/` would have.
         notes: sentences on what was recognised in the model or data, and how to set something else.
-        unset: for each value that could not be recognised, and is therefore `???` (missing) in `config`, a text that
-            says why and what to set; keyed by the value's key below the group.
+        unset: mapping from the key of each value that could not be recognised to a text that says why, and what the
+            user can set. Such a value is `???` (missing) in `config`. The keys are relative to the group.
     """
 
     config: dict[str, Any]
@@ -96,7 +96,10 @@ def parse_reference(group: str, option: Any) -> Reference | None:
 
 
 def option_label(group: str, option: str) -> str:
-    """Return the name of a chosen option for use in folder names and tags; for a reference, its `Reference.label`."""
+    """Return the name of a chosen option for use in folder names and tags.
+
+    For a reference such as `hub:OWNER/NAME`, it is the name of the repository or file, without owner and folder.
+    """
     reference = parse_reference(group, option)
     return option if reference is None else reference.label
 
@@ -209,8 +212,9 @@ def suggest_reference(group: str, name: str) -> str | None:
 def quote_reference(text: str) -> str:
     """Put quotes around the reference in an override if Hydra refuses it without quotes.
 
-    Hydra refuses `~` and most letters outside ASCII. An override without a reference is returned unchanged. So is one
-    with a reference that contains a character of Hydra's syntax (`SPECIAL`): the user has to quote it.
+    Hydra refuses `~` and most letters outside ASCII. Two sorts of overrides are returned unchanged: those without a
+    reference, and those whose reference contains a character of Hydra's syntax, such as a comma. The user has to quote
+    the latter.
 
     Args:
         text: the override that the user typed.
@@ -228,7 +232,7 @@ class ReferenceSource(ConfigSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the scheme (`reference`) of the entry in Hydra's search path that this source handles."""
+        """Return `reference`: Hydra uses this source for the entry `reference://…` of its search path."""
         return "reference"
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -254,7 +258,7 @@ class ReferenceSource(ConfigSource):
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Return `False`: only other sources have groups."""
+        """Return `False`: this source provides configs, but no config groups."""
         return False
 
     def is_config(self, config_path: str) -> bool:

@@ -2,8 +2,8 @@
 
 A short expression such as `(a|aa)+$` can need years for a short text, and a search with Python's `re` cannot be
 interrupted. The package `regex` accepts a time limit. It has more syntax than `re`, and some of its character classes,
-such as `\\w`, contain other characters. Therefore, an expression must be valid for `re`, and it is translated such that
-`regex` finds what `re` would find.
+such as `\\w`, contain other characters than those of `re`. Therefore, an expression must be valid for `re`, and it is
+translated such that `regex` finds what `re` would find.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ INSIDE_SETS = {r"\w": WORD, r"\W": NO_WORD, r"\s": SPACE, r"\S": NO_SPACE}
 
 
 class LimitedExpression:
-    """A compiled regular expression with a time limit; its methods work like those of `re.Pattern`.
+    """A compiled regular expression with a time limit, whose methods work like the methods of `re.Pattern`.
 
     The methods raise `LimitExceeded` if a search in one text needs more than `MAX_SECONDS`.
 
@@ -132,14 +132,14 @@ def _compile(expression: str, ignore_case: bool) -> regex.Pattern[str]:
 
 
 def _translate(expression: str, keeps_classes: bool) -> tuple[int, str]:
-    """Translate an expression from the syntax of `re` to that of `regex`.
+    """Translate a regular expression from the syntax of the module `re` to the syntax of the package `regex`.
 
     Args:
-        expression: a valid expression.
+        expression: an expression that is valid for `re`.
         keeps_classes: whether character classes such as `\\w` are left as they are.
 
     Returns:
-        The number of characters that the expression's repetitions require a text to have, and the translated
+        The smallest number of characters that a text needs to match the expression's repetitions, and the translated
         expression.
     """
     outside, inside = ({}, {}) if keeps_classes else (OUTSIDE_SETS, INSIDE_SETS)

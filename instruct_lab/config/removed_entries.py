@@ -22,10 +22,10 @@ from instruct_lab.errors import Problem, ProblemKind
 
 
 def unused_removals(composition: Composition, load: Load) -> Iterator[Problem]:
-    """Yield a problem for each key that is set to null in order to remove it, but that nothing sets to a value.
+    """Yield a problem for each key that is set to null in order to remove it, although there is nothing to remove.
 
-    If an override sets the key to null, the problem is an error. If an option file does, it is a warning, because the
-    file may be meant to be combined with another option that has the key.
+    If an override sets the key to null, the problem is an error. If an option file sets it to null, the problem is a
+    warning, because the file may be meant to be combined with another option that has the key.
 
     Args:
         composition: the composed config.
@@ -74,10 +74,11 @@ def _is_null(mapping: DictConfig, name: Any) -> bool:
 
 
 def _is_removable(kind: type[Component], field: str, annotation: Any) -> bool:
-    """Return whether setting a key to null removes the key, in the mapping that is the value of a component's field.
+    """Whether setting a key to null removes the key from the mapping that a component's field contains.
 
-    This is so for mappings from arbitrary names to values that may be null, unless `Component.null_values` lists the
-    field. In a mapping with fixed keys, such as the names of the splits, null is an ordinary value.
+    It does if the mapping has arbitrary names as keys and its values may be null. A field that the class lists in its
+    `null_values` is an exception. In a mapping with fixed keys, such as the names of the splits, null is an ordinary
+    value.
 
     Args:
         kind: the class of the component.

@@ -1,4 +1,4 @@
-"""Write a new lab folder: a folder for the user's own options and classes, with one commented example of each kind."""
+"""Write a new lab folder: a folder for the user's own options and classes, with commented examples to start from."""
 
 from __future__ import annotations
 

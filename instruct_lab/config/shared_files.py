@@ -26,9 +26,9 @@ _Files = tuple[tuple[str, object], ...]
 class SharedFiles:
     """A cache for composing `conf/train.yaml` with overrides, which reads the files for each set of options only once.
 
-    It caches the config composed with the overrides that choose options, and applies the overrides that set values to a
-    copy of it. The result is the same as Hydra's. Use an instance only for a short time, since it does not notice when
-    a file changes.
+    It caches a config for each set of overrides that choose options. The overrides that set values are then applied to
+    a copy of the cached config. The result is the same as Hydra's. Use an instance only for a short time, since it does
+    not notice when a file changes.
     """
 
     def __init__(self) -> None:

@@ -89,7 +89,8 @@ def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
     Args:
         node: the config as dictionaries and lists, or a value in it; it is changed in place.
         key: full key of the value.
-        origins: what set each value; a text such as `default of LoRA` is added for each added field.
+        origins: mapping from the full key of each value to the name of the file or override that set it. For each added
+            field, a text such as `default of LoRA` is added to this mapping.
     """
     if not isinstance(node, dict):
         return

@@ -31,7 +31,7 @@ class LabSource(FileConfigSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the scheme (`lab`) of the entries in Hydra's search path that this source handles."""
+        """Return `lab`: Hydra uses this source for the entries `lab://FOLDER` of its search path."""
         return "lab"
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -50,7 +50,10 @@ class LabSource(FileConfigSource):
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether a file, folder, link or anything else has this name; `load_config` refuses it if it is not a file."""
+        """Whether the path of an option file exists, as a file or as anything else, such as a folder or a broken link.
+
+        If it is not a file, `load_config` refuses it.
+        """
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 
 
@@ -70,7 +73,7 @@ class StudySource(LabSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the scheme (`studies`) of the entries in Hydra's search path that this source handles."""
+        """Return `studies`: Hydra uses this source for the entries `studies://FOLDER` of its search path."""
         return "studies"
 
     def __init__(self, provider: str, path: str) -> None:

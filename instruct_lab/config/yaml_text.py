@@ -1,7 +1,6 @@
 """Read YAML files that may come from a stranger: they must be in UTF-8, and their size and nesting are limited.
 
-An alias (`*name`) counts as many values as the content that it repeats, so that a short file cannot stand for a huge
-one.
+An alias (`*name`) is counted like the content that it repeats. A short file therefore cannot stand for a huge one.
 """
 
 from __future__ import annotations

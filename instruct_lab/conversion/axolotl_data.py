@@ -107,13 +107,15 @@ def _read(state: Conversion, where: str, entry: Any, held_out: bool) -> data.Row
 
 
 def _report(state: Conversion, where: str, key: str, value: Any) -> None:
-    """Report how one key of an entry in axolotl's list of data sets is converted; `_format` reports the key `type`.
+    """Report how one setting of a data set in axolotl's list is converted.
+
+    This is not called for the setting `type`, which `_format` reports.
 
     Args:
         state: the conversion, which contains the study and the report.
-        where: name of the entry in the report, such as `datasets[0]`.
-        key: the key.
-        value: its value.
+        where: name of the data set in the report, such as `datasets[0]`.
+        key: name of the setting, such as `data_files`.
+        value: value of the setting.
     """
     name = f"{where}.{key}"
     if key in ("roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "chat_template"):
@@ -145,9 +147,9 @@ def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) 
 
     Args:
         state: the conversion, which contains the study and the report.
-        where: name of the entry in the report, such as `datasets[0]`.
-        entry: the entry for the data set.
-        kind: the `type` in this entry: a name, a mapping with the names of columns, or `None`.
+        where: name of the data set in the report, such as `datasets[0]`.
+        entry: the data set's settings in the list.
+        kind: the setting `type`: a name, a mapping with the names of columns, or `None`.
     """
     if isinstance(kind, Mapping):
         found: Format = _own_columns(kind)
@@ -182,7 +184,7 @@ def _named(state: Conversion, entry: Mapping[str, Any], kind: str) -> tuple[Form
 
     Args:
         state: the conversion, which contains the study.
-        entry: the entry for the data set.
+        entry: the data set's settings in axolotl's list.
         kind: the name, such as `alpaca` or `chat_template`.
 
     Returns:

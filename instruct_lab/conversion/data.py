@@ -63,8 +63,9 @@ def is_file(name: str) -> bool:
 def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> None:
     """Set the data of a study from several data sets.
 
-    Data sets of the same format are combined into one, except that a data set with a weight stays separate. Held-out
-    rows join the first data set of their format. If this leaves several data sets, they become the parts of a mixture.
+    Training rows of the same format are combined into one data set. Rows with a weight are an exception: they stay a
+    data set of their own. Held-out rows are added to the first data set of their format. If there are several data sets
+    in the end, they become the parts of a mixture.
     Held-out rows in a format that no training rows have are left out, and the report says so.
 
     Args:

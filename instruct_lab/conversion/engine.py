@@ -26,7 +26,7 @@ class Converted:
         choices: the options that the study chooses, keyed by group.
         values: the values that the study sets, keyed by full key.
         data: the content of the study's own data option; `None` if the config names no data.
-        rows: the report, with a row on each setting that says how it was converted.
+        rows: the rows of the report; each says how one setting was converted.
     """
 
     source: Source
@@ -58,9 +58,9 @@ def convert(source: Source) -> Converted:
 
 
 def _drop_missing_fields(state: Conversion) -> None:
-    """Remove values from the study for which the chosen component has no field, and report this.
+    """Remove the study's values that belong to no field of a chosen component, and report this.
 
-    For example, `optimizer.betas` is removed if the study chooses Adafactor.
+    For example, `optimizer.betas` is removed if the study chooses Adafactor, which has no such field.
     """
     for group in [group for group in COMPONENTS if group in state.choices]:
         option = state.choices[group]
@@ -72,15 +72,15 @@ def _drop_missing_fields(state: Conversion) -> None:
 
 
 def _without(row: Row, key: str, note: str) -> Row:
-    """Return a row of the report without its override of a key.
+    """Return a copy of a row of the report in which the override that sets a given key is removed.
 
-    If the row has no other override, its kind becomes `different`. If it has no override of this key, it is returned
-    unchanged.
+    If the row then has no override left, the field `kind` of the copy is `different`. A row without an override of this
+    key is returned unchanged.
 
     Args:
         row: the row.
-        key: the full key.
-        note: why the override is removed, which is added to the row's note.
+        key: the full key, such as `optimizer.betas`.
+        note: the reason for the removal, which is added to the row's note.
     """
     left = tuple(text for text in row.overrides if not text.startswith(f"{key}="))
     if left == row.overrides:

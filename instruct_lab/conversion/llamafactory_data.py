@@ -22,8 +22,9 @@ def read_datasets(state: Conversion, value: Any) -> Result:
     """Set the data of the study from the names of data sets in a config of LLaMA-Factory.
 
     Args:
-        state: the conversion; its setting `eval_dataset` names the data sets for validation.
-        value: the value of the setting `dataset`, which names the data sets for training.
+        state: the conversion. It contains LLaMA-Factory's setting `eval_dataset`, which names the data sets for
+            validation.
+        value: the value of LLaMA-Factory's setting `dataset`, which names the data sets for training.
     """
     held_out = _names(state.get("eval_dataset", ""))
     info, found = _info(state)

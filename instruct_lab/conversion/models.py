@@ -47,7 +47,7 @@ def _choose_model(state: Conversion, name: Any, revision: Any) -> Result:
 
 
 def set_targets(state: Conversion, value: Any) -> Result:
-    """Set to which of the model's modules adapters are added.
+    """Choose the modules of the model to which adapters are added.
 
     Args:
         state: the conversion, which contains the study.

@@ -1,4 +1,4 @@
-"""Choose the objective of a study for another tool's training method, such as `dpo`, and convert its settings."""
+"""Choose a study's objective for another tool's training method, such as `dpo`, and convert the method's settings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def choose_loss(state: Conversion, name: str) -> Result:
 
 
 def set_beta(state: Conversion, value: Any) -> Result:
-    """Set the objective's field `beta` or, for ORPO, its field `weight`; report a difference if it has neither."""
+    """Set the objective's field `beta` or, for ORPO, its field `weight`.
+
+    If the objective has neither field, report that the setting has no equivalent.
+    """
     objective = state.choices.get("objective", "supervised")
     if objective in NO_BETA:
         return Different("the objective has no beta")

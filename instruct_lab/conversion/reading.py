@@ -110,7 +110,8 @@ def _recognize(config: Mapping[str, Any], where: str) -> str:
         where: the file or command, for error messages.
 
     Raises:
-        InstructLabError: the config has no typical setting of any tool, or is of a kind that cannot be converted.
+        InstructLabError: the config has no typical setting of any tool, is a config of this framework, or is written
+            for LLaMA-Factory's new config layout `v1`, which cannot be converted.
     """
     counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
     known = {name: sum(find_rule(tool, key) is not None for key in config) for name, tool in TOOLS.items()}

@@ -107,14 +107,14 @@ class Conversion:
             self.set(key, value)
 
     def mention(self, text: str) -> None:
-        """Add a text, such as `data.format: Alpaca`, to the overrides that the report lists for the current setting.
+        """Add a text, such as `data.format: Alpaca`, to the overrides in the next row of the report.
 
-        The text describes something that the study sets in another way, such as in its data option.
+        The text describes something that the study sets without an override, such as a field in its data option.
         """
         self._overrides.append(text)
 
     def take_overrides(self) -> tuple[str, ...]:
-        """Return the overrides, and the texts of `mention`, that were added since the last call of this method."""
+        """Return the overrides, and the texts that `mention` added, since the last call of this method."""
         overrides, self._overrides = tuple(self._overrides), []
         return overrides
 

@@ -159,7 +159,7 @@ def set_betas(state: Conversion, value: Any) -> Result:
 def set_bfloat16(state: Conversion, value: Any) -> Result:
     """Set the precision of the run from the setting `bf16`: bfloat16 if it is true, float32 if it is false.
 
-    If it is `auto`, the precision is chosen when the run starts: bfloat16 if the device computes it.
+    If it is `auto`, the precision is chosen when the run starts: bfloat16 if the device supports it.
     """
     if state.get("fp16") in ON and value not in (True, "true"):
         return Same("fp16 is set")
@@ -240,7 +240,7 @@ def choose_tracker(state: Conversion, value: Any) -> Result:
 
 
 def set_checkpoint_steps(state: Conversion, value: Any) -> Result:
-    """Set after how many optimizer steps a checkpoint is saved from which training can be resumed."""
+    """Set the number of optimizer steps after which a checkpoint for resuming the training is saved."""
     if value < 1 or str(state.get("save_strategy", "steps")) != "steps":
         return Same("save_strategy decides" if value >= 1 else "a state is saved every 25 steps")
     state.set("callbacks.checkpoint.every_steps", int(value))

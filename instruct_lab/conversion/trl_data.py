@@ -84,14 +84,15 @@ def read_mixer(state: Conversion, value: Any) -> Result:
 def _read(
     state: Conversion, where: str, entries: Any, held_out: float, tests: Sequence[Mapping[str, Any]] = ()
 ) -> Result:
-    """Set the data of the study from a list of data sets, and report how each key in the list is converted.
+    """Set the data of the study from a list of data sets, and report how each of their settings is converted.
 
     Args:
         state: the conversion, which contains the study and the report.
         where: name of the setting whose value is the list.
-        entries: the data sets for training: a list of names or mappings, or a single one.
+        entries: the data sets for training, as a list; each is a name or a mapping of settings. A single data set may
+            be given without a list.
         held_out: proportion of the training rows that is held out for validation.
-        tests: the data sets for validation.
+        tests: the data sets for validation, each a mapping of settings.
     """
     listed = [*(entries if isinstance(entries, list) else [entries]), *tests]
     rows = []
@@ -110,12 +111,12 @@ def _read(
 
 
 def _rows(state: Conversion, where: str, entry: Mapping[str, Any], is_held_out: bool) -> data.Rows:
-    """Return the rows of one data set in a list of data sets, and report how the keys of its entry are converted.
+    """Return the rows of one data set in a list of data sets, and report how its settings are converted.
 
     Args:
         state: the conversion, which contains the report.
-        where: name of the entry in the report, such as `datasets[0]`.
-        entry: the mapping that describes the data set.
+        where: name of the data set in the report, such as `datasets[0]`.
+        entry: the data set's settings in the list, such as `path` and `split`.
         is_held_out: whether the rows are for validation.
     """
     name, configuration = str(entry.get("path") or entry.get("id")), entry.get("name") or entry.get("config")

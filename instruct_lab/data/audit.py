@@ -107,7 +107,7 @@ def watch_drops(prefix: str) -> Iterator[list[Drop]]:
 
 
 def _resolve(row: object) -> Any:
-    """Return the conversation whose text a `RowText` stands for; return any other object unchanged."""
+    """Return the conversation of a `RowText` (a row that is decoded on demand); return any other object unchanged."""
     return getattr(row, "conversation", row)
 
 
@@ -162,16 +162,19 @@ class Audit:
         counts["out"] += rows_out
 
     def note(self, stage: str, **facts: Any) -> None:
-        """Store facts that a stage found out, as JSON values, in `facts` under the stage's name."""
+        """Store facts about the data that a stage found, such as its `languages`, under the name of the stage.
+
+        The facts are JSON values.
+        """
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Add counts to the `facts` of a stage.
+        """Store facts about the data that are counts, and add them to the counts that earlier calls have stored.
 
         Args:
-            stage: the name of the stage.
-            counts: for each name of a fact, a mapping whose values are counts. It is added to the mapping that the fact
-                already has, and stored in descending order of the counts.
+            stage: the name of the stage that found the facts.
+            counts: facts by name, such as `finds`. Each is a mapping from what is counted to its count, and is stored
+                in descending order of the counts.
         """
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():

@@ -1,4 +1,4 @@
-"""The base class of data sets, and functions for the files in the cache to which they write conversations."""
+"""The base class of data sets, which write conversations to files in the cache, and functions for these files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Data(Component, ABC):
 
     @property
     def requested_splits(self) -> frozenset[SplitName]:
-        """The splits for which the config names sources, or that take a part of the training rows."""
+        """The splits that should have rows according to the config.
+
+        The config either names sources for them or gives them a part of the training rows.
+        """
         return frozenset(split for split in SPLIT_NAMES if self.source_names(split))
 
     @property
@@ -124,10 +127,10 @@ def split_path(folder: Path, split: str) -> Path:
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
     """Write the rows whose flag is 1 to a new file, and return their number.
 
-    If every flag is 1, nothing is copied: the new file is a hard link to the existing file.
+    If every flag is 1, nothing is copied: the new file is a hard link to the file of `rows`.
 
     Args:
-        rows: all rows.
+        rows: all rows, which are read from a file.
         flags: one byte for each row, 1 or 0.
         path: path of the new file.
     """

@@ -37,12 +37,12 @@ class Baseline(Component, ABC):
 
 @component
 class Copy(Baseline):
-    """A baseline that answers with the question itself, or with the value of one column of the question's row."""
+    """A baseline that answers a prompt with its last user message, or with the value of a column of its row."""
 
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; null: the last user message
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """Return, for each prompt, its row's value in `column`; if `column` is `None`, its last user message."""
+        """Return, for each prompt, its last user message; if `column` is set, the value of its row in this column."""
         return [_question(conversation, self.column) for conversation in prompts]
 
 
@@ -50,9 +50,10 @@ class Copy(Baseline):
 class NearestExample(Baseline):
     """A baseline that answers with the answer of the training example whose question is most similar to the prompt's.
 
-    Similarity is the Dice coefficient of the questions' sets of character n-grams. If several examples are equally
-    similar, the first is used. To be fast in very large training sets, the search for candidates skips n-grams that
-    occur in very many questions; they still count for the similarity.
+    The question is the last user message or, if `column` is set, the value of this column. Similarity is the Dice
+    coefficient of the questions' sets of character n-grams. If several examples are equally similar, the first is used.
+    To be fast in very large training sets, the search for candidates skips n-grams that occur in very many questions;
+    they still count for the similarity.
     """
 
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column to compare; null: the last user message

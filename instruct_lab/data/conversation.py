@@ -116,9 +116,9 @@ def format_label(desirable: bool) -> str:
 
 
 def normalize_text(text: str) -> str:
-    """Return the words of a text in a form in which case, punctuation and symbols do not matter, joined by spaces.
+    """Normalise a text for comparison: lower case, without punctuation and symbols, with one space between words.
 
-    If the text has no words, return its characters without white space.
+    If the text has no words, return it in lower case and without white space.
     """
     return " ".join(compared_words(text)) or "".join(text.casefold().split())
 

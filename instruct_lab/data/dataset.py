@@ -121,9 +121,10 @@ class DataSet(Data):
         )
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Return a stage that applies the setting `overlap` again, since preprocessing can make prompts equal.
+        """Return the stage that checks once more, after preprocessing, whether a prompt occurs in two splits.
 
-        The result is `None` if `overlap` is `allow`.
+        Preprocessing can make prompts equal. If the setting `overlap` is `allow`, this is accepted, and the result is
+        `None`.
         """
         if self.overlap == "allow":
             return None
@@ -135,9 +136,10 @@ class DataSet(Data):
         return self.max_broken_share
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return the name of a row's cluster: its value in the column that the setting `cluster` names.
+        """Return the name of the cluster of related rows that contains a row.
 
-        The name is empty if the value is null, or if the setting names no column.
+        It is the row's value in the column that the setting `cluster` names. It is empty if the value is null, or if
+        the setting names no column.
 
         Raises:
             InstructLabError: the row does not have the column.
@@ -170,9 +172,12 @@ class DataSet(Data):
         return list(self._sources(split))
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a problem for each column that the format needs but a source lacks, or whose content it cannot read.
+        """Yield a problem for each mismatch between the columns of a source and the settings.
 
-        To be fast, only the first rows of a source are read, and its column names if they are known without reading it.
+        The format may need a column that the source lacks, or the source may have a column with content that the format
+        would ignore. It is also a problem if `cluster` names a column that goes into the messages. To be fast, only the
+        first rows of a source are read. Missing columns are found only if the source's column names are known without
+        reading all of its rows.
         """
         seen = set()
         if self.cluster is not None and self.cluster in self.format.consumed_columns():
@@ -252,7 +257,7 @@ class DataSet(Data):
         """Read all sources of a split, in the order of the config, and write their conversations.
 
         Args:
-            split: the split; of the training rows, some may be written to other splits.
+            split: the split whose sources are read. If it is `train`, some of the rows may be written to other splits.
             writers: a writer for each split.
             cache_path: folder for downloads.
             audit: the audit to which dropped and changed rows are added.

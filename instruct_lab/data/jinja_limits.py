@@ -59,7 +59,7 @@ class Budget:
         self.largest = MAX_CHARACTERS + 4 * input_size
 
     def charge(self, size: int, steps: int = 1) -> None:
-        """Deduct steps, and the size of a value that is about to be created, from what is left.
+        """Deduct from the budget a number of steps, and the size of a value that is about to be created.
 
         Args:
             size: number of characters or items in the value.
@@ -80,7 +80,9 @@ _budget: ContextVar[Budget] = ContextVar("budget")
 
 
 def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    """Render a template with limited steps and memory; `limit` must have changed the environment that compiled it.
+    """Render a template with limited steps and memory.
+
+    The template must have been compiled by an environment that was passed to `limit`.
 
     Raises:
         TemplateLimitExceeded: the template needs more steps or memory than allowed.
@@ -253,7 +255,7 @@ def _formatted_size(pattern: str | bytes, mark: str, values: Iterable[Any]) -> i
 
 
 def _result_size(name: str, subject: Any, values: list[Any]) -> int:
-    """Estimate the size of the result of a method or filter that is applied to texts, before it is called."""
+    """Estimate, before a method or filter is applied to a text, how large its result will be."""
     if name in WIDTHS:
         _check_widths(values)
     text = subject if isinstance(subject, str) else subject.decode("latin-1") if isinstance(subject, bytes) else ""
@@ -309,7 +311,7 @@ def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _limit_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a Jinja filter so that the size of its result is checked before it is called."""
+    """Wrap a Jinja filter so that a result that would be too large is refused before the filter computes it."""
     num_passed = int(hasattr(function, "jinja_pass_arg"))  # the context or the environment before the operand
 
     @functools.wraps(function)

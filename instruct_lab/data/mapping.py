@@ -27,7 +27,7 @@ FREQUENT = 0.1
 FREQUENT_KEYS = "rows_by_frequent_key"
 """Name of the audit fact with the number of rows for each `HashSplit` key that is frequent.
 
-A key is frequent if at least the share `FREQUENT` of a chunk's rows have it.
+A key is frequent if the proportion of a chunk's rows that have it is at least `FREQUENT`.
 """
 PART_ROWS = 1000
 PART_BYTES = 4 << 20

@@ -84,7 +84,7 @@ class Mixture(Data):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The share of broken rows that a part may have; if the parts allow different shares, the largest of these."""
+        """The largest proportion of broken rows that any of the parts accepts."""
         return max(part.allowed_broken_share for part in self._parts.values())
 
     @property
@@ -111,9 +111,9 @@ class Mixture(Data):
         return True
 
     def cluster_of(self, conversation: Conversation) -> str:
-        """Return `PART/CLUSTER`, where the cluster is the group of similar rows in the part to which the row belongs.
+        """Return `PART/CLUSTER`: the part from which a row comes, and its cluster of related rows in this part.
 
-        The result is empty for a row in no cluster.
+        The result is empty for a row that belongs to no cluster.
         """
         part = self._parts.get(conversation.source)
         cluster = "" if part is None else part.cluster_of(conversation)
@@ -128,7 +128,7 @@ class Mixture(Data):
         return list(dict.fromkeys(found for part in self._parts.values() for found in part.inputs(cache_path)))
 
     def stage(self, cache_path: Path) -> Stage:
-        """Return the stage of the data cache that joins the rows of all parts; each part is also cached by itself."""
+        """Return the stage that joins the rows of all parts. Each part has a stage and a cached result of its own."""
         stages = {name: part.stage(cache_path) for name, part in self._parts.items()}
         depends_on = {
             "parts": [[name, *chain_keys([stage])] for name, stage in stages.items()],
@@ -152,9 +152,10 @@ class Mixture(Data):
         )
 
     def stage_after_preprocessing(self) -> Stage:
-        """Return the stage of the data cache that interleaves the parts.
+        """Return the stage that interleaves the training rows of the parts after preprocessing.
 
-        Preprocessing may have made prompts of different splits equal, so the stage first applies `overlap` to them.
+        Preprocessing may have made prompts of different splits equal. The stage therefore first treats such prompts
+        as the setting `overlap` says.
         """
         order = [self.overlap, self.same_prompt, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage(
@@ -278,7 +279,7 @@ class Mixture(Data):
 
 
 def leaves(data: Data, key: str = "data") -> Iterator[tuple[str, Data]]:
-    """Yield each data set inside a mixture, or the only data set if there is no mixture, with its config key."""
+    """Yield each data set inside a mixture with its config key; for data other than a mixture, yield only this data."""
     if not isinstance(data, Mixture):
         yield key, data
         return
@@ -295,7 +296,7 @@ def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
 
 
 def _rename_stages(audit: dict[str, Any], part: str) -> dict[str, Any]:
-    """Insert the name of a part into the stage names of its audit: `data/train/file` becomes `data/train/PART.file`."""
+    """Insert a part's name into the stage names of an audit: `data/train/file` becomes `data/train/PART.file`."""
 
     def name(stage: str) -> str:
         package, _, rest = stage.partition("/")

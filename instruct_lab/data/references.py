@@ -22,7 +22,10 @@ from instruct_lab.hub import HubUnreachable
 
 PACKAGE = "instruct_lab.data"
 HELD_OUT_SHARE = 0.1
-"""The share of the training rows that becomes the validation split, and likewise the test split, if none is given."""
+"""The proportion of the training rows that becomes the validation split if no validation rows are given.
+
+The test split gets the same proportion if no test rows are given.
+"""
 FORMATS = (
     "messages; conversations; prompt and completion; instruction, input and output; question and answer; prompt, "
     "completion and label; prompt, chosen and rejected; text"
@@ -39,7 +42,7 @@ class ReferencedRows:
         sources: for each split, the config of the source that supplies its rows.
         first_rows: the first rows of the sources.
         notes: phrases about the revision that is read, and about files or splits that are not read.
-        unreadable: the reason why the first rows could not be read, and the next step; empty if they were read.
+        unreadable: the reason why the first rows could not be read, and what the user can do; empty if they were read.
     """
 
     source_name: str

@@ -1,4 +1,4 @@
-"""Warnings about splits that got no rows or much less than their share, and the error if no training row is left."""
+"""Warnings about splits without rows and about many rows with one prompt, and the error if no training row is left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instruct_lab.errors import InstructLabError
 WARNINGS = "warnings"
 """Name of the audit fact that lists warnings."""
 LARGE_GROUP = 0.2
-"""A warning is given if at least this share of the rows have the same beginning or prompt."""
+"""A warning is given if at least this proportion of the rows have the same beginning or prompt."""
 MAX_REASONS = 4
 SEE_DROPPED = "See dropped rows with instruct-lab inspect --dropped REASON, where REASON is a part of a reason"
 
@@ -42,7 +42,7 @@ def describe_losses(audit: Audit, split: str) -> str:
 def warn_of_empty_splits(
     audit: Audit, requested: Collection[str], sizes: Mapping[Any, int], had_rows: Mapping[Any, int]
 ) -> None:
-    """Add a warning for each requested split, except train, from which all rows were dropped.
+    """Add a warning for each requested split that lost all of its rows; `train` gets no warning.
 
     Args:
         audit: audit that counts the dropped rows and receives the warnings.

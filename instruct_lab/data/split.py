@@ -1,7 +1,7 @@
-"""Splitting by hash, and removal of prompts that occur in several splits.
+"""Splitting rows by a hash, and removal of rows whose prompt also occurs in another split.
 
-Prompts include system messages and are compared by all their visible characters or, with `same_prompt: words`, only by
-their words.
+The prompts include system messages. They are compared by all their characters, but the amount of white space does not
+count; with `same_prompt: words`, they are compared only by their words.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class HashSplit(Component):
     """Splits the training rows by a seeded hash of each row's prompt.
 
-    The split of a row depends only on its own prompt: if rows are added, every other row stays in its split, and rows
-    with equal prompts are in the same split. With `by: opening`, the messages up to and including the first question
-    are hashed, so that conversations with the same beginning stay together and no row has to be dropped because another
-    row continues it. With `by: prompt`, all messages before the final answer are hashed. A row without a question, such
-    as a plain text, is hashed as a whole. With `column`, the value of this metadata column is hashed instead of the
-    prompt.
+    The split of a row depends only on the row itself: if rows are added, every other row stays in its split.
+
+    - `by: opening` hashes the messages up to and including the first question. Conversations with the same beginning
+      are then in the same split, even if one of them continues another.
+    - `by: prompt` hashes all messages before the final answer. Rows with equal prompts are then in the same split.
+    - `column` names a metadata column whose value is hashed instead of the prompt.
+
+    With `by`, a row without a question, such as a plain text, is hashed as a whole.
     """
 
     validation: Share = 0.1  # expected share of rows
@@ -47,7 +49,7 @@ class HashSplit(Component):
     )
 
     def __post_init__(self) -> None:
-        """Refuse shares that leave no rows to train on."""
+        """Refuse `validation` and `test` fractions that sum to 1 or more and so leave no rows to train on."""
         if self.validation + self.test >= 1:
             raise Refusal(
                 "validation", f"validation and test ({self.validation} + {self.test}) must sum to less than 1"
@@ -58,7 +60,7 @@ class HashSplit(Component):
         return self.split_of_key(self.key(conversation))
 
     def split_of_key(self, key: str) -> SplitName:
-        """Return the split of all conversations for which the method `key` returns the given text."""
+        """Return the split of all conversations for which the method `key` returns this text."""
         digest = hashlib.sha256(f"{self.seed}\n{key}".encode("utf-8", "surrogatepass")).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < self.test:
@@ -67,9 +69,9 @@ class HashSplit(Component):
 
     @property
     def key_is_opening(self) -> bool:
-        """Whether conversations with the same messages up to the first question stay in one split.
+        """Whether rows are split by their messages up to the first question.
 
-        If it is false, rows with equal whole prompts or equal values in `column` stay together.
+        If false, they are split by their whole prompts or by the values of a metadata column.
         """
         return self.by == "opening" and self.column is None
 
@@ -87,8 +89,8 @@ def metadata_value(conversation: Conversation, column: str, setting: str, use: s
     Args:
         conversation: the conversation of the row.
         column: name of the column.
-        setting: the full config key of the setting that names the column, for the error message.
-        use: beginning of the error message, which says what the column is used for.
+        setting: the full config key whose value is the column's name, for the error message.
+        use: the first words of the error message, such as "Rows are split by"; the name of the column follows them.
 
     Raises:
         InstructLabError: the row does not have the column.
@@ -140,9 +142,10 @@ HASH_BYTES = 16
 
 
 def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] = canonical_text) -> list[PromptHash]:
-    """Hash the prompt of each assistant turn that answers a question, in order; the final answer's prompt comes last.
+    """Hash the prompt of each assistant message that answers a question, in the order of the messages.
 
-    A conversation without a question, such as a plain text, has one hash of all its messages.
+    The prompt of an assistant message is all messages before it. A conversation without a question, such as a plain
+    text, has one hash of all its messages.
 
     Args:
         conversation: the conversation.
@@ -175,7 +178,10 @@ def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: boo
 
 
 def held_out_hashes(rows: Iterable[Conversation], same_prompt: SamePrompt) -> Iterator[list[PromptHash]]:
-    """Yield a hash of each prompt in each conversation, one list per conversation, to find equal prompts elsewhere."""
+    """Yield for each conversation a list with a hash of each of its prompts.
+
+    Prompts with equal hashes count as equal: by their characters or by their words, as `same_prompt` says.
+    """
     for conversation in rows:
         yield _hashes(conversation, same_prompt, adds_words=False)[0]
 
@@ -189,15 +195,16 @@ def select_without_overlap(
 ) -> dict[SplitName, bytearray]:
     """Select the rows whose prompts occur in no earlier split; the order of the splits is test, validation, train.
 
-    With `same_prompt="characters"`, a row stays, and the audit counts it as reported, if its prompt differs from a
-    prompt of an earlier split only in case, punctuation or symbols.
+    With `same_prompt="characters"`, a row is selected although its prompt has the same words as a prompt of an earlier
+    split, if case, punctuation or symbols differ. The audit counts such a row as reported.
 
     Args:
         splits: conversations by split name.
         overlap: whether a row whose prompt is in an earlier split is dropped and counted, or is an error.
         audit: audit that counts the dropped and the reported rows.
         stage: the name under which the audit counts the rows.
-        same_prompt: whether prompts are compared by all their visible characters or only by their words.
+        same_prompt: whether prompts are compared by all their characters, where the amount of white space does not
+            count, or only by their words.
 
     Returns:
         A flag for each row of each split: 1 if the row stays.

@@ -1,4 +1,7 @@
-"""Data that is read while a model trains: checks of its settings, and detection of prompts of held-out rows."""
+"""Data that is read while a model trains: check of the config, and a search for prompts that are held out.
+
+Held-out prompts are those of the validation and test splits.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,16 @@ from instruct_lab.errors import Refusal
 
 
 def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
-    """Refuse settings that cannot be combined with `stream`, because they need all rows of the source.
+    """Refuse a config of the training data with which `stream` is not possible.
+
+    A stream is read in blocks of `max_rows` rows, so nothing may need all rows of the source at once.
 
     Args:
         sources: the training sources, by name.
-        limit: maximum number of training rows, selected by content hash.
+        limit: the value of `limit.train`, which selects this number of rows among all rows; `None` if it is not set.
 
     Raises:
-        Refusal: there is not exactly one source, a setting needs all rows, or `max_rows` is not set.
+        Refusal: there is not exactly one source, `max_rows` is not set, or another value needs all rows.
     """
     if len(sources) != 1:
         found = f"several: {', '.join(sources)}" if sources else "none"
@@ -45,7 +50,8 @@ def held_out_prompts(
 
     Args:
         splits: conversations of the held-out splits, by name.
-        same_prompt: whether prompts are compared by all their visible characters or only by their words.
+        same_prompt: whether prompts are compared by all their characters, where the amount of white space does not
+            count, or only by their words.
     """
     held = {hashes[-1]: name for name, rows in splits.items() for hashes in held_out_hashes(rows, same_prompt)}
 

@@ -115,15 +115,18 @@ class ConversationTable(Sequence[Conversation]):
         return np.concatenate(parts) if parts else np.zeros(0, dtype=object)
 
     def lowest_ids(self, count: int, flags: bytearray | None = None) -> set[int]:
-        """Return the indices of the `count` rows with the lowest ids, which are content hashes.
+        """Return the indices of the `count` rows with the lowest ids. An id is a hash of the row's content.
 
-        If `flags` is given, only rows with flag 1 are considered.
+        `flags` has a 0 or a 1 for each row. If it is given, only rows with a 1 are considered.
         """
         ids = ((id_, index) for index, id_ in enumerate(self.ids()) if flags is None or flags[index])
         return {index for _, index in heapq.nsmallest(count, ids)}
 
     def write_rows(self, path: Path, indices: numpy.ndarray) -> int:
-        """Write the rows at the given indices, which may repeat, to a new file in this order; return their number."""
+        """Write the rows at the given indices to a new file, and return the number of rows written.
+
+        The rows are in the order of the indices; a row is repeated if its index is.
+        """
         import pyarrow as pa
 
         table = pa.Table.from_batches(self.batches, schema())
@@ -162,7 +165,10 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
 
 
 def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
-    """Apply a function to every conversation; if there are worker processes, each handles some batches of a table."""
+    """Apply a function to every conversation, and return the results in order.
+
+    For a `ConversationTable`, the work is divided among the worker processes, if there are any.
+    """
     if not isinstance(rows, ConversationTable):
         return map(function, rows)
     return itertools.chain.from_iterable(map_in_order(_MapBatch(function, rows), range(len(rows.batches))))
@@ -170,7 +176,7 @@ def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conv
 
 @dataclasses.dataclass(frozen=True)
 class _MapBatch:
-    """Applies a function to every conversation of the batch with a given index."""
+    """Applies a function to every conversation of one record batch, whose index in the table is given."""
 
     function: Callable[[Conversation], Any]
     rows: ConversationTable

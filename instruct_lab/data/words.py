@@ -73,7 +73,10 @@ def _is_unspaced_or_mark(character: str) -> bool:
 
 @functools.cache
 def _word(marks: bool) -> re.Pattern[str]:
-    """Return a pattern that matches words in any script; with `marks`, also words with combining marks (Devanagari)."""
+    """Return a pattern that matches a word in any script.
+
+    If `marks` is true, a word can contain combining marks, as in Devanagari.
+    """
     unspaced = HAN + KANA + SOUTHEAST_ASIAN
     letter = rf"[^\W{unspaced}]"
     letters = rf"(?:{letter}|[{_combining_marks()}])+" if marks else f"{letter}+"

@@ -37,7 +37,7 @@ class BatchBuilder:
 
         Args:
             conversation: the conversation.
-            source: name of the source; `None` keeps the conversation's source.
+            source: the name to store as the conversation's data source; `None` keeps the one that it has.
         """
         ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, *rest = self._columns
         weights, origins, desirable = rest

@@ -83,7 +83,9 @@ def complete(
 
 
 def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) -> list[str]:
-    """Return the completions of a partly typed override: groups, keys up to their next dot, or a key's values.
+    """Return the completions of a partly typed override: groups, keys, or the values of a key.
+
+    Keys are completed one name at a time: `tuning.` is followed by the names of the fields of the chosen tuning method.
 
     Args:
         word: the beginning of an override.

@@ -19,7 +19,10 @@ LIMITS = {"enum", "const", "pattern", "minLength", "maxLength", "format"}
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's schema generator, extended to put a marker wherever a config chooses a class by its name."""
+    """Pydantic's schema generator, which puts the name of a component class where the schema of the class would stand.
+
+    `_replace` then puts the schema of the class and its subclasses there, since a config chooses one by `_target_`.
+    """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -75,10 +78,15 @@ def _has_own_config(kind: Any) -> bool:
 
 
 def _replace(node: Any, definitions: dict[str, Any], reference: Callable[[type], dict[str, Any]]) -> Any:
-    """Return a copy of a schema that also accepts interpolations as values.
+    """Return a copy of a schema, or of a part of it, that also accepts interpolations (`${key}`) as values.
 
-    Where `_Generator` marked a class, the copy has the schema of the class. A `$ref` is replaced by the definition to
-    which it refers.
+    The name of a component class, which `_Generator` put into the schema, is replaced by the schema of the class. A
+    `$ref` is replaced by the definition to which it refers.
+
+    Args:
+        node: the schema or a part of it: a dictionary, a list or a single value.
+        definitions: the definitions to which the schema refers, by name.
+        reference: function that returns the schema of a component class.
     """
     if isinstance(node, list):
         return [_replace(inner, definitions, reference) for inner in node]

@@ -88,7 +88,7 @@ def make_listing() -> dict[str, Any]:
 
 
 class _Reader:
-    """A reader of the keys that option files set, and of the fields of the classes that they name.
+    """Reads the keys that option files set, and the fields of the classes that the files name as `_target_`.
 
     Args:
         paths: the file of each option, keyed by group and name.
@@ -98,7 +98,7 @@ class _Reader:
         self.paths = paths
 
     def content(self, path: Path) -> dict[str, Any]:
-        """Read the mapping in a YAML file; it is empty if the file cannot be read."""
+        """Return the mapping in a YAML file, or an empty dictionary if the file cannot be read or has no mapping."""
         import yaml
 
         from instruct_lab.config.yaml_text import read_yaml_text
@@ -114,9 +114,11 @@ class _Reader:
         Args:
             group: the group.
             name: the option.
-            base: the config key below which the option's values are put; `None`: the key that the option's file states,
-                or else the group.
-            depth: number of options through which this option is included, one inside the other.
+            base: the config key below which the option's values are put. `None` means the key that the option's file
+                states after `# @package`, or the group if it states none.
+            depth: 0 for an option that no other option includes, 1 for an option in the `defaults` list of such an
+                option, 2 for an option in the `defaults` list of that one, and so on. At a depth above 3, the result is
+                empty.
         """
         path = self.paths.get((group, name))
         if path is None or depth > 3:
@@ -138,7 +140,7 @@ class _Reader:
 
 
 def _package_of(path: Path, group: str) -> str:
-    """Return the config key below which an option file's values are put; empty for the root of the config."""
+    """Return the config key below which an option file's values are put; an empty text means the root of the config."""
     for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()[:3]:
         if line.startswith("# @package "):
             package = line.split()[2]
@@ -151,7 +153,14 @@ def _join(base: str, key: str) -> str:
 
 
 def _keys(node: Any, base: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the full key of each value in a config and of each field of its components, with its possible values."""
+    """Yield the full key of each value in a part of a config, and of each field of the classes named there.
+
+    Each key comes with the list of its possible values, which is empty if they are not known.
+
+    Args:
+        node: the part of the config.
+        base: the full key of this part.
+    """
     if not isinstance(node, dict):
         return
     for name, inner in node.items():
@@ -167,7 +176,7 @@ def _keys(node: Any, base: str) -> Iterator[tuple[str, list[str]]]:
 
 @functools.cache
 def _fields(target: str, group: str) -> list[tuple[str, list[str]]]:
-    """Return the fields of the class that a config names in a group, each with its possible values."""
+    """Return the name and the possible values of each field of the class that is named by `_target_` in a group."""
     from instruct_lab.config.classes import class_of
     from instruct_lab.config.external import ExternalClass
     from instruct_lab.config.fields import fields_of
@@ -180,7 +189,10 @@ def _fields(target: str, group: str) -> list[tuple[str, list[str]]]:
 
 
 def _values(kind: str) -> list[str]:
-    """Return all values of a type such as `bool` or `cut | keep | null`; empty if they cannot be enumerated."""
+    """Return all values of a type that is given as text, such as `bool`, or `cut | keep | null` for three values.
+
+    The list is empty if the values of the type cannot be listed, as for `int`.
+    """
     parts = kind.split(" | ")
     if "bool" in parts:
         parts = ["true", "false", *(part for part in parts if part != "bool")]

@@ -50,9 +50,10 @@ PART = " (changes)"
 
 
 def group_schema(group: str) -> dict[str, Any]:
-    """Return the schema of a group's option files, except files whose keys belong to the whole config.
+    """Return the schema of a group's option files.
 
-    The files of the groups in `DELTAS` may set any key, so their schema is that of the whole config.
+    Option files of `debug` and studies may set any key of the config, so their schema is that of the whole config. A
+    file of another group that contains `# @package _global_` may do so too; the group's schema does not apply to it.
     """
     if group in DELTAS:
         return config_schema()
@@ -140,7 +141,7 @@ class _Writer:
         Args:
             annotation: the type of the field.
             metadata: constraints on the values, as in `Annotated`.
-            part: whether the fields of these classes may all be left out, because another file sets them.
+            part: whether the schema requires no field of a component class, because another file can set the fields.
         """
         return schema_of(annotation, metadata, functools.partial(self._reference, part=part))
 
@@ -203,7 +204,13 @@ class _Writer:
         return {"type": "object", "properties": properties, "additionalProperties": False, **more}
 
     def _united_fields(self, kinds: list[type[Component]]) -> dict[str, Any]:
-        """Return the schema of an object that changes fields of a component whose class another file chooses."""
+        """Return the schema of an object without `_target_`, which changes fields of a component of an unknown class.
+
+        It accepts each field that one of the classes has.
+
+        Args:
+            kinds: the classes that the component can have.
+        """
         properties: dict[str, list[Any]] = {"defaults": [{"type": "array"}]}
         for kind in kinds:
             self._fields(kind, True)
@@ -215,7 +222,10 @@ class _Writer:
 
 
 def _describe(schema: dict[str, Any], comment: str) -> dict[str, Any]:
-    """Add a description to a schema; a reference is put into `allOf`, since draft 7 ignores keys beside a reference."""
+    """Add a description to a schema.
+
+    A `$ref` is put into `allOf`, since draft 7 of JSON Schema ignores keys beside a `$ref`.
+    """
     if "$ref" in schema:
         schema = {"allOf": [schema]}
     return {**schema, "description": comment} if comment else schema
@@ -249,7 +259,10 @@ def _is_concrete(kind: type) -> bool:
 
 
 def _target(kind: type) -> str:
-    """Return the name of a class in configs: `PACKAGE.CLASS` if the package exports the class, else `MODULE.CLASS`."""
+    """Return the name of a class in configs, such as `instruct_lab.tuning.LoRA`.
+
+    It is `MODULE.CLASS` for a class that its package does not export, and for a class of the user.
+    """
     if not kind.__module__.startswith("instruct_lab."):
         return f"{kind.__module__}.{kind.__name__}"
     package = ".".join(kind.__module__.split(".")[:2])
@@ -258,7 +271,10 @@ def _target(kind: type) -> str:
 
 
 def _external_arguments(target: str) -> dict[str, Any]:
-    """Return the schema of the arguments of another library's class, which is read from its source code."""
+    """Return the schema of the arguments of another library's class.
+
+    The arguments are read from the source code of the class, which is not run.
+    """
     found = find_class(target)
     types = {} if found is None else signature_of(*found).types
     properties: dict[str, Any] = {name: _argument(kind) for name, kind in types.items()}

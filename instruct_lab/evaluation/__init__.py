@@ -1,7 +1,7 @@
 """Evaluation of a model on held-out examples: answers, likelihoods, baselines, results.
 
-Input: an `EvaluationSetup`, a loaded model and examples. Output: a measurement. The measurements of a run are the
-source of its printed table, the metrics in `summary.json` and the lines of `predictions.jsonl`.
+From an `EvaluationSetup`, a loaded model and examples, this package makes a `Measurement`. From the measurements of a
+run, it makes the printed table, the metrics in `summary.json` and the lines of `predictions.jsonl`.
 """
 
 from typing import TYPE_CHECKING

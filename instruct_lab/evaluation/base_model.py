@@ -45,9 +45,9 @@ def measure_base_model(
     """Evaluate the base model, or read the results of an earlier run from the cache.
 
     The cache key covers everything that can change a result: the weights, the examples, the settings of decoding and
-    scoring, the code, the libraries, the device, and the numbers of threads and ranks. The name of the split and the
-    names of the data sources are neither part of the key nor taken from the cached results, because they may differ
-    between runs with the same examples.
+    scoring, the code, the libraries, the device, and the numbers of threads and ranks. Another run may have the same
+    examples under other names of the split and of the data sources. So these names are left out of the key, and the
+    returned measurement has the names of `examples`.
 
     Args:
         setup: the settings of the evaluation.
@@ -102,7 +102,7 @@ def _stored(depends_on: dict[str, Any], compute: Callable[[], dict[str, Any]], a
     """Return results from the cache; if the first rank does not find them there, compute them on all ranks.
 
     Args:
-        depends_on: everything that can change the results, which forms the key in the cache.
+        depends_on: everything that can change the results; the key in the cache is computed from it.
         compute: function that computes the results, as an object that JSON can express.
         activity: description of the work, which is shown with its progress.
         cache_path: folder of the cache.
@@ -171,7 +171,7 @@ def _device(loaded: LoadedModel) -> torch.device:
 
 @functools.cache
 def _code_fingerprint() -> str:
-    """Compute the SHA-256 of the package's files (code, tasks, texts) that can change the results of an evaluation."""
+    """Compute the SHA-256 of those files of instruct_lab (code and data) that can change an evaluation's results."""
     digest, package = hashlib.sha256(), Path(__file__).resolve().parent.parent
     for folder in PACKAGES:
         for file in sorted(one for one in (package / folder).rglob("*") if one.suffix in CODE):

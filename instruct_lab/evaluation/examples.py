@@ -19,7 +19,8 @@ class EvaluatedExamples:
         split: the split of the examples.
         conversations: the conversations, with the references for the answers.
         examples: the same conversations as tokenized examples; empty if no metric needs them.
-        prompts: the conversations from which prompts are made; a tuning method may add worked examples to them.
+        prompts: the same conversations in the form in which the model gets their prompts. A tuning method such as
+            few-shot prompting adds solved examples to them.
         clusters: for each example, the name of the group of similar rows to which it belongs; empty without groups.
     """
 
@@ -39,7 +40,7 @@ class EvaluatedExamples:
 
     @property
     def references(self) -> list[str]:
-        """The acceptable answers of all examples in one list."""
+        """The references (expected answers) of all examples in one list; an example can have several."""
         return [answer for conversation in self.conversations for answer in conversation.answers]
 
     @property
@@ -66,7 +67,7 @@ Encoded = tuple[Conversation, int]
 
 
 def pair_with_examples(conversations: Iterable[Conversation], example_ids: Iterable[str]) -> Iterator[Encoded]:
-    """Yield the conversations that have an example, each with the index of that example.
+    """Yield each conversation from which an example was made, with the index of this example in `example_ids`.
 
     Conversations and examples are matched by id and order, since equal conversations have the same id.
 

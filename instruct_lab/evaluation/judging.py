@@ -36,7 +36,7 @@ NO_VERDICT = "the reply holds no verdict"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """The results of a run with the statistics of its win rates, and the verdicts from which these were computed."""
+    """The results of a run, with the statistics of its win rates, and the judges' verdicts (which answer is better)."""
 
     results: Results
     verdicts: list[VerdictLine]
@@ -59,17 +59,18 @@ class Judging:
     device: Any
 
     def add_verdicts(self, results: Results, examples: Mapping[str, EvaluatedExamples]) -> Judged:
-        """Ask the judge of each win rate about every pair of answers, and add the statistics to the results.
+        """Ask the judge of each win rate about its pairs of answers, and add the statistics to the results.
 
-        The base model and the tuned model are judged, but baselines are not. If a judge gives no verdict on a pair, the
-        run continues: the pair is left out, and a note on the win rate states the number of such pairs and the reasons.
+        A pair is a model's answer and the answer with which the win rate compares it, for one example. The base model
+        and the tuned model are judged, but baselines are not. If a judge gives no verdict on a pair, the run continues:
+        the pair is left out, and a note on the win rate states the number of such pairs and the reasons.
 
         Args:
             results: measurements, keyed by split and then by system (base model, tuned model or baseline).
             examples: the evaluated examples, keyed by split.
 
         Returns:
-            The results with a row of statistics for each pair of answers, and the verdicts.
+            The verdicts, and the results with the statistics of each pair of answers added to them.
         """
         judged: Results = {split: dict(systems) for split, systems in results.items()}
         own = {split: systems for split, systems in judged.items() if split in examples}  # without benchmarks
@@ -134,11 +135,11 @@ class Judging:
         return lines
 
     def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
-        """Return a function that looks up another run's answer to an example, if a win rate compares with that run.
+        """Return a function that looks up another run's answer to an example.
 
-        The function takes the id of the example, and returns that run's answer (`None` if it has none) and the reason
-        why the answer is missing. If the win rate compares with the base model or the reference instead, the function
-        returns `None` for every id.
+        The function takes the id of the example, and returns a tuple: the answer of the run with which the win rate
+        compares, or `None` if there is none, and the reason to report in that case. If the win rate compares with the
+        base model or the reference instead, the function finds no answer for any id.
         """
         if metric.against in (BASE, REFERENCE):
             return lambda name: (None, "")
@@ -153,7 +154,9 @@ class Judging:
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    """An answer, and the opponent's answer to the same prompt.
+    """A model's answer, and the opponent's answer to the same prompt.
+
+    The opponent is what the win rate compares with: the base model, the reference or another run.
 
     Args:
         split: split of the example.
@@ -259,7 +262,10 @@ def _digest(text: str) -> str:
 
 
 def _joint(replies: tuple[Reply, Reply]) -> Choice | None:
-    """Combine the verdicts on both orders of two answers into one; contradictory verdicts are a tie."""
+    """Combine the judge's verdicts on a pair of answers, which it saw once in each order.
+
+    The result is a tie if the verdicts contradict each other, and `None` if one of them is missing.
+    """
     one, swapped = (read_verdict(reply.text) for reply in replies)
     if one is None or swapped is None:
         return None
@@ -304,12 +310,13 @@ def _line(name: str, metric: WinRate, pair: _Pair, replies: Sequence[Reply], vot
 
 
 def _copy_rows(source: str, name: str, results: Results) -> None:
-    """Copy the statistics and remarks of a win rate to its length-controlled version, which uses the same verdicts.
+    """Copy the statistics and notes of a win rate to its length-controlled version, which uses the same verdicts.
 
     Args:
         source: name of the win rate.
         name: name of the length-controlled win rate.
-        results: measurements, keyed by split and then by system; they are changed.
+        results: measurements, keyed by split and then by system (base model or tuned model). The copy is stored in this
+            mapping.
     """
     for systems in results.values():
         for system, one in systems.items():

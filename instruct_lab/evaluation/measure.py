@@ -35,7 +35,8 @@ def metric_values(
     """Compute the value of each metric, with its bootstrap interval.
 
     Args:
-        metrics: the metrics by name, adapted to the references by `EvaluationSetup.for_references`.
+        metrics: the metrics by name. `EvaluationSetup.for_references` has adapted them to the references, for example
+            to their writing system.
         measurement: the results of one system: the base model, the tuned model or a baseline.
         resamples: number of bootstrap samples.
     """
@@ -140,12 +141,12 @@ def seed_of(seed: int, name: str, number: int = 0) -> int:
 def generate_answers(
     setup: EvaluationSetup, loaded: LoadedModel, prompts: Sequence[Conversation], seeds: Sequence[int]
 ) -> list[Answer]:
-    """Generate answers to the conversations' prompts with the run's generation settings.
+    """Generate an answer to each prompt with the run's generation settings.
 
     Args:
         setup: the settings of the evaluation.
         loaded: the model.
-        prompts: conversations, whose final answers are not used.
+        prompts: conversations; the prompt of each is its messages without the final answer.
         seeds: random seed for each prompt.
     """
     encoded, stops = _encode(setup, loaded, prompts)
@@ -184,7 +185,10 @@ def _encode(
 def _predictions(
     split: str, conversations: Sequence[Conversation], samples: Sequence[Sequence[Answer]]
 ) -> list[Prediction]:
-    """Combine the model's answers with the references; of several answers to a prompt, the first is the prediction."""
+    """Combine the model's answers with the references.
+
+    Of several answers to a prompt, the first is the text of the prediction, and the others are its `samples`.
+    """
     return [
         Prediction(
             id=conversation.id,
@@ -218,7 +222,7 @@ def measure_baselines(
     training: Sequence[Conversation],
     examples: EvaluatedExamples,
 ) -> dict[str, Measurement]:
-    """Answer the examples with baselines, which need no model, and compute the statistics of the answer metrics.
+    """Let baselines answer the examples, without a model, and compute the statistics of the answer metrics.
 
     Args:
         setup: the settings of the evaluation.

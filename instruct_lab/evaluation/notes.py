@@ -24,7 +24,8 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
     """List the notes on the value of one metric for one system.
 
     Args:
-        setup: the settings of the evaluation, adapted to the references by `EvaluationSetup.for_references`.
+        setup: the settings of the evaluation. `EvaluationSetup.for_references` has adapted its metrics to the
+            references, for example to their writing system.
         split: the evaluated split.
         system: name of the evaluated system: the base model, the tuned model or a baseline.
         name: name of the metric.
@@ -75,8 +76,9 @@ def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) 
 def _sampling_notes(metric: Metric[Any], predictions: Sequence[Prediction]) -> Iterator[str]:
     """Yield a note on how much of a value's variance is due to sampling, if each prompt has several answers.
 
-    There is no note on metrics that read several answers to a prompt, that score all answers together, or that compare
-    the answers of two models.
+    The variance due to sampling is measured by scoring each of a prompt's answers separately. This is not possible, so
+    there is no note, for three sorts of metrics: those that need several answers to a prompt, those that score all
+    answers together, and those that compare the answers of two models.
     """
     count = min((len(one.samples) for one in predictions), default=0)
     if not count or isinstance(metric, CorpusMetric | ComparisonMetric) or not isinstance(metric, AnswerMetric):

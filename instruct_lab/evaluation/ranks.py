@@ -1,8 +1,8 @@
 """Sharing of an evaluation between the processes of a multi-device run.
 
-Each of n ranks evaluates every n-th example in the order of their lengths, so that all ranks have about the same number
-of tokens, and every rank receives the results of all ranks. With one process, or before the process group exists,
-nothing is exchanged.
+The examples are sorted by length and dealt out to the ranks in turn, so that all ranks have about the same number of
+tokens. Then every rank receives the results of all ranks. With one process, or before the process group exists, the
+process evaluates all examples itself.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ def is_first_rank() -> bool:
 
 
 def divide_by_length(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
-    """Divide examples between ranks; the total lengths of two ranks differ by at most the longest example.
+    """Divide examples between ranks, so that each rank has about the same total length of examples.
+
+    The totals of two ranks differ by at most the length of the longest example.
 
     Args:
         lengths: length of each example.
         num_ranks: number of ranks.
 
     Returns:
-        The indices of each rank's examples, in ascending order.
+        For each rank, the indices of its examples in ascending order.
     """
     by_length = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     return [sorted(by_length[rank::num_ranks]) for rank in range(num_ranks)]

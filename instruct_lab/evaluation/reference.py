@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def reference_stage(
     setup: EvaluationSetup, loaded: LoadedModel, cache_path: Path, examples: Mapping[str, ExampleTable]
 ) -> Stage:
-    """Create the stage of data preparation that computes and caches the log-probabilities of the examples."""
+    """Create the stage of data preparation that computes the log-probabilities of the examples under the base model.
+
+    The results are kept in the data cache.
+    """
     inputs = [[one.name, one.sha256] for one in setup.model.inputs(cache_path)]
     depends_on = {"model": describe(setup.model), "inputs": inputs}
 

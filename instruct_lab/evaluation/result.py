@@ -1,4 +1,4 @@
-"""The results of a run: the printed table, the metrics of `summary.json`, the lines of `predictions.jsonl`."""
+"""Reports of a run's results: the printed table, the metrics of `summary.json`, the lines of `predictions.jsonl`."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
 def _setup_of(setup: EvaluationSetup, systems: dict[str, Measurement]) -> EvaluationSetup:
     """Return a copy of the settings with the metrics for the results of one split or benchmark.
 
-    For a split, these are the run's metrics, adapted to the split's references. A benchmark computes its own scores
-    instead.
+    For a split, these are the run's metrics, adapted to the split's references, for example to their writing system.
+    For a benchmark, they are the benchmark's own scores.
     """
     signatures = {name: text for one in systems.values() for name, text in one.signatures.items()}
     if signatures:

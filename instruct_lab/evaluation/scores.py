@@ -40,8 +40,8 @@ def score_examples(
 ) -> list[ExampleScores]:
     """Run the model over examples in batches of similar length, the longest first, and score each of them.
 
-    If the objective masks or corrupts examples, each example is masked or corrupted in the same way in every run, as in
-    validation. The model runs in evaluation mode; its previous mode is restored afterwards.
+    An objective that masks or corrupts examples at random does so with a fixed seed here, so that it changes an example
+    in the same way in every run. The model runs in evaluation mode; its previous mode is restored afterwards.
 
     Args:
         setup: the settings of the evaluation.

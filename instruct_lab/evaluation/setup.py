@@ -27,7 +27,7 @@ class EvaluationSetup:
         template: template that renders prompts.
         batching: batching that encodes and collates examples.
         layout: how conversations become examples, given the objective and the model's family.
-        objective: objective that computes the values that some metrics read.
+        objective: the run's objective. Some metrics read values that it computes, such as preference accuracy.
         generation: settings of decoding.
         metrics: the metrics, by name.
         seed: random seed of sampled answers.
@@ -38,8 +38,9 @@ class EvaluationSetup:
         show_samples: number of predictions printed below the results.
         selected_by: name of the metric, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
             last checkpoint is evaluated.
-        benchmarks: the benchmarks, which have examples of their own, on which the model is measured too, by name.
-        journal: file that keeps the answers while they are generated; `None`: they are kept only in memory.
+        benchmarks: benchmarks on which the model is measured too, by name; they have examples of their own.
+        journal: file to which the answers of each batch are written, so that a killed evaluation can continue; `None`
+            keeps the answers only in memory.
     """
 
     model: Model
@@ -65,7 +66,7 @@ class EvaluationSetup:
         return scored_tokens(device) if self.batch_tokens is None else self.batch_tokens
 
     def for_references(self, references: Sequence[str]) -> EvaluationSetup:
-        """Return a copy whose answer metrics suit the references, for example with a tokenizer for their script.
+        """Return a copy whose answer metrics suit the references, for example by a tokenizer for their writing system.
 
         Args:
             references: references of all examples of a split.

@@ -130,13 +130,12 @@ def check_config(config: DictConfig, runs_path: Path | None = None, unused: Coll
 
     Args:
         config: the config.
-        runs_path: the folder of run records that the user has named, below which the config may also write; `None`: no
-            such folder.
+        runs_path: a folder of run records that the user has named. The config may then write files below it too.
         unused: top-level keys of components that will not be used: their fields are checked, but not, for example,
             whether their files exist.
 
     Raises:
-        ConfigError: the installed version of instruct_lab cannot build the config.
+        ConfigError: the config has problems, for example because an older version of instruct_lab wrote it.
     """
     remember_written(config)
     names = [] if runs_path is None else [permissions.within(runs_path)]
@@ -149,10 +148,13 @@ def check_config(config: DictConfig, runs_path: Path | None = None, unused: Coll
 
 
 def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, str]]:
-    """Set values that follow from other choices, both in the experiment and in the config.
+    """Set the values that follow from the config's other values or from the machine, such as a null learning rate.
+
+    They are set in the config itself and in a copy of the experiment.
 
     Returns:
-        The experiment with these values, and the origin of each value, keyed by full key.
+        The copy of the experiment, and a text for each of the values that says what it follows from, keyed by the
+        value's full key.
     """
     assert isinstance(result.root, Experiment)
     settled, values = settle(result.root)
@@ -169,7 +171,7 @@ def _problems(result: Build, config: DictConfig, settings_only: bool = False) ->
 
 
 def _root_problems(result: Build) -> Iterator[Problem]:
-    """Report a config whose root builds something other than an `Experiment`."""
+    """Report a config whose top-level `_target_` names a class other than `Experiment`."""
     if result.root is not FAILED and not isinstance(result.root, Experiment):
         target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
         found = type(result.root).__name__

@@ -60,14 +60,16 @@ class Evaluated:
 def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
     """Build the experiment with which the model of a run is evaluated.
 
-    If an override chooses an option, the option replaces all values of its group in the run's config; an override of a
-    single value changes only this value. If no override sets the maximum length of answers, it is the same as in the
-    run. If an override names a file or a data set on the Hub as the data, the model is evaluated on all its rows,
-    unless another override, such as one of `data.split`, divides them.
+    The experiment is that of the run, changed by the overrides. An override that chooses an option, such as
+    `metrics=translation`, replaces all values of the group; an override of a single value changes only this value. The
+    maximum length of answers stays that of the run unless an override sets it.
+
+    An override such as `data=path:rows.jsonl` names a file or a data set on the Hub. Then the model is evaluated on all
+    rows of this data, unless another override (`data.split`, `data.train` or `data.test`) assigns them to splits.
 
     Args:
         record: the record of the run.
-        overrides: overrides of the keys in `MEASURED`.
+        overrides: overrides of keys that do not change the model or its training, such as `data` and `metrics`.
 
     Raises:
         ConfigError: an override is wrong, or the model cannot be evaluated with it.
@@ -103,13 +105,14 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
 
 
 def _all_held_out(used: dict[str, Any], parsed: list[Override]) -> dict[str, Any]:
-    """Return the config of the data, changed so that all rows of a file or data set named by an override are held out.
+    """Return the config of the data for an evaluation.
 
-    In a run that trains, only a share of these rows would be held out. The config is returned unchanged if the data or
-    an override already assigns the rows to splits.
+    If an override names a file or a data set (`data=path:rows.jsonl`), a run would train on most of its rows. Here the
+    config is changed so that all of them are in an evaluated split. It stays as it is if the data has held-out rows of
+    its own, or if an override assigns the rows to splits.
 
     Args:
-        used: the config of the evaluation.
+        used: the config of the whole evaluation.
         parsed: the overrides.
     """
     data: dict[str, Any] = dict(used["data"])

@@ -131,10 +131,11 @@ _NOT_THERE = {name: reason for names, reason in NOT_THERE.items() for name in na
 def overrides_for(key: str, value: Any) -> list[str] | None:
     """Return the overrides that do in this framework what a setting does in another tool.
 
-    The list is empty if the setting is a switch that is off. The result is `None` if no override is known.
+    The list is empty if no override is needed, because the setting switches off something that is off by default in
+    this framework. The result is `None` if no override is known.
 
     Args:
-        key: the setting's name in the other tool; any prefix up to its last dot is ignored.
+        key: the setting's name in the other tool. Only the part after the last dot is compared with known names.
         value: the setting's value in the other tool.
     """
     name = key.rpartition(".")[2].replace("-", "_").casefold()
@@ -158,7 +159,7 @@ def overrides_of(key: str) -> str:
 
 
 def describe_as_overrides(unknown: list[str], given: list[str]) -> str:
-    """Return a hint that writes arguments such as `--lr 0.001`, `--lr=0.001` or `--bf16` as overrides.
+    """Return a hint that shows how to write arguments such as `--lr 0.001`, `--lr=0.001` or `--bf16` as overrides.
 
     The hint is empty if there are no such arguments.
 
@@ -192,7 +193,10 @@ def with_value(override: str, value: Any) -> str:
 
 
 def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield the problems; if an unknown key or option belongs to another tool, add what to type in this framework."""
+    """Yield the problems, with a hint added to some of them.
+
+    If an unknown key or option is one of another tool, the hint says what to type instead in this framework.
+    """
     for problem in problems:
         if problem.kind == "unknown_option":
             name = OPTIONS.get(problem.key, {}).get(str(problem.value).casefold())
@@ -205,7 +209,11 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _named_by_repository(problem: Problem) -> Problem:
-    """Return a problem about an unknown option; if the option is named like a repository, add what to type instead."""
+    """Return a problem about an unknown option, with a hint added if the option could be the name of a repository.
+
+    The hint is the option that uses this repository of the Hugging Face Hub or, if there is none, an override such as
+    `model=hub:OWNER/NAME`.
+    """
     name = str(problem.value)
     option = option_of_repository(problem.key, name) if problem.key in REPOSITORIES else None
     if option is not None:

@@ -49,11 +49,14 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
             several options builds them once, with `combinable`.
 
     Returns:
-        `group`, `option` (its name), `file` (its path), `lab` (whether the file is the user's own, not the package's)
-        and `comment` (lines of the file); `components`: each with `key`, `class`, `docstring` and `fields`; `sets`:
-        the values that belong to no component, keyed by full key; `works_with`: the names of the `families`,
-        `objective` options and `tuning` options with which the option can be combined (empty if it has no component);
-        `problems`: texts on the option's classes that do not exist or cannot be imported.
+        A dictionary with these keys:
+        `group` and `option`: the names of the group and of the option; `file`: the path of the option's file;
+        `lab`: whether the file is the user's own and not the package's; `comment`: the lines of the file's comment;
+        `components`: for each component that the option configures, its `key`, `class`, `docstring` and `fields`;
+        `sets`: the values that the option sets outside of components, keyed by full key;
+        `works_with`: the names of the model families (`families`), objectives (`objective`) and tuning methods
+        (`tuning`) with which the option can be combined, or an empty dictionary if it configures no component;
+        `problems`: a message for each class of the option that does not exist or cannot be imported.
 
     Raises:
         ConfigError: the option's file is not readable, or Hydra cannot compose it.
@@ -77,9 +80,10 @@ def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """Return the values that an option sets, as a tree from the root of the config.
+    """Return the values that an option sets, as nested dictionaries whose outermost keys are top-level config keys.
 
-    If it chooses options of other groups, as a study does, their names are in the tree, keyed by group.
+    If the option chooses options of other groups, as a study does, their names are in the outermost dictionary, keyed
+    by group.
     """
     values = yaml.safe_load(read_yaml_text(option.path)) or {}
     if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
@@ -151,13 +155,14 @@ def works_with(
     """List the model families, objectives and tuning methods with which an option can be combined.
 
     Args:
-        tree: the values that the option sets, as a tree from the root of the config.
+        tree: the values that the option sets, as nested dictionaries whose outermost keys are top-level config keys.
         kinds: the classes of the option's components.
         others: components of all objectives and tuning methods; `None` to build them here.
 
     Returns:
-        Names, keyed by `families`, `objective` and `tuning`. A group in which the option itself chooses is left out; an
-        option without a component gives an empty dictionary.
+        Lists of names with the keys `families`, `objective` and `tuning`. The key `objective` or `tuning` is left out
+        if the option itself sets the objective or the tuning method. The dictionary is empty if the option has no
+        component.
     """
     if not kinds:
         return {}
@@ -211,7 +216,8 @@ def render(description: dict[str, Any]) -> str:
 def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
     """Join the lines of each paragraph into one line, which can then be wrapped to any width.
 
-    A paragraph ends at a short line, at an empty line, and before an item of a list or a row of a table.
+    A line of less than 90 characters ends a paragraph. An empty line, a list item or a row of a table is not joined to
+    the line before it.
     """
     parts: list[str] = []
     for line in lines:
@@ -227,7 +233,7 @@ def join_paragraphs(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _is_prose(*lines: str) -> bool:
-    """Whether none of the lines is empty, an item of a list or a row of a table."""
+    """Whether each line is running text: not an empty line, a list item or a row of a table."""
     return all(line.strip() and "  " not in line.strip() and line.strip()[0] not in "-*" for line in lines)
 
 

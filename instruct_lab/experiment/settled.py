@@ -30,13 +30,15 @@ class Derived(NamedTuple):
 
 
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
-    """Set learning rate and precision if they are null, and limit `batching.max_tokens` to the model's positions.
+    """Compute the config values that follow from other choices or from the machine.
 
-    The maximum length of answers (`generation.max_new_tokens`), if it is null, stays null until `settle_answers` sets
-    it, after the training answers are tokenised.
+    A learning rate or a precision of null is replaced by a suitable one. `batching.max_tokens` is set to the number of
+    positions of the model if it is null or larger. The maximum length of answers (`generation.max_new_tokens`), if it
+    is null, is set later by `settle_answers`, after the training answers are tokenised.
 
     Returns:
-        The experiment with these values, and each changed value with its origin, keyed by full key.
+        The experiment with these values, and a dictionary with each computed value and what it follows from, keyed by
+        full key. The dictionary contains the maximum length of answers too, with the value `None`, if it is set later.
     """
     model, tuning, cache_path = experiment.model, experiment.tuning, experiment.cache_path
     batching, optimizer, trainer = experiment.batching, experiment.optimizer, experiment.trainer
@@ -58,7 +60,7 @@ def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
 
 
 def suitable_precision(trainer: ExternalClass) -> Derived | None:
-    """Return the precision that suits the machine, with its origin.
+    """Return the precision that suits the machine, and a text that says what it follows from.
 
     The result is `None` if the config sets a precision or plugins, or if the trainer is not Lightning's.
     """
@@ -113,8 +115,13 @@ def usual_answer(usual: int | None) -> Derived:
 def _bounds(experiment: Experiment, prompt: int | None, context: int | None) -> list[tuple[int, str]]:
     """List the upper limits on the length of answers, each with its reason.
 
-    One limit is `batching.max_tokens`. The other follows from the model's context and, for a decoder, from the longest
-    prompt.
+    One limit is `batching.max_tokens`. The other is the number of tokens that fit the model's context; for a decoder,
+    the tokens of the longest prompt are subtracted from it.
+
+    Args:
+        experiment: the run's configuration.
+        prompt: number of tokens of the longest held-out prompt; `None` if there are no held-out prompts.
+        context: number of tokens that fit the model's context; `None`: no limit.
     """
     bounds = []
     if experiment.batching.max_tokens is not None:

@@ -1,4 +1,4 @@
-"""Write an adapter, with the settings that PEFT needs to load it and to end answers with the right token."""
+"""Write an adapter that PEFT can load, and a tokenizer whose end-of-sequence token is the one that ends answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG = "adapter_config.json"
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
     """Write the adapter, and state in its config the repository or folder from which its base model can be loaded.
 
-    A base model that is in no repository or folder, such as one with random weights, is written as well.
+    A base model that is in no repository or folder, such as one with random weights, is written to a subfolder.
 
     Args:
         experiment: the run's configuration.
@@ -53,7 +53,7 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
 def end_with(tokenizer: Any, token_id: int) -> None:
     """Set the tokenizer's end-of-sequence token, at which programs that load an adapter end an answer.
 
-    The current token is kept if the chat template refers to it or if the tokenizer adds it to encoded texts.
+    The current token is kept if the chat template refers to it or if the tokenizer puts it into the texts it encodes.
 
     Args:
         tokenizer: the tokenizer, which is changed.

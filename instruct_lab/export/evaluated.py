@@ -17,14 +17,14 @@ from instruct_lab.records.evaluations import EvaluationFiles, Origin, evaluation
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """The results of one evaluation of the exported weights.
+    """An evaluation of the exported weights (`instruct-lab evaluate`) and its results.
 
     Args:
         name: name of the evaluation.
         origin: the overrides with which the evaluation was started, and the weights that it evaluated.
         summary: the metrics' values.
-        results: the metrics' values for the tuned model as model hubs show them, each with the data set on which it
-            was measured.
+        results: the metrics' values for the tuned model, each with the data set on which it was measured, in the form
+            in which they are published on a model hub.
     """
 
     name: str

@@ -68,7 +68,7 @@ class Export:
         return f"model-{self.weight_type}.gguf"
 
     def load(self) -> TunedModel:
-        """Load the tuned model that is exported; its adapter is merged, unless the adapter itself is the export."""
+        """Load the tuned model that is exported; its adapter is merged into it, unless only the adapter is exported."""
         return Workspace(self.experiment).tuned(self.record.path, self.checkpoint, merged=not self.is_adapter)
 
 
@@ -113,7 +113,10 @@ def export(job: Export) -> Export:
 
 
 def _move_into(path: Path, partial: Path) -> None:
-    """Move all files of the folder `partial` to the empty folder `path`; if a file cannot be moved, move all back."""
+    """Move all files of the folder `partial` to the empty folder `path`.
+
+    If one of them cannot be moved, those moved before are moved back.
+    """
     moved: list[Path] = []
     try:
         for file in partial.iterdir():

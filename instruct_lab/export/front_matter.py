@@ -32,7 +32,7 @@ def front_matter(
         record: the run's record.
         library: the name of the library that loads the export, as model hubs spell it.
         results: the results of the exported weights.
-        notes: remarks that apply to every result, such as the number type in which the weights were measured.
+        notes: remarks on all results, for example that the weights were evaluated in another number type.
     """
     from huggingface_hub import ModelCardData
 

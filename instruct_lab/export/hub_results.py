@@ -1,4 +1,7 @@
-"""Convert a run's results for model hubs, to files in `.eval_results` and to the front matter of the model card."""
+"""Convert a run's results to the two forms that model hubs read.
+
+These are YAML files in the folder `.eval_results`, and entries in the front matter of the model card.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ class HubResult:
         name: full name of the metric, such as `test/chrf`.
         value: the value with its confidence interval.
         data: name of the data; the result is reported under this name if `source` is `None`.
-        source: the data set on the Hub with the examples; `None` if they are not on the Hub, or from several data sets.
-        is_cut: whether the run held the examples out of the training rows, because the data has no such split.
+        source: the data set on the Hub from which all examples are; `None` if there is no single one.
+        is_cut: whether the run itself held the examples out of the rows of the training split.
         evaluation: name of the evaluation that measured the value; empty for the run's own results.
     """
 
@@ -51,11 +54,11 @@ class HubResult:
 
     @property
     def split(self) -> str:
-        """The name of the split from which the examples are, as it is reported.
+        """The name under which the examples' split is published.
 
-        For a data set on the Hub, this is the name of its split or, if the run held the examples out of the training
-        split, a text such as `validation (held out from train)`. For other data, it is the name that the run gives the
-        split; for a benchmark, `test`.
+        For a data set on the Hub, this is the name of its split. If the run itself held the examples out of the data
+        set's training split, it is a text such as `validation (held out from train)`. For data that is not on the Hub,
+        it is the name of the run's split; for a benchmark, it is `test`.
         """
         own = split_of(self.name)
         if own not in SPLITS:
@@ -100,13 +103,13 @@ def results_on(data: Data | None, label: str, summary: Summary) -> list[HubResul
 
 
 def _sources_of(data: Data | None, split: str, part: str) -> tuple[list[Source], bool]:
-    """Return the sources from which a split's examples are read, and whether they were held out of the training rows.
+    """Return the sources of a split's examples, and whether the run itself held the examples out of the training rows.
 
     Args:
         data: the data; `None` if the installed version of instruct_lab cannot build it.
         split: the split.
-        part: name of one source of the data, or of one data set of a mixture, to consider only its examples; empty for
-            all examples.
+        part: name of a single source of the data, or of a single data set of a mixture, whose examples are considered;
+            an empty text for all examples.
     """
     if isinstance(data, Mixture):
         found = [_sources_of(one, split, "") for name, one in data.parts.items() if one and part in ("", name)]
@@ -156,7 +159,7 @@ def card_results(results: list[HubResult], record: RunRecord, task: str, notes: 
 def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) -> dict[str, str]:
     """Return the contents of the files in `.eval_results`, keyed by file name; there is one file for each Hub data set.
 
-    Results on other data are left out, since these files can only name data sets on the Hub. The dictionary is empty if
+    Results on data that is not on the Hub are left out, since these files cannot name it. The dictionary is empty if
     the installed version of `huggingface_hub` does not support these files.
 
     Args:

@@ -1,4 +1,6 @@
-"""Find out whether PEFT's `generate` gives the same answers as the run did; for adapters of virtual tokens, it may not.
+"""Find out whether PEFT's `generate` gives the same answers as the run did.
+
+They may differ for an adapter that puts virtual tokens before each prompt (prompt tuning, prefix tuning).
 
 PEFT 0.21 passes the key-value cache to models as the argument `past_key_values`, which transformers 5.24 renamed to
 `cache`. With these versions, `generate` loses the cache or prepends the virtual tokens again at every step. A run
@@ -23,7 +25,7 @@ Answers = Literal["same", "same without cache", "different"]
 def compare_answers(model: Any) -> Answers:
     """Predict from the tuning method and the model whether PEFT's `generate` gives the same answers as the run did.
 
-    They are the same for all models without an adapter of virtual tokens.
+    The answers can differ only for a model with an adapter that puts virtual tokens before each prompt.
 
     Args:
         model: the tuned model.
@@ -37,7 +39,7 @@ def compare_answers(model: Any) -> Answers:
 
 
 def answers_note(answers: Answers) -> str:
-    """Return the paragraph of the model card that warns that `generate` answers otherwise than the run did.
+    """Return the paragraph of the model card that warns that PEFT's `generate` gives other answers than the run did.
 
     The text is empty if the answers are the same.
     """

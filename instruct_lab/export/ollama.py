@@ -2,8 +2,8 @@
 
 Ollama renders prompts with Go's text templates. Most chat templates write a text before and a text after the content of
 each message, and these texts depend only on the message's role. They are found by rendering a conversation with the
-run's template. As a check, several conversations are rendered from these texts and with the template. If the results
-differ, Ollama cannot express the template, and it is refused.
+run's template. To check them, several conversations are rendered twice: by joining these texts, and with the template
+itself. If the results differ, Ollama cannot express the template, and the export is refused.
 
 Source: https://docs.ollama.com/modelfile
 """
@@ -130,7 +130,9 @@ def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _cut_common(between: str, end: str) -> tuple[str, str]:
-    """Split `between` after the longest prefix that it shares with `end`, and return the two parts.
+    """Split the text between a question and its answer into the end of the question and the beginning of the answer.
+
+    The end of the question is the longest prefix that `between` has in common with `end`, which contains no answer.
 
     Args:
         between: the text between the contents of a question and its answer.

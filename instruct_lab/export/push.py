@@ -104,7 +104,9 @@ def write_for_push(job: Export) -> tuple[Export, list[tuple[str, int]]]:
 
 
 def upload(folder: Path, target: Target) -> str:
-    """Upload a folder in one commit, and return the URL of the repository, which is created if needed.
+    """Upload a folder to the target's repository in one commit, and return the URL of the repository.
+
+    A repository that does not exist is created.
 
     Raises:
         InstructLabError: the hub refuses the upload or cannot be reached, or the repository is public although

@@ -1,4 +1,4 @@
-"""Measure the loss of quality by an export: compare its metrics on held-out examples with those of the tuned model."""
+"""Measure the loss of quality by an export: evaluate it and the tuned model on the same held-out examples."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Loss:
         count: number of examples.
         num_equal: number of examples for which the export gives the same answer as the tuned model; `None` if no metric
             reads answers.
-        metrics: the tuned model's value, the export's value, and their paired difference, keyed by metric.
+        metrics: for each metric a tuple: the tuned model's value, the export's value, and their paired difference.
     """
 
     split: str
@@ -57,7 +57,8 @@ class Loss:
 def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
     """Evaluate the written export and the tuned model on the same examples, and add the result to the model card.
 
-    The tuned model is the merged model or, if an adapter was exported, the model with the adapter.
+    If an adapter was exported, the tuned model is the base model with the adapter. Otherwise, any adapter has been
+    merged into the model.
 
     Args:
         job: the export, which has been written.
@@ -110,14 +111,14 @@ def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -
 
 
 def load_export(job: Export, tuned: LoadedModel) -> LoadedModel:
-    """Load an exported model and its tokenizer from the export's files, as a user would, on the CPU.
+    """Load an exported model and its tokenizer onto the CPU, with the library that a user of the export would use.
 
     Args:
         job: the export, which has been written.
         tuned: the model from which it was written.
 
     Raises:
-        InstructLabError: transformers cannot read the whole GGUF file.
+        InstructLabError: the export is a GGUF file of which transformers does not read every part.
     """
     if job.form in ONE_FILE:
         return _load_gguf(job, tuned)

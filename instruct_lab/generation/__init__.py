@@ -1,7 +1,7 @@
 """Batched decoding of answers.
 
-Input: a model, its tokenizer and prompts as token ids. Output: answers as text, each with a flag that says whether it
-was cut at the length limit.
+From a model, its tokenizer and prompts as token ids, this package generates answers as text. Each answer has a flag
+that says whether it was cut at the length limit.
 """
 
 from typing import TYPE_CHECKING

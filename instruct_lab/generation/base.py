@@ -31,7 +31,8 @@ class Prediction:
         prompt: the last message of the conversation before the answer.
         text: the generated answer.
         references: acceptable answers, with which the generated answer is compared.
-        metadata: the columns of the data row that are not part of the conversation, such as tests for a program.
+        metadata: the columns of the data row that are not part of a message, such as the unit tests for a program that
+            the model is to write.
         samples: more answers to the same prompt, sampled independently of `text`.
         num_cut: how many of the answers (`text` and `samples`) ended because they reached the length limit.
         reference_tokens: number of tokens in the longest reference.

@@ -29,7 +29,7 @@ def decode_by_engine(
 ) -> list[list[int]]:
     """Decode all prompts with the engine of another library; return token ids without the stop token.
 
-    Call this function only in an `evaluation_mode` block.
+    Call this function only in a `with evaluation_mode(model)` block.
 
     Args:
         engine: name of the engine, which is not `native`.
@@ -37,8 +37,7 @@ def decode_by_engine(
         prompts: the token ids of each prompt.
         settings: limits, stop tokens and sampling of the decoding.
         seeds: random seed for each prompt; used only for sampling.
-        batch_tokens: maximum number of tokens whose keys and values are in memory at the same time; `None`: estimated
-            from the memory.
+        batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the free memory.
         journal: file that keeps the answers; prompts whose answers it already holds are not decoded again.
         report: the stage of the progress report that shows how many prompts are answered.
 

@@ -1,9 +1,9 @@
 """Decoding by transformers' continuous batching: as soon as an answer ends, decoding of the next prompt starts.
 
 The keys and values of all prompts lie in pages of one cache, and each forward pass computes the next tokens of all
-unfinished answers, without padding. Transformers runs the model in a separate thread and may change the model's
-attention implementation in the meantime. Afterwards, the model is restored exactly, so that training continues with the
-same numbers to the last bit.
+unfinished answers, without padding. Transformers runs the model in a separate thread and may replace the model's
+attention implementation while it decodes. Afterwards, the original one is restored, so that decoding does not change
+the results of the training that follows.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ def decode_continuously(
     batch_tokens: int | None,
     keep: Callable[[int, Sequence[int]], None],
 ) -> None:
-    """Decode prompts greedily with transformers' continuous batching; call this only in an `evaluation_mode` block.
+    """Decode prompts greedily with transformers' continuous batching.
+
+    Call this function only in a `with evaluation_mode(model)` block.
 
     Args:
-        model: a decoder, with or without adapters in its layers.
+        model: a decoder, with or without adapters.
         prompts: the token ids of each prompt, keyed by the index of the prompt.
         settings: limits and stop tokens of the decoding, which must be greedy.
-        batch_tokens: maximum number of tokens in the cache; `None`: estimated from the memory.
+        batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the free memory.
         keep: function that is called with the index of a prompt and the tokens of its answer when the answer has ended.
 
     Raises:

@@ -32,8 +32,8 @@ class Settings:
         repetition_penalty: above 1, tokens that occur in the prompt or the answer become less likely.
         stop_token_ids: tokens that end an answer and are not part of it.
         pad_token_id: token that pads shorter prompts.
-        decoder_start: for an encoder-decoder, the arguments of transformers' `GenerationConfig` that set the first
-            token and forbid tokens.
+        decoder_start: arguments of transformers' `GenerationConfig` for an encoder-decoder: the decoder's start token,
+            the token that it must write first, and tokens that it must not write. Empty for a decoder.
     """
 
     max_new_tokens: int
@@ -47,7 +47,10 @@ class Settings:
 
     @property
     def samples_beams(self) -> bool:
-        """Whether tokens are sampled within beam search; transformers then draws them, not `DrawnToken`."""
+        """Whether tokens are sampled within beam search.
+
+        If so, transformers draws them. Without beam search, `DrawnToken` draws the tokens that are sampled.
+        """
         return self.sampling is not None and self.num_beams > 1
 
 
@@ -65,7 +68,11 @@ class TokenReport(StoppingCriteria):
         self._num_tokens = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **arguments: Any) -> torch.Tensor:
-        """Show the new token in the progress report; return `False` for each answer, bool `[batch]`, to stop none."""
+        """Show the new token in the progress report.
+
+        Returns:
+            `False` for each answer, bool `[batch]`: none of them is to stop.
+        """
         self._num_tokens += 1
         ahead = self._num_prompts * self._num_tokens / self._max_new_tokens
         note = f"token {self._num_tokens} of at most {self._max_new_tokens}"
@@ -108,9 +115,10 @@ def has_prefix_before_padding(model: Any) -> bool:
 
 
 def decoder_start(model: Any) -> dict[str, Any]:
-    """Return arguments of transformers' `GenerationConfig` that set an encoder-decoder's first token and forbid tokens.
+    """Return the arguments of transformers' `GenerationConfig` that an encoder-decoder needs.
 
-    Call this before `evaluation_mode`, which removes the model's own generation config: it has some of these values.
+    They are the decoder's start token, the token that it must write first, and tokens that it must not write. Call this
+    function before `evaluation_mode`: it reads the model's own generation config, which `evaluation_mode` removes.
 
     Returns:
         The arguments, keyed by name; an empty dictionary for a model that is not an encoder-decoder.
@@ -135,7 +143,7 @@ def decode(
     """Generate the answers to one batch of prompts, as token ids up to (not including) the first stop token.
 
     Args:
-        model: the model; call this function only in an `evaluation_mode` block.
+        model: the model. Call this function only in a `with evaluation_mode(model)` block.
         prompts: the token ids of each prompt.
         settings: limits, stop tokens, beams and sampling of the decoding.
         seeds: random seed for each prompt; used only for sampling.
@@ -181,8 +189,8 @@ def _generate(
 ) -> torch.Tensor:
     """Call `generate` once, and return the prompts with the new tokens, int64 `[rows, seq]`.
 
-    The call ends when all answers have ended. It ends earlier if so many have ended that calling `generate` again for
-    the unfinished rows only is faster.
+    The call ends when all answers have ended. It may also end once a quarter of them has ended, since it is then faster
+    to call `generate` again for only the unfinished rows.
     """
     criteria = StoppingCriteriaList(token_report)
     if rows.cache and settings.num_beams == 1:
@@ -204,8 +212,12 @@ def _pad(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad prompts to the same length; return token ids and the attention mask, each int64 `[batch, seq]`.
 
-    All prompts begin with the same `shared` tokens. With `on_left`, the padding lies between these tokens and the rest
-    of the prompt; otherwise, it lies after the prompt.
+    Args:
+        prompts: the token ids of each prompt.
+        pad_token_id: token that pads shorter prompts.
+        shared: number of tokens at the start that are the same in all prompts.
+        on_left: whether the padding lies between the `shared` tokens and the rest of the prompt; otherwise, it lies
+            after the prompt.
     """
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), pad_token_id)
@@ -239,8 +251,8 @@ def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]
 
     Args:
         settings: the decoding settings.
-        mask: attention mask of the tokens to which the model adds new ones, int64 `[batch, seq]`: the prompts, or the
-            first token of an encoder-decoder's decoder.
+        mask: attention mask of the tokens before the answers, int64 `[batch, seq]`. These are the prompts; for an
+            encoder-decoder, they are only the first token of the decoder.
         seeds: random seed for each prompt; used only for sampling.
     """
     processors: list[RowProcessor] = []

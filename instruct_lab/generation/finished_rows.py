@@ -1,7 +1,7 @@
-"""The rows of a batch that are still decoded: rows whose answers have ended leave the batch.
+"""Decode the rows of a batch only as long as their answers are unfinished.
 
 `generate` of transformers computes every row until the last answer of the batch ends. Here it stops once a quarter of
-the answers has ended, and is called again for the unfinished rows, with their keys and values.
+the answers has ended. It is then called again for the unfinished rows, with their part of the key-value cache.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class Rows:
     Args:
         input_ids: prompts and new tokens, int64 `[rows, seq]`.
         mask: attention mask, int64 `[rows, seq]`; 1 for tokens, 0 for padding.
-        processors: logits processors that keep something for every row, such as a random generator.
-        cache: the key-value cache, with all tokens but the last, keyed by the name of the model's argument for it. It
-            is empty if `generate` creates the cache; then no row can leave the batch.
+        processors: logits processors with a state for each row, such as a random generator.
+        cache: a dictionary with the key-value cache of all tokens but the last; its key is the name of the model's
+            argument for the cache. The dictionary is empty if `generate` creates the cache; then no row can leave the
+            batch.
         indices: the index of each row in the batch as it was before any row left.
     """
 
@@ -50,7 +51,7 @@ class Rows:
 
         Args:
             indices: the values of `self.indices` of the kept rows, in ascending order.
-            output: prompts and new tokens of all rows before this call, int64 `[rows, seq]`.
+            output: prompts and new tokens of all rows that are in the batch before this call, int64 `[rows, seq]`.
         """
         kept = torch.tensor([self.indices.index(index) for index in indices], dtype=torch.long, device=output.device)
         self.indices = list(indices)

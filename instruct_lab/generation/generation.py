@@ -131,8 +131,8 @@ class Generation(Component):
             stop_token_ids: tokens that end an answer and are not part of it.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
-            batch_tokens: maximum number of tokens of a batch, with padding and the longest possible answers; `None`:
-                estimated from the memory.
+            batch_tokens: maximum number of tokens of a batch: prompts with padding, and answers of the maximum length.
+                `None`: it is estimated from the free memory.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -154,7 +154,7 @@ class Generation(Component):
     ) -> Answer:
         """Generate the answer to one prompt, and pass each new part of its text to `on_text` while it is generated.
 
-        The answer is the same as that of `generate`. With beam search, no token is final before the end of the answer,
+        `generate` would give the same answer. With beam search, no token is final before the end of the answer,
         so `on_text` gets the whole text at once.
 
         Args:
@@ -181,7 +181,8 @@ class Generation(Component):
     def _answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Answer:
         """Convert the token ids of an answer, without the stop token, to text.
 
-        The answer counts as cut if it has `max_new_tokens` tokens: the stop token would count as one more.
+        An answer of `max_new_tokens` tokens counts as cut. One that ended with a stop token has fewer, because the stop
+        token counts towards the maximum.
         """
         text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
         return Answer(text, is_cut=len(ids) >= self.limit)
@@ -211,8 +212,8 @@ class Generation(Component):
             streamer: streamer of transformers for the tokens of a single prompt, without beam search.
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
             batch_tokens: maximum number of tokens of a batch: prompts with padding and answers of the maximum length,
-                once for each beam. A prompt that exceeds it is decoded in a batch of its own. `None`: estimated from
-                the memory, and at most 64 rows (prompts times beams).
+                once for each beam. A single prompt that exceeds it is decoded in a batch of its own. `None`: it is
+                estimated from the free memory, and a batch has at most 64 rows (prompts times beams).
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.

@@ -1,4 +1,4 @@
-"""The choice of the next token: sampling with a seed for each row, and the repetition penalty."""
+"""The choice of the next token: sampling with a seed for each row of the batch, and the repetition penalty."""
 
 from __future__ import annotations
 
@@ -45,11 +45,15 @@ class Sampling:
 
 
 class RowProcessor(LogitsProcessor, ABC):
-    """A logits processor that keeps something for each row of the batch, such as a random generator."""
+    """A logits processor that stores data for each row of the batch, such as a random generator."""
 
     @abstractmethod
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep what belongs to the rows with these indices, int64 `[kept rows]`; all other rows have left the batch."""
+        """Discard the stored data of rows that were removed from the batch because their answers are finished.
+
+        Args:
+            rows: indices of the rows that remain in the batch, in ascending order; int64 `[remaining rows]`.
+        """
 
 
 class DrawnToken(RowProcessor):
@@ -70,7 +74,11 @@ class DrawnToken(RowProcessor):
         self._warpers = sampling.warpers
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return logits `[rows, vocab]`: 0 for the drawn token, minus infinity for all others."""
+        """Draw a token for each row of the batch.
+
+        Returns:
+            Logits `[batch, vocab]`: 0 for the drawn token of a row, minus infinity for all other tokens.
+        """
         wide = torch.float32 if scores.device.type == "mps" else torch.float64
         warped = self._warpers(input_ids, scores.float())
         cumulative = warped.softmax(dim=-1).to(wide).cumsum(dim=-1)  # [rows, vocab]
@@ -87,12 +95,13 @@ class DrawnToken(RowProcessor):
 class RepetitionPenalty(RowProcessor):
     """The repetition penalty of Keskar et al., 2019 (CTRL), for tokens of the prompt and the answer.
 
-    Transformers' own penalty also applies to the padding of shorter prompts. If the pad token is also a stop token, it
-    would make this token less likely: answers might not end, and they would depend on the other prompts of the batch.
+    The penalty in transformers also applies to the pad tokens of shorter prompts, so answers depend on the other
+    prompts of the batch. If the pad token is also a stop token, that penalty can keep an answer from ending. Here,
+    padding is not penalised.
 
     Args:
         penalty: strength of the penalty; above 1, tokens that already occur become less likely.
-        mask: int64 `[rows, seq]`, 0 for the padding of the prompts.
+        mask: attention mask of the prompts, int64 `[batch, seq]`; 0 for padding.
     """
 
     def __init__(self, penalty: float, mask: torch.Tensor) -> None:
@@ -100,7 +109,7 @@ class RepetitionPenalty(RowProcessor):
         self._is_padding = mask == 0  # [rows, seq]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return logits `[rows, vocab]` in which tokens that already occur are penalised."""
+        """Return logits `[batch, vocab]` in which tokens that already occur in the row are penalised."""
         num_new = input_ids.shape[1] - self._is_padding.shape[1]
         last = input_ids[:, -1:]  # replaces padding; the last token is penalised anyway
         tokens = torch.where(functional.pad(self._is_padding, (0, num_new)), last, input_ids)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int) -> None:
-    """Raise an error for a prompt without tokens, or one that does not fit the model's context together with an answer.
+    """Check that each prompt has tokens and, together with an answer of `limit` tokens, fits the model's context.
+
+    In an encoder-decoder, the prompt and the answer each have to fit the context by themselves.
 
     Args:
         model: a language model, whose context limits the lengths.

@@ -18,14 +18,18 @@ from instruct_lab.model.family import without_adapters
 from instruct_lab.tuning.cache_names import cache_name
 
 MIN_SAVED = 64
-"""Shared tokens are computed once only if this saves so many positions in a batch: it takes one more forward pass."""
+"""Shared tokens are computed only once if this saves at least so many token positions of a batch.
+
+Otherwise it would save no time, because it takes one more forward pass.
+"""
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens at the beginning of all prompts are the same, to compute them only once.
+    """Return how many tokens at the beginning of all prompts are the same.
 
-    The number is 0 if this would save no time. The last token of each prompt is never included, because the model
-    predicts the first token of the answer from it.
+    The keys and values of these tokens can be computed only once. The result is 0 if there are so few of them that this
+    would save no time. The last token of each prompt is never included, because the model predicts the first token of
+    the answer from it.
 
     Args:
         prompts: token ids of the prompts of a batch.
@@ -39,20 +43,20 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 def prompt_cache(
     model: Any, input_ids: torch.Tensor, mask: torch.Tensor, shared: int, num_beams: int
 ) -> dict[str, Any]:
-    """Create the key-value cache of a batch, with the keys and values of the tokens that its rows share.
+    """Create the key-value cache of a batch, and compute the keys and values of tokens that several rows share.
 
-    All rows share the first `shared` tokens. Rows with the same prompt also share all tokens of the prompt except the
-    last.
+    The first `shared` tokens, which all rows share, are computed once. Rows with the same prompt share all its tokens
+    but the last: these are computed once for each distinct prompt, unless this would save no time.
 
     Args:
         model: a model of transformers in evaluation mode, for which `objective.shared_prefix.obstacle` returns `None`.
         input_ids: token ids of the prompts, int64 `[batch, seq]`; padding lies after the shared tokens.
         mask: attention mask, int64 `[batch, seq]`; 1 for tokens, 0 for padding.
         shared: number of first tokens that all prompts share, from `shared_length`.
-        num_beams: number of rows of each prompt.
+        num_beams: number of beams; each row of `input_ids` becomes that many rows of the cache.
 
     Returns:
-        The cache, keyed by the name of the model's argument for it.
+        A dictionary with the cache. Its key is the name of the argument by which the model takes the cache.
     """
     base = without_adapters(model)
     cache = DynamicCache(config=base.config.get_text_config(decoder=True))

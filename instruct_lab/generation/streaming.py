@@ -27,7 +27,10 @@ class TextStream(BaseStreamer):
         self._is_prompt = True
 
     def put(self, value: Any) -> None:
-        """Decode the next token, and pass on the new text; ignore the first call, which contains the prompt."""
+        """Decode the next token, and pass the new part of the answer's text to `on_text`.
+
+        The first call does nothing, because transformers calls this method first with the prompt.
+        """
         if self._is_prompt:
             self._is_prompt = False
             return

@@ -41,7 +41,7 @@ def decode_with_vllm(
     """Decode prompts with vLLM; call this function only in an `evaluation_mode` block.
 
     Args:
-        model: a decoder, with or without a LoRA adapter.
+        model: a decoder-only language model, with or without a LoRA adapter.
         parts: groups of prompts that are decoded together; each group has the token ids of its prompts, keyed by the
             index of the prompt.
         settings: limits, stop tokens and sampling of the decoding.
@@ -151,7 +151,14 @@ def _running(model: Any, max_tokens: int) -> Iterator[_Engine]:
 
 
 def _start(model: Any, max_tokens: int, rank: int | None, is_kept: bool) -> _Engine:
-    """Write the weights of the base model to a folder, and load them with vLLM."""
+    """Write the weights of the base model to a folder, and load them with vLLM.
+
+    Args:
+        model: the model that is trained.
+        max_tokens: maximum number of tokens of a prompt with its answer.
+        rank: rank of the model's LoRA adapter; `None` if it has no adapter.
+        is_kept: whether the engine is kept for later evaluations, and frees its GPU memory between them.
+    """
     import vllm
 
     folder = tempfile.TemporaryDirectory(prefix="instruct-lab-weights-")

@@ -19,7 +19,7 @@ class Cut:
     """A sequence of consecutive tokens that was cut out of a conversation.
 
     Args:
-        at: index of the first token after the cut, counted among the tokens that are left.
+        at: index of the first token after the cut, in the sequence of the remaining tokens.
         tokens: number of tokens that were cut out.
     """
 
@@ -32,7 +32,7 @@ class InspectedRow:
     """One example as the model sees it, or one row that was dropped.
 
     Args:
-        spans: the text of the tokens, in order; tokens that together form one character are in one span. Empty if the
+        spans: the text of each token, in order; tokens that only together form a character share one span. Empty if the
             row was dropped before it was tokenised.
         example: token ids and labels of the row; both are empty if the row was dropped before it was tokenised.
         split: split of the row; empty if the row was dropped before the data was split.
@@ -61,7 +61,10 @@ class InspectedRow:
 
     @property
     def text(self) -> str:
-        """The text that the model sees, including special tokens; `sample` if the row was not tokenised."""
+        """The text that the model sees, including special tokens.
+
+        For a row that was dropped before it was tokenised, this is the text of the row in the audit.
+        """
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:

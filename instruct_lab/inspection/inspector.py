@@ -50,8 +50,8 @@ class Inspector:
         """Load the tokenizer and prepare the data.
 
         Raises:
-            InstructLabError: the data cannot be read, or all its rows are dropped. If they are dropped, the error or
-                the inspector's audit has the reasons.
+            InstructLabError: the data cannot be read, or all its rows are dropped. In the second case, the reasons are
+                in the error's text or in the inspector's audit.
         """
         from instruct_lab.training.datamodule import InstructionData
 
@@ -122,10 +122,13 @@ class Inspector:
     def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
         """Find the conversation from which an example was made, and the conversation's token ids before cutting.
 
-        Examples have the same order as conversations, but batching may have dropped some conversations. So the index of
-        the conversation is at least that of the example, and exceeds it by at most the number of dropped conversations.
-        Among the conversations with the example's id, the first one with the same tokens is chosen; if none has the
-        same tokens, the first conversation with this id is chosen. Both results are `None` if none is found.
+        Examples have the same order as conversations, but batching may have dropped conversations in between. So, if it
+        dropped `n` conversations, the index of the conversation is between `index` and `index + n`. Among these
+        conversations, the first one with the example's id and tokens is chosen. If no conversation has its tokens
+        (because some were cut out), the first one with its id is chosen.
+
+        Returns:
+            The conversation and its token ids; `(None, None)` if no conversation has the example's id.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
@@ -230,9 +233,9 @@ class Inspector:
     # ---- rows by id
 
     def find(self, prefix: str, split: str | None) -> Iterator[InspectedRow]:
-        """Yield the examples with an id, and then the dropped rows with this id.
+        """Find an id by its beginning, and yield all examples and then all dropped rows that have this id.
 
-        There may be several, because rows with the same texts have the same id.
+        Several rows can have one id, because rows with the same texts have the same id.
 
         Args:
             prefix: the id, or the beginning of it if no other id has the same beginning.
@@ -266,7 +269,7 @@ class Inspector:
                 )
 
     def _drops_of_batching(self, prefix: str) -> Iterator[Drop]:
-        """Yield the conversations that batching drops and whose id begins with a prefix."""
+        """Tokenise again the conversations whose id begins with a prefix, and yield those that batching drops."""
         assert self._data is not None
         chosen = self._experiment
         for split, rows in self._data.conversations.items():

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One element of the page: a span (a token, or tokens that form one character) with the cut before it.
+    """One element of the page: a span (a token, or tokens that form one character), after a mark for cut-out tokens.
 
-    A cut after the last span is an element too; it has no text.
+    The mark is shown only if tokens were cut out before the span. If tokens were cut out after the last span, the row
+    ends with an element that has this mark, but no text.
 
     Args:
         text: the text of the span, with visible signs for tabs and line breaks.

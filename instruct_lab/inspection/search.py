@@ -44,7 +44,8 @@ def _count_ids(entry: Entry, prefix: str) -> Counter[str]:
 def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> list[Drop]:
     """Run a stage again in a temporary folder, and return the dropped rows whose id begins with a prefix.
 
-    If the stage joins the results of other stages, these are run again too.
+    If the stage joins the results of other stages, these are run again too. `before` is the cached result of the
+    preceding stage, or `None` if `stage` is the first.
     """
     joined = [drop for part in stage.joins for drop in _repeat(part, None, folder, prefix)]
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary, watch_drops(prefix) as drops:
@@ -58,7 +59,8 @@ def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> I
     Args:
         stage: the stage that left the rows out.
         before: the result of the preceding stage; `None` if `stage` is the first.
-        lost: number of rows without a reason for each id; it is reduced in place by the rows that are yielded.
+        lost: for each id, how many rows with this id the stage left out without a reason. This function subtracts the
+            rows that it yields.
     """
     for rows in tables(before).values() if before is not None and lost else ():
         for index, id_ in enumerate(rows.ids()):
@@ -70,8 +72,12 @@ def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> I
 def only_id(ids: Sequence[str], prefix: str) -> str:
     """Return the only id that begins with a prefix.
 
+    Args:
+        ids: all different ids that begin with the prefix.
+        prefix: the prefix, for the error's message.
+
     Raises:
-        InstructLabError: no id begins with the prefix, or several ids do.
+        InstructLabError: `ids` is empty or has several elements.
     """
     if len(ids) == 1:
         return ids[0]

@@ -53,7 +53,7 @@ def describe(row: InspectedRow) -> str:
 
 
 def print_inspected(console: Console, rows: Sequence[InspectedRow], *, ids: bool) -> None:
-    """Print a legend and the rows; colours mark trained and special tokens, or brackets if there are no colours."""
+    """Print a legend and the rows; target tokens and special tokens have colours, or brackets if there are none."""
     from rich.text import Text
 
     plain = console.color_system is None or console.no_color
@@ -87,7 +87,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Writes one text, span by span, and marks trained and special tokens by colours or by brackets."""
+    """Collects the text of a row, token by token, and marks target tokens and special tokens by colours or brackets."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text
@@ -131,13 +131,13 @@ class _Writer:
 
 
 def _signs(text: str) -> str:
-    """Make tabs and line breaks visible, and remove a final line break: the caller prints it, after the token's id."""
+    """Show tabs and line breaks as visible signs, and remove a line break at the end of the text."""
     whole = visible(text).replace("\t", "⇥\t").replace("\n", "↵\n")
     return whole.removesuffix("\n")
 
 
 def _printable(text: str, console: Console) -> str:
-    """Replace the characters that the terminal's encoding cannot write."""
+    """Replace the characters that the terminal's encoding cannot write by ASCII signs or escape sequences."""
     encoding = console.encoding or "utf-8"
     if console.options.ascii_only:
         text = text.translate(ASCII_SIGNS)
@@ -145,7 +145,7 @@ def _printable(text: str, console: Console) -> str:
 
 
 def with_cuts(row: InspectedRow) -> Iterable[tuple[Span | None, Cut | None]]:
-    """Yield each span of a row with the cut before it, or with `None` if nothing was cut out there.
+    """Yield each span of a row with the `Cut` just before it, or with `None` if no tokens were cut out there.
 
     Cuts after the last span are yielded at the end, with `None` instead of a span.
     """

@@ -140,7 +140,8 @@ class CosineRestarts(LRScheduler):
     def after_warmup(self, at: Position) -> float:
         """Return the learning rate as a multiple of the first peak: min_ratio + (peak - min_ratio)·(1 + cos(pi·t)) / 2.
 
-        Here, `peak` is the current cycle's peak divided by the first, and t is the completed fraction of the cycle.
+        Here, `peak` is the current cycle's peak divided by the first cycle's peak, and t is the completed fraction of
+        the current cycle.
         """
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         done = at.progress * sum(lengths)

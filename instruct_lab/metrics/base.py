@@ -99,15 +99,18 @@ class Metric(Component, ABC, Generic[Row]):
         return rows  # type: ignore[return-value]  # metrics with other rows override this
 
     def example_score(self, statistics: Statistics) -> float:
-        """Compute the score of one example: `value` of its statistics, unless the metric overrides this method."""
+        """Compute the score of one example from its statistics.
+
+        By default, it is the metric's value for a set of examples that has only this one.
+        """
         return self.value(statistics)
 
 
 class AnswerMetric(Metric[Row], ABC):
     """Scores a generated answer against references.
 
-    The last statistic of an example is 1 if its answer is empty, else 0 (`is_empty`). Empty answers are scored as in
-    the reference implementation. The metric's signature (the text on how its value is computed) contains their number.
+    The last statistic of an example is 1 if its answer is empty, else 0. Empty answers are scored as in the reference
+    implementation. The metric's signature (the text on how its value is computed) contains the number of empty answers.
     """
 
     reads: ClassVar = "answers"
@@ -140,8 +143,8 @@ class AnswerMetric(Metric[Row], ABC):
     def of_prediction(self, prediction: Prediction) -> Row:
         """Compute the data that is stored for one example from its prediction.
 
-        By default, this calls `statistics` with the answer and its references. A metric overrides it to read more:
-        other sampled answers, or other columns of the data row.
+        By default, this calls `statistics` with the answer and the references. A metric that also needs other sampled
+        answers, or other columns of the data row, overrides this method.
         """
         return self.statistics(prediction.text, prediction.references)
 
@@ -219,7 +222,7 @@ class LikelihoodMetric(Metric[Statistics], ABC):
 
 
 class ValueMetric(Metric[Statistics], ABC):
-    """Reads a value that the objective computes for each example, such as whether the chosen answer scores higher.
+    """Reads a value that the objective computes for each example, such as the reward margin of a preference pair.
 
     The value is in the dictionary `values` of the objective's `Loss`.
     """

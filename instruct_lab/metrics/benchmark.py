@@ -27,8 +27,8 @@ class TaskScores:
 
     Args:
         predictions: the model's responses with the references, one for each example.
-        rows: for each score, keyed by its name, the statistics of every example: its weighted contribution to the
-            score, and its weight.
+        rows: for each score, keyed by its name, the statistics of every example. These are two numbers: the example's
+            contribution to the score times the example's weight, and the weight.
         sources: the name of each example's task.
         signatures: description of how each score is computed, keyed by the name of the score.
         clusters: for each example, the name of the group of related examples to which it belongs; empty if the task has
@@ -113,7 +113,7 @@ CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": Benchma
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Create the score that a signature in a run's record describes.
+    """Create the metric for a score that was read from a run's record, from the signature that is stored with it.
 
     The end of the signature says whether higher or lower values are better.
     """

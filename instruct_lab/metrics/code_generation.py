@@ -26,12 +26,12 @@ BODY_INDENT = "    "
 
 @component
 class PassAtK(RowMetric):
-    """pass@k: the probability that at least one of k answers to a problem passes all its tests, averaged, 0 to 100.
+    """pass@k: the probability that at least one of k answers passes all tests of a problem, as a mean over problems.
 
     If c of the n answers that were sampled for a problem pass, the unbiased estimate of this probability is
     `1 - C(n - c, k) / C(n, k)`. Source: Chen et al., 2021. The tests are columns of the data row: HumanEval's `prompt`,
     `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced
-    code blocks, the block that defines the function is used, or else the first block.
+    code blocks, the block that defines the function is used; if no block does, the first block. The scale is 0 to 100.
 
     This metric executes programs that a model wrote, so you have to allow it: with `allow_execution` in the config and
     `--allow execution` on the command line. The program and its tests run in two processes. Each process has its own
@@ -80,15 +80,15 @@ class PassAtK(RowMetric):
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
         """Yield the fields that need the user's permission, each with the name of the permission.
 
-        `allow_execution` needs the permission to execute programs; `weak_sandbox` needs the one to do so without the
-        required layers of the sandbox.
+        `allow_execution` needs the permission to execute programs that a model wrote. `weak_sandbox`, if it is set,
+        needs the permission to execute them although a required layer of the sandbox is missing.
         """
         yield "allow_execution", "execution"
         if self.weak_sandbox:
             yield "weak_sandbox", "weak-sandbox"
 
     def problems(self) -> Iterator[Problem]:
-        """Report a machine that cannot keep programs away from the user's files, processes and network."""
+        """Report if this machine cannot keep programs away from the user's files, processes and network."""
         from instruct_lab.metrics import sandbox
 
         if os.name == "nt":

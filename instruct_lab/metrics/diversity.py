@@ -30,9 +30,9 @@ class DistinctN(CorpusMetric):
 
     Words are in lower case and have no punctuation, and each Chinese character is a word (as in `ROUGE` with
     `tokenize: unicode`). The value falls with the number of answers, so compare models only on the same examples. For
-    the interval, each answer contributes the number of n-grams that occur in no other answer; to this is added the
-    number of n-grams that occur in several answers, divided by the number of answers. The interval is then as wide as a
-    jackknife interval. The score of one example is computed from its answer only.
+    the interval, the number of different n-grams is divided among the answers: an n-gram that occurs in one answer only
+    belongs to this answer, and all other n-grams are divided equally. With these contributions, the interval is as wide
+    as a jackknife interval. The score of one example is computed from its answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram

@@ -59,7 +59,7 @@ class GatheredRows(torchmetrics.Metric):
         return self.pickled if isinstance(self.pickled, Tensor) else torch.cat(self.pickled)
 
     def rows(self) -> dict[int, Any]:
-        """Return the values of all ranks, keyed by the index of the example in ascending order.
+        """Return the values of all ranks, keyed by the index of the example; indices are in ascending order.
 
         Every rank gets the same dictionary.
         """

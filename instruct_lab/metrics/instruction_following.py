@@ -45,8 +45,8 @@ class InstructionFollowing(RowMetric):
             count, the instructions that cannot be checked, and 1 if the answer is empty (else 0).
 
         Raises:
-            InstructLabError: the data row has no instructions, or not one set of arguments for each instruction, or an
-                argument is a regular expression that is invalid or takes too long.
+            InstructLabError: the data row has no instructions, the number of its sets of arguments differs from the
+                number of instructions, or an argument is a regular expression that is invalid or takes too long.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]

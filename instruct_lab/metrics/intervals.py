@@ -6,8 +6,8 @@ are single examples, or clusters of related examples. Each resample draws as man
 and computes one value from their summed statistics. The draws depend only on the seed and the number of units, so two
 systems measured on the same examples are resampled in the same way.
 
-With fewer than `FEW_UNITS` units, a percentile interval is too narrow. It is then widened to the width of an interval
-from Student's t distribution. The signature of the value, which describes how it is computed, says so.
+With fewer than 96 units (`FEW_UNITS`), a percentile interval is too narrow. Such an interval is widened to the width of
+an interval from Student's t distribution, and the value's signature (the text on how it is computed) says so.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _measured(
     seed: int,
     resamples: int,
 ) -> MetricValue:
-    """Add the bootstrap interval to the value of one system, or to the difference between the values of two systems.
+    """Compute the bootstrap interval of one system's value, or of the difference between two systems' values.
 
     Args:
         metric: the metric.
@@ -114,7 +114,7 @@ def _measured(
             one system, `[-1, 1]` for a difference.
         value: the value or the difference.
         signature: description of how the value is computed. The returned value's signature also has the number of
-            clusters, if clusters are resampled, and `WIDENED`, if the interval is widened.
+            clusters if clusters are resampled, and `|interval:t-percentile` if the interval is widened.
         clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
@@ -130,7 +130,7 @@ def _measured(
 
 
 def differ_in_width(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether the widths of two intervals differ by more than `CHANGED_WIDTH` times the width of the second."""
+    """Whether the widths of two intervals differ by more than a tenth (`CHANGED_WIDTH`) of the second width."""
     widths = first[1] - first[0], second[1] - second[0]
     return all(map(math.isfinite, widths)) and abs(widths[0] - widths[1]) > CHANGED_WIDTH * widths[1]
 
@@ -147,8 +147,8 @@ def _interval_over(
     """Compute the bootstrap interval by resampling `units`.
 
     Returns:
-        The lower end and the upper end of the interval, and a text to append to the signature: `WIDENED` if there are
-        so few units that the interval was widened, else an empty text.
+        The lower end and the upper end of the interval, and a text to append to the signature:
+        `|interval:t-percentile` if there are so few units that the interval was widened, else an empty text.
     """
     import numpy as np
 

@@ -70,7 +70,7 @@ class LmEval(Benchmarks):
 
     @property
     def folders(self) -> list[Path]:
-        """The folder `include_path` as a list of one; an empty list if the field is not set."""
+        """A list with the folder of the field `include_path`; an empty list if the field is not set."""
         return [] if self.include_path is None else [user_path(self.include_path)]
 
     def permissions_needed(self) -> Iterator[tuple[str, str]]:

@@ -78,7 +78,7 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
         return f"{self.kind}|squad-v2.0|tok:{self.tokenize or 'squad'}|refs:best{silent}"
 
     def words(self, text: str) -> list[str]:
-        """Split a text into words, normalised as the class describes; return none if the text is `no_answer`."""
+        """Split a text into words, normalised as in SQuAD; return an empty list if the text is `no_answer`."""
         if self.no_answer and text.strip() == self.no_answer.strip():
             return []
         if self.tokenize == "unicode":
@@ -114,7 +114,7 @@ class SquadF1(SquadMetric):
     kind: ClassVar[str] = "f1"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """Compute the F-measure of the common words; the result is 1 if both lists are empty, and 0 if only one is."""
+        """Compute F1 from the number of common words; the result is 1 if both lists are empty, and 0 if only one is."""
         if not answer or not reference:
             return float(answer == reference)
         common = sum((Counter(answer) & Counter(reference)).values())

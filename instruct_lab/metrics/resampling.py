@@ -1,9 +1,8 @@
-"""What a bootstrap interval resamples (examples, or whole clusters of related examples), and how this is drawn.
+"""Bootstrap resampling of units, which are single examples or whole clusters of related examples.
 
-A unit is what is drawn as a whole. Data rows of one document, source file or question template resemble each other, so
-that they hold less evidence than the same number of independent rows (Miller, "Adding error bars to evals", 2024). If
-rows name their cluster, whole clusters are therefore the units, instead of single rows. A row without a cluster is a
-unit of its own.
+Data rows of one document, source file or question template resemble each other, so that they hold less evidence than
+the same number of independent rows (Miller, "Adding error bars to evals", 2024). If rows name their cluster, whole
+clusters are therefore the units, instead of single rows. A row without a cluster is a unit of its own.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 
 DRAWS_AT_ONCE = 1 << 22
 MIN_CLUSTERS = 10
-"""With fewer clusters, single examples are resampled; `units_of` counts clusters of unequal size as fewer."""
+"""With fewer effective clusters, single examples are resampled; clusters of unequal sizes count as fewer clusters."""
 FEW_UNITS = 96
 """With fewer units, percentile intervals contain the true value too rarely, so `widening` widens them."""
 WIDENING_SEED = 2
 MIN_FREEDOM = 2.0
 """Lower limit of the degrees of freedom in `widening`, which a high kurtosis would otherwise make smaller."""
 CHANGED_WIDTH = 0.1
-"""Intervals over clusters and over examples are both reported if their widths differ by more than this.
+"""Intervals over clusters and over examples are both reported if their widths differ by more than this fraction.
 
 It is a fraction of the width of the interval over examples.
 """
@@ -84,10 +83,11 @@ class Units:
 
 
 def units_of(clusters: Sequence[str], num_examples: int) -> Units:
-    """Return the units of examples: their clusters if there are at least `MIN_CLUSTERS`, or else the single examples.
+    """Return the units of examples: their clusters if there are enough of them, otherwise the single examples.
 
-    Clusters of unequal sizes count as fewer than they are: as the square of the number of examples, divided by the sum
-    of the squared sizes.
+    There must be at least 10 (`MIN_CLUSTERS`) effective clusters. The effective number of clusters is the square of the
+    number of examples, divided by the sum of the squared cluster sizes: with unequal sizes, it is lower than the number
+    of clusters.
 
     Args:
         clusters: name of each example's cluster, or an empty name if it has none; an empty list if no example has one.
@@ -176,14 +176,14 @@ def limits(metric: Metric, sums: Array) -> tuple[float, float]:
 def widening(contributions: Array, resamples: int) -> Array:
     """Draw a factor for each resample, which widens an interval that is computed from few units.
 
-    The value of a resample differs from the value of all units; the caller multiplies this difference by the factor. It
-    is needed because resamples of few units vary too little: the variance of the units is itself estimated from them.
-    As in Student's t distribution, the factor is the square root of `f / chi^2`, times the square root of `n / (n -
-    1)`, where `n` is the number of units, and `chi^2` is drawn from the chi-squared distribution with `f` degrees of
-    freedom. `f` is `n - 1`, or `2 n / (kurtosis - 1)` if this is smaller, because the estimated variance is more
-    uncertain if a few units contribute most of it. The percentiles of the widened values form an interval that is as
-    wide as one from Student's t and keeps the skewness of the resamples (compare the expanded percentile interval of
-    Hesterberg, 2015).
+    The value of a resample differs from the value of all units; the caller multiplies this difference by the factor.
+    Without the factors, the interval is too narrow, because resamples of few units vary too little. As in Student's t
+    distribution, a factor is the square root of `f / chi^2`, times the square root of `n / (n - 1)`. Here, `n` is the
+    number of units, and `chi^2` is drawn from the chi-squared distribution with `f` degrees of freedom. `f` is the
+    smaller of `n - 1` and `2 n / (kurtosis - 1)`, but at least 2 in the second case: if a few units contribute most of
+    the variance, its estimate is less certain. The percentiles of the multiplied differences give an interval that is
+    as wide as one from Student's t and keeps the skewness of the resamples (compare the expanded percentile interval
+    of Hesterberg, 2015).
 
     Args:
         contributions: how much each unit contributes to the metric's value, `[units]`, as computed by `influences`.

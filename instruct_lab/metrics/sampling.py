@@ -30,14 +30,15 @@ class SamplingVariance:
 
 
 def sampling_variance(metric: Metric, answers: Sequence[Sequence[Statistics]]) -> SamplingVariance | None:
-    """Split the variance of a metric's value into what sampling of answers adds and what the choice of examples adds.
+    """Split the variance of a metric's value into the part from sampling answers and the part from choosing examples.
 
-    This is an analysis of variance of how much each answer changes the value.
+    This is an analysis of variance. It compares how much the value changes with the answer that is taken for an
+    example, and with the examples that are included.
 
     Args:
         metric: a metric whose value is a function of statistics that are summed over examples.
-        answers: the statistics of all answers, `[examples][answers][statistics]`; every example has the same number of
-            answers.
+        answers: for each example, the list of its answers, each given by its statistics; every example has the same
+            number of answers.
 
     Returns:
         The two parts; `None` with fewer than two examples, with fewer than two answers to each prompt, or if the value

@@ -44,7 +44,11 @@ TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "
 
 
 def script_of(texts: Iterable[str]) -> Script:
-    """Determine the writing system to which most letters of the texts belong; `spaced` if none has a majority."""
+    """Determine the writing system to which most letters of the texts belong.
+
+    The result is `spaced` if most letters belong to writing systems with spaces between words other than Korean, or if
+    there is no majority.
+    """
     characters: Counter[str] = Counter()
     for text in texts:
         characters.update(text)
@@ -80,7 +84,10 @@ def is_in(point: int, ranges: Ranges) -> bool:
 
 
 def tokenizer_for(texts: Iterable[str]) -> Tokenizer:
-    """Return the sacrebleu tokenizer that suits the texts' writing system, or `char` if that one is not installed."""
+    """Return the sacrebleu tokenizer that suits the texts' writing system.
+
+    If the packages that this tokenizer needs are not installed, the result is `char`.
+    """
     tokenizer = TOKENIZERS[script_of(texts)]
     return "char" if missing_modules(tokenizer) else tokenizer
 

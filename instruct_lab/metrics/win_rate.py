@@ -32,11 +32,12 @@ class ComparisonMetric(AnswerMetric[Statistics], ABC):
     """Compares an answer with the answer of another system to the same prompt, by the verdicts of a judge.
 
     The verdicts are only known after all systems have answered (`instruct_lab.evaluation.judging`). The statistics of
-    an example are the fields of `instruct_lab.metrics.judges.votes.Votes`.
+    an example describe the judge's verdicts on its two answers, such as whether the answer wins and how the lengths
+    differ. They are the fields of `instruct_lab.metrics.judges.votes.Votes`, in order.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Raise an error, because an answer and its references are not enough.
+        """Raise an error: the statistics need the verdicts of a judge, which are not known here.
 
         Raises:
             InstructLabError: always.
@@ -44,7 +45,10 @@ class ComparisonMetric(AnswerMetric[Statistics], ABC):
         raise InstructLabError(f"{type(self).__name__} needs the verdicts of a judge, not only an answer")
 
     def signature_of(self, rows: list[Statistics]) -> str:
-        """Return the signature, with the number of empty answers and the number of pairs without a verdict, if any."""
+        """Return the metric's signature, which describes how its value was computed.
+
+        The number of empty answers and the number of pairs without a verdict are added to it where they are not 0.
+        """
         missing = sum(not row[1] for row in rows)
         return self.signature() + self.empty_count(rows) + (f"|unjudged:{missing}" if missing else "")
 
@@ -55,14 +59,14 @@ class WinRate(ComparisonMetric):
 
     The judge is asked about each pair of answers in both orders. If its verdicts contradict each other, the pair is a
     tie, so a judge's preference for the first or second answer does not change the value. Two equal answers are a tie,
-    and the judge is not asked. Pairs without two verdicts (because a reply is missing or has no verdict) are left out,
-    and the signature contains their number. Notes on the value report how often the judge contradicted itself, whether
-    it then favoured the first or the second answer, and how often the longer answer won. A further note warns if the
-    verdicts in the two orders agree no more than random verdicts would.
+    and the judge is not asked. Pairs without two verdicts (because the judge gave no reply, or a reply without a
+    verdict) are left out, and the metric's signature contains their number. Notes on the value report how often the
+    judge contradicted itself, whether it then favoured the first or the second answer, and how often the longer answer
+    won. A further note warns if the verdicts in the two orders agree no more than random verdicts would.
 
-    Every verdict is recorded in `verdicts.jsonl` with the question and the reply. It is also kept in the cache, so no
-    question is asked twice. With `against: base`, only the tuned model is measured; baselines are not judged. Source:
-    Zheng et al., 2023.
+    Every verdict is recorded in `verdicts.jsonl`, with the question to the judge and its reply. It is also kept in the
+    cache, so no question is asked twice. With `against: base`, only the tuned model is measured. Baselines are never
+    judged. Source: Zheng et al., 2023.
     """
 
     judge: Judge  # the judge
@@ -81,7 +85,7 @@ class WinRate(ComparisonMetric):
             raise Refusal("shows_reference", "has no use where the opponent is the reference itself", "false")
 
     def problems(self) -> Iterator[Problem]:
-        """Report that the gold set (pairs of answers whose right verdict is known) cannot be read."""
+        """Report a gold set (file of answer pairs whose right verdict is known) that cannot be read."""
         if self.gold is not None:
             try:
                 read_gold(user_path(self.gold))
@@ -120,7 +124,7 @@ class LengthControlledWinRate(ComparisonMetric):
     of: str = "win_rate"  # name of the win rate in the config group metrics, whose verdicts are used
 
     def parts(self, rows: list[Statistics]) -> list[Statistics]:
-        """Fit the regression, and return three numbers for each pair that are summed over pairs.
+        """Fit the regression, and return the statistics of each pair: three numbers, which are then summed over pairs.
 
         They are `a` plus the pair's influence on `a`, a count of 1, and the pair's score (1, 0.5 or 0). All are 0 if
         the pair has no verdict.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @component
 class Model(Component, ABC):
-    """Base class of the model families: weights, a tokenizer, and settings for loading them."""
+    """Base class of decoders, encoder-decoders and encoders: weights, a tokenizer, and settings for loading them."""
 
     family: ClassVar[str]
     """The name of the family: `decoder`, `encoder-decoder` or `encoder`."""
@@ -133,7 +133,10 @@ class Model(Component, ABC):
         return None
 
     def _quantization(self) -> Quantization | None:
-        """Return the quantisation settings, if any; a name such as `4bit` stands for settings with default values."""
+        """Return the settings of the field `quantization`, or `None` if the weights are not quantised.
+
+        A field that is only a name, such as `4bit`, gives the default settings for this number of bits.
+        """
         if isinstance(self.quantization, str):
             return Quantization(bits=8 if self.quantization == "8bit" else 4)
         return self.quantization
@@ -161,8 +164,9 @@ class Model(Component, ABC):
     ) -> LoadedModel:
         """Load the model in evaluation mode, on the CPU unless its weights are quantised.
 
-        The embeddings have a row for every token; rows of new tokens start at the mean of the other rows. Of the
-        checkpoint's generation defaults, only special tokens are kept: the config group `generation` sets the rest.
+        The embeddings have a row for every token; rows of new tokens start at the mean of the other rows. The
+        generation config that comes with the weights is reduced to its special tokens, because the config group
+        `generation` sets the rest.
 
         Args:
             tokenizer: the tokenizer that `load_tokenizer` returned.
@@ -171,8 +175,8 @@ class Model(Component, ABC):
                 layer.
 
         Raises:
-            InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor; or
-                the family does not support the head.
+            InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor of
+                the model; or the family does not support the head.
         """
         from instruct_lab.model.embeddings import fit_embeddings
         from instruct_lab.model.generation_defaults import special_tokens_config

@@ -37,7 +37,7 @@ def byte_tokenizer(family: str = "decoder") -> Any:
 def wrap_backend(backend: Any, family: str) -> Any:
     """Make a transformers tokenizer from a byte-level one of the library `tokenizers`.
 
-    It adds the family's special tokens to each text, such as `[CLS]` and `[SEP]` for an encoder.
+    The new tokenizer adds the family's special tokens to each text, such as `[CLS]` and `[SEP]` for an encoder.
     """
     from tokenizers import decoders, processors
     from transformers import PreTrainedTokenizerFast

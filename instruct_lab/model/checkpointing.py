@@ -74,11 +74,11 @@ def is_checkpointing(model: Any) -> bool:
 def set_input_gradients(model: Any) -> None:
     """Set whether the outputs of the input embeddings require gradients in a model with gradient checkpointing.
 
-    Checkpoints that are reentrant need these gradients, so transformers and PEFT always switch them on. This function
-    switches them off for the architectures of transformers, whose checkpoints are not reentrant in this package: with
-    them, the backward pass would also run through the frozen layers below the lowest trained layer, and compute them
-    again. For other architectures, which may need the gradients, it switches them on. A model without checkpointing is
-    not changed.
+    Reentrant gradient checkpointing (torch's `use_reentrant=True`) needs these gradients, so transformers and PEFT
+    always switch them on. This package uses the other, non-reentrant variant for the architectures of transformers, so
+    this function switches the gradients off for them. Otherwise, the backward pass would also run through the frozen
+    layers below the lowest trained layer, and compute these layers again. For architectures from other packages, which
+    may need the gradients, the function switches them on. A model without gradient checkpointing is not changed.
     """
     if not is_checkpointing(model):
         return
@@ -89,11 +89,12 @@ def set_input_gradients(model: Any) -> None:
 
 
 def _selective_contexts() -> Any:
-    """Return the `context_fn` of checkpoints that keep the results of attention and of large matrix products.
+    """Return the argument `context_fn` of `torch.utils.checkpoint` for selective gradient checkpointing.
 
-    These operations take most of the time. The other operations (norms, activation functions, rotary positions,
-    low-rank adapters) are computed again, because they take little time and much of the memory. The attention scores of
-    `attention: eager` are computed again too, since their size is quadratic in the length of a text.
+    The results of attention and of large matrix products are kept, because these operations take most of the time.
+    The other operations (norms, activation functions, rotary positions, low-rank adapters) are computed again, because
+    they take little time and much of the memory. The attention scores of `attention: eager` are computed again too,
+    since their size is quadratic in the length of a text.
     """
     import torch
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts

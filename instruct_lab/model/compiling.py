@@ -39,7 +39,7 @@ def compile_layers(model: Any) -> None:
     their number. Sizes of batches are symbolic, so that batches of other lengths need no further compilation.
 
     Args:
-        model: a model of transformers, with or without adapters, with its tuning method applied.
+        model: a model of transformers after its tuning method was applied, which may have added adapters.
 
     Raises:
         InstructLabError: the model has no layers that can be compiled one by one.

@@ -77,8 +77,8 @@ class ModelFacts(Component):
     """Facts about a model that are known before it is loaded. Null means unknown.
 
     A table of position embeddings (BERT, BART, GPT-2) limits the length of a text; rotary and relative positions
-    (Llama, T5) do not. For a model on the Hub, `declared_facts` in its YAML file can state the facts. They are used
-    until the model is downloaded.
+    (Llama, T5) do not. For a model on the Hub, the key `declared_facts` in its config can state the facts. They are
+    used until the model is downloaded.
     """
 
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream
@@ -142,7 +142,7 @@ def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    """Return the first positive whole number that a configuration has under one of these names, or `None`."""
+    """Return the first positive whole number that a configuration has under these names, in their order, or `None`."""
     found = [config[name] for name in names if type(config.get(name)) is int and config[name] > 0]  # no booleans
     return found[0] if found else None
 

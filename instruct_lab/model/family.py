@@ -31,7 +31,8 @@ def family_of(model: Any) -> str:
 def family_of_config(config: Any) -> str:
     """Return the family of the model that a transformers configuration describes.
 
-    A model whose code comes with the weights is an encoder if the code has a masked language model and no causal one.
+    If the model's code comes with the weights, the configuration lists the classes in this code. A class for masked
+    language modelling and none for causal language modelling mean that the model is an encoder.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -81,7 +82,7 @@ def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
 
 
 def check_family(config: Any, family: str, name: str) -> None:
-    """Refuse a model whose family is not the expected one, which transformers would load without an error.
+    """Refuse a model whose family is not the expected one; transformers itself would load it without an error.
 
     For example, transformers would load only the decoder of BART, and would load BERT as a causal language model that
     sees the tokens that it has to predict.

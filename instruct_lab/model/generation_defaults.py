@@ -14,8 +14,8 @@ For example, Marian must not generate its pad token, which is its start token, a
 def special_tokens_config(model: Any, tokenizer: Any) -> Any:
     """Return a generation config that holds only special tokens: those that begin and end a text, and the pad token.
 
-    An encoder-decoder also keeps its start token, the tokens that it is forced to generate, and those that it must not
-    generate.
+    For an encoder-decoder, it also holds the decoder's start token, the tokens that the model is forced to generate,
+    and those that it must not generate.
     """
     from transformers import GenerationConfig
 

@@ -1,4 +1,4 @@
-"""Detection of GPUs, CPU features and the arithmetic that they support, without loading torch."""
+"""Detection of GPUs, their bfloat16 support, and the instruction sets of the CPU, without loading torch."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cpu_instructions() -> list[str]:
 
 
 def emulates_bfloat16() -> bool:
-    """Whether the CPU is known to lack bfloat16 arithmetic; bfloat16 then takes eight times as long as float32."""
+    """Whether the CPU is known to lack bfloat16 arithmetic, so that bfloat16 is eight times as slow as float32."""
     instructions = cpu_instructions()
     return bool(instructions) and not {"bf16", "amx"} & set(instructions)
 

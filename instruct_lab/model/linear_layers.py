@@ -58,7 +58,7 @@ class _Linear(nn.Linear):
 
 
 def _is_suitable(input: Tensor, weight: Tensor) -> bool:
-    """Whether to use oneDNN: only for plain float32 CPU tensors with enough rows, outside autocast and compilation."""
+    """Whether to use oneDNN: for plain float32 CPU tensors with 8 rows or more, outside autocast and compilation."""
     return (
         type(input) is Tensor  # not a symbolic, distributed or quantised one
         and type(weight) in (Tensor, nn.Parameter)

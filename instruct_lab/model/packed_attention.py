@@ -35,7 +35,7 @@ def attend(
     Args:
         module: the attention layer that calls the function.
         query: `[rows, heads, seq, width]`; `width` is the width of one head.
-        key: `[rows, key heads, seq, width]`.
+        key: `[rows, key heads, seq, width]`; there can be fewer key heads than query heads.
         value: `[rows, key heads, seq, width]`.
         attention_mask: for packed rows, the borders of the texts, int32 `[1, 1, 1, texts + 1]`: the index of each
             text's first token, counted through all rows, then the number of all tokens. Any other mask means padded
@@ -78,7 +78,7 @@ def attend(
 def _attend_at_once(
     states: list[Tensor], borders: Tensor, longest: int, scaling: float | None, is_causal: bool, window: int | None
 ) -> Tensor:
-    """Compute attention in all texts with one call of PyTorch's kernel for different lengths, which needs a GPU.
+    """Compute attention in all texts with one call of PyTorch's kernel for texts of different lengths, on a GPU.
 
     Args:
         states: queries, keys and values, each `[tokens, heads, width]`.
@@ -87,6 +87,9 @@ def _attend_at_once(
         scaling: the number by which attention scores are multiplied; `None`: one over the square root of the width.
         is_causal: whether a token attends only to itself and earlier tokens.
         window: number of tokens in the sliding window; `None`: there is no window.
+
+    Returns:
+        The output of attention, `[tokens, heads, width]`.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -102,7 +105,16 @@ def _attend_at_once(
 
 
 def _window_mask(query: Tensor, window: int, is_causal: bool) -> Tensor:
-    """Return whether each key (column) is in the sliding window of each query (row): bool `[1, 1, length, length]`."""
+    """Return a mask that is true where a key (column) is in the sliding window of a query (row).
+
+    Args:
+        query: the queries of one text, `[1, heads, length, width]`; `length` is its number of tokens.
+        window: number of tokens in the sliding window.
+        is_causal: whether a token attends only to itself and earlier tokens.
+
+    Returns:
+        The mask, bool `[1, 1, length, length]`.
+    """
     positions = torch.arange(query.shape[2], device=query.device)
     distances = positions[:, None] - positions  # [length, length]
     is_seen = distances.abs() < window

@@ -164,7 +164,7 @@ def _differ(first: list[Tensor], second: list[Tensor], tolerance: float) -> bool
 
 
 def _tested_batch(model: Any) -> Batch:
-    """Return a batch of short texts for the check, made of tokens other than the pad token, on the model's device."""
+    """Return the short texts for `check_packing`: a batch of tokens other than the pad token, on the model's device."""
     import torch
 
     embeddings = model.get_input_embeddings().weight
@@ -183,7 +183,8 @@ def _logits(model: Any, batch: Batch, single: int | None = None) -> list[Tensor]
     Args:
         model: a language model, with or without adapters.
         batch: the texts, one in each row.
-        single: `None`: the texts are packed; a number: the batch is one text of so many tokens, which is not packed.
+        single: if it is a number, only the first text is computed, without packing, and this is its number of tokens.
+            `None`: all texts are packed into rows.
     """
     options = {} if family_of(model) == "encoder" else {"use_cache": False}
     if single is not None:

@@ -65,7 +65,11 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """Return the rotary parameters in a configuration; if they differ between layers, those for full attention."""
+        """Return the rotary parameters that are to be scaled.
+
+        If a configuration has parameters of its own for each type of layer, those of the layers with full attention
+        are returned.
+        """
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 

@@ -16,7 +16,7 @@ def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ..
     Args:
         model: a transformers model for sequence classification.
         missing: names of the model's tensors that the loaded weights do not have. An encoder's pooler counts as part of
-            the head if its tensors are among them. `None`: it counts in any case.
+            the head if the weights do not have its tensors. `None`: the pooler always counts as part of the head.
     """
     body = getattr(model, model.base_model_prefix)
     heads = [

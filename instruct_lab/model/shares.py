@@ -14,7 +14,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor from all devices; return a tensor that is not sharded unchanged.
+    """Gather a sharded tensor from all devices. A tensor that is not sharded is returned unchanged.
 
     For a sharded tensor, every rank must call this function.
     """
@@ -23,7 +23,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def share_of_rank(tensor: Tensor) -> Tensor:
-    """Return the part of a sharded tensor that this rank holds; return a tensor that is not sharded unchanged."""
+    """Return the part of a sharded tensor that is on this rank. A tensor that is not sharded is returned unchanged."""
     share: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return share
 
@@ -42,7 +42,7 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 
 def groups_of(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Split the parameters into the groups that FSDP2 gathers at once: one for each layer, and one for all others."""
+    """Split the parameters into the groups that FSDP2 gathers at once: one for each layer, and one for the rest."""
     groups = [list(layer.parameters()) for layer in layers_of(model)]
     in_layers = {id(parameter) for group in groups for parameter in group}
     return [*groups, [parameter for parameter in model.parameters() if id(parameter) not in in_layers]]

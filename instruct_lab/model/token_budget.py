@@ -29,12 +29,12 @@ WORKING_WIDTHS = 8
 
 
 def scored_tokens(device: torch.device) -> int:
-    """Return the maximum number of tokens of a batch in a forward pass without gradients, which is a power of two."""
+    """Return how many tokens a batch may have in a forward pass without gradients: a power of two."""
     return tokens_in_memory(device.type, device_memory(device))
 
 
 def tokens_in_memory(kind: str, memory: int | None) -> int:
-    """Return the maximum number of tokens of a batch in a forward pass without gradients, which is a power of two.
+    """Return how many tokens a batch may have in a forward pass without gradients: a power of two.
 
     Args:
         kind: type of the device, such as `cpu` or `cuda`.
@@ -47,10 +47,10 @@ def tokens_in_memory(kind: str, memory: int | None) -> int:
 
 
 def decoded_tokens(model: Any) -> int | None:
-    """Return the maximum number of tokens of a batch in decoding, prompts and answers together: a power of two.
+    """Return how many tokens a batch may have in decoding, prompts and answers together: a power of two.
 
     Args:
-        model: a model of transformers; its keys and values of every token stay in memory.
+        model: a model of transformers; its cache holds the keys and values of every token in memory.
 
     Returns:
         The maximum number of tokens; `None` if the memory of the device is not known.

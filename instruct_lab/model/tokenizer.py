@@ -49,7 +49,7 @@ class Tokenizer(Component):
     extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; not recognised in content
 
     def __post_init__(self) -> None:
-        """Refuse a token that is in both `extra_tokens` and `extra_special_tokens`, and a revision without a source."""
+        """Refuse a token that is in both `extra_tokens` and `extra_special_tokens`, and `revision` without `source`."""
         both = set(self.extra_tokens) & set(self.extra_special_tokens)
         if both:
             raise Refusal("extra_tokens", f"{sorted(both)[0]!r} is also one of extra_special_tokens")

@@ -152,9 +152,9 @@ def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
     """Return the trained Unigram model, with scores and an order that are the same in every process.
 
     The `tokenizers` library adds numbers in the order of a hash table with a random seed, so the last digits of scores
-    and the order of pieces with equal scores differ between processes. This function rounds the scores and sorts the
-    pieces. The library also gives different scores, in steps of 0.0001 above the lowest one, to the letters that stand
-    for bytes which no text has; this function gives all of them the lowest score.
+    and the order of tokens with equal scores differ between processes. This function rounds the scores and sorts the
+    tokens. The library also gives different scores, in steps of 0.0001 above the lowest one, to the tokens of
+    bytes that occur in no text. This function gives all of them the lowest score.
     """
     from tokenizers import models
 

@@ -101,7 +101,11 @@ class Objective(Component, ABC):
     """Keys of `Loss.values` that exist only for preference pairs."""
 
     def values_of(self, gives: frozenset[Supervision]) -> frozenset[str]:
-        """Return the keys of `Loss.values` for data with these kinds of supervision ("answers", "pairs", ...)."""
+        """Return the names of the quantities that are logged besides the loss (the keys of `Loss.values`).
+
+        Args:
+            gives: the kinds of supervision that the data has ("answers", "pairs", ...).
+        """
         return self.value_names if "pairs" in gives else self.value_names - self.pair_values
 
     @abstractmethod

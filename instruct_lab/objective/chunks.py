@@ -46,9 +46,9 @@ PROCESSING_CLASSES: set[type] = set()
 def chunk_size(model: Any, num_targets: int, is_cut: bool = False) -> int | None:
     """Return the number of target tokens in a chunk; the logits of a chunk are computed together.
 
-    The result is `None` if the logits are computed without chunks: because there are few target tokens, or because only
-    the model's own forward pass can compute the logits. This is so if the model changes the outputs of its output
-    projection, for example scales them, or if the projection is sharded over devices.
+    The result is `None` if the logits are computed without chunks, for one of two reasons. Either there are few target
+    tokens, or only the model's own forward pass can compute the logits. The latter is the case for a model that changes
+    the outputs of its output projection, for example scales them, or whose projection is sharded over devices.
 
     Args:
         model: a language model of transformers, with or without adapters.
@@ -87,6 +87,9 @@ def values_in_chunks(projection: nn.Module, hidden: Tensor, targets: Tensor, eva
         targets: the ids of the target tokens, `[targets]`.
         evaluate: the function of logits and target tokens; in training, it returns one value for each target token.
         size: the number of hidden states in a chunk.
+
+    Returns:
+        The values of `evaluate` for all target tokens, `[targets]` in training, `[targets, ...]` without gradients.
     """
 
     def compute(states: Tensor, labels: Tensor) -> Tensor:

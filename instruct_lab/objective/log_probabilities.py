@@ -33,9 +33,11 @@ def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Te
 
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
-    """Compute the loss, confidence and correctness of every target token of each example.
+    """Compute how well a model predicts every target token of each example.
 
-    In preference pairs, only the chosen answers are scored.
+    The scores of a target token are its loss, the probability of the token that the model finds most likely in its
+    place, and whether this most likely token is the target token. In preference pairs, only the chosen answers are
+    scored.
 
     Args:
         model: a model in evaluation mode.
@@ -58,7 +60,11 @@ def _log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _scores(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss, confidence and correctness (0 or 1) of each target token, float64 `[targets, 3]`."""
+    """Return three scores of each target token, float64 `[targets, 3]`.
+
+    They are its loss, the probability of the token that the model finds most likely, and whether this most likely token
+    is the target token (1) or not (0).
+    """
     log_probabilities = logits.float().log_softmax(dim=-1)
     losses = -log_probabilities.gather(1, targets[:, None])[:, 0]
     best, likeliest = log_probabilities.max(dim=-1)

@@ -84,7 +84,7 @@ class Answers:
         sums: log-probability of each answer, `[examples]`, in nats.
         lengths: number of target tokens of each answer, `[examples]`.
         reference: log-probability of each answer under the base model, `[examples]`; `None` if the objective does not
-            use it.
+            use the base model.
     """
 
     def __init__(self, sums: Tensor, lengths: Tensor, reference: Tensor | None) -> None:
@@ -163,7 +163,7 @@ def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
 
 @contextlib.contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
-    """Context manager that disables the model's adapters and training mode, so that it computes as its base model.
+    """Disable the model's adapters and training mode inside the `with` block: it then computes as the base model.
 
     A model without adapters is taken to be the base model itself if gradients are disabled. It is an error if they are
     enabled.

@@ -81,10 +81,10 @@ class KTO(ReferenceObjective):
     answer's log-probability under the model minus the one under the base model. The loss is averaged over answers.
 
     z estimates the divergence from the base model. Each prompt of the batch is combined with the answer (or chosen
-    answer) of the next example; z is the mean of r over these mismatched answers, at least 0 and without gradient. The
-    loss therefore depends on the size of the batch, and batches are never divided into micro-batches. The size should
-    be above 1, because a single example is combined with its own prompt. The base model also reads the mismatched
-    answers, so it is run at each step, with adapters disabled.
+    answer) of the next example; z is the mean of r over these mismatched answers, or 0 if the mean is negative. It has
+    no gradient. The loss therefore depends on the size of the batch, and batches are never divided into micro-batches.
+    The size should be above 1, because a single example is combined with its own prompt. The base model also reads the
+    mismatched answers, so it is run at each step, with adapters disabled.
     Source: Ethayarajh et al., 2024.
     """
 

@@ -12,7 +12,7 @@ def selected_logits(model: Any, inputs: dict[str, Any], select: Callable[[Tensor
     """Run the model, and compute logits only for the hidden states that `select` returns.
 
     The hidden states are selected at the input of the output projection. Everything that the model does after this
-    point, such as scaling and soft-capping of logits, still happens, and so do adapters of the projection.
+    point, such as scaling and soft-capping of logits, still happens. Adapters of the projection are applied too.
 
     Args:
         model: a language model of transformers, with or without adapters.

@@ -44,7 +44,8 @@ def logits_by_level(
 ) -> Tensor:
     """Compute the logits `[targets, vocab]` at the target positions of a batch, one level of its prefix tree at a time.
 
-    The logits are in the order of the batch's rows.
+    The tree divides the rows into segments: shared prefixes, and the texts that continue them. A level consists of all
+    segments at the same depth. The logits are in the order of the batch's rows.
 
     Args:
         model: a model that can compute shared prefixes once: `obstacle` returns `None` for it.
@@ -188,7 +189,7 @@ def _random_setting(module: nn.Module) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _random_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that contain one of the strings in `RANDOM_SETTINGS`.
+    """Return the attribute names that contain "drop" or "jitter", which mark settings that make training random.
 
     The results are cached, because all modules of one class have attributes of the same names.
     """

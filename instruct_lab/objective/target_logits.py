@@ -32,9 +32,9 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
     """Compute the model's logits at the positions that predict a target token.
 
     In a decoder, each position predicts the token at the next position. In an encoder, each position predicts the
-    original token at the same position. In an encoder-decoder, this holds too, because its decoder reads the labels
-    shifted right. Virtual tokens, such as those of prompt tuning, are never targets. A prefix that several rows share
-    is computed once if the model supports this.
+    original token at the same position. In an encoder-decoder, each position predicts the label at the same position,
+    because the decoder reads the labels shifted right. Virtual tokens, such as those of prompt tuning, are never
+    targets. A prefix that several rows share is computed once if the model supports this.
 
     Args:
         model: a language model of transformers, with or without adapters.

@@ -30,7 +30,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[int, Vocabulary]] = weakref.WeakKey
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
-    """Return the vocabulary of a tokenizer; it is cached until tokens are added."""
+    """Return the vocabulary of a tokenizer; the result is cached, and computed again after tokens were added."""
     size = len(tokenizer)
     known = _known.get(tokenizer)
     if known is None or known[0] != size:

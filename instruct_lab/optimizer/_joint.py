@@ -22,7 +22,7 @@ class Joint(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Make each combined optimizer use its own range of this optimizer's parameter groups, and the shared state."""
+        """Give each combined optimizer its groups from this optimizer's list, and the state that all of them share."""
         start = 0
         for optimizer, size in zip(self._optimizers, self._sizes, strict=True):
             optimizer.param_groups = self.param_groups[start : start + size]

@@ -86,7 +86,7 @@ class Muon(MatrixOptimizer):
             raise Refusal("lr", "null is a rate for scale=match_rms_adamw; scale=original needs its own, about 0.02")
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Build `torch.optim.Muon` for matrices, combined with `torch.optim.AdamW` for other parameters, if any."""
+        """Build `torch.optim.Muon` for matrices; combine it with `torch.optim.AdamW` if there are other parameters."""
         import torch
 
         from instruct_lab.optimizer._joint import Joint
@@ -140,7 +140,7 @@ class GaLore(LowRankGradients):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 1 / `scale`, which compensates that `scale` multiplies the updates of matrices."""
+        """The factor 1 / `scale`, because the updates of matrices are also multiplied by `scale`."""
         return 1 / self.scale
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

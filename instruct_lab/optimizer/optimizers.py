@@ -80,7 +80,7 @@ class Adafactor(Optimizer):
     def learning_rate_scale(self) -> float:
         """The factor 50 turns AdamW's usual learning rate in full fine-tuning, 2e-5, into Adafactor's usual rate, 1e-3.
 
-        Source of the latter: Raffel et al., 2020.
+        The rate 1e-3 is that of Raffel et al., 2020.
         """
         return 50.0
 
@@ -114,7 +114,10 @@ class Lion(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 0.15, since Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
+        """The factor 0.15, by which AdamW's learning rate is multiplied for Lion.
+
+        Chen et al. (2023) recommend factors of 1/10 to 1/3.
+        """
         return 0.15
 
     def __post_init__(self) -> None:
@@ -156,7 +159,10 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 2, since Defazio et al. (2024) recommend a learning rate of 1 to 10 times AdamW's."""
+        """The factor 2, by which AdamW's learning rate is multiplied for this optimizer.
+
+        Defazio et al. (2024) recommend factors of 1 to 10.
+        """
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

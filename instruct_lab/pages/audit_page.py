@@ -91,7 +91,7 @@ def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
     """Build the table of how many rows entered and left each stage; return empty markup if no stage counted rows.
 
     Args:
-        stages: all stages; their largest number of rows is a full bar in the table.
+        stages: all stages; the largest number of rows before any stage is shown as a full bar.
         counted: the stages with numbers of rows, each of which becomes a row of the table.
     """
     if not counted:
@@ -128,9 +128,12 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Render each reason for an action on rows: its summary, samples, and the number of samples that are left out.
+    """Render each reason for an action on rows, with samples of these rows.
 
-    Samples are left out once the summaries and samples exceed `REASON_BYTES`.
+    Samples are left out once the summaries and samples of all reasons are larger than `REASON_BYTES` bytes.
+
+    Returns:
+        For each reason: its summary, the rendered samples, and the number of samples that are left out.
     """
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
@@ -189,7 +192,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Render each value in an audit's `facts`; a reference to `audit.json` replaces a value too long for the page."""
+    """Render each value in an audit's `facts`; a value that is too long is replaced by a reference to `audit.json`."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         if is_empty(value):

@@ -1,4 +1,7 @@
-"""The stages of data preparation in an audit: how many rows of each split a stage took in and put out, and why."""
+"""The stages of data preparation in an audit.
+
+For each stage, an audit has the numbers of rows before and after it, and the reasons why it changed or dropped rows.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 def show(console: Console, audit: dict[str, Any]) -> None:
     """Print a table of the stages that changed, dropped, added or reported rows, a table of token counts, and warnings.
 
-    If there is no such stage, one line with the counts replaces both tables.
+    If there is no such stage, both tables are replaced by one line, which says that every row was kept as it was, and
+    gives the numbers of examples and tokens.
 
     Args:
         console: the console, which may be narrow or lack Unicode.

@@ -75,7 +75,10 @@ def describe_entries(value: Any) -> Any:
 
 
 def _describe_clusters(value: Any) -> Any:
-    """Replace the keys by readable names if a value counts groups of duplicate rows; return other values unchanged."""
+    """Replace the keys of a report on clusters of duplicate rows by readable names.
+
+    Other values are returned unchanged.
+    """
     is_report = isinstance(value, dict) and set(value) == set(CLUSTERS)
     return {CLUSTERS[name]: inner for name, inner in value.items()} if is_report else value
 

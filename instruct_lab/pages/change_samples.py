@@ -51,8 +51,8 @@ def _lines(stage: Stage, reason: Reason, arrow: str, width: int) -> list[str]:
 def shorten_change(sample: Sample) -> tuple[str, str]:
     """Return the changed part of a text, before and after the change, in quotes and with some surrounding text.
 
-    Changed white space and invisible characters are shown as signs. If the old and the new text look alike, code points
-    are shown instead of non-ASCII characters.
+    Changed white space and invisible characters are shown as visible signs. If the old and the new text look alike,
+    code points are shown instead of non-ASCII characters.
     """
     before, after = (SIZE.sub("…", text) for text in (sample.before, sample.after or ""))
     head = num_equal_characters(before, after)

@@ -31,7 +31,7 @@ def format_count(value: float | None) -> str:
 
 
 def format_percent(share: float | None) -> str:
-    """Format a share between 0 and 1 in percent, with three significant digits."""
+    """Format a fraction between 0 and 1 as a percentage with three significant digits."""
     if not share:
         return "-" if share is None else "0 %"
     return f"{100 * share:#.3g}".rstrip(".") + " %"

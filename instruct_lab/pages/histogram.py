@@ -99,5 +99,5 @@ def _ticks(bounds: Sequence[float], step: float) -> list[dict[str, str]]:
 
 
 def share_bar(share: float, label: str) -> Markup:
-    """Draw a short bar of which a share, between 0 and 1, is filled; `label` describes the bar."""
+    """Draw a short bar, filled to the fraction `share` (0 to 1) of its length; `label` describes the bar."""
     return render_part("share_bar", max(0.0, min(1.0, share)), label)

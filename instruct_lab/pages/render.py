@@ -122,8 +122,8 @@ def render_page(
     Args:
         template: path of the template in the package; the template extends `pages/templates/page.html`.
         title: the heading and window title.
-        styles: the texts of style sheets to add to the one of every page.
-        scripts: the texts of scripts to add to the one of every page.
+        styles: the texts of further style sheets, besides the one that every page has.
+        scripts: the texts of further scripts, besides the one that every page has.
         connects: whether scripts may send requests to the server that the page comes from.
         values: values that the template uses.
     """

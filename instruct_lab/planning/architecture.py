@@ -18,7 +18,7 @@ DESCRIPTIONS = Path(__file__).parent / "models.yaml"
 
 @functools.cache
 def descriptions() -> dict[str, dict[str, Any]]:
-    """Return the `config.json` fields of the models in `models.yaml`, keyed by the models' repositories on the Hub."""
+    """Return the `config.json` fields of the models in `models.yaml`, keyed by repository name on the Hub."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8"))
     return found
 

@@ -1,4 +1,4 @@
-"""The description of a device: its memory, arithmetic and bandwidth."""
+"""The description of a device: its memory, speed and bandwidth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Device:
             dtype of the numbers.
         gigabytes_per_second: bandwidth of the memory.
         interconnect_gigabytes_per_second: bandwidth between devices, in each direction; `None`: unknown.
-        reached_share: share of the peak speed that matrix products of usual sizes reach.
+        reached_share: fraction of the peak speed that matrix products of usual sizes reach.
         microseconds_per_operation: minimum time of an operation of a model, however small its tensors are.
         kind: `gpu` or `cpu`.
     """

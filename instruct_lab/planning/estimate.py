@@ -218,7 +218,7 @@ def _exchange_seconds(device: Device, devices: int, exchanged: int) -> float:
     Of n devices, each sends (n - 1) / n of the bytes. The result is 0 if the bandwidth between devices is not known.
 
     Args:
-        device: a device.
+        device: one of the devices, which are all of the same type.
         devices: number of devices.
         exchanged: number of bytes to exchange.
     """

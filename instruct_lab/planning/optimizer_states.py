@@ -43,7 +43,9 @@ class _QuantizedStates(torch.optim.Optimizer):
 def build_optimizer(
     optimizer: Optimizer, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Any
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a run for parameters without values; `QuantizedAdamW` does not need bitsandbytes here.
+    """Build the optimizer of a run for parameters without values.
+
+    In place of `QuantizedAdamW`, an optimizer with states of the same size is built, which does not need bitsandbytes.
 
     Args:
         optimizer: the run's optimizer.

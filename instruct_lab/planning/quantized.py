@@ -56,7 +56,7 @@ def quantize(model: Any, quantization: Quantization, kept: tuple[str, ...]) -> N
     Args:
         model: the model, which is on the device `meta` and is changed in place.
         quantization: the run's settings of quantisation.
-        kept: last parts of the names of modules that are not quantised; nor is the output layer.
+        kept: endings of the names of modules that are not quantised, besides the output layer, which never is.
     """
     model.requires_grad_(False)
     output = model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""Find the cheapest changes that make a run fit into the memory of a device."""
+"""Find changes of a run's config that make the run fit into the memory of a device."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class Remedy:
 def find_remedies(checked: Checked, found: Estimate, plan: Callable[[Checked], Estimate]) -> list[Remedy]:
     """Return changes of the config that make a run fit into the device's memory.
 
-    Each change is tried separately. Those that only compute the same optimizer steps in smaller parts come first, then
-    the others; both groups are sorted by duration. If no single change suffices, changes are added one after the other,
-    the mildest first, until the run fits; the result is then this combination. It is empty if even that fails.
+    Each change is tried separately. If some changes suffice, they are all in the list: first those that compute the
+    same optimizer steps in smaller parts, then those with other effects, each group sorted by the time that the changed
+    run takes. If no single change suffices, changes are combined, starting with those that affect the results least,
+    until the run fits; the list then has this combination as its only item. If no combination fits, it is empty.
 
     Args:
-        checked: the config of the run.
+        checked: the composed and checked config of the run.
         found: the estimate of the unchanged run.
         plan: function that estimates a run.
     """
@@ -64,9 +65,9 @@ SAME = "the same optimizer steps, computed in smaller parts"
 
 
 def _candidates(experiment: Experiment, found: Estimate) -> Iterator[tuple[list[str], str]]:
-    """Yield changes that save memory, those with the mildest drawbacks first.
+    """Yield changes that save memory; changes that affect the results of training come last.
 
-    Each is a list of overrides, with a text on what they do besides saving memory.
+    Each item is a tuple: a list of overrides, and a text on what they do besides saving memory.
     """
     held = found.memory["weights"] + found.memory["optimizer"] + found.memory["buffers"]
     if held < found.usable_bytes:  # otherwise no batch is small enough
@@ -99,7 +100,10 @@ def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
 
 def _estimate(typed: Sequence[str], overrides: Sequence[str], plan: Callable[[Checked], Estimate]) -> Estimate | None:
-    """Estimate a run with `overrides` added to those that the user typed; return `None` if its config is invalid."""
+    """Estimate the run that the `typed` overrides describe, with `overrides` added to them.
+
+    Return `None` if the resulting config is invalid.
+    """
     try:
         return plan(check(merge(typed, overrides), is_for_another_machine=True).or_refuse())
     except InstructLabError:

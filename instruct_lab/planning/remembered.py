@@ -1,4 +1,7 @@
-"""Keep a one-line description of each estimate in the cache, so that `instruct-lab check` can show it at once."""
+"""Keep a one-line description of each estimate of a run's memory and time in the cache.
+
+`instruct-lab check` shows this line without estimating the run again.
+"""
 
 from __future__ import annotations
 

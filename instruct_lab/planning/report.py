@@ -1,4 +1,4 @@
-"""Write an estimate as text."""
+"""Write an estimate of the memory, time and cost of a run or a sweep as text."""
 
 from __future__ import annotations
 
@@ -67,11 +67,12 @@ def report_total(
     """Describe the estimate of a sweep as lines of a report: pairs of a name, such as `total`, and a text.
 
     Args:
-        runs: the estimates of those runs that differ in cost, keyed by the settings in which they differ.
+        runs: the estimates of single runs, keyed by the overrides of the run's trial, such as `tuning=full`. Runs that
+            need the same time and memory are represented by one of them.
         num_runs: number of all runs of the sweep.
         seconds: duration of all runs, one after another; `None`: unknown.
         cost: cost of all runs; `None`: no price is known.
-        device: the device that computes them.
+        device: the device that computes the runs.
         assumptions: sentences, each of which states an assumption that replaces unknown data or settings.
     """
     lines = [("device", device.label)]
@@ -86,7 +87,7 @@ def report_total(
 
 
 def one_line(found: Estimate, device: Device) -> str:
-    """Describe an estimate in one line, for the overview of a run."""
+    """Describe an estimate of a run in one line: its memory, its time if it is known, and the device."""
     time = "" if found.seconds is None else f", about {format_seconds(found.seconds)}"
     return f"{memory_text(found)}{time}, on {device.label}"
 
@@ -106,5 +107,5 @@ def _remedy(remedy: Remedy, before: Estimate) -> str:
 
 
 def gib(num_bytes: float) -> str:
-    """Format a number of bytes in GiB, with three significant digits."""
+    """Format a number of bytes in GiB: with three significant digits, or as an integer if it is 1000 GiB or more."""
     return f"{num_bytes / GIB:.3g}" if num_bytes < 1000 * GIB else f"{num_bytes / GIB:,.0f}"

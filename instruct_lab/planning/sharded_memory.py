@@ -11,10 +11,10 @@ from instruct_lab.planning.step import StepCost
 def sharded_peak(step: StepCost, model: Any, devices: int, *, is_training: bool) -> StepCost:
     """Convert the cost of a step on one device to its cost on each of several devices that share a sharded model.
 
-    Each device holds its share of the weights, gradients and optimizer states. In training, it also holds the whole
-    weights of the two largest groups of parameters, since one group, such as a layer, is computed while the next one is
-    gathered, and the whole gradients of one group. In validation, it holds the whole model, which is gathered so that
-    answers can be generated.
+    Each device holds its share of the weights, gradients and optimizer states. In training, parameters are gathered
+    from all devices in groups, such as a layer. While one group is computed, the next one is gathered, so a device also
+    holds the full weights of the two largest groups, and the full gradients of one group. In validation, each device
+    holds the full weights of the model, because they are gathered for the generation of answers.
 
     Args:
         step: the cost of the step on one device.

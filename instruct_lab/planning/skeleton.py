@@ -58,11 +58,12 @@ def build_skeleton(experiment: Experiment, cache_path: Path, tokenizer: Any | No
 
     Args:
         experiment: the run's configuration.
-        cache_path: folder for downloads and conversions.
+        cache_path: folder for downloads and converted files.
         tokenizer: the run's tokenizer; `None` if it is not on this machine.
 
     Raises:
-        InstructLabError: the architecture is not known, or the tuning method needs the values of the weights.
+        InstructLabError: transformers does not know the model's architecture, or the tuning method needs the values of
+            the weights.
     """
     base = _build(experiment.model, cache_path, tokenizer, experiment.objective.head)
     teacher = None

@@ -67,7 +67,7 @@ class StepSimulator:
         skeleton: the run's models, whose weights have shapes but no values.
         precision: name of the precision in Lightning, such as `bf16-mixed`.
         extra_copies: number of copies of the trained weights that callbacks or Lightning's strategy keep in memory.
-        divides: whether a batch may be divided into parts with less padding, as on a CPU.
+        divides: whether a training batch may be divided into parts to save padding, as training on a CPU does.
     """
 
     def __init__(
@@ -109,8 +109,9 @@ class StepSimulator:
         """Execute one optimizer step, and return its cost.
 
         Args:
-            batch: the batch that is used each time; it is divided into parts of `batching.micro_batch` examples.
-            micro_batches: number of times that the batch is used, so that its gradients are accumulated.
+            batch: the examples of every micro-batch of the step. They are computed in parts of
+                `batching.micro_batch` examples.
+            micro_batches: number of micro-batches whose gradients are accumulated. All of them contain the same batch.
         """
         self._model.train()
         meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
@@ -180,9 +181,9 @@ class StepSimulator:
 def seconds(operations: Iterable[Operation], device: Any) -> float:
     """Return the time that operations take on a device, one after another.
 
-    Each operation takes as long as its arithmetic or its memory traffic, whichever is longer. On a CPU, the time to
-    start the operation is added. A GPU starts an operation while others still run, so there the time to start is only a
-    lower bound for the time of an operation.
+    An operation takes the longer of two times: the time to compute its floating-point operations, and the time to move
+    its data from and to memory. On a CPU, the time to start the operation is added. A GPU starts an operation while
+    earlier ones still run; there, an operation takes at least the time to start it.
 
     Args:
         operations: the operations.

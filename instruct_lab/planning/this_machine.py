@@ -73,7 +73,8 @@ def measure_this_machine(kind: str = "cpu") -> Device:
 def _seconds(run: Callable[[], object], count: int = 1) -> float:
     """Return the seconds that one call of `run` takes.
 
-    After a first call that is not measured, `REPEATS` groups of `count` calls are measured, and the median is taken.
+    After a first call that is not measured, `REPEATS` groups of `count` calls are measured. The result is the median of
+    the groups, divided by `count`.
     """
     import torch
 

@@ -33,8 +33,8 @@ class Workload:
         usual: a training micro-batch whose number of positions is close to the mean.
         largest: the training micro-batches with the most positions and with the most target tokens.
         validation: the largest validation batch; `None` if nothing is validated.
-        validated: number of positions in all validation batches, in all validations.
-        scored: number of positions in the batches whose likelihood is computed before and after training.
+        validated: number of positions in all validation batches, summed over all validations of the run.
+        scored: number of positions in the evaluated examples whose likelihood is computed before and after training.
         prompts: number of positions in the prompts that are answered before, during and after training.
         answer_steps: number of decoding steps, each of which generates one token for every prompt of a batch.
         answer_rows: usual number of prompts that are answered together.
@@ -59,10 +59,11 @@ class Workload:
 
 
 def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
-    """Return the run's configuration as it is to be estimated: for a GPU, shared prefixes are computed for each row.
+    """Return the configuration with which a run is estimated; for a GPU, `batching.share_prefix` is off.
 
-    A run on a GPU decides for each batch whether it saves time to compute a shared prefix only once. These decisions
-    are not known in advance, so the estimate gives upper limits of memory and time.
+    A real run on a GPU may compute a prefix that several rows share only once. It decides this for each batch, which is
+    not known in advance. So the estimate assumes that each row computes the whole prefix, and gives upper limits of
+    memory and time.
     """
     batching: Any = experiment.batching
     if device.kind == "cpu" or getattr(batching, "share_prefix", "off") == "off":
@@ -93,7 +94,9 @@ def num_steps(experiment: Experiment, batches: int | None) -> int | None:
 
 
 def assumed_workload(experiment: Experiment, reason: str) -> Workload:
-    """Return the workload of a run whose data is unknown: examples as long as `batching.max_tokens` permits.
+    """Return the workload of a run whose data is unknown.
+
+    All examples are assumed to have `batching.max_tokens` tokens, or `ASSUMED_TOKENS` if there is no such limit.
 
     Args:
         experiment: the run's configuration.

@@ -22,12 +22,15 @@ Need = Literal["rows", "splits", "tokenizer", "data"]
 
 
 def every_split() -> list[SplitName]:
-    """Return all splits: the default for steps that repair rows."""
+    """Return all splits: the default of the field `splits` in steps that repair rows."""
     return ["train", "validation", "test"]
 
 
 def train_only() -> list[SplitName]:
-    """Return only `train`: the default for steps that select rows, so that validation and test stay complete."""
+    """Return `["train"]`: the default of the field `splits` in steps that select rows.
+
+    With this default, validation and test stay complete.
+    """
     return ["train"]
 
 
@@ -44,8 +47,8 @@ class Context:
         stage: name of the step in the audit, `preprocessing/<split>/<step>`.
         audit: audit in which the step counts changed, dropped and added rows.
         split: the split being processed.
-        splits: the rows of all splits, as they were before this step; empty unless `needs` contains `splits`.
-        tokenizer: function that returns the run's tokenizer; it raises an error unless `needs` contains `tokenizer`.
+        splits: the rows of all splits, as they were before this step; empty unless the step's `needs` has `splits`.
+        tokenizer: function that returns the run's tokenizer; raises an error unless the step's `needs` has `tokenizer`.
         cache_path: folder for downloads.
     """
 
@@ -73,7 +76,7 @@ class Context:
 class Step(Component, ABC):
     """A pass over a split's conversations, in which rows are changed, dropped or added, and counted in the audit.
 
-    A data set may be larger than memory, so a step holds one row at a time, or a few bytes per row.
+    A data set may be larger than memory. So a step reads one row after another, and keeps at most a few bytes per row.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -94,23 +97,26 @@ class Step(Component, ABC):
 
     @abstractmethod
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the resulting conversations, in order.
+        """Yield the conversations of the split after this step, in order.
 
         Args:
-            conversations: the split's rows; iterate over them only once, unless `needs` contains `rows`.
+            conversations: the split's rows; iterate over them only once, unless the attribute `needs` contains `rows`.
             context: the audit and the other data that the step may use.
         """
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray | None:
-        """Return a flag for each row, 1 to keep it and 0 to drop it.
+        """Return a flag for each row (1: keep, 0: drop); `None` if the step has to process the rows by `apply`.
 
-        The default is `None`, for steps that implement only `apply`. A step that only drops rows can return flags, so
-        that the kept rows are copied without being decoded.
+        A step that only drops rows can return flags. The kept rows are then copied as bytes, which is faster than to
+        read and to write each conversation.
         """
         return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return a hash or version of the files or packages that the step uses; empty if `needs` lacks `data`."""
+        """Return a hash or version of the files or packages that the step uses.
+
+        It is empty for a step that uses none, whose `needs` does not contain `data`.
+        """
         return ""
 
 
@@ -128,7 +134,10 @@ def part_text(conversation: Conversation, part: Part) -> str:
 def filter_rows(
     conversations: Iterable[Conversation], context: Context, reason_to_drop: Callable[[Conversation], str | None]
 ) -> Iterator[Conversation]:
-    """Yield the conversations for which `reason_to_drop` returns `None`; count the others as dropped, by reason."""
+    """Yield the conversations for which `reason_to_drop` returns `None`.
+
+    The others are dropped, and the audit counts them under the reason that `reason_to_drop` returned.
+    """
     for conversation in conversations:
         reason = reason_to_drop(conversation)
         if reason is None:

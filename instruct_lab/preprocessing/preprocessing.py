@@ -65,7 +65,7 @@ class Preprocessing(Component):
             yield from missing_packages("ray", key="workers", value=self.workers)
 
     def stages(self, cache_path: Path, tokenizer: RunTokenizer | None = None) -> list[Stage]:
-        """Return one stage of data preparation for each active step; the result of each stage is cached.
+        """Return a `Stage` for each active step: it runs the step on all its splits, and its result is cached.
 
         Args:
             cache_path: folder for downloads.
@@ -126,9 +126,9 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """A function that applies a step to one batch of rows, given the batch's number.
+    """A function that applies a step to one batch of a split's rows; its argument is the index of the batch.
 
-    It returns the resulting batch (`None` if no row changed) and an audit of what the step did to the batch.
+    It returns the batch after the step (`None` if no row changed), and an audit of what the step did to the batch.
     """
 
     step: Step
@@ -152,7 +152,7 @@ class _Apply:
 
 
 class _Followed(list[Conversation]):
-    """A list of rows that stores the current row of an iteration over it, so that an error can name this row."""
+    """A list of rows; `current` is the row that an iteration over it has reached, so that an error can name the row."""
 
     current: Conversation | None = None
 

@@ -13,10 +13,10 @@ TRANSFER = "Downloading bytes"
 
 
 def download_bar(report: Stage) -> Any:
-    """Return a class of `tqdm` progress bars that draws nothing and reports the downloaded megabytes to a stage.
+    """Return a subclass of `tqdm` that draws no progress bar, but reports the downloaded megabytes to a stage.
 
     Args:
-        report: the stage; its unit must be MB.
+        report: the stage that receives the megabytes; its unit must be MB.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 

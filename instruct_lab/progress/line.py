@@ -26,7 +26,10 @@ class LiveLine:
         self._is_at_line_start = True
 
     def draw(self, stages: list[Stage]) -> None:
-        """Draw the line; do nothing while the program's last output has ended in the middle of a line."""
+        """Draw the line; do nothing if the program's last output did not end with a newline.
+
+        Otherwise, the progress would appear in the same line as that output.
+        """
         if not self._is_at_line_start:
             return
         self._stream.write(ERASE + format_line(stages, self._width(), self._bar_signs()))
@@ -68,10 +71,10 @@ class LiveLine:
 
 
 def format_line(stages: list[Stage], width: int, signs: tuple[str, str] = ("━", "─")) -> str:
-    """Return the text of the live line: a progress bar, then the names and numbers of the open stages.
+    """Return the text of the live line: a progress bar, then the names and progress of the open stages.
 
-    The bar shows the innermost stage with a known total. A narrow terminal gets no bar, only the innermost stage, or a
-    shortened text.
+    A stage can run inside another stage. The bar shows the innermost stage with a known total. If the terminal is too
+    narrow, the bar and the outer stages are left out; if necessary, the innermost stage's text is also cut.
 
     Args:
         stages: the stages that have begun and not ended; the innermost comes last.

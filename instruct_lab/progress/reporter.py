@@ -28,7 +28,7 @@ The time is at least `LINE_SECONDS` and at most a minute.
 
 
 class Reporter:
-    """Writes reports on the innermost stage in progress and the stages around it.
+    """Writes reports on the stages in progress; a stage can begin inside another stage.
 
     In a terminal it redraws one line. Elsewhere, such as in a log file, it writes a new line for each report.
 
@@ -130,7 +130,7 @@ class BesideLine:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Erase the progress line, and write `text` in its stead; the reporter's thread draws the line again later."""
+        """Erase the progress line, and write `text` in its place; the reporter's thread draws the line again later."""
         with self._reporter.lock:
             self._reporter.note_output()
             if self._reporter.line is not None:
@@ -138,7 +138,7 @@ class BesideLine:
             return self._stream.write(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write several texts, each as `write` does."""
+        """Erase the progress line, and write several texts in its place."""
         for line in lines:
             self.write(line)
 

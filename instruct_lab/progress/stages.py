@@ -69,8 +69,8 @@ class Stage:
     def seconds_each(self) -> float | None:
         """The average seconds that one unit of work has recently taken; `None` before the first unit is done.
 
-        As soon as there are two updates, the time before the first one is left out, because it often includes the
-        loading of libraries.
+        After the second progress update, the time before the first update no longer counts, because it often includes
+        the loading of libraries.
         """
         ticks = list(self._ticks)[1:] if len(self._ticks) > 2 else list(self._ticks)
         (first, start), (last, end) = ticks[0], ticks[-1]
@@ -79,8 +79,8 @@ class Stage:
     def seconds_left(self) -> float | None:
         """Estimate the remaining seconds; `None` if the total is not known or nothing is done yet.
 
-        Between two updates the estimate decreases with time. It never falls below the time for all remaining units but
-        one, because only one unit can be in progress.
+        Between two progress updates the estimate decreases as time passes. As only one unit of work can be in progress,
+        it decreases by at most the time for one unit.
         """
         each = self.seconds_each
         if self.total is None or each is None:

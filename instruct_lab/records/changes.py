@@ -29,15 +29,17 @@ MACHINE = ("python", "platform", "cpu_model", "threads", "gpus")
 def setting_changes(record: RunRecord) -> list[Change]:
     """Return the settings that someone has changed in the record's `config.yaml` since the run started.
 
-    The file `settings.json`, which the run wrote at its start, holds the original settings. A record of an earlier
-    version of instruct_lab does not have this file; the result is then empty.
+    The file `settings.json`, which the run wrote at its start, holds the original settings. If the record does not have
+    this file, because an earlier version of instruct_lab wrote it, the list is empty.
     """
     before = record.read_json(SETTINGS)
     return [] if before is None else _differences("setting", before, settings_of(record.config))
 
 
 def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Change]:
-    """Return the inputs whose content has changed since the run; the result is empty if the record lists no inputs.
+    """Return the inputs that have changed since the run, including those that are new or no longer used.
+
+    The list is empty if the record lists no inputs.
 
     Args:
         record: the run's record.
@@ -53,7 +55,7 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 def code_changes(record: RunRecord) -> list[Change]:
     """Compare the code of instruct_lab and the versions of its dependencies with a run's record; return the changes.
 
-    Dependencies that the record does not list are not compared, because they were not installed for the run.
+    Only packages that the record lists are compared; other packages were not installed when the run was recorded.
     """
     manifest, changes = record.manifest, []
     if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():

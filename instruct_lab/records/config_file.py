@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> Any:
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the full key (such as `trainer.max_steps`) and the value of each setting in a nested config.
 
-    Dictionaries are descended into. A list or an empty dictionary is yielded as one value.
+    The settings in nested dictionaries are yielded one by one. A list or an empty dictionary is yielded as one value.
     """
     if isinstance(node, Mapping) and node:
         for key, inner in node.items():

@@ -1,4 +1,8 @@
-"""What a run's record says about each continuation of the run: which settings, inputs, code or limits had changed."""
+"""What a run's record says about each continuation of the run: what had changed since the run was stopped.
+
+Changes can concern settings, inputs, code, packages, the machine, and the limits on the run's length, such as
+`trainer.max_steps`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,9 @@ class Change:
     """A difference between a recorded run and its continuation or repetition.
 
     Args:
-        kind: what differs, such as a `setting`.
-        name: full key of the setting, or name of the input, package or property of the machine.
+        kind: what differs, such as a `setting` or a `package`.
+        name: full key of a setting or limit, name of an input, package or property of the machine, or `instruct_lab`
+            for its code.
         before: the recorded value; `None` if there was none.
         now: the current value; `None` if there is none.
     """
@@ -38,13 +43,14 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-    """Describes that a stopped run was continued with other settings, inputs, code or limits on its length.
+    """One continuation of a stopped run, and what had changed by then, such as settings, inputs or code.
 
     Args:
         time: time of the continuation in UTC, in ISO 8601.
         step: optimizer step from which the run continued.
         changes: what had changed since the run was stopped.
-        note: how the changes affect the results, such as by a jump of the learning rate.
+        note: a sentence on how the changes affect training, for example that the learning rate changes abruptly; empty
+            if there is nothing to say.
     """
 
     time: str = ""

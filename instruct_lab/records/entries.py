@@ -16,7 +16,7 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Convert errors in the `with` block, which parses a file, to an `InstructLabError` that names the file."""
+    """Convert errors that parsing a file raises in the `with` block to an `InstructLabError` that names the file."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))

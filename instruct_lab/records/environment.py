@@ -42,8 +42,8 @@ def environment() -> dict[str, Any]:
 def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | None:
     """Return the git commit of the package's code, and the SHA-256 of changes since that commit.
 
-    The result is `None` if git is missing, or if the package is not in a git checkout of its own. It has none after an
-    installation from a wheel, even into an environment inside another project's repository.
+    The result is `None` if git is missing, or if the package's files are not part of the git checkout in their parent
+    folder. An installation from a wheel has no checkout, even inside another project's repository.
 
     Returns:
         A dictionary with the keys `commit` and `diff_sha256`; the latter is `None` if nothing has changed.
@@ -117,7 +117,7 @@ def installed_packages() -> dict[str, str]:
 def package_versions() -> dict[str, str]:
     """Return the versions of instruct_lab and of those of its dependencies that are installed, keyed by package.
 
-    If instruct_lab runs without being installed, its dependencies are not known; all installed packages are returned.
+    If instruct_lab runs without being installed, its dependencies are not known, so all packages are returned.
     """
     installed, names = installed_packages(), run_dependencies()
     return installed if names is None else {name: of for name, of in installed.items() if name in names}

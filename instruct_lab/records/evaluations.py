@@ -35,7 +35,9 @@ MAX_NAME = 80
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What an evaluation measured: the part of `evaluations/NAME.json` that the run's `summary.json` does not have.
+    """What an evaluation measured: its overrides, the weights, and the versions of the packages.
+
+    The file `evaluations/NAME.json` holds these values besides the metric values.
 
     Args:
         overrides: the overrides of the evaluation, as typed.
@@ -54,9 +56,9 @@ class Origin:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def changed_versions(self, versions: Mapping[str, str]) -> list[str]:
-        """Return the names of the packages whose version differs from the one in the evaluation.
+        """Return the names of the packages whose version has changed since the evaluation.
 
-        The name `source` stands for the code of instruct_lab. The result is empty if the evaluation has no versions.
+        The name `source` stands for the code of instruct_lab. The list is empty if the evaluation recorded no versions.
 
         Args:
             versions: the current versions, keyed by package.
@@ -112,15 +114,18 @@ class EvaluationFiles:
             return Origin(**known_entries(Origin, entries))
 
     def read_results(self) -> Results:
-        """Read the measurements, keyed by split and then by evaluated system, such as the tuned model."""
+        """Read the statistics and answers of every example, keyed by split and then by evaluated system.
+
+        A system is for example the tuned model.
+        """
         file = self.folder / schema.RESULTS[AFTER]
         with wrap_form_errors(file):
             return results_from_json(files.read_json(file) or {})
 
     def read_unfinished(self, fingerprint: str) -> Results:
-        """Read the measurements that `write_unfinished` saved before the evaluation was stopped.
+        """Read the answers and statistics that `write_unfinished` saved before the evaluation was stopped.
 
-        The result is empty if there are none, or if they were saved with another fingerprint.
+        The dictionary is empty if there are none, or if they were saved with another fingerprint.
 
         Args:
             fingerprint: SHA-256 of the evaluation's settings, data and weights.
@@ -138,11 +143,11 @@ class EvaluationFiles:
             return [PredictionLine.from_json(line) for line in files.read_lines(file)]
 
     def write_unfinished(self, fingerprint: str, results: Results) -> None:
-        """Save the measurements that are complete so far, so that the evaluation can be continued if it is killed.
+        """Save the results that are complete so far, so that the evaluation can be continued if it is killed.
 
         Args:
             fingerprint: SHA-256 of the evaluation's settings, data and weights, which identifies the evaluation.
-            results: the measurements.
+            results: each system's answers and statistics, keyed by split and then by system.
         """
         entries = {"fingerprint": fingerprint, "results": results_to_json(results)}
         files.write_json(self._unfinished, entries)
@@ -168,7 +173,9 @@ class EvaluationFiles:
             left.unlink(missing_ok=True)
 
     def unfinished_path(self, ending: str) -> Path:
-        """Return the path of a file for results of an incomplete evaluation; `write` removes all such files.
+        """Return the path of a file for results of an incomplete evaluation.
+
+        When the evaluation is complete, `write` removes all such files.
 
         Args:
             ending: the end of the file's name, such as `.json`.
@@ -197,7 +204,7 @@ class EvaluatedRecord(RunRecord):
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The config of the run, in which the group `metrics` is replaced by the one of the evaluation."""
+        """The config of the run, but with the metrics of the evaluation's config."""
         return {**RunRecord(self.path).config, "metrics": self._files.config.get("metrics")}
 
     @property
@@ -207,7 +214,7 @@ class EvaluatedRecord(RunRecord):
         return None if measured is None else dataclasses.replace(own, metrics=measured.metrics)
 
     def read_results(self, stage: Stage) -> Results | None:
-        """Read the measurements of the evaluation; `stage` is ignored, because an evaluation measures only once."""
+        """Read the results of the evaluation; `stage` is ignored, because an evaluation measures only once."""
         return self._files.read_results()
 
     def read_predictions(self) -> list[PredictionLine]:
@@ -228,7 +235,7 @@ def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRec
         unchanged records of the other runs.
 
     Raises:
-        InstructLabError: there are runs without such an evaluation, and fewer than two runs with one.
+        InstructLabError: some runs have no such evaluation, and at most one run has it.
     """
     known = {record.path: evaluation_names(record) for record in records}
     measured: list[RunRecord] = [EvaluatedRecord(one.path, name) for one in records if name in known[one.path]]
@@ -263,8 +270,8 @@ def check_evaluation_name(name: str) -> str:
 def default_name(labels: Sequence[str]) -> str:
     """Return a name for an evaluation that the user has not named.
 
-    The name consists of `labels`, joined by `+` and with a hash if it would be too long. Without labels it is `own`,
-    because the run's own data and metrics are used.
+    The name consists of `labels`, joined by `+`. If it would be too long, it is cut and ends with a hash. Without
+    labels, the name is `own`, because the evaluation uses the run's own data and metrics.
 
     Args:
         labels: short texts for the overrides of the evaluation, such as `interface_fr` for `data=interface_fr`.

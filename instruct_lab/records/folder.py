@@ -29,7 +29,7 @@ def check_name(name: str) -> str:
 
 
 def name_fault(name: str) -> str | None:
-    """Return a text that says why a folder of a record cannot have this name; return `None` if it can."""
+    """Return a text that says why `name` cannot be the name of a folder in the records; `None` if it can."""
     is_folder = name and not name.startswith((".", " ")) and not re.search(r"[/\\\0-\x1f\ud800-\udfff]", name)
     if is_folder and len(name.encode()) <= MAX_NAME_BYTES:
         return None
@@ -43,7 +43,7 @@ def has_manifest(path: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process is writing the run record or the sweep in a folder."""
+    """Whether a process is writing to a folder, which holds the record of a run or a sweep."""
     return files.is_locked(path / LOCK)
 
 
@@ -65,7 +65,9 @@ def new_folder(parent: Path) -> Path:
 
 
 def empty_folder(path: Path) -> Path:
-    """Create an empty folder for a new record; remove the folder first if a crash left an incomplete record in it.
+    """Create an empty folder for a new record.
+
+    If a crash left an incomplete record without a manifest in the folder, this record is removed.
 
     Raises:
         InstructLabError: the folder holds a record with a manifest, or is not writable.

@@ -61,7 +61,10 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_digests(value: Any) -> Any:
-    """Copy a config; append a short digest of the current value to each string that names environment variables."""
+    """Copy a config; append a short digest to each string such as `${oc.env:HOME}`, which names environment variables.
+
+    The digest depends on the current values of these variables.
+    """
     if isinstance(value, Mapping):
         return {key: _with_digests(inner) for key, inner in value.items()}
     if isinstance(value, list):

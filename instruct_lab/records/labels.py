@@ -1,9 +1,9 @@
 """Label runs by what differs between them: `lora r=8 lr=0.01`.
 
-A label names the options and values in which a run differs from the other runs in the same list. Differences that
-follow from these are left out: values that the program derives, values that come with a chosen option, and values that
-always change together with a named value. A difference in a value that the user typed is always named. Labels do not
-depend on the order of the runs.
+A label names the options and values in which a run differs from the other runs in the same list. A difference in a
+value that the user typed is always named. Other values are left out if the program computes them, if a chosen option
+sets them, or if they always change together with a value that is already named. Labels do not depend on the order of
+the runs.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class Label:
     common: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
-        """Return the whole label, as one text with spaces."""
+        """Return the texts of the label, joined by spaces."""
         return " ".join(self.parts)
 
     def fit(self, width: int) -> str:
         """Return the label, shortened if it has more than `width` characters.
 
-        Texts that most runs have are omitted first. Then as many of the last texts as necessary are replaced by their
-        number, as in `r=8 +2`.
+        Texts that most runs have are omitted first. Then as many of the last texts as necessary are replaced by a count
+        of them: `+2` in `r=8 +2` stands for two texts.
 
         Args:
             width: maximum number of characters.
@@ -121,7 +121,7 @@ def label_runs(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[L
 
 
 def _most_common(texts: Sequence[str]) -> str:
-    """Return the text that more than half of the runs have; an empty text if there is none."""
+    """Return the text that occurs in more than half of `texts`, which has an item for each run; empty if none does."""
     text, count = Counter(texts).most_common(1)[0]
     return text if 2 * count > len(texts) else ""
 
@@ -142,7 +142,7 @@ def label_typed(run: RunSettings) -> Label:
 
 
 def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Difference]:
-    """Find the differences that the labels of these runs have to name, in the order in which labels name them.
+    """Find the differences between runs that their labels name, in the order of a label.
 
     Args:
         runs: the settings of the runs.
@@ -174,9 +174,9 @@ def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[
 def _differing(runs: Sequence[Mapping[str, Any]], typed: frozenset[str], *, is_choice: bool) -> Iterator[Difference]:
     """Yield a difference for each key whose value is not the same in all runs that have the key.
 
-    Some runs may lack a key. This is a difference only if the user typed the key for another run, or if the key is a
-    group without a default option. Otherwise, each key that a new version of instruct_lab adds would distinguish its
-    runs from earlier ones.
+    Some runs may lack a key, for example because an older version of instruct_lab, which did not have this key yet,
+    wrote their records. So a missing key is not a difference, with two exceptions: the user typed the key for another
+    run, or the key is a group without a default option.
 
     Args:
         runs: the options or the config values of each run.
@@ -207,11 +207,11 @@ def _pattern(one: Difference) -> tuple[int, ...]:
 
 
 def _is_function_of(one: Difference, choice: Difference) -> bool:
-    """Whether a value is determined by a group's option: runs with the same option always have the same value.
+    """Whether all runs with the same option of a group also have the same value of a setting.
 
     Args:
-        one: the value of each run.
-        choice: the option of each run.
+        one: the setting, with its value in each run.
+        choice: the group, with its option in each run.
     """
     pairs = zip(choice.values, one.values, strict=True)
     known = {(_comparable(option), _comparable(value)) for option, value in pairs if value is not MISSING}
@@ -234,8 +234,8 @@ def _part(one: Difference, name: str, text: str, ambiguous: frozenset[str]) -> s
 def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
     """Return the options that labels show together with the name of their group, such as `callbacks=none`.
 
-    These are options that occur in several groups or mean nothing without the group, and all other options of the
-    groups that have such an option.
+    An option needs this if it occurs in several groups, or means nothing without its group. Then the other options of
+    this group are shown in the same way.
     """
     options = [set(_value_texts(one)) for one in found if one.is_choice]
     counts = Counter(text for texts in options for text in texts)
@@ -246,7 +246,10 @@ def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
 
 
 def _short_names(found: Sequence[Difference]) -> list[str]:
-    """Return a short name for each key: its last component, or as many as distinguish it from the other keys."""
+    """Return a short name for each key: its last component, such as `lr` for `optimizer.lr`.
+
+    If other keys end with the same components, more components are included until the name is unique.
+    """
     keys = [one.key.removesuffix("._target_").replace("/", ".").split(".") for one in found]
     names = []
     for key in keys:

@@ -186,7 +186,9 @@ def _start_order(path: Path) -> tuple[str, float, str]:
 
 
 def _nearest(wanted: str, paths: list[Path], names: dict[Path, str]) -> list[str]:
-    """Return `name/id` of the few runs whose id or name is most similar to `wanted`; newer runs precede equal ones.
+    """Return `name/id` of the runs whose id or name is most similar to `wanted`, at most `NUM_CANDIDATES` of them.
+
+    The most similar run comes first; of equally similar runs, the newest.
 
     Args:
         wanted: the text that a user typed.

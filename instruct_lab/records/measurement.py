@@ -23,7 +23,7 @@ class Measurement:
 
     Args:
         predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
-        rows: for each metric, the statistics of each example from which its value is computed.
+        rows: for each metric, a list with the statistics of each example; the metric's value is computed from them.
         sources: name of the data source of each example.
         clusters: for each example, the name of its cluster (a group of related examples), or an empty string; an empty
             list if no example belongs to a cluster.
@@ -59,7 +59,9 @@ class Measurement:
         return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **present}
 
     def clusters_of(self, rows: Sequence[Any]) -> list[str]:
-        """Return `clusters`, or an empty list if a metric was not computed on every example.
+        """Return the clusters of the examples on which a metric was computed.
+
+        The list is empty if the metric was computed on only some examples, since `rows` does not say on which ones.
 
         Args:
             rows: the metric's statistics, one entry for each example on which it was computed.

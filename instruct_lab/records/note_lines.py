@@ -13,8 +13,8 @@ def note_lines(
 ) -> Iterator[str]:
     """Yield lines with the notes on the values in a table; a note on several values is written only once.
 
-    Each line begins with the metrics and systems to which its note applies. The last line gives intervals from
-    resampling single examples, if they differ from those in the table.
+    Each line begins with the metrics and systems to which its note applies. If the table has intervals from resampling
+    clusters of related examples, a last line lists the intervals from resampling single examples that clearly differ.
 
     Args:
         metrics: values, keyed by `split/metric` and then by system (such as `before` or `after`).
@@ -43,10 +43,11 @@ def note_lines(
 def _example_intervals(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield a line with the confidence intervals that ignore clusters (groups of related examples), if any are known.
+    """Yield a line with the confidence intervals that ignore clusters (groups of related examples).
 
     The intervals in the table come from resampling whole clusters. The line lists the intervals from resampling single
-    examples, which a value has in `by_example` only if the two intervals clearly differ.
+    examples, for values whose two intervals clearly differ (only these have a field `by_example`). If there are no such
+    values, nothing is yielded.
     """
     listed = []
     for full_name, values in metrics.items():

@@ -17,7 +17,7 @@ Key = tuple[str, int]
 def key_predictions(lines: Iterable[PredictionLine]) -> dict[str, dict[Key, PredictionLine]]:
     """Return the predictions of one run, keyed by split and then by example.
 
-    The key of an example is its id, and the number of earlier lines of the split that have the same id.
+    The key of an example is a pair: its id, and the number of earlier lines of the split that have the same id.
 
     Args:
         lines: the lines of the run's `predictions.jsonl`.

@@ -51,7 +51,8 @@ class Term:
     def holds(self, facts: dict[str, Any]) -> bool:
         """Whether a run meets the condition.
 
-        If the run has no value for the key, only `=null`, `=none`, and `!=` with any other value hold.
+        If the run has no value for the key, the conditions `=null` and `=none` are met, and so is `!=` with any other
+        value; all other conditions are not met.
 
         Args:
             facts: the run's values, keyed by name.
@@ -118,7 +119,7 @@ def find_runs(
         sort: key to sort by, smallest value first; runs without the key come last. `None`: oldest run first.
         reverse: whether to reverse the order, so that the largest value or the newest run comes first.
         columns: additional keys whose values are returned; they come first in `FoundRun.values`.
-        runs: all runs in the folder; `None`: list them.
+        runs: all runs in the folder; `None`: read them from the folder.
 
     Raises:
         InstructLabError: a word of the query is not a condition, or there is a key that no run has.
@@ -148,11 +149,11 @@ def find_runs(
 
 
 def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
-    """Return values of a run, keyed by name, among them the values of `keys` as far as the run has them.
+    """Return values of a run, keyed by name; they include the values of those `keys` that the run has.
 
-    Two values can have the same name. Then `id`, `name` and `status` take precedence, then chosen options, metrics,
-    costs, config keys and the last values of `metrics.jsonl`, in this order. The last three are in other files, which
-    are read only as long as one of `keys` has not been found.
+    If several values have the same name, the first of these is returned: `id`, `name` and `status`, a chosen option, a
+    metric, a cost, a config key, the last value in `metrics.jsonl`. Costs, config keys and `metrics.jsonl` are read
+    from the record's files only if some of `keys` have not been found before.
 
     Raises:
         InstructLabError: the record is damaged.

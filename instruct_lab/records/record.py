@@ -66,7 +66,7 @@ class RunRecord:
         Args:
             runs_path: the folder of all records; created if it is missing.
             name: name of the run, a folder below `runs_path`.
-            config: the whole config, with interpolations resolved and without secrets, which is stored unchanged.
+            config: the whole config, which is stored unchanged. Interpolations are resolved; it contains no secrets.
             overrides: the overrides that the user typed.
             run_id: id of the run, a folder below `name` (an incomplete record in it is removed); `None`: a new id.
             facts: additional entries of the manifest, such as `choices`, `seeds`, `config_hash` and `inputs`.
@@ -157,7 +157,7 @@ class RunRecord:
         return files.read_json(self.path / name)
 
     def read_results(self, stage: Stage) -> measurement.Results | None:
-        """Read the measurements made before or after training; return `None` if the file does not exist."""
+        """Read the results from `before.json` or `after.json`, as `stage` says; `None` if there is no such file."""
         return self._read(schema.RESULTS[stage], measurement.results_from_json)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -191,7 +191,7 @@ class RunRecord:
     # ---- write
 
     def write_manifest(self, **updates: Any) -> None:
-        """Replace or add entries of `manifest.json`; a status that ends the run also sets `ended` and `seconds`.
+        """Replace or add entries of `manifest.json`; a new status such as `finished` also sets `ended` and `seconds`.
 
         Raises:
             ValueError: the status is not one of `STATUSES`.
@@ -283,7 +283,7 @@ class RunRecord:
         self.write_json(schema.AUDIT, audit)
 
     def write_results(self, stage: Stage, results: measurement.Results) -> None:
-        """Write the measurements made before or after training."""
+        """Write the results of all systems to `before.json` or `after.json`, as `stage` says."""
         self.write_json(schema.RESULTS[stage], measurement.results_to_json(results))
 
     def write_summary(self, summary: Summary) -> None:

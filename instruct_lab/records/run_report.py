@@ -49,8 +49,8 @@ class RunReport:
         label: the options and values that the user typed or that a sweep varied; empty if there are none.
         choices: the chosen options that are not the default ones, keyed by group.
         default_choices: the default options of the groups; empty if they are not known.
-        settings: config values that differ from what the chosen options set, as pairs (value, what the options set),
-            keyed by full key.
+        settings: config values that differ from the values that the chosen options set, keyed by full key. Each is a
+            pair: the run's value, and the value that the options set.
         has_defaults: whether the run was compared with the defaults. This is impossible if this installation lacks
             an option of the run; `choices` then has all options, and `settings` has the values that the user typed.
         costs: the costs that are in the record, such as `training_seconds`, keyed by name.

@@ -20,7 +20,7 @@ class RunSettings:
         choices: the chosen option of each config group.
         values: config values, keyed by full key.
         typed: groups and keys that the user typed as overrides, or that a sweep varied.
-        derived: keys that neither a file nor an override sets, so that the program computed their values.
+        derived: keys whose values the program computed, because no YAML file and no override sets them.
     """
 
     choices: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -39,7 +39,7 @@ class View:
         sorted_by: the key that the runs are sorted by; `None` if they are sorted by their start.
         group: key by whose values the runs are grouped under headings; `None` for no groups.
         limit: maximum number of runs to show; `None` for all.
-        is_reversed: whether the newest run comes first.
+        is_reversed: whether the order is reversed: the newest run first or, with `sorted_by`, the largest value first.
     """
 
     columns: tuple[str, ...] = ()
@@ -79,9 +79,10 @@ def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
 
 
 def primary_metric(runs: Sequence[ListedRun]) -> str | None:
-    """Return the metric that most runs have; `None` if no run has a metric. Of several such metrics, return the first.
+    """Return the metric that most runs have; `None` if no run has a metric.
 
-    A run of a sweep counts only for one metric: the first of the sweep's metrics that the run has.
+    If several metrics are equally frequent, the one that was met first in `runs` is returned. For a run of a sweep,
+    only one metric is counted: the first of the sweep's metrics that the run has.
     """
     counts: Counter[str] = Counter()
     for run in runs:
@@ -141,8 +142,8 @@ def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
 def _asked_keys(shown: Sequence[FoundRun], view: View) -> Iterator[str]:
     """Yield the keys (names of runs' values) that get a column.
 
-    These are the keys in `view.columns`, the key to sort by, and those keys of the query whose values differ between
-    the runs.
+    These are the keys in `view.columns` and the key to sort by. A key by which the user filtered the runs gets a column
+    only if its values differ between the shown runs.
     """
     wanted = [*view.columns, *([view.sorted_by] if view.sorted_by else [])]
     for key in dict.fromkeys([*wanted, *shown[0].values]):
@@ -174,7 +175,7 @@ def _value_column(key: str, shown: Sequence[FoundRun], rank: int) -> TextColumn:
 
 
 def format_value(key: str, one: FoundRun) -> str:
-    """Format a run's value for a cell of the table: a metric with its interval, a number of bytes with its unit."""
+    """Format a run's value for a table cell; a metric is shown with its interval, a size in bytes with a unit."""
     measured = one.run.summary and (one.run.summary.value(key, AFTER) or one.run.summary.value(key, BEFORE))
     if key in one.run.metrics and measured:
         return format_metric(measured)
@@ -189,9 +190,9 @@ def format_value(key: str, one: FoundRun) -> str:
 
 
 def _change_column(primary: str, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
-    """Return a column with the difference between the tuned and the base model in a metric, for each run.
+    """Return a list with one column: for each run, the difference between tuned and base model in a metric.
 
-    The result is a list of one column, or an empty list if no run has such a difference.
+    The list is empty if no run has such a difference.
 
     Args:
         primary: the metric.
@@ -247,7 +248,7 @@ def _notes(
     Args:
         shown: the runs in the table.
         num_found: number of runs that the query found.
-        asked: the keys that were to get a column.
+        asked: keys (names of runs' values) that have a column, or would have one if the terminal were wider.
         left_out: headings of the columns for which there was no space.
         primary: the metric whose change the table shows; `None` without a metric.
         width: number of columns of the terminal.

@@ -1,8 +1,8 @@
 """Define the content of the files in a run record, and parse these files.
 
-Each dataclass defines the JSON object in one file or in a line of it. To keep records of other versions of instruct_lab
-readable, an entry without a field is ignored, and a field without an entry, or with `null`, gets its default. A number
-that is not finite is written as `null`.
+Each dataclass defines the JSON object in one file or in a line of it. Records of other versions of instruct_lab are
+readable too: a JSON key that the dataclass lacks is ignored, and a field whose JSON key is missing or has the value
+`null` gets its default. A number that is not finite is written as `null`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Manifest:
         seconds: duration of the run, without the time between an interruption and its resumption; `None` until the run
             has ended for the first time.
         exception: the exception that ended a failed run; `None` for any other run.
-        code: git commit of instruct_lab's code and SHA-256 of changes since then; `None` without a git checkout.
+        code: git commit of instruct_lab's code and SHA-256 of its uncommitted changes; `None` without a git checkout.
         source_sha256: SHA-256 of the Python files of instruct_lab.
         packages: versions of instruct_lab and of its declared dependencies.
         environment: versions of all installed packages.
@@ -126,16 +126,16 @@ class Manifest:
         hardware: processors, memory and GPUs.
         choices: the chosen option of each config group.
         seeds: random seeds, keyed by name.
-        config_hash: SHA-256 of the settings that change results, so without paths, trackers and devices.
+        config_hash: SHA-256 of the settings that change results; paths, trackers and devices are left out.
         derived: for each config value that the program computed, what it was computed from, keyed by full key.
         runs_remote_code: whether Python files that come with the model may run.
-        permissions: what the run did with the user's permission, one line for each permission.
+        permissions: actions of the run that need the user's permission, such as running code, as one sentence each.
         data_fingerprint: SHA-256 of the prepared data; `None` before the data is prepared.
         inputs: every file and package from which the data and the model were read.
         parameters: number of all parameters (`total`) and of those that are trained (`trained`).
         num_steps: optimizer steps of the whole run; `None` before training.
         steps_per_epoch: optimizer steps of one pass over the training data; `None` before training.
-        continuations: the continuations of the run with other settings, inputs, code or limits.
+        continuations: each time that the run was continued with changed settings, inputs, code or length limits.
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
         reduced_batches: the steps at which memory was exhausted, and the smaller sizes of batches from then on.
@@ -145,7 +145,7 @@ class Manifest:
         plan: the run's memory and time in bytes and seconds, as predicted and as measured; empty for a run of less than
             a minute.
         evaluated_step: optimizer step of the weights that were evaluated after training; `None` before that evaluation.
-        trackers: id of the run in each tracker that chooses its own ids.
+        trackers: id that a tracker gave to the run, keyed by the tracker's name.
         sweep: the trial that the run belongs to; `None` if the run is not part of a sweep.
     """
 
@@ -190,7 +190,7 @@ class Manifest:
         """Create a manifest from the JSON object in `manifest.json`.
 
         Raises:
-            TypeError: an entry does not have the expected type.
+            TypeError: a value in the JSON object does not have the expected type.
         """
         known = known_entries(cls, entries)
         mappings = (
@@ -226,8 +226,9 @@ class Summary:
         tokens: number of target tokens that the model was trained on.
         training_seconds: duration of the training loop.
         peak_memory_bytes: peak memory of the GPU or, without a GPU, of the process.
-        weights_bytes: size of the last weights on disk.
-        positions: number of token positions, including padding, that the first device computed in training.
+        weights_bytes: size on disk of the weights in the last checkpoint.
+        positions: number of token positions, including padding, that the first of the run's devices computed in
+            training.
         saved_positions: number of token positions that the first device did not have to compute, because examples with
             a common prefix shared the computation of the prefix.
         metrics: values, keyed by `split/metric` and then system (`before`, a baseline's name, `after`, `difference`).

@@ -43,7 +43,7 @@ class VerdictLine:
         against: what gave the answer `opponent`, as written in the config: `base`, `reference`, or the id of a run.
         question: the message to the judge in which `answer` comes before `opponent`; empty if the judge was not asked.
         answer: the answer.
-        opponent: the opponent's answer; `None` if there is none.
+        opponent: the text of the answer that is compared with `answer`; `None` if there is no such answer.
         replies: the judge's replies for both orders of the answers; empty if the judge was not asked.
         score: 1 if `answer` wins, 0.5 for a tie, 0 if `opponent` wins; `None` if the pair was not judged.
     """

@@ -17,10 +17,10 @@ MAX_COMBINATIONS = 128
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points of a search space, which together contain each dimension's extreme and some other values.
+    """Yield a few points (combinations of values) of a search space, which together cover each varied key.
 
-    They also contain every combination of options of the config groups that vary, if there are at most
-    `MAX_COMBINATIONS` of these.
+    For each key, they contain either all its values or the smallest, the largest and some others. If the sweep varies
+    options of config groups and these have at most `MAX_COMBINATIONS` combinations, all combinations are contained.
     """
     values = {dimension.key: representatives(dimension) for dimension in space.dimensions}
     options = {key: found for key, found in values.items() if key in GROUPS}
@@ -40,12 +40,12 @@ def corners(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def representatives(dimension: Dimension) -> list[Any]:
-    """Return the values of a dimension to check: the two bounds of an interval, or a sample of a list of choices.
+    """Return the values of a dimension (a varied key) to check: both bounds of an interval, or some or all choices.
 
-    All choices are returned if they are options of a config group, or at most `MAX_SAMPLED`. Otherwise, the sample
-    contains `MAX_SAMPLED` choices at equal distances in the list, the smallest and the largest number, and one value of
-    each type (such as number or list). A choice can stand for several overrides; if these choose options of config
-    groups, the sample has a choice for each such option.
+    All choices are returned if they are options of a config group, or at most `MAX_SAMPLED`. Otherwise a sample is
+    returned: `MAX_SAMPLED` choices at equal distances in the list, the smallest and the largest number, and one choice
+    of each type (such as number or list). If choices are lists of overrides, some of which choose options of config
+    groups (such as `tuning=lora`), the sample has a choice for each such option.
     """
     if dimension.is_interval:
         return [int(end) if dimension.is_integer else end for end in (dimension.low, dimension.high)]
@@ -62,7 +62,11 @@ def representatives(dimension: Dimension) -> list[Any]:
 
 
 def _kind_of(label: str) -> str:
-    """Return a name for the type of a value in Hydra's syntax: number, constant, list, mapping or text."""
+    """Return a name for the type of a value that is written in Hydra's syntax.
+
+    The name is `number`, `not finite`, `text`, `[` for a list or `{` for a mapping. Each of the constants `true`,
+    `false` and `null` is its own type.
+    """
     try:
         return "number" if math.isfinite(float(label)) else "not finite"
     except ValueError:

@@ -125,7 +125,9 @@ class Driver:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Run all points of the sweep whose runs have not all ended yet.
+        """Run the sweep until all its points are completed or its time limit is reached.
+
+        Runs that an earlier, stopped process of this sweep has completed are kept.
 
         Returns:
             The exit code: 0, or 1 if a run failed.
@@ -259,8 +261,8 @@ class Driver:
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
         """Store the outcome of a run that has ended.
 
-        With a pruner, the runs with the point's other seeds are queued after the first one has finished. When the point
-        needs no more runs, its result is reported to Optuna.
+        With a pruner, a point starts with one run, and the runs with its other seeds are queued after this run has
+        finished. When no run of the point is left to do, the point's result is reported to Optuna.
 
         Args:
             point: the run's point.
@@ -281,7 +283,7 @@ class Driver:
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Write the failure to the run's record if the run's process died before it could do so."""
+        """Write to the record of a failed run that it failed, if the run's process died before it could do so."""
         path = self.sweep.path.parent / self._run_id(point, seed)
         if outcome.status != "failed" or not has_manifest(path):
             return

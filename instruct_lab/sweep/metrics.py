@@ -31,9 +31,10 @@ def setting_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
 
 
 def metric_problems(settings: Sweep, experiment: Experiment) -> Iterator[Problem]:
-    """Report metrics of the sweep that a run does not measure, and directions that are wrong or unknown.
+    """Report metrics of the sweep that a run does not measure, and wrong or missing directions.
 
-    A direction says whether a metric is to be minimized or maximized.
+    The direction of a metric is `minimize` or `maximize`. It is wrong if the metric declares the opposite, and missing
+    if neither the metric nor `sweep.direction` gives one.
 
     Args:
         settings: the settings of the sweep.
@@ -109,7 +110,8 @@ def _by_source(experiment: Experiment, split: SplitName, names: list[str]) -> li
 def directions(settings: Sweep, experiment: Experiment) -> list[str]:
     """Return `minimize` or `maximize` for each metric of the sweep.
 
-    The metric itself declares which is better; if it does not, the sweep's settings decide. The default is `minimize`.
+    Most metrics declare whether a higher or a lower value is better. For any other metric, `settings.direction`
+    decides; if this is not set either, the metric is minimized.
     """
     return [
         _declared_direction(metric, experiment) or _stated_direction(settings, index) or "minimize"

@@ -39,7 +39,9 @@ NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that is needed to start a sweep; a point of the sweep is a combination of values that vary.
+    """The checked description of a sweep, from which it can be started.
+
+    A point of the sweep is a combination of values for the keys that vary.
 
     Args:
         overrides: the overrides as typed.
@@ -54,7 +56,7 @@ class Plan:
         name: name of the folder, below `runs_path`, that holds the records of the sweep and of its runs.
         runs_path: the folder of all records.
         choices: the base config's chosen option for each config group.
-        fingerprint: hash of all settings that decide which runs are made.
+        fingerprint: SHA-256 of the settings that have to be the same when the sweep is resumed.
         checked: the configs of points that were checked and can run, keyed by their overrides.
     """
 
@@ -161,10 +163,10 @@ def _fingerprint(composition: Composition, space: Space, settings: Sweep, sample
 
 
 def describes_sweep(checked: Checked) -> bool:
-    """Whether a config makes a sweep even if no override has several values.
+    """Whether a config describes a sweep by its settings, without an override that has several values.
 
-    It does if `sweep.seeds` is greater than 1, or if `sweep.space` or `sweep.points` has a dimension that no override
-    sets to a single value.
+    It does if `sweep.seeds` is greater than 1. It also does if `sweep.space` or `sweep.points` varies a config key,
+    unless an override sets this key to a single value.
     """
     if checked.sweep is None:
         return False
@@ -179,9 +181,9 @@ def _fixed(composition: Composition) -> list[Override]:
 
 
 def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """Return the dimensions of `sweep.space` and `sweep.points`, which a study usually sets, keyed by config key.
+    """Return the dimensions (varied config keys) of `sweep.space` and `sweep.points`, keyed by config key.
 
-    Dimensions that an override sets to a single value are left out.
+    Usually a study sets these two settings. Keys that an override sets to a single value are left out.
     """
     fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
@@ -234,7 +236,9 @@ def _check_points(
     files: SharedFiles,
     is_for_another_machine: bool,
 ) -> dict[tuple[str, ...], Checked]:
-    """Check the configs of the points before the sweep starts; of many points, only a sample is checked.
+    """Check the configs of the points before the sweep starts.
+
+    If there are more than `MAX_CHECKED` points, or infinitely many, only a sample of them is checked.
 
     Returns:
         The configs that can run, keyed by their overrides.

@@ -56,14 +56,17 @@ class Median(Pruner):
 
 @component
 class SuccessiveHalving(Pruner):
-    """Stops, at certain optimizer steps (rungs), all trials but the best 1 / `reduction` (ASHA; Li et al., 2020)."""
+    """Compares the trials at certain optimizer steps (rungs) and lets only the best of them continue.
+
+    At each rung, one in `reduction` trials continues, and the others are stopped (ASHA; Li et al., 2020).
+    """
 
     first_steps: Steps | None = None  # optimizer steps before the first rung; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
     first_trials: Annotated[int, Field(ge=0)] = 0  # number of trials that are never stopped
 
     def build(self) -> Any:
-        """Create Optuna's `SuccessiveHalvingPruner`, but let it stop none of the first `first_trials` trials."""
+        """Create Optuna's `SuccessiveHalvingPruner`, in a wrapper that never stops the first `first_trials` trials."""
         from optuna.pruners import SuccessiveHalvingPruner
 
         from instruct_lab.sweep.sparing_pruner import SparingPruner
@@ -74,10 +77,10 @@ class SuccessiveHalving(Pruner):
 
 @component
 class Hyperband(Pruner):
-    """Divides the trials among several groups (brackets), each with its own successive halving (Li et al., 2018).
+    """Divides the trials into groups (brackets) and prunes each by successive halving (Li et al., 2018).
 
-    Successive halving stops, at certain optimizer steps (rungs), all trials of a bracket but the best 1 / `reduction`.
-    The brackets differ in the step of the first rung.
+    Successive halving compares the trials of a bracket at certain optimizer steps (rungs): one in `reduction` trials
+    continues, and the others are stopped. The brackets differ in the step of the first rung.
     """
 
     first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest

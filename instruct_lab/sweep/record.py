@@ -35,7 +35,7 @@ class SweepInfo:
         ended: time in UTC, ISO 8601; `None` while the sweep runs.
         overrides: the overrides as typed.
         working_path: the working directory in which the sweep was started.
-        fingerprint: hash of all settings that decide which runs are made.
+        fingerprint: SHA-256 of the settings that have to be the same when the sweep is resumed.
         metrics: the metrics to optimise.
         directions: `minimize` or `maximize`, for each metric.
         dimensions: the config groups and keys that vary.
@@ -68,7 +68,7 @@ class SweepInfo:
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> SweepInfo:
-        """Create the object from the JSON object in `sweep.json`; ignore entries that are not fields."""
+        """Create the object from the JSON object in `sweep.json`; JSON keys that are not fields are ignored."""
         return cls(**known_entries(cls, entries))
 
 
@@ -100,7 +100,7 @@ class SweepRecord:
         return self.path.parent.parent
 
     def update(self, **entries: Any) -> None:
-        """Replace or add entries of `sweep.json`."""
+        """Write these values to `sweep.json` under their names; all other values in the file are kept."""
         with wrap_form_errors(self.path / FILE):
             known = dict(files.read_json(self.path / FILE) or {})
         files.write_json(self.path / FILE, {**known, **entries})
@@ -179,8 +179,8 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 
     Args:
         runs_path: the folder of all records.
-        reference: one of: the folder of the sweep; its id; the beginning of its id or of `name/id`; the part of its id
-            after one of the hyphens; `latest`. It must fit only one sweep.
+        reference: `latest` for the newest sweep; or the path of the sweep's folder; or text that identifies the sweep.
+            This is its id, the first characters of its id or of `<name>/<id>`, or the end of its id after a hyphen.
 
     Raises:
         InstructLabError: several sweeps match.
@@ -223,7 +223,7 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def final_value(record: RunRecord, metric: str, direction: str) -> float:
-    """Return the value of a metric by which a sweep compares a run with others.
+    """Return a run's value of a metric, by which a sweep compares this run with its other runs.
 
     For a cost, such as `training_seconds`, it is the run's cost. For a metric of the final results, it is the tuned
     model's value. For a metric that is measured only during training, it is the best value of all steps.

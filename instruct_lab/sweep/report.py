@@ -134,7 +134,7 @@ def _run_report(study: Study, run: RunRecord) -> Iterator[str]:
 
 
 def _facts(study: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
-    """Yield the lines of a Markdown list: command, cost, git commit of the code, and versions of packages."""
+    """Yield lines of a Markdown list on a study's runs: command, duration, git commit, and versions of packages."""
     deltas = [text for text in overrides if text != f"{STUDIES}={study.name}"]
     yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={study.name}', *deltas])}`"
     manifest = runs[0].manifest

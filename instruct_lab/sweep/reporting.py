@@ -40,7 +40,7 @@ def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | Non
 
 
 def _trial(report: Report) -> Any:
-    """Load the Optuna trial from the sweep's database; any process can do so, not only the one that created it."""
+    """Load the Optuna trial from the sweep's database, so that this process can report values to it."""
     import optuna
     from omegaconf import OmegaConf
 

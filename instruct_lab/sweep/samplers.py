@@ -106,9 +106,9 @@ class TPE(Sampler):
 
 @component
 class CMAES(Sampler):
-    """Chooses numbers from intervals by covariance matrix adaptation (Hansen and Ostermeier, 2001).
+    """Chooses points by an evolution strategy, covariance matrix adaptation (Hansen and Ostermeier, 2001).
 
-    Values from lists are drawn at random.
+    The strategy applies to keys that vary in an interval. For a key with a list of values, a value is drawn at random.
     """
 
     takes_several_metrics: ClassVar = False

@@ -50,7 +50,10 @@ class Sweep(Component):
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
     def dimensions(self) -> list[Dimension]:
-        """Return a dimension for `points` if there are any, and one for each entry of `space` that is not null.
+        """Return the dimensions of the search space, each of which is something that varies between the runs.
+
+        If `points` is not empty, the first dimension is the choice among its items. Each entry of `space` is a
+        dimension too: a config group or key that varies. Entries whose value is `None` are left out.
 
         Raises:
             SpaceError: an entry of `points` or `space` cannot be read.

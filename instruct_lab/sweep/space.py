@@ -29,7 +29,7 @@ class SpaceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A condition under which a dimension varies: the value of another dimension, `key`, must be one of `labels`."""
+    """A condition under which a config key varies: another key, `key`, has one of the values in `labels`."""
 
     key: str
     labels: frozenset[str]
@@ -83,7 +83,7 @@ class Dimension:
         """Whether all conditions of this dimension hold.
 
         Args:
-            values: the values that the dimensions before this one have at the point, keyed by dimension.
+            values: the values already chosen for earlier dimensions of the search space, keyed by config key.
         """
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
 
@@ -103,12 +103,12 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def values(self, ask: Callable[[Dimension], Any]) -> dict[str, Any]:
-        """Ask for the value of each dimension at a point; return the values, keyed by dimension.
+        """Choose a point: call `ask` for a value of each dimension, and return the values, keyed by config key.
 
         A dimension whose conditions do not hold gets no value.
 
         Args:
-            ask: function that returns the value of a dimension.
+            ask: function that chooses a value of the given dimension.
         """
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
@@ -120,7 +120,7 @@ class Space:
         """Return the overrides, in Hydra's syntax, that set the values of a point.
 
         Args:
-            values: the point's values, keyed by dimension.
+            values: the point's values, keyed by config key.
         """
         return [
             text
@@ -221,9 +221,10 @@ def dimension_of_override(override: Override) -> Dimension:
 
 
 def _without_escaped_colons(key: str, label: str) -> str:
-    """Remove the backslashes that Hydra adds before colons in a value, so that it looks as the user typed it.
+    """Remove the backslashes that Hydra adds before colons in a value, so that the value is what the user typed.
 
-    An example is `path:rows.jsonl`. If Hydra would parse the value without backslashes differently, they stay.
+    For example, `path\\:rows.jsonl` becomes `path:rows.jsonl`. The value is returned unchanged if Hydra would parse it
+    differently without the backslashes.
     """
     plain = label.replace("\\:", ":")
     overrides = [parse_or_none(f"{key}={text}") for text in (label, plain)]
@@ -290,8 +291,8 @@ def space_of(dimensions: Sequence[Dimension]) -> Space:
     """Create a search space of these dimensions.
 
     Raises:
-        SpaceError: a condition names a dimension that does not come earlier, or a value that this dimension does not
-            have; or two dimensions set the same key.
+        SpaceError: a condition of a dimension depends on a config key that no earlier dimension varies, or on a value
+            that is not among this key's choices; or two dimensions set the same key.
     """
     known: dict[str, Dimension] = {}
     for dimension in dimensions:

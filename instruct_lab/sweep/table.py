@@ -86,7 +86,7 @@ class SweepTable:
         return Group(*lines)
 
     def describe(self, run_id: str) -> str:
-        """Return a line that describes a trial: its label, its value of the first metric, whether it is the best."""
+        """Return a line on a trial: its label, its value of the sweep's first metric, and whether it is the best."""
         info, rows = self.sweep.info, self.rows()
         index = next((index for index, row in enumerate(rows) if row.id == run_id), None)
         if index is None:
@@ -226,8 +226,9 @@ def _format_number(value: float | None, digits: int) -> str:
 class LiveTable:
     """Displays a sweep while its trials run, and prints the final table at its end.
 
-    In a terminal, the display is a table that is redrawn; elsewhere, it is lines on progress and results. They are
-    written to a copy of standard error, which stays open while the output of trials is redirected to files.
+    In a terminal, it redraws a table. If the output is not a terminal, it prints lines with the progress and with the
+    result of each trial. Both go to a copy of standard error, because standard error itself can be redirected to a file
+    while a trial runs.
 
     Args:
         sweep: the record of the sweep.

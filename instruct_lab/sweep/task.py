@@ -1,4 +1,4 @@
-"""What a launcher receives for each run of a sweep (`Task`), and what it returns when the run has ended (`Outcome`)."""
+"""Describe a run of a sweep for the launcher that starts it (`Task`), and how the run has ended (`Outcome`)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Task:
         working_path: the working directory for the run.
         output_path: the file that receives everything the run prints.
         report: where to report validation values, and the pruner that may stop the run; `None` if none may stop it.
-        resumes: whether to continue the run of an existing record; `None`: continue it if the record exists.
+        resumes: `False` to start the run even if its record exists. With `True` or `None`, the run is continued if its
+            record exists, and started otherwise.
         force: whether to continue the run even if something that can change its results has changed since its start.
         checked: the run's config if this process has already checked it, otherwise `None`; it is not sent to other
             processes.

@@ -105,7 +105,10 @@ def estimate_sweep(
 
 
 def _cost_key(checked: Checked) -> str:
-    """Return a text with everything that affects a run's memory and computation; equal runs have equal texts."""
+    """Return a text with all settings that affect a run's time and memory.
+
+    Runs with the same text need the same time and memory.
+    """
     experiment = checked.experiment
     parts: dict[str, Any] = {
         name: describe(getattr(experiment, name))

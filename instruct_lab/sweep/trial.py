@@ -36,6 +36,8 @@ TASK_VARIABLE = "INSTRUCT_LAB_TASK"
 def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
     """Make the run that a task describes, or resume it if its record exists; errors are written to the record.
 
+    If the run has already ended, nothing is done, and its outcome is returned.
+
     Args:
         task: the description of the run.
         shared: models that earlier runs in this process have loaded; `None`: no model is kept for later runs.
@@ -164,7 +166,7 @@ def _run_in_own_process(task: Task, *, resumes: bool) -> Outcome:
 
 @contextlib.contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Append everything that this process prints in the `with` block, also by C libraries, to a file."""
+    """Append to a file everything that this process prints in the `with` block, including output of C libraries."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -72,7 +72,10 @@ class Template(Component, ABC):
 
     @abstractmethod
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the prompt: the messages before the final answer, and the text with which the template opens it."""
+        """Render the prompt: the messages before the final answer, and the text that the template writes next.
+
+        This text, such as `<|im_start|>assistant`, stands directly before the answer.
+        """
 
     @abstractmethod
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -82,8 +85,8 @@ class Template(Component, ABC):
         """Check that the template accepts reasoning in `reasoning_content` and writes it in `<think>` tags.
 
         Raises:
-            InstructLabError: the template writes reasoning in another way, or not at all. This is the default, which
-                templates that support reasoning override.
+            InstructLabError: the template writes reasoning in another way, or not at all. The base class always raises
+                this error; a template that supports reasoning overrides this method.
         """
         raise self.refuse_reasoning(f"{type(self).__name__} takes no reasoning_content")
 

@@ -41,15 +41,15 @@ class ChatTemplate(Template):
     Most templates do not mark which text is the assistant's. To find out, a conversation is rendered twice: with a
     placeholder for the content of each message, which reveals the text that the template adds, and with the contents.
     The first rendering is done only once for conversations with the same order of roles. The second one is omitted if
-    the template's syntax tree shows that it copies contents unchanged. If the template trims, shortens or re-wraps a
-    content (such as a `<think>` block), what remains of it is located in the rendered text, so that the model is only
-    trained on text that the template wrote. If a message cannot be located, or the template drops, repeats or refuses
-    it, an error is raised that names its role.
+    the template's syntax tree shows that the template copies contents unchanged. A template may also change a content,
+    for example remove its `<think>` block. What remains of the content is then located in the rendered text, so that
+    the model is trained on exactly what the template writes. An error is raised if a message cannot be located, or if
+    the template drops, repeats or refuses a message.
 
     A template may add text, such as an empty `<think>` block, between the generation prompt and an answer. By default,
     the model is not trained on this text; before generation, the text is appended to the prompt. With `answers_from:
     generation_prompt`, the text is part of the answer: the model is trained on it and has to generate it. Use this
-    setting to train on thoughts with such a template.
+    setting to train on reasoning with such a template.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
@@ -66,7 +66,7 @@ class ChatTemplate(Template):
             raise Refusal("date", f"not a date, year-month-day: {error}", "2024-07-26") from error
 
     def problems(self) -> Iterator[Problem]:
-        """Report a syntax error in the Jinja template of the option `jinja`."""
+        """Report a syntax error in the Jinja template that the field `jinja` contains."""
         if self.jinja is None:
             return
         import jinja2
@@ -93,7 +93,7 @@ class ChatTemplate(Template):
         return rendered
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the prompt: the messages before the final answer, and the text with which the template opens it."""
+        """Render the prompt: the messages before the final answer, and the template's text directly before it."""
         answer = conversation.messages[len(conversation.prompt) :] or (Message("assistant", placeholder(0)),)
         prepared = self._prepare(tokenizer)
         return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.where))
@@ -123,7 +123,7 @@ class ChatTemplate(Template):
             raise self.refuse_reasoning("The chat template writes reasoning_content in another form than <think> tags")
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return the option `jinja`; it is `None` if the tokenizer's own template is used."""
+        """Return the template in the field `jinja`; `None` if the tokenizer's own chat template is used."""
         return self.jinja
 
     def _prepare(self, tokenizer: PreTrainedTokenizerBase) -> _Prepared:

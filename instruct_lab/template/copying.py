@@ -1,7 +1,7 @@
-"""A check of a Jinja chat template's code that can prove that the template copies every message's content unchanged.
+"""Prove from the code of a Jinja chat template, where possible, that it copies every message's content unchanged.
 
-If the proof succeeds, each order of roles is rendered only once, with placeholders instead of contents. The contents of
-each conversation with this order then replace the placeholders.
+With such a template, conversations with the same order of roles are rendered only once, with placeholders instead of
+contents. The text of each conversation results from replacing the placeholders by its contents.
 """
 
 from __future__ import annotations

@@ -45,8 +45,9 @@ class Located:
     Args:
         contents: what remains of each message's content, including markup such as `</think>` in it.
         glue: the template's own text before, between and after the contents; one more item than `contents`.
-        markup: for each message, the text of its item in `contents` that the template may have written itself.
-        parts: for each message, the text of its item in `contents` that the template copied from the message.
+        markup: for each message, the part of its item in `contents` that the template may have written itself, such as
+            `</think>`.
+        parts: for each message, the rest of its item in `contents`, which the template has copied from the message.
     """
 
     contents: list[str]
@@ -59,17 +60,18 @@ class Located:
     ) -> Located:
         """Move text before an answer into the answer if the template writes it only because of the answer's content.
 
-        An example is the white space that remains if the template removes the reasoning before an answer. Such text is
-        moved from `glue` to `contents` only if the generation prompt does not contain it, because the model then has to
-        generate it.
+        An example is the white space that remains if the template removes the reasoning before an answer. The text is
+        moved only if the generation prompt does not end with it, because the model then has to generate it.
 
         Args:
             messages: the messages of the conversation.
-            glue: the text that the template writes if placeholders replace the contents of these messages.
-            prompt_of: function that receives an index and renders the messages before it, with the generation prompt.
+            glue: the template's own text before, between and after the contents if all contents are placeholders. What
+                `self.glue` has in addition to this before an answer is moved.
+            prompt_of: function that receives the index of a message and renders all messages before this one, with the
+                generation prompt.
 
         Returns:
-            A copy with the moved text.
+            A copy of this object, with the text moved from `glue` to `contents`.
         """
         contents, own, markup = list(self.contents), list(self.glue), list(self.markup)
         for index, message in enumerate(messages):
@@ -86,7 +88,7 @@ class Located:
 def locate(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str
 ) -> Located | None:
-    """Locate what remains of each content in a rendered conversation.
+    """Locate the contents of messages in a rendered conversation, even if the template has shortened or moved them.
 
     Args:
         render: function that renders a conversation as text.
@@ -95,8 +97,8 @@ def locate(
         jinja: the template that `render` uses.
 
     Returns:
-        The rendered conversation, divided into contents and the template's own text; `None` if no certain division is
-        found.
+        The rendered conversation, divided into contents and the template's own text; `None` if no way to divide it
+        reproduces the text exactly.
     """
     pattern = _markup(jinja)
     for strip_answer, strip_other in itertools.product(_STRIPS, repeat=2):
@@ -117,9 +119,9 @@ _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"),
 def _markup(jinja: str) -> re.Pattern[str]:
     """Return a pattern for the markup, such as `</think>`, that a template looks for in contents.
 
-    Markup is every string constant in the template that has two or more characters, of which at least one is a symbol
-    (no letter, digit or white space), and that is an argument of a call or filter, the left side of an `in` operation,
-    or an assigned value. The pattern matches nothing if the template has no markup.
+    A string constant of the template counts as markup if the template assigns it, passes it to a call or filter, or
+    tests whether it is `in` a value. It must have at least two characters, one of them a symbol (no letter, digit or
+    white space). The pattern matches nothing if the template has no markup.
     """
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
@@ -187,7 +189,9 @@ class _Skeleton:
         ]
 
     def find(self, rendered: str, text: str) -> Located | None:
-        """Divide a rendered conversation into contents and template text; `None` if the two renderings do not agree.
+        """Divide a rendered conversation into contents and the template's own text.
+
+        Return `None` if `rendered` does not become `text` when each placeholder is replaced by what it stands for.
 
         Args:
             rendered: the conversation, rendered with placeholders.

@@ -178,9 +178,9 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
     """Return the text that the model has to generate between the generation prompt and the content of an answer.
 
-    The text is empty if the template writes nothing there or if, according to `answers_from`, the model does not have
-    to generate it. White space before an answer (`[/INST] answer`) always belongs to the answer, because it is a part
-    of the answer's first token.
+    The model has to generate the text that the template writes there if `answers_from` is `generation_prompt`. With
+    `content`, it has to generate only white space (as in `[/INST] answer`), which is a part of the answer's first
+    token. If there is nothing to generate, an empty text is returned.
     """
     question = Message("user", placeholder(0))
     try:
@@ -215,8 +215,8 @@ def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) 
         glue: the template's own text before, between and after the contents.
 
     Returns:
-        The content of each message as it stands in the text; `None` if the template changed a content otherwise than by
-        trimming it.
+        The content of each message as it stands in the text; `None` if the template has changed a content in another
+        way, for example by removing words.
     """
     position = len(glue[0])
     if not text.startswith(glue[0]):

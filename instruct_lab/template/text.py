@@ -63,7 +63,7 @@ class TextTemplate(Template):
         return list(dict.fromkeys([special_tokens(tokenizer).ids[self._turn_end(tokenizer)], *eos]))
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return the patterns as a Jinja chat template, for an exported tokenizer."""
+        """Convert the patterns of all roles to one Jinja chat template, for the tokenizer of an exported model."""
         header, end = json.dumps(self.assistant_header), json.dumps(self._turn_end(tokenizer))
         separator = json.dumps(self.turn_separator)
         opening = ""

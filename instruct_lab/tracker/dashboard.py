@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> None:
-    """Serve the page until Ctrl-C is pressed, and keep adding runs that end meanwhile.
+    """Serve the dashboard's web page until Ctrl-C is pressed, and keep adding runs that end meanwhile.
 
     Args:
         runs_path: the folder of all records.
@@ -69,7 +69,9 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
 
 
 def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
-    """Start the server in a thread, as `trackio.show` does, but answer only requests whose `Host` names this machine.
+    """Start the dashboard's web server in a thread, as `trackio.show` does.
+
+    Unlike that server, it answers only requests whose header `Host` names this machine.
 
     Args:
         folder: the folder with trackio's files.
@@ -116,7 +118,10 @@ class LoopbackOnly:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass an accepted request to the application; answer any other with status 421 (misdirected request)."""
+        """Pass an accepted request to the application; refuse any other.
+
+        A refused request is answered with status 421 (misdirected request); a refused WebSocket is closed.
+        """
         if scope["type"] == "lifespan" or is_loopback([value for name, value in scope["headers"] if name == b"host"]):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -133,8 +138,8 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
     Args:
         runs_path: the folder of all records.
-        seen: for each record's path, a text that describes the record as it was last imported; a record whose text is
-            unchanged is skipped. The dictionary is updated in place. `None`: no record was imported before.
+        seen: the state of each record at its last import, as a text, keyed by the record's path. A record whose state
+            is unchanged is skipped. The dictionary is updated in place. `None`: no record was imported before.
     """
     seen = {} if seen is None else seen
     count = 0

@@ -31,7 +31,7 @@ class Recorder:
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
         """Append values to `metrics.jsonl`, and send them to the trackers.
 
-        In the names for trackers, the suffix `_estimate` marks values that are estimated from a few answers.
+        Values that are estimated from a few answers are sent to trackers under a name with the suffix `_estimate`.
         """
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():

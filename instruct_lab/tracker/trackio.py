@@ -39,7 +39,7 @@ class Trackio(Tracker):
     """A local dashboard that shows curves, final values, predictions and settings, and is updated during the run.
 
     All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. `instruct-lab dashboard` also
-    shows runs with other trackers, because it imports them from their records.
+    shows runs that used other trackers, because it imports every run from its record.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
@@ -50,7 +50,7 @@ class Trackio(Tracker):
         yield from missing_packages("trackio", subject="Trackio")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Open a session for a run; for a resumed run, trackio's data is replaced by the values in the record."""
+        """Open a session for a run; for a resumed run, the record replaces what trackio has stored of the run."""
         run = self._stored_run(record)
         run.begin(
             {**flat_config(config), **options_of(record.manifest.choices)}, self.group or group, _start_time(record)

@@ -1,8 +1,8 @@
 """Write trackio's SQLite files through its storage class.
 
-trackio's own functions for writing have disadvantages: `init` prints text, starts threads and only warns if the disk is
-full, and `import_csv` accepts only complete projects that contain only numbers. The storage class, which both of them
-use, raises exceptions on failure and keeps the ids of the runs.
+trackio's own functions for writing have disadvantages. `init` prints text, starts threads and only warns if the disk is
+full. `import_csv` can only import a whole project at once, and only numbers. Both functions use the storage class,
+which raises exceptions on failure and keeps the ids of the runs.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ class StoredRun:
         self.add({name: {"_type": Table.TYPE, "_value": lines}}, step, at)
 
     def write(self) -> None:
-        """Write all values and tables since the last call in one transaction, with the settings from `begin`."""
+        """Write all values and tables that were added since the last call, in one transaction.
+
+        The first call after `begin` also writes the settings.
+        """
         if not self.pending:
             return
         values, steps, times = (list(column) for column in zip(*self.pending, strict=True))

@@ -49,9 +49,9 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 def final_values(summary: Summary) -> dict[str, int | float]:
     """Return a summary's numbers under names such as `cost/seconds`, `test/chrf/after` and `test/chrf/after_low`.
 
-    Each metric has a value and the two ends of its confidence interval (`_low`, `_high`) for the model before training
-    (`before`), each baseline, the tuned model (`after`), and the `difference` of tuned and untuned model. Values that
-    are not finite are left out.
+    Each metric was measured on several systems: the base model (`before`), each baseline and the tuned model (`after`).
+    For each of them, and for the `difference` of tuned and base model, there are three numbers: the value and the two
+    ends of its confidence interval (`_low`, `_high`). Numbers that are not finite are left out.
     """
     values = {f"cost/{name}": getattr(summary, name) for name in SUMMARY_COSTS}
     for name, system, measured in _systems(summary):

@@ -87,7 +87,11 @@ class Wandb(Tracker):
             return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
-        """Return the mode to use on this machine; for `auto`, this is `online`, `offline` or `disabled`."""
+        """Return the mode to use on this machine: the field `mode`, unless it is `auto`.
+
+        For `auto`, the environment variable `WANDB_MODE` or wandb's own settings decide. If they name no mode, it is
+        `online` if a key for the server is found, otherwise `offline`.
+        """
         if self.mode != "auto":
             return self.mode
         wanted = os.environ.get("WANDB_MODE") or _settings().get("mode") or ""

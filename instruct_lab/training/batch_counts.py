@@ -1,4 +1,4 @@
-"""A check of the trainer arguments whose valid values depend on the number of batches, before the model is loaded."""
+"""Check, before the model is loaded, those trainer arguments whose valid values depend on the number of batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def count_batches(limit: float | None, length: int) -> int:
 
     Args:
         limit: number of batches (int) or fraction of them (float); `None`: no limit.
-        length: number of batches before the limit.
+        length: number of batches that there are without the limit.
     """
     if limit is None:
         return length
@@ -115,7 +115,11 @@ def _first_validation(interval: Any, every_epochs: int | None, batches: int) -> 
 
 
 def _total_batches(trainer: pl.Trainer, batches: int) -> float:
-    """Count the training batches of the whole run; the last batches of an epoch may form an incomplete step."""
+    """Count the training batches of the whole run.
+
+    If the trainer limits the number of optimizer steps, each step counts as `accumulate_grad_batches` batches. Only the
+    last step of an epoch can have fewer.
+    """
     epochs, steps = trainer.max_epochs, trainer.max_steps
     by_epochs = batches * epochs if epochs is not None and epochs >= 0 else math.inf
     if steps < 0:

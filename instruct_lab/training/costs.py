@@ -72,8 +72,8 @@ class Costs:
         """Return the costs for `summary.json`, keyed by their names there.
 
         Args:
-            checkpoints_path: the folder of the run's checkpoints; the size of the last weights in it is
-                `weights_bytes`.
+            checkpoints_path: the folder of the run's checkpoints. The cost `weights_bytes` is the size of the weights
+                in the last checkpoint.
         """
         kept = [file for folder in checkpoints_path.glob("last-*") for file in folder.rglob("*")]
         return {

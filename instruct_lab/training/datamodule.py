@@ -105,7 +105,7 @@ class InstructionData(pl.LightningDataModule):
         self._note_efficiency(audit)
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Add to the audit the share of padding in training batches, and how full rows would be with packing.
+        """Add two shares to the audit: of padding in training batches, and of tokens in rows of packed examples.
 
         These numbers are not cached, since they depend on the batch size.
         """
@@ -253,7 +253,7 @@ class InstructionData(pl.LightningDataModule):
         )
 
     def _stream(self, is_reporting: bool) -> ExampleStream:
-        """Return the training examples in blocks: first the training split, then rows after it in the data source."""
+        """Return the training examples as blocks: the training split, then blocks from the data source's next rows."""
         return ExampleStream(
             self._experiment,
             self._tokenizer,
@@ -290,15 +290,15 @@ class InstructionData(pl.LightningDataModule):
     def with_prompts(
         self, examples: EvaluatedExamples, tuning: Tuning, demonstrations: Sequence[Conversation] | None = None
     ) -> EvaluatedExamples:
-        """Replace the prompts of examples by those that the tuning method uses, which may contain worked examples.
+        """Replace the prompts of examples by those that the tuning method uses, for example few-shot prompts.
 
         In the new examples, only the tokens of the final answers are targets. If no prompt changes, the examples are
         returned as they are.
 
         Args:
             examples: the chosen examples with their conversations.
-            tuning: the tuning method, which may put worked examples before each prompt.
-            demonstrations: the conversations from which worked examples are taken; `None`: the training split.
+            tuning: the tuning method, which may put demonstrations (solved examples) before each prompt.
+            demonstrations: the conversations from which demonstrations are taken; `None`: the training split.
 
         Raises:
             InstructLabError: a prompt is too long.
@@ -320,7 +320,7 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(examples.split, chosen, encoded, prompts, examples.clusters)
 
     def corrupt(self, example: Example, source: random.Random) -> Example:
-        """Apply the objective's masks or noise, if it uses any, to an example; `source` draws the random numbers."""
+        """Mask tokens of an example or add noise, if the objective does so; `source` draws the random numbers."""
         return self._experiment.objective.corrupt(example, self._tokenizer, source)
 
     def add_reference(self, loaded: LoadedModel) -> None:

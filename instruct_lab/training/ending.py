@@ -61,7 +61,10 @@ class StopRequest:
         return {number: signal.signal(number, self.handle) for number in numbers if number not in ignored}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Stop the run at once, or note that it has to stop later, when no work is lost.
+        """Handle a signal: stop the run at once, or only note that it has to stop.
+
+        Signals are only noted while the run's status is being written. The first signal during training is also only
+        noted, so that the current optimizer step can end.
 
         Args:
             number: number of the signal.
@@ -106,7 +109,11 @@ class StopRequest:
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[StopRequest]:
-    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP; yield the handler, which may wait until no work is lost."""
+    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP in the `with` block.
+
+    Yields:
+        The handler of these signals. It can be set to raise the exception later, so that no work is lost.
+    """
     request = StopRequest()
     previous = request.install()
     try:
@@ -118,10 +125,11 @@ def raise_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def record_ending(recorder: Recorder, request: StopRequest) -> Iterator[None]:
-    """Write the status of a run that ends in the `with` block to its record, and close its trackers.
+    """Close the trackers of a run when the `with` block ends; if an exception ends it, write the run's status.
 
-    If the run ends with an error, its traceback is written too. If the record already has the status `finished`, this
-    status is kept: a signal then only cuts short the printing of results and the closing of trackers.
+    The status in the run's record becomes `failed`, `interrupted` or `pruned`; for a failed run, the traceback is
+    written too. If the record already has the status `finished`, this status is kept: a signal then only cuts short the
+    printing of results and the closing of trackers.
 
     Raises:
         Interrupted: a signal arrived before the run was finished.

@@ -121,7 +121,8 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
     """Evaluate the model, write the results into the record of the run, and print them.
 
     An evaluation that was killed continues after its last batch of answers, and has the same results to the last bit.
-    If the record already holds results with the same settings, data and weights, nothing is measured.
+    If the record already holds results of this evaluation with the current settings, data and weights, nothing is
+    measured.
 
     Args:
         job: the evaluation, as `prepare_job` returned it.
@@ -132,7 +133,7 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
 
     Raises:
         InstructLabError: no example can be measured; the run has no weights of the wanted checkpoint; or the record has
-            an evaluation of the same name with other settings, data or weights, which the job does not replace.
+            an evaluation of this name with other settings, data or weights, which the job does not replace.
     """
     quiet_libraries()
     with files.disk_errors(job.files.folder):
@@ -308,7 +309,7 @@ def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console:
 
 
 def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
-    """Return the experiment, with a maximum answer length from the data and the model if the config has none."""
+    """Return the experiment with a maximum answer length; if its config sets none, the data and the model decide."""
     if prepared.data is None:
         return prepared.experiment
     return settle_answers(prepared.experiment, prepared.data.answer_lengths, context_length(loaded.model))[0]
@@ -317,7 +318,7 @@ def _settle_answers(prepared: _Prepared, loaded: LoadedModel) -> Experiment:
 def _keeping_answers(
     job: EvaluationJob, experiment: Experiment, split: str, system: str, fingerprint: str
 ) -> EvaluationSetup:
-    """Return the evaluation's settings with a file to which a model's answers are written while it generates them.
+    """Return the evaluation's settings, in which `journal` is a file that keeps each answer as soon as it is generated.
 
     After an interruption, the evaluation reads the answers from this file.
     """

@@ -1,9 +1,9 @@
 """Training examples that are read from a source while the model trains, block by block, and never stored.
 
 The first block is the training split, which is prepared before training. Each later block holds the same number of
-examples, from the rows that follow in the source. These rows are converted, preprocessed and tokenised as those of the
-first block. A row is left out if it belongs to a held-out split, or if its prompt occurs in one. After the end of the
-source, reading starts again at its beginning.
+examples, from the rows that follow in the source. These rows are converted, preprocessed and tokenised in the same way
+as the rows of the first block. A row is left out if it belongs to a held-out split, or if its prompt occurs in such a
+split. After the end of the source, reading starts again at the beginning of the source.
 
 Rows are read in groups. A position in the stream consists of the source's own position at the beginning of a group, the
 number of rows already used from this group, and the number of examples already used from the next row. A block that is
@@ -69,7 +69,8 @@ class ExampleStream(ExampleBlocks):
         tokenizer: the model's tokenizer.
         cache_path: folder for downloads.
         first: the examples of the first block.
-        conversations: function that returns the conversations of each split, first before and then after preprocessing.
+        conversations: function that returns two dictionaries, each with the conversations of every split: before
+            preprocessing, and after it.
         is_reporting: whether to print a line for each block that is read.
     """
 
@@ -95,7 +96,7 @@ class ExampleStream(ExampleBlocks):
 
     @functools.cached_property
     def _overlaps(self) -> list[Overlap]:
-        """Two functions that return the held-out split with a conversation's prompt.
+        """Two functions that say whether, and in which held-out split, a conversation's prompt occurs.
 
         The first function takes conversations before preprocessing, the second one conversations after preprocessing.
         """
@@ -109,10 +110,11 @@ class ExampleStream(ExampleBlocks):
         return {1: StreamPosition(rows=self._source.max_rows or 0)}
 
     def block(self, number: int) -> Sequence[Example]:
-        """Return the block with an index.
+        """Return the block with index `number`.
 
-        Only the first block and the block that was read last are in memory. Any other block is read from the source.
-        Reading starts at the nearest block, at or before it, whose position is known.
+        Only the first block and the block that was read last are in memory. Any other block is read from the source. If
+        its position in the source is not known, the blocks before it are read too, from the last one with a known
+        position.
 
         Raises:
             InstructLabError: the source cannot be read, has too many broken rows, or gives no example.

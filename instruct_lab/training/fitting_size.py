@@ -46,7 +46,8 @@ class FittingSize:
         model is run on one example to measure what it needs; random states are restored afterwards.
 
         Returns:
-            The number, and a text with the reason; `None` if all examples fit, or if the free memory is not known.
+            The number of examples that fit, and a text that compares the needed with the free memory; `None` if all
+            examples fit, or if the free memory is not known.
         """
         positions = num_positions(self._model, batch)
         if positions <= self._most_positions or batch.num_examples == 1:

@@ -23,9 +23,9 @@ WORK = "training"
 class StepGradients:
     """Adds up the gradients of one optimizer step, whose batches arrive one after the other.
 
-    A batch is divided into parts of similar length if this saves time. If memory is exhausted, the gradients of the
-    step so far are discarded, and random states are reset to those at the start of the step. All batches of the step so
-    far are then computed again, in micro-batches of half as many examples.
+    If this saves time, a batch is divided into parts, each with examples of similar length. If memory is exhausted, the
+    gradients of the step so far are discarded, and random states are reset to those at the start of the step. All
+    batches of the step so far are then computed again, in micro-batches of half as many examples.
 
     Args:
         compute: function that adds a micro-batch's gradients, losses and counts to those of the step, and returns its
@@ -115,7 +115,7 @@ class StepGradients:
         If memory is exhausted, halve the size of micro-batches and return `None`.
 
         Args:
-            batches: the batches, each as a list of parts of similar length.
+            batches: the batches, each as a list of parts, whose examples have similar lengths.
         """
         loss, size = None, 0
         try:

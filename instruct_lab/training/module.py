@@ -186,19 +186,19 @@ class TuningModule(pl.LightningModule):
         """Do nothing: Lightning calls this after `training_step`, which has added gradients already."""
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Do nothing for a loss without an autograd graph, which `training_step` returns on a single device."""
+        """Run the backward pass of a loss that has an autograd graph, which it has only on several devices."""
         if loss.requires_grad:
             loss.backward(*args, **kwargs)
 
     def _loss(self, batch: Batch) -> Loss:
-        """Compute the loss of each example; an example without labels, which only fills up a batch, adds nothing."""
+        """Compute the loss of each example; it is 0 for an example without target tokens, which only fills a batch."""
         loss = self._experiment.objective.loss(self.model, batch, self._teacher[0])
         is_used = (batch.labels != IGNORED).any(dim=1)[: batch.num_examples]
         values = {name: value.masked_fill(~is_used, math.nan) for name, value in loss.values.items()}
         return dataclasses.replace(loss, sums=loss.sums * is_used, counts=loss.counts * is_used, values=values)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the summed gradient of the step by the number of target tokens, or of what else the objective counts.
+        """Divide the step's summed gradient by what the objective counts, usually the target tokens of the step.
 
         This happens before the gradient is clipped.
 
@@ -283,7 +283,7 @@ class TuningModule(pl.LightningModule):
             self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
 
     def on_validation_epoch_end(self) -> None:
-        """Write the mean loss, perplexity (for a log-likelihood) and answer metrics to the record and the trackers."""
+        """Write mean loss, answer metrics and, if the loss is a log-likelihood, perplexity to record and trackers."""
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)
@@ -344,5 +344,5 @@ class TuningModule(pl.LightningModule):
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    """Return the parameters of an optimizer, in its order."""
+    """Return the parameters of an optimizer, in the order of its parameter groups."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

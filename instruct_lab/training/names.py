@@ -11,6 +11,6 @@ RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 
 
 def run_name(name: str | None, choices: dict[str, Any]) -> str:
-    """Return the name from the config; if it is null, compose one of the chosen data, model and tuning method."""
+    """Return the name from the config; if it is null, return `DATA-MODEL-TUNING`, made of the chosen options' names."""
     parts = [option_label(group, str(choices.get(group, "custom"))) for group in ("data", "model", "tuning")]
     return name or "-".join(parts).replace("/", "_")

@@ -1,4 +1,7 @@
-"""Handling of steps whose loss or gradient is not finite: the run names the cause, and stops or skips the step."""
+"""Handling of steps whose loss or gradient is not finite: the cause is named, and the run stops or skips the step.
+
+The config's key `optimizer.nonfinite` chooses between the two.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from instruct_lab.records import RunRecord
 MAX_SKIPPED = 10
 """Number of steps that may be skipped in a row; if still more are not finite, the weights probably are not either."""
 NUM_EXAMPLES = 8
-"""Number of examples that a message names."""
+"""Number of examples that an error message names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +87,10 @@ class NonFiniteSteps:
     def handle(
         self, step: int, loss: float, norm: float, named: Iterable[tuple[str, torch.nn.Parameter]]
     ) -> NonFiniteStep:
-        """Skip an optimizer step that is not finite, or raise an error; a skipped step is listed in the run's record.
+        """Raise an error for an optimizer step that is not finite, or skip the step if the policy is `skip_step`.
 
-        The gradients are removed, so that the optimizer changes nothing.
+        To skip a step, its gradients are removed, so that the optimizer changes nothing. The step is listed in the
+        run's record.
 
         Args:
             step: the optimizer step, counted from 1.
@@ -98,7 +102,7 @@ class NonFiniteSteps:
             The description of the skipped step.
 
         Raises:
-            InstructLabError: the policy is `stop`, or too many steps in a row were not finite.
+            InstructLabError: the policy is `stop`, or more than `MAX_SKIPPED` (10) steps in a row were not finite.
         """
         trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
         found = NonFiniteStep(step, str(loss), str(norm), self._examples(), *_first_not_finite(trained))
@@ -122,7 +126,7 @@ class NonFiniteSteps:
         self._record.log(f"optimizer step {found.step} is skipped. {found}")
 
     def _examples(self) -> list[str]:
-        """Return the ids of the examples on all ranks whose loss is not finite; if there are none, return all ids."""
+        """Return the ids of the examples, on any rank, whose loss is not finite; if there are none, return all ids."""
         bad, ids = [], []
         for of_batch, sums in self._losses:
             ids += of_batch

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def print_overview(
     run: Run, data: InstructionData, loaded: LoadedModel, evaluated: dict[str, EvaluatedExamples]
 ) -> None:
-    """Print the overview, one line for each subject; a run without training has no lines about training.
+    """Print the overview: lines about the examples, training, learning rate, base model and device.
+
+    For a run that only evaluates, the lines about training are left out.
 
     Args:
         run: the run, whose console prints the overview.
@@ -40,7 +42,7 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """If the config asks that shared prefixes are computed only once, but the model cannot do this, print why."""
+    """If the config has `batching.share_prefix` on, but the model cannot compute a shared prefix once, print why."""
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

@@ -31,8 +31,9 @@ class RunPlan:
 
     Args:
         estimate: the estimated memory, time and cost of the run.
-        remedies: changes of the config that make the run fit into memory, cheapest first; empty if it fits, or if no
-            known change suffices.
+        remedies: alternative changes of the config that make the run fit into memory. Changes that leave the optimizer
+            steps the same come before the others; within both groups, faster runs come first. Empty if the run fits
+            unchanged, or if no known change suffices.
     """
 
     estimate: Estimate
@@ -40,13 +41,13 @@ class RunPlan:
 
 
 def plan_checked(checked: Checked, device: Device, devices: int | None = None, *, remedies: bool = True) -> RunPlan:
-    """Estimate the memory, time and cost of a run on a device; find changes of the config that make it fit.
+    """Estimate the memory, time and cost of a run on a device; if memory is short, find config changes that help.
 
     Args:
         checked: the checked config, which has no problems.
         device: the device that computes the run.
         devices: number of devices; `None`: the number in `trainer.devices`, or one if the config gives no number.
-        remedies: whether to search for changes if the run does not fit.
+        remedies: whether to search for changes of the config if the run does not fit into the device's memory.
 
     Raises:
         InstructLabError: the architecture of the model is not known, or the device does not support the precision.
@@ -95,7 +96,8 @@ def _check_precision(checked: Checked, device: Device) -> None:
 def precision_on(checked: Checked, device: Device) -> str:
     """Return the value of Lightning's `precision` for a run on a device.
 
-    This is the value that a config file or an override sets. If none does, it is the one that suits the device.
+    This is the value that a config file or an override sets. If none of them does, it is the precision that suits the
+    device.
     """
     set_by_user = checked.experiment.trainer.arguments.get("precision")
     return device.precision if PRECISION in checked.composition.derived else str(set_by_user or device.precision)
@@ -104,13 +106,13 @@ def precision_on(checked: Checked, device: Device) -> str:
 def read_data(experiment: Experiment, device: Device, devices: int) -> Callable[[Experiment], tuple[Workload, Any]]:
     """Prepare a run's data, and return a function that measures the workload of runs with this data.
 
-    The function takes the configuration of a run, and returns its workload and its tokenizer. If the data or the
+    The function takes a run's components, and returns the run's workload and its tokenizer. If the data or the
     tokenizer cannot be read or downloaded, the workload is based on assumed lengths of examples, and the tokenizer may
     be `None`. This also applies if the tokenizer is in the same file as the weights and this file is not on this
     machine, since weights are never downloaded for a plan.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         device: the device that computes the run.
         devices: number of devices that share a step.
     """

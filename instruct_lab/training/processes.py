@@ -38,7 +38,7 @@ def check_launch(arguments: Mapping[str, Any]) -> None:
         arguments: the trainer's arguments in the config.
 
     Raises:
-        InstructLabError: only this process was started.
+        InstructLabError: the config asks for several nodes, and only this process was started.
     """
     nodes = arguments.get("num_nodes", 1)
     if nodes != 1 and external_launch() is None:
@@ -50,15 +50,16 @@ def check_launch(arguments: Mapping[str, Any]) -> None:
 
 
 def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the trainer's arguments that follow from the processes which a launcher, such as torchrun, has started.
+    """Return the trainer's arguments that fit the processes that a launcher, such as torchrun, has started.
 
-    An example is `devices`, the number of these processes on each node.
+    An example is `devices`, the number of these processes on each node. Only arguments that the config leaves open,
+    such as `devices: auto`, are returned.
 
     Args:
         arguments: the trainer's arguments in the config.
 
     Returns:
-        The arguments that the config leaves open; an empty dictionary if no launcher has started several processes.
+        The arguments by name; an empty dictionary if no launcher has started several processes.
 
     Raises:
         InstructLabError: several nodes are needed, and no launcher has started processes on them.
@@ -78,10 +79,10 @@ def sizes_of_launch(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def on_one_device(experiment: Experiment) -> Experiment:
-    """Return the experiment, changed to use a single process on one device.
+    """Return a copy of the experiment that uses a single process on one device.
 
-    A list of device indices is kept, so that this process uses the first of them. If this machine lacks the
-    accelerator, the process uses another device, and a line on standard error names the reason.
+    If `trainer.devices` is a list of device indices, it is kept, and this process uses the first one. If this machine
+    lacks the accelerator, the process uses another device, and a line on standard error names the reason.
     """
     arguments = {**experiment.trainer.arguments, "num_nodes": 1, "strategy": "auto"}
     if reason := accelerator_obstacle(arguments.get("accelerator")):
@@ -100,8 +101,8 @@ def check_processes(trainer: pl.Trainer) -> None:
     interactive session.
 
     Raises:
-        InstructLabError: the trainer needs processes that cannot be started or would lose their results, or another
-            number of processes than a launcher has started.
+        InstructLabError: the trainer needs processes that cannot be started or would lose their results, or the number
+            of processes that it needs differs from the number that a launcher has started.
     """
     launcher = trainer.strategy.launcher
     is_program = hasattr(sys.modules["__main__"], "__file__")
@@ -133,7 +134,10 @@ def join_processes(trainer: pl.Trainer) -> None:
 
 
 def leave_processes() -> None:
-    """Destroy a process group of a single process, so that later runs of this process can start another group."""
+    """If the process group has only this process, destroy the group, so that a later run can start another one.
+
+    A group that a launcher has started is kept.
+    """
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() == 1 and external_launch() is None:
         dist.destroy_process_group()
         for name in VARIABLES:
@@ -177,7 +181,7 @@ def divide_steps(experiment: Experiment, recorded: int | None, now: int) -> Expe
     """Adapt the batch size per device to a changed number of devices, so that each step keeps the same examples.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         recorded: the number of devices with which the run started; `None`: the run starts now.
         now: the number of devices from now on.
 

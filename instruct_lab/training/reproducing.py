@@ -20,7 +20,7 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
     """Run a recorded config again, and print and record how the results compare with the recorded ones.
 
     Args:
-        experiment: the experiment of the recorded config.
+        experiment: the components of the run, built from the recorded config.
         config: the recorded config.
         record: the record of the run to repeat.
         force: whether to go on even if settings or inputs differ from the recorded ones.

@@ -26,7 +26,7 @@ def write_results(
     """Write the results to the run's record and the trackers, and print them.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         recorder: the recorder that writes to the record and the trackers.
         results: measurements, keyed by split and then by system (base model, baseline or tuned model).
         trained: steps, tokens and costs of the training.

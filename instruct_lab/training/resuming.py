@@ -1,4 +1,7 @@
-"""The check whether a stopped run may continue, with unchanged settings and inputs, and its extension to more steps."""
+"""Check whether a stopped run may continue, and extend a run to more steps.
+
+A run may continue if its settings, inputs and code are unchanged, or if the user forces it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def continue_record(
     """Check that a run can continue, and write to its record what has changed since it last ran.
 
     Args:
-        experiment: the experiment of the recorded config.
+        experiment: the components of the run, built from the recorded config.
         config: the recorded config.
         record: the record of the run.
         limits: new values of the trainer's `max_epochs` and `max_steps`; empty: the run keeps its length.
@@ -180,7 +183,7 @@ def _num_steps(trainer: Mapping[str, Any], steps_per_epoch: int | None) -> int |
 
 
 def _schedule_note(schedule: LRScheduler, done: int, before: int, now: int) -> str:
-    """Describe how the learning rates of the finished steps differ from those of a run that had the new length.
+    """Describe how the learning rates of the finished steps differ from those of a run that began with the new length.
 
     The text is empty if they do not differ.
 

@@ -1,4 +1,4 @@
-"""Starting and resuming of runs, with their records, locks and trackers; it calls the stages of a run in order."""
+"""Starting and resuming of runs, with their records, locks and trackers; the stages of a run are called in order."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def train(
     """Train a model, evaluate it before and after training, and write everything to a new record.
 
     Args:
-        experiment: the checked configuration.
-        config: the resolved configuration, which is written to the record and can be run again.
+        experiment: the components of the run, built from the checked config.
+        config: the resolved config, which is written to the record and can be run again.
         choices: the chosen option of each group.
         overrides: the overrides as typed.
         context: values that the caller, such as a sweep, sets for this run only.
@@ -122,7 +122,7 @@ def resume(
     """Continue a run from its last training state, with the same steps as in a run that was never stopped.
 
     Args:
-        experiment: the experiment of the recorded config.
+        experiment: the components of the run, built from the recorded config.
         config: the recorded config.
         record: the record of the run.
         context: values that the caller, such as a sweep, sets for this run only.
@@ -246,10 +246,10 @@ def _run(
 def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, console: Console) -> Experiment:
     """Divide each step's examples over the devices that are used now.
 
-    If they are not the devices with which the run started, this is printed and recorded.
+    If the run started with another number or type of devices, the difference is printed and recorded.
 
     Returns:
-        The configuration with the batch size for each of these devices.
+        The experiment, in which the batch size is the one for each of the devices in use.
     """
     manifest, now, kind = record.manifest, trainer.world_size, trainer.strategy.root_device.type
     divided = divide_steps(experiment, manifest.num_devices, now)

@@ -32,7 +32,8 @@ def save_state(checkpoint: dict[str, Any], path: Path, broadcast: Callable[[Any]
 
     Args:
         checkpoint: Lightning's checkpoint, some of whose tensors are sharded.
-        path: the file for everything but the shards, which the first rank writes.
+        path: the file that the first rank writes, with everything but the shards; each rank's shards go into a folder
+            beside this file.
         broadcast: function that returns the first rank's value on all ranks.
 
     Raises:
@@ -88,7 +89,9 @@ def load_state(path: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
 
 def with_shares(state: dict[str, Any], parent: Path, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Return a training state together with its sharded tensors; a state without such tensors is returned as is.
+    """Return a training state in which the sharded tensors, read from the folder of shards, are inserted.
+
+    A state without sharded tensors is returned unchanged.
 
     Args:
         state: the content of the state's file.
@@ -167,7 +170,7 @@ def _key(keys: tuple[Any, ...]) -> str:
 
 
 def _shares(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield each sharded tensor in nested dictionaries and lists, preceded by the keys that lead to it."""
+    """Yield, for each sharded tensor in nested dictionaries and lists, the keys that lead to it and the tensor."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _shares(inner, (*keys, key))

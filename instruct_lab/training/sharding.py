@@ -120,7 +120,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def release(model: Any) -> None:
-    """Free the gathered parameters outside of layers, which a forward pass without a backward pass leaves in memory."""
+    """Free the memory of gathered parameters outside of layers.
+
+    Without a backward pass, a forward pass leaves these parameters gathered.
+    """
     if is_sharded(model):
         model.reshard()
 
@@ -152,7 +155,10 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def _mark(modules: list[nn.Module], *, is_managed: bool) -> None:
-    """Set an attribute of modules that makes transformers generate the same number of tokens on all ranks."""
+    """Set the attribute by which transformers sees that modules are sharded.
+
+    If the attribute is true, transformers generates the same number of tokens on all ranks.
+    """
     for module in modules:
         module._is_fsdp_managed_module = is_managed  # type: ignore[assignment]
 

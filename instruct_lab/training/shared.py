@@ -27,9 +27,9 @@ class _Kept:
 class SharedModels:
     """Tokenizers and base models that are loaded once for several runs in one process.
 
-    Each run gets its own model object. If the run does not change the base model's weights, its tensors are the shared
-    ones; otherwise they are copies. Before each use, the shared weights are checked against their hash, so that no run
-    starts from weights that another run has changed. One model and one tokenizer are kept at a time, on the CPU.
+    Each run gets its own model object. If the run does not change the base model's weights, this object uses the shared
+    tensors; otherwise it gets copies. Before each use, the shared weights are checked against their hash, so that no
+    run starts from weights that another run has changed. One model and one tokenizer are kept at a time, on the CPU.
     """
 
     def __init__(self) -> None:

@@ -62,7 +62,7 @@ class Run:
     """The objects that every stage of a run uses.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         recorder: the recorder that writes to the run's record and the trackers.
         console: the console for messages, which prints only on the first rank.
         trainer: Lightning's trainer.
@@ -120,10 +120,10 @@ class Trained:
 
 
 def prepare(run: Run) -> tuple[Run, Prepared]:
-    """Prepare the data, load the base model, and set the configuration values that follow from the data.
+    """Prepare the data, load the base model, and set the config values that follow from the data.
 
     Returns:
-        The run with the new configuration, which the other stages use; and the prepared data and models.
+        The run with these config values set, which the other stages use; and the prepared data and models.
 
     Raises:
         InstructLabError: the data or the model cannot be used, or the data has changed since the run started.
@@ -182,7 +182,7 @@ def _check_fingerprint(run: Run, data: InstructionData) -> None:
 
 
 def _settle_answers(run: Run, data: InstructionData, base: BaseModel) -> Run:
-    """If the maximum answer length is null, set it from the data and the model, print it, and record it."""
+    """If `generation.max_new_tokens` is null, set it from the data and the model, print it, and record it."""
     context = context_length(base.loaded.model)
     experiment, found = settle_answers(run.experiment, data.answer_lengths, context)
     if found is None:
@@ -332,7 +332,10 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
 
 
 def _judge(run: Run, prepared: Prepared, results: Results) -> Results:
-    """Let judges compare the answers; return the results with their verdicts, which are also written to the record."""
+    """Let the config's judge models compare the answers of the systems; return the results with the verdicts added.
+
+    The verdicts, and the changed results of the base model and the baselines, are also written to the run's record.
+    """
     runs_path, workspace = user_path(run.experiment.runs_path), run.workspace
     judging = Judging(run.experiment.evaluation_setup, runs_path, workspace.cache_path, workspace.device)
     judged = judging.add_verdicts(results, prepared.evaluated)

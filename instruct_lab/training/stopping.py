@@ -29,12 +29,18 @@ class StopAtStep(pl.Callback):
         self._module = module
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From now on, let the first signal wait for the end of a step; this replaces Lightning's signal handler."""
+        """Install this run's signal handler in place of Lightning's.
+
+        From now on, the first signal does not stop the run at once, but after the current optimizer step.
+        """
         self._request.waits_for_step = True
         self._request.install()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop after the step if a signal has arrived, unless a validation or the epoch's end follows this batch."""
+        """Stop after the step if a signal has arrived.
+
+        If a validation or the end of the epoch follows this batch, the run stops after that instead.
+        """
         epoch_loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None
@@ -43,7 +49,10 @@ class StopAtStep(pl.Callback):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop after a validation if a signal has arrived, unless it follows the last batch of the epoch."""
+        """Stop after a validation if a signal has arrived.
+
+        If the validation follows the last batch of the epoch, the run stops at the end of the epoch instead.
+        """
         if trainer.sanity_checking or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             return
         if self._module.step_ended and self._is_requested(trainer):
@@ -52,13 +61,13 @@ class StopAtStep(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at the end of an epoch if a signal has arrived.
 
-        If `max_steps` ends the training within the epoch, the run does not stop here.
+        If `max_steps` ends the training in the middle of the epoch, the run stops in `on_train_end` instead.
         """
         if trainer.fit_loop.epoch_loop._num_ready_batches_reached() and self._is_requested(trainer):
             self._stop(trainer, is_epoch_done=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals stop the run at once again, and stop it now if one has arrived."""
+        """Stop the run if a signal has arrived during the last step; from now on, a signal stops the run at once."""
         self._request.waits_for_step = False
         self._request.raise_if_waiting()
 

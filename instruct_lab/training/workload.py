@@ -33,7 +33,13 @@ MOST_DIVIDED = 1000
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """The batches of a split: for each, the indices of its examples, and its numbers of positions and of targets."""
+    """The batches of a split, with the part of each batch that one device computes.
+
+    Args:
+        batches: the indices of the examples in the device's part of each batch.
+        positions: the number of positions in the device's part of each batch, including padding: `[batches]`.
+        targets: the number of target tokens in the device's part of each batch: `[batches]`.
+    """
 
     batches: list[numpy.ndarray]
     positions: numpy.ndarray
@@ -46,7 +52,7 @@ def measure_workload(
     """Measure the batches, steps and evaluations of a run.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         data: the run's prepared data, which holds every split as examples.
         tokenizer: the run's tokenizer.
         device: the device that computes the run.
@@ -101,14 +107,17 @@ def measure_workload(
 
 
 def _largest(orders: Sequence[_Order], name: str) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the most positions or targets, depending on `name`."""
+    """Return the epoch and the index of the batch with the most `positions` or `targets`, whichever `name` is."""
     largest = [getattr(order, name).max() for order in orders]
     epoch = largest.index(max(largest))
     return epoch, int(getattr(orders[epoch], name).argmax())
 
 
 def _largest_part(orders: Sequence[_Order], examples: Any, experiment: Experiment) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the largest part, when batches are divided as on a CPU."""
+    """Return the epoch and the index of the batch that has the part with the most positions.
+
+    On a CPU, batches are divided into parts of similar length to save padding; this division is assumed here.
+    """
     widths, most, largest = experiment.batching.widths(examples), 0, (0, 0)
     batches = ((int(size), e, i) for e, order in enumerate(orders) for i, size in enumerate(order.positions))
     for size, epoch, index in heapq.nlargest(MOST_DIVIDED, batches):
@@ -127,7 +136,10 @@ def _epochs(arguments: Any) -> int:
 
 
 def _complete(example: Example) -> Example:
-    """Give a preference pair log-probabilities of 0, as the base model's are not known yet; change no other example."""
+    """Set the base model's log-probabilities of a preference pair, which are not known yet, to 0.
+
+    An example that is not a pair is returned unchanged.
+    """
     return dataclasses.replace(example, reference=(0.0, 0.0)) if example.rejected is not None else example
 
 
@@ -140,7 +152,7 @@ def _training_order(experiment: Experiment, data: InstructionData, devices: int,
 
 
 def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarray], devices: int) -> _Order:
-    """Count the positions and targets in the part of each batch that one device computes.
+    """Count the positions and target tokens in the part of each batch that one device computes.
 
     The sequences of a batch are padded to the longest one or packed.
     """
@@ -160,8 +172,8 @@ def _evaluation(experiment: Experiment, data: InstructionData, validations: int,
     """Return the fields of `Workload` that count the positions and tokens of evaluation on each device.
 
     The base model is assumed to generate answers of the maximum length, and the tuned model answers as long as the
-    references. An answer that has ended leaves its batch. Each beam and each sample is a row of its own. Worked
-    examples lengthen only the prompts of the evaluation with the tuning method, not those of the base model.
+    references. An answer that has ended leaves its batch. Each beam and each sample is a row of its own. If the tuning
+    method adds worked examples to the prompts, this lengthens the tuned model's prompts, not the base model's.
     """
     import numpy as np
 

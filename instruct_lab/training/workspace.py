@@ -49,7 +49,7 @@ class Workspace:
     """Access to the tokenizer and the models of one experiment, which are loaded on demand.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         device: device of the weights.
         shared: models that earlier runs of this process loaded; `None`: models are read from disk.
     """
@@ -155,10 +155,10 @@ class Workspace:
 def evaluated_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> KeptWeights:
     """Find the saved weights of a run that are to be evaluated.
 
-    If `checkpoint` is `None` and the run has saved no best weights, these are the last weights.
+    If `checkpoint` is `None` and the run has saved no best weights, the last weights are returned.
 
     Args:
-        experiment: the run's configuration.
+        experiment: the components of the run, built from its config.
         run_path: folder of the run's record.
         checkpoint: `best` or `last`; `None`: the value of `evaluation.checkpoint`.
 

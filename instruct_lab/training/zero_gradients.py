@@ -12,9 +12,9 @@ from torch import Tensor
 class ZeroGradients:
     """Creates a loss of zero, whose backward pass lets DDP average the gradients of a step over the ranks.
 
-    It also removes the gradients of zeros that DDP gives to parameters which no rank has used in the step. With such a
-    gradient, an optimizer would apply weight decay to the parameter. On one device, the parameter would have no
-    gradient, and the optimizer would leave it unchanged.
+    DDP gives a gradient of zeros to a parameter that no rank has used in the step. With such a gradient, an optimizer
+    would apply weight decay to the parameter. On one device, the parameter would have no gradient, and the optimizer
+    would leave it unchanged. So this class also removes these gradients.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class ZeroGradients:
 class ZeroOfParameters(torch.autograd.Function):
     """A zero that depends on parameters and adds nothing to their gradients.
 
-    In a multi-device run, the module adds up the gradients of a step within DDP's forward pass, when DDP does not
-    average gradients. The backward pass of this zero, which reaches every trained parameter, then lets DDP average them
-    over the ranks, once in each step.
+    In a multi-device run, the training module adds up the gradients of a step within DDP's forward pass, when DDP does
+    not average gradients. The backward pass of this zero, which reaches every trained parameter, then lets DDP average
+    them over the ranks, once in each step.
     """
 
     @staticmethod

@@ -17,7 +17,7 @@ PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """Return the parameter of `forward` that takes a key-value cache: `cache` or `past_key_values`.
+    """Return the name of the parameter of `forward` that takes a key-value cache: `cache` or `past_key_values`.
 
     Both the model's and its inner `base_model`'s `forward` are searched; if neither has such a parameter, return
     `None`.
@@ -27,7 +27,7 @@ def cache_name(model: Any) -> str | None:
 
 
 def bridge_cache_names(adapted: Any) -> Any:
-    """Let PEFT find the cache that transformers passes to it, and transformers the cache that PEFT passes to the model.
+    """Rename the key-value cache wherever PEFT and transformers pass it to each other under different names.
 
     Args:
         adapted: the PEFT model, which is changed in place and returned.
@@ -50,7 +50,7 @@ def _prepare_with_every_name(base: Any, *args: Any, **kwargs: Any) -> dict[str, 
 def _prepare_with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Return PEFT's inputs for the next decoding step, with a single cache under the name that PEFT uses.
 
-    This is PEFT's new cache if it has created one for the virtual tokens, otherwise the previous cache.
+    If PEFT has created a new cache for the virtual tokens, the new cache is used, otherwise the previous one.
     """
     before = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
     inputs: dict[str, Any] = type(adapted).prepare_inputs_for_generation(adapted, *args, **kwargs)

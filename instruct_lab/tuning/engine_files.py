@@ -1,7 +1,7 @@
 """Write the files of a tuned model for an inference engine: the model's weights and, separately, a LoRA adapter.
 
-Engines can read no other adapters than LoRA adapters, and these only if no biases or DoRA magnitudes are trained. If
-the tuning method adds no modules to the model, the weights are those of the tuned model, and there is no adapter.
+Of all adapters, engines can read only LoRA adapters without trained biases or DoRA magnitudes. If the tuning method
+adds no modules to the model, the weights are those of the tuned model, and there is no adapter.
 """
 
 from __future__ import annotations

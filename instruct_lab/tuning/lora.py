@@ -56,7 +56,7 @@ class LoRA(PeftMethod):
     bias: Literal["none", "all", "lora_only"] = "none"  # biases that are also trained
 
     def __post_init__(self) -> None:
-        """Refuse empty names of modules, and settings that exclude each other."""
+        """Refuse empty names of modules, and settings that cannot be combined, such as PiSSA with DoRA."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value == "":
@@ -110,7 +110,7 @@ class LoRA(PeftMethod):
     def save(self, loaded: LoadedModel, path: Path) -> None:
         """Write the adapter; an adapter of PiSSA or OLoRA is written with twice its rank.
 
-        The second half of its matrices subtracts the initial B·A, so that the adapter fits the original base model.
+        The added ranks subtract the initial product B·A, so that the adapter fits the original base model.
         """
         import copy
 
@@ -142,10 +142,10 @@ class LoRA(PeftMethod):
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
         """Return 2e-3 for models with a hidden size of up to 576 or of unknown size, and a lower rate for wider models.
 
-        For a hidden size d above 576, the rate is 1.5 times 5e-4·(2000 / d)^0.781, the rate that *LoRA Without Regret*
-        (Schulman et al., 2025) finds for Llama models. PiSSA and OLoRA use a quarter of the rate, because they train
-        the largest components of the weights. With LoRA+, the geometric mean of the learning rates of A and B equals
-        the rate.
+        For a hidden size d above 576, the rate is 1.5 · 5e-4 · (2000 / d)^0.781. Without the factor 1.5, this is the
+        rate that *LoRA Without Regret* (Schulman et al., 2025) finds for Llama models. PiSSA and OLoRA use a quarter of
+        this rate, because they train the largest components of the weights. With LoRA+, this rate is the geometric mean
+        of the learning rates of A and B.
         """
         rate = MEASURED_RATE * (MEASURED_WIDTH / max(hidden_size or 0, MEASURED_WIDTH)) ** WIDTH_POWER
         rate = float(f"{rate:.2g}")  # two digits: the rate is an estimate
@@ -170,7 +170,10 @@ class LoRA(PeftMethod):
         return pattern if self.exclude_modules is None else f"({self.exclude_modules})|{pattern}"
 
     def _check_names(self, model: Any) -> None:
-        """Refuse a name that matches no module; PEFT would ignore it if at least one of the other names matches."""
+        """Refuse a name in `target_modules` or `exclude_modules` that matches no module of the model.
+
+        PEFT would ignore such a name if at least one other name matches.
+        """
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value is None or value == ALL_LINEAR:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ParameterCounts:
-    """The number of scalars in a model's parameters: of all, and of the trained ones. Tied parameters count once."""
+    """The number of scalars in all parameters of a model, and in its trained parameters. Tied parameters count once."""
 
     total: int
     trained: int

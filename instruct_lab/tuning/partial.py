@@ -72,7 +72,7 @@ class Partial(Tuning, ABC):
         save_file(trained, path / FILE)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Copy the parameters that `save` wrote into the model.
+        """Read the parameters that `save` wrote, and copy them into the model.
 
         Raises:
             InstructLabError: the folder holds no parameters, damaged parameters, or parameters of another model.

@@ -121,7 +121,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Return the modules that are fully trained instead of getting an adapter, each with its name."""
+    """Return the modules whose own weights are trained instead of an adapter (`modules_to_save`), with their names."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -154,7 +154,7 @@ def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 def _unwrap_whole_modules(adapted: Any) -> None:
     """Replace the modules that were trained in full by their trained copies.
 
-    PEFT itself does this, when it merges an adapter, only for layers with a single weight.
+    When PEFT itself merges an adapter, it does this only for layers with a single weight.
     """
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
@@ -222,7 +222,7 @@ def _keyed_by_name(values: Mapping[str, Any], names: list[str], where: str) -> d
 
 
 def _refuse_foreign_code(config: Any, path: Path) -> None:
-    """Refuse an adapter whose configuration would make PEFT import a module or load other adapters."""
+    """Refuse an adapter whose configuration would make PEFT import a Python module or load other adapters."""
     if getattr(config, "megatron_config", None) or str(config.peft_type).endswith("XLORA"):
         raise InstructLabError(
             "The adapter names a module or other adapters that PEFT would load (megatron_config, or the type XLORA)",

@@ -70,7 +70,7 @@ class Prompting(Tuning):
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """Return the conversations, with the instruction and the worked examples placed before each of them.
+        """Return the conversations, with `instruction` as the system message and worked examples as the first turns.
 
         Raises:
             InstructLabError: the training split has too few single-turn examples.
@@ -97,7 +97,10 @@ class Prompting(Tuning):
         return prompted
 
     def _with(self, examples: Sequence[Conversation], conversation: Conversation) -> Conversation:
-        """Put the instruction and the worked examples before a conversation."""
+        """Put the field `instruction`, as a system message, and the worked examples before a conversation's turns.
+
+        If the conversation has a system message, its text follows the instruction.
+        """
         turns = [
             message
             for one in examples

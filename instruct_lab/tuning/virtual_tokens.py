@@ -70,7 +70,7 @@ class PromptTuning(VirtualTokens):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return a third of `learning_rate` if `init` is `text`, so that the embeddings stay near those of the text."""
+        """Return 1e-2 if `init` is `text`, so that the embeddings stay near those of the text; otherwise 3e-2."""
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:

@@ -70,8 +70,8 @@ class Column:
     def is_log(self) -> bool:
         """Whether a logarithmic axis suits the values.
 
-        The values must be positive numbers, and the largest must be at least `FACTOR` times the smallest. If there are
-        more than two different values, their median must also be nearer, on the logarithmic axis, to the geometric
+        The values must be positive numbers, and the largest must be at least 8 times (`FACTOR`) the smallest. If there
+        are more than two different values, their median must also be nearer, on the logarithmic axis, to the geometric
         mean of the smallest and the largest than to the arithmetic mean of these two.
         """
         levels = sorted({value for value in self.values if value is not None}) if self.is_numeric else []

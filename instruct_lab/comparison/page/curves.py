@@ -16,7 +16,7 @@ NUMBER_BYTES = 8
 
 
 def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    """Convert each run's logged values to curves, and leave out some points of curves that have too many.
+    """Convert each run's logged values to curves; if a curve has too many points for the page, leave some out.
 
     Args:
         runs: for each run, the lines of its `metrics.jsonl` as dictionaries.

@@ -60,8 +60,8 @@ def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str
         labels: the label of each run, keyed by the run's id.
 
     Returns:
-        The row's label, the system's name, whether it is the base model, and its values with their intervals, which are
-        keyed by the keys of the table's columns.
+        A dictionary with the row's label, the system's name, its values with their intervals, keyed by the keys of the
+        table's columns, and whether the system is the base model.
     """
     values = {
         f"metric {name}": [measured(value.value), measured(value.low), measured(value.high)]

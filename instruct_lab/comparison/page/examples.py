@@ -55,8 +55,8 @@ def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[di
 def _by_importance(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
     """Order the examples by the priority with which they are put on the page, and return their indices.
 
-    Examples are taken alternately from two lists: one in the original order, and one sorted by how much an example's
-    scores differ between the runs, largest difference first.
+    Examples are taken alternately from two lists: one in the order of `examples`, and one sorted by how much the
+    scores of the runs' answers to an example differ, largest difference first.
     """
     scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}

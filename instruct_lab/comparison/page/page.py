@@ -126,8 +126,8 @@ def _format_row(values: Sequence[Any]) -> list[str]:
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
     """Build the row of one config key in the list of settings.
 
-    The row lists each value with the runs that have it, at most `MAX_NAMED` values. If there are more and they are
-    numbers, the row instead has the number of values, the smallest and the largest.
+    The row lists each value with the runs that have it, but at most 8 values (`MAX_NAMED`). If there are more than 8
+    values and they are numbers, the row shows only how many values there are, the smallest and the largest.
     """
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):

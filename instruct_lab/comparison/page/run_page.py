@@ -194,7 +194,7 @@ def _results_table(results: MetricTable) -> Markup:
 
 
 def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
-    """Draw a metric's values before and after training, with their intervals, on a common scale.
+    """Draw a metric's values before and after training, with their intervals, on one shared axis.
 
     Returns:
         The drawing; empty markup if a value is missing, or if a value or an end of an interval is not finite.

@@ -31,7 +31,7 @@ def logged_values(record: RunRecord) -> list[dict[str, Any]]:
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
     """Multiply a number by `unit`, and round it to six significant digits.
 
-    If `unit` is 1, a whole number is not rounded.
+    A whole number is returned without rounding if `unit` is 1.
 
     Args:
         value: a value of any type.

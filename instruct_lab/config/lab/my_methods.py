@@ -30,7 +30,7 @@ class LoHa(PeftMethod):
 
         Args:
             loaded: the loaded model.
-            common: arguments that all methods share: the task, and modules that are trained without an adapter.
+            common: arguments that all methods share: PEFT's task type, and modules that are trained without an adapter.
         """
         import peft  # heavy libraries are imported only where they are used, so that checking a config stays fast
 

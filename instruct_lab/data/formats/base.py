@@ -43,7 +43,7 @@ class Format(Component, ABC):
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
     """The kinds of supervision that the conversations contain, to be compared with what the objective needs."""
     content_columns: ClassVar[dict[str, str]] = CONTENT_COLUMNS
-    """Names of columns that usually hold content or training flags, each with the format's field that can read it.
+    """Names of columns that usually hold values which training needs, each with the format's field that can read it.
 
     A value in such a column is an error if the format does not read the column.
     """
@@ -52,7 +52,7 @@ class Format(Component, ABC):
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:
-        """Return the columns that every row must have, listed under the field of the format that names them."""
+        """Return the columns that every row must have, keyed by the field of the format that names them."""
 
     @abstractmethod
     def turns(self, row: Row) -> list[Message]:
@@ -114,7 +114,10 @@ class Format(Component, ABC):
         return frozenset().union(self.ignore_columns, set_to_null, *used)
 
     def how_to_read(self, column: str, value: Any) -> str | None:
-        """Return advice on how to read or ignore a column whose name suggests that it holds content or training flags.
+        """Return advice on how to read or ignore a column whose name suggests that training needs its values.
+
+        Such a column holds, for example, system messages, tools, images, labels, or flags that say which messages are
+        trained on.
 
         The result is `None` for a column of any other name, and for a label column, such as `label`, whose value is not
         true or false.
@@ -161,7 +164,8 @@ class Format(Component, ABC):
             desirable: whether the final answer is a good one; `None` if the row does not say so.
 
         Raises:
-            InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.
+            InstructLabError: a column is nested too deeply, or the format does not read a column whose name suggests
+                that training needs its values.
         """
         for name in self.unused_columns(row):
             if (do := self.how_to_read(name, row.columns[name])) is not None:
@@ -195,7 +199,10 @@ class Format(Component, ABC):
             )
 
     def content_problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
-        """Yield a problem for each column with content or training flags in `rows` that this format does not read."""
+        """Yield a problem for each column that this format does not read although its values seem to be needed.
+
+        They seem to be needed if the column's name suggests that it holds, for example, system messages or labels.
+        """
         seen = {name: row.columns[name] for row in rows for name in self.unused_columns(row)}
         for name, value in seen.items():
             if (do := self.how_to_read(name, value)) is not None:
@@ -203,7 +210,9 @@ class Format(Component, ABC):
                 yield Problem(key="ignore_columns", value=self.ignore_columns, reason=reason)
 
     def column_problems(self, available: list[str]) -> Iterator[Problem]:
-        """Yield a problem for each required column that `available` lacks; its key is the field that names the column.
+        """Yield a problem for each required column that `available` lacks.
+
+        The problem's key is the format's field that names the column.
 
         If a name refers to a value inside a column, only the presence of the column is checked.
         """

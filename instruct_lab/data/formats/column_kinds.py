@@ -64,7 +64,7 @@ def normalize(column: str) -> str:
 
 
 def kinds_of(rows: Sequence[Row]) -> dict[str, ColumnKind]:
-    """Return what each column holds, keyed by its normalized name.
+    """Return what each column holds, keyed by the column's name in lower case, with underscores for spaces and hyphens.
 
     Columns that fewer than half of the rows have are left out.
     """

@@ -96,7 +96,10 @@ def parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[s
 
 
 def possible_columns(name: str) -> set[str]:
-    """Return every column that a name may read: for `choices[label]`, `choices` and `label`, which holds the index."""
+    """Return every column whose values may be needed to find the value to which a name refers.
+
+    For `choices[label]`, these are `choices`, `label` (which holds the index) and a column called `choices[label]`.
+    """
     found = {name}
     for column, steps in _interpretations(name):
         found |= {column, *(index for _, index, _ in steps if index)}
@@ -104,7 +107,7 @@ def possible_columns(name: str) -> set[str]:
 
 
 def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
-    """Return the value that an object has under `key`; for a list of objects, return the list of these values."""
+    """Return the value that an object has under `key`; for a list of objects, return the list of their values."""
     if isinstance(value, list):
         return [_key_of(row, element, key, location) for element in value]
     if not isinstance(value, dict):

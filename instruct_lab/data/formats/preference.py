@@ -144,9 +144,10 @@ class Preference(TurnFormat):
         return (SHAREGPT_ROLES | custom_names(self.roles)).get(name) == "assistant"
 
     def _margin(self, row: Row) -> dict[str, float]:
-        """Return `{"margin": value}`: how much better the chosen answer is, from the margin's column or the two scores.
+        """Return `{"margin": value}`, where the value says how much better the chosen answer is than the rejected one.
 
-        The result is empty if the config names neither a column of the margin nor columns of both scores.
+        It is the value in the column of the margin, or the difference of the two answers' scores. The result is empty
+        if the config names neither a column of the margin nor columns of both scores.
         """
         if self.margin:
             return {"margin": _number(row, self.margin)}
@@ -188,7 +189,7 @@ def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], colu
         column: the column of the transcript.
 
     Raises:
-        InstructLabError: the two prompts differ.
+        InstructLabError: the messages before the answer do not end with the prompt.
     """
     texts = [[message.content.strip() for message in messages] for messages in (prompt, repeated)]
     if texts[0] != texts[1][-len(texts[0]) :]:

@@ -232,7 +232,7 @@ class _Table:
     def _format(
         self, kind: type[Format], names: Mapping[str, str | None], meaning: str, plain: Mapping[str, str] | None = None
     ) -> Recognized:
-        """Return a format, with only those fields that differ from its defaults.
+        """Return a recognised format that sets only the fields whose given values differ from their defaults.
 
         Args:
             kind: the class of the format.

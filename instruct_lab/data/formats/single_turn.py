@@ -131,7 +131,7 @@ class Columns(Format):
     references: Column | None = None  # column of the acceptable answers: a text or a list of texts
 
     def __post_init__(self) -> None:
-        """Refuse a pattern with unbalanced braces or an empty name, and a prompt's pattern that names no column."""
+        """Refuse a pattern with unbalanced braces or an empty column name, and a prompt pattern without a column."""
         for field in ("prompt", "completion", "system"):
             pattern = getattr(self, field)
             if pattern is not None:
@@ -159,7 +159,7 @@ class Columns(Format):
         """Return the acceptable answers from the column of the references; empty if no such column is set.
 
         Raises:
-            InstructLabError: the list is empty, or holds values other than texts.
+            InstructLabError: the value in the column is an empty list, or is or contains something other than text.
         """
         if self.references is None:
             return ()

@@ -46,8 +46,9 @@ class Templates(Format):
 
     A template may render an empty prompt or answer for a row that it does not fit, as in P3. The next template in the
     order drawn for the row is then used; a row that fits no template is broken. Adding or removing a template changes
-    only the rows that draw it. The metadata hold the name of the template as `template`, the choices as
-    `answer_choices`, and a hash of the row as `row`, which is the same for all conversations of the row.
+    only the rows that draw it. The metadata of a conversation hold `template` (the name of the template),
+    `answer_choices` (the answers among which the model is to choose) and `row` (a hash of the row, which is the same
+    for all conversations of the row).
     """
 
     templates: dict[str, Annotated[str, Field(min_length=1)] | None]  # by name: prompt ||| answer; null removes it
@@ -116,7 +117,9 @@ class Templates(Format):
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """Yield a conversation for each template: only the one drawn for the row or, with `each: all`, all that fit.
+        """Yield the conversation of the template that is drawn for the row.
+
+        With `each: all`, yield a conversation for every template that fits the row, in the order of the config.
 
         Raises:
             InstructLabError: no template fits the row, or a template uses a column that the row does not have.
@@ -190,7 +193,13 @@ def _row_hash(row: Row) -> str:
 
 
 def _draw_key(seed: int, identity: str, name: str) -> bytes:
-    """Return the sort key of a template for a row; the template with the highest key is drawn (rendezvous hashing)."""
+    """Return the sort key of a template for a row; the template with the highest key is drawn (rendezvous hashing).
+
+    Args:
+        seed: seed of the draw.
+        identity: hash of the row.
+        name: name of the template.
+    """
     return hashlib.sha256(f"{seed}\n{identity}\n{name}".encode()).digest()
 
 

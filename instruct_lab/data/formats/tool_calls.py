@@ -103,9 +103,9 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Register a message without separate tool calls.
+        """Take note of a message that has no tool calls in a key of their own.
 
-        The text of an assistant may contain calls, so a result may follow it.
+        If the text of an assistant's message contains a call, a tool's result may follow.
         """
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None

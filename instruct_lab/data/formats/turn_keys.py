@@ -73,8 +73,8 @@ def training_of(
 
     Args:
         turn: the turn.
-        flags: keys, in addition to the usual ones, that say whether a turn is trained on, each with what true means
-            there.
+        flags: keys, in addition to the usual ones, that say whether a turn is trained on. Each is mapped to what the
+            value true means: `trained` or `untrained`.
         ignored: keys that the user chose to ignore.
         row: the row that contains the turn.
         location: the turn's location in the row.
@@ -142,8 +142,8 @@ def add_reasoning(
         location: the turn's location in the row.
 
     Raises:
-        InstructLabError: the turn has reasoning and `choice` is `None`, its role is not assistant, or its text contains
-            reasoning too.
+        InstructLabError: the turn has reasoning under another key, and one of these is true: `choice` is `None`; the
+            role is not assistant; the text contains reasoning too; two keys have different reasoning.
     """
     found = {key: value for key in REASONING_KEYS if (value := turn.get(key)) not in (None, "", [])}
     if not found or choice == "drop":

@@ -208,7 +208,7 @@ def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, 
 
 
 def decode_turns(row: Row, value: Any, location: str) -> Any:
-    """Return the messages in a value as a list; return a value that holds no messages unchanged.
+    """Return the messages in a value as a list; if the value holds no messages, return it unchanged.
 
     Messages may be given as JSON text, as in a cell of a CSV file. A single message becomes a list of one.
 

@@ -19,7 +19,10 @@ CONTENT_COLUMNS: dict[str, str] = {
     **dict.fromkeys(LABEL_COLUMNS, LABEL),
     "history": "history",
 }
-"""For each column that usually holds content or a training flag, the field that can read it (empty if none can)."""
+"""Names of columns that usually hold values which training needs, each with the format's field that can read it.
+
+The field is empty if no field can read the column.
+"""
 
 
 def is_empty(value: Any) -> bool:

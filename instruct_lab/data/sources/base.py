@@ -91,7 +91,7 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 class BrokenRow:
     """A row that cannot be read, together with the error.
 
-    A data set drops and counts such rows; the error of the first one is raised if their share is larger than allowed.
+    A data set drops and counts such rows. If their proportion is larger than allowed, it raises the first row's error.
     """
 
     error: InstructLabError

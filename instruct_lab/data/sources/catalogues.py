@@ -1,4 +1,4 @@
-"""A source of gettext message catalogues (`.po` and `.mo` files) inside a pinned wheel."""
+"""A source of gettext message catalogues (`.po` and `.mo` files), read from a certain version of a Python package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CATALOGUE = re.compile(r"(?:^|.*/)(?P<folder>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]+)*)
 
 @component
 class Catalogues(Source):
-    """Translated interface strings from the gettext catalogues of a package, read without importing it.
+    """Translated interface strings from the gettext catalogues of a package, read without importing the package.
 
     Plural, fuzzy, obsolete and untranslated entries are dropped and counted. File format: GNU gettext.
     """
@@ -42,7 +42,7 @@ class Catalogues(Source):
     )  # files inside the wheel
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the wheel as the only input.
+        """Return the package's wheel as the only input.
 
         Raises:
             InstructLabError: the wheel cannot be downloaded.
@@ -53,7 +53,8 @@ class Catalogues(Source):
         """Yield every translated string, with columns source, target, project, language, language_name, file.
 
         Raises:
-            InstructLabError: the wheel cannot be downloaded, or has no catalogue for the language or the patterns.
+            InstructLabError: the wheel cannot be downloaded, or has no catalogue that is in the wanted language and
+                matches one of `patterns`.
         """
         from babel import Locale
 
@@ -76,7 +77,7 @@ class Catalogues(Source):
             yield Problem(key="language", value=self.language, reason=reason)
 
     def _files(self, archive: zipfile.ZipFile) -> list[str]:
-        """Return the catalogues in the locale folder that fits the language best, sorted by name."""
+        """Return the paths of the catalogues in the wheel's locale folder that fits the language best, sorted."""
         folders: dict[str, list[str]] = {}
         for file in sorted(archive.namelist()):
             found = CATALOGUE.match(file)

@@ -106,7 +106,7 @@ class _Lines:
         return self.of_row[-1]
 
     def has_spaced_quote(self, values: list[str], delimiter: str) -> bool:
-        """Whether the row's values change if the spaces after delimiters are skipped."""
+        """Whether the current row's `values` would be different if spaces after delimiters were skipped."""
         try:
             return next(csv.reader(self.of_row, delimiter=delimiter, strict=True, skipinitialspace=True)) != values
         except csv.Error:

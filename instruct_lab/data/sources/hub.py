@@ -45,8 +45,8 @@ class HubDataSet(Source):
     def inputs(self, cache_path: Path) -> list[Input]:
         """Return the data set as one input, identified by the SHA-256 of its rows as JSON lines.
 
-        The hash changes if `revision` is a branch and its rows change. For a pinned commit, it is computed once. For a
-        stream, the name and the commit of the data set are hashed instead of the rows.
+        The hash changes if `revision` is a branch and its rows change. For a pinned commit, it is computed once. With
+        `streaming`, the name and the commit of the data set are hashed instead of the rows.
 
         Raises:
             InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.

@@ -222,7 +222,10 @@ def _is_column(value: Any) -> bool:
 
 
 def _row_lists(found: dict[str, Any], depth: int = 4) -> Iterator[str]:
-    """Yield the keys, joined by dots, of all lists of objects inside nested objects, outermost lists first."""
+    """Find the lists of objects inside nested objects, outermost lists first.
+
+    For each list, yield the keys that lead to it, joined by dots.
+    """
     for key, value in found.items():
         if _is_column(value) and isinstance(value[0], dict) and "." not in key:
             yield key

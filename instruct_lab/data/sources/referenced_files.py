@@ -1,4 +1,7 @@
-"""Search for the data files that a path names: a file, a pattern, or a folder with files for several splits."""
+"""Search for data files by a path, which names a file, a folder, or several files as a pattern such as `*.jsonl`.
+
+A folder can hold the files of several splits.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class FoundFiles:
     unused: tuple[str, ...] = ()
 
     def first_rows(self) -> list[Row]:
-        """Return the first rows of the first files of each split; for text files, one row with a placeholder.
+        """Return the first rows of the first files of each split.
+
+        Text files are not read: each split of them gives one row, whose column `text` contains the word "text".
 
         Raises:
             InstructLabError: a file cannot be read, is empty, or its first row is broken.
@@ -88,7 +93,10 @@ def find_files(name: str) -> FoundFiles:
 
 
 def _files_in(name: str, folder: Path) -> FoundFiles:
-    """Find the data files in a folder and its subfolders; a file's split follows from the words in its path."""
+    """Find the data files in a folder and its subfolders.
+
+    A file belongs to the split that its path mentions, such as the test split for `test/rows.jsonl`.
+    """
     _refuse_other_folders(name, folder)
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
     tables = [file for file in files if _suffix(file) in SUFFIXES and file.name != "dataset_infos.json"]

@@ -29,7 +29,7 @@ class HubName:
 
     Args:
         repository: the name of the repository, `owner/name`.
-        configuration: the named subset; `None`: the only one, or the default.
+        configuration: the configuration (subset) of the data set; `None` for its default or its only one.
         revision: a commit, tag or branch.
     """
 
@@ -57,8 +57,8 @@ class HubRows:
     """A data set on the Hub at one commit.
 
     Args:
-        name: name of the data set. Its revision is a commit, unless the Hub is switched off and the cache names no
-            commit: then it is the given revision.
+        name: name of the data set, whose revision is a commit. If `HF_HUB_OFFLINE` is set and the Hub's cache names no
+            commit, the revision is the one that the user gave.
         splits: for each split of the run, the name of the Hub's split that supplies its rows.
         unused: the Hub's splits that are not read.
         first_rows: the first rows of the training split.
@@ -127,7 +127,9 @@ def _is_cached(repository: str, cache: Path) -> bool:
 
 
 def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
-    """Replace the revision in the name of a data set by the commit from which its tables were downloaded.
+    """Replace the revision in the name of a data set by the commit from which its splits were downloaded.
+
+    `tables` maps the name of each split to the split, as `datasets` loaded it from its cache.
 
     Without a connection to the Hub, `datasets` loads what its cache holds, which may be another commit than requested.
 
@@ -146,11 +148,11 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     """Choose which split of a data set on the Hub supplies the rows of each split of the run.
 
-    The words in the names decide; for example, `dev` stands for validation. If several splits fit for training, the
-    first one without other words is preferred (`train` to `train_sft`). For validation and test, the first one that has
-    the same other words as the chosen training split is preferred: after `train_sft`, `test_sft` is preferred to
-    `test_gen`. Otherwise, the first split that fits is chosen. If the data set has only one split, it is used for
-    training, whatever its name.
+    The words in the Hub's names decide; for example, `dev` stands for validation. Of several splits whose names stand
+    for training, the first one whose name has no further word is chosen: `train` rather than `train_sft`. For
+    validation and test, the first one whose further words are those of the chosen training split is preferred: if
+    `train_sft` was chosen, `test_sft` is preferred to `test_gen`. If no split is preferred, the first one whose name
+    fits is chosen. If the data set has only one split, it is used for training, whatever its name.
     """
     if len(names) == 1:
         return {"train": names[0]}

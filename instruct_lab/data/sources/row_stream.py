@@ -19,7 +19,8 @@ class RowStream(Iterator["Row | BrokenRow"]):
     Args:
         rows: the rows after the start position.
         start: number of rows before the start position.
-        reached: function that returns what the current position holds in addition to the number of rows.
+        reached: function that returns what a position has beside the number of rows, such as the state of the reader of
+            a file.
     """
 
     def __init__(

@@ -51,13 +51,13 @@ class RuffRules(Source):
         """Return the output of ruff as the only input.
 
         Raises:
-            InstructLabError: the required version of ruff is not installed, or its output has another SHA-256 than
-                expected.
+            InstructLabError: the required version of ruff is not installed, or the SHA-256 of its output is not the
+                expected one.
         """
         return [Input(f"ruff-{VERSION}-rules", OUTPUT_SHA256, len(output()))]
 
     def known_columns(self) -> list[str]:
-        """Return the columns that every rule has."""
+        """Return the names of the columns that every rule has."""
         return ["instruction", "input", "output", "code", "name", "linter"]
 
     def problems(self) -> Iterator[Problem]:
@@ -70,8 +70,8 @@ class RuffRules(Source):
         """Yield one row for each rule; with `repair`, one row for each pair of bad and good code.
 
         Raises:
-            InstructLabError: the required version of ruff is not installed, or its output has another SHA-256 than
-                expected.
+            InstructLabError: the required version of ruff is not installed, or the SHA-256 of its output is not the
+                expected one.
         """
         for rule in json.loads(output()):
             where = f"ruff {VERSION}, rule {rule['code'] or rule['name']}"
@@ -103,7 +103,10 @@ def _sections(explanation: str) -> dict[str, str]:
 
 
 def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of bad code and the good code after "Use instead"."""
+    """Yield pairs of bad code and good code from the sections of a rule's explanation.
+
+    An explanation shows the bad code, then the words "Use instead" and the good code.
+    """
     for name in ("Example", "Examples", "Example:"):
         bad, found, good = sections.get(name, "").partition("Use instead")
         while found:

@@ -80,15 +80,16 @@ class StandardLibrary(Source):
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row]:
         """Yield one row for each documented function or method.
 
-        The columns are instruction, input and output (which depend on `direction`), name, signature, code (without the
-        docstring), docstring and module.
+        The columns are instruction, input, output, name, signature, code (without the docstring), docstring and module.
+        The field `direction` determines whether the docstring is the output and the code is in the input, or the
+        reverse.
         """
         root = Path(sysconfig.get_path("stdlib"))
         for file in _files(root):
             yield from self._rows(file, file.relative_to(root).as_posix(), audit, stage)
 
     def known_columns(self) -> list[str]:
-        """Return the columns that every function has."""
+        """Return the names of the columns that every function has."""
         return ["instruction", "input", "output", "name", "signature", "code", "docstring", "module"]
 
     def _rows(self, file: Path, name: str, audit: Audit, stage: str) -> Iterator[Row]:
@@ -132,7 +133,7 @@ class StandardLibrary(Source):
 
 
 def _files(root: Path) -> list[Path]:
-    """Return the library's modules sorted by name, except tests, vendored packages and generated build settings."""
+    """Return the library's source files sorted by name, without tests, third-party code and `_sysconfigdata*.py`."""
     found: list[Path] = []
     for folder, folders, names in os.walk(root):
         is_root = Path(folder) == root

@@ -1,4 +1,4 @@
-"""A source of task files of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
+"""A source of rows from task files of Super-NaturalInstructions (Wang et al., 2022): a JSON file for each task."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ TASK_COLUMNS |= {f"{side}_language": f"{side.lower()}_language" for side in ("In
 
 @component
 class NaturalInstructions(Source):
-    """Task files of Super-NaturalInstructions: a JSON object with a definition, examples and many instances.
+    """The rows of Super-NaturalInstructions, read from task files.
 
-    A row is an instance, with columns task (the name of the file without its extension), id, definition, input, output
-    (a list of texts), positive_examples (objects with input, output, explanation), and the task's categories, domains,
-    source, reasoning and languages if the file has them. One file is in memory at a time.
+    A task file is a JSON object with the definition of a task, solved examples and many instances. Each instance
+    becomes a row. Its columns are task (the name of the file without its extension), id, definition, input, output (a
+    list of texts) and positive_examples (objects with input, output, explanation). If the file states the task's
+    categories, domains, source, reasoning or languages, these are columns too. One file is in memory at a time.
     """
 
     path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # folder, files or patterns
@@ -70,11 +71,14 @@ class NaturalInstructions(Source):
                     yield BrokenRow(InstructLabError(what, where=where, do="Correct the file"))
 
     def location_fields(self) -> set[str]:
-        """Return the field `path`, which is not part of cache keys: files are identified by their content."""
+        """Return `path`, the field that says where the files are.
+
+        Keys of the data cache leave it out, and depend on the content of the files instead.
+        """
         return {"path"}
 
     def known_columns(self) -> list[str]:
-        """Return the columns that every instance has."""
+        """Return the names of the columns that every instance has."""
         return list(COLUMNS)
 
     def problems(self) -> Iterator[Problem]:
@@ -85,7 +89,10 @@ class NaturalInstructions(Source):
         return Files(path=expand_folders(self.path, "json"), file_format="json")
 
     def _select(self, instances: list[Any], audit: Audit, stage: str) -> list[int]:
-        """Select the `max_instances` instances with the lowest content hashes; return their indices in file order."""
+        """Select the instances of a task that become rows, and return their indices in file order.
+
+        If there are more than `max_instances`, those whose content has the lowest hashes are selected.
+        """
         if self.max_instances is None or len(instances) <= self.max_instances:
             return list(range(len(instances)))
         lowest = heapq.nsmallest(self.max_instances, range(len(instances)), key=lambda index: _digest(instances[index]))

@@ -33,8 +33,8 @@ class TextFiles(Source):
 
     A text longer than `max_characters` is cut at the last end of a paragraph before this limit, or else at the last end
     of a line, a sentence or a word. White space at the cut belongs to the part before the cut, so joining the parts of
-    a document restores the document. The columns are text, file (the name of the file) and part (the number of the row
-    in the file). A file that does not have the configured encoding becomes a broken row.
+    a document restores the document. The columns are text, file (the name of the file) and part (1 for the first row of
+    a file, 2 for the second, and so on). A file that does not have the configured encoding becomes a broken row.
     """
 
     path: (
@@ -45,7 +45,7 @@ class TextFiles(Source):
     encoding: Annotated[str, Field(min_length=1)] = "utf-8"  # encoding of the files in Python's names: utf-8, gb18030
 
     def __post_init__(self) -> None:
-        """Refuse an encoding that Python does not know or that does not encode text."""
+        """Refuse an encoding that Python does not know or that does not encode text, such as `base64`."""
         try:
             is_text = codecs.lookup(self.encoding)._is_text_encoding
         except (LookupError, ValueError):
@@ -83,11 +83,14 @@ class TextFiles(Source):
                     audit.record(stage, "dropped", "file without text", file.name)
 
     def location_fields(self) -> set[str]:
-        """Return the field `path`, which is not part of cache keys: files are identified by their content."""
+        """Return `path`, the field that says where the files are.
+
+        Keys of the data cache leave it out, and depend on the content of the files instead.
+        """
         return {"path"}
 
     def known_columns(self) -> list[str]:
-        """Return the columns that every row has."""
+        """Return the names of the columns that every row has."""
         return ["text", "file", "part"]
 
     def problems(self) -> Iterator[Problem]:
@@ -109,13 +112,12 @@ class TextFiles(Source):
 
 
 def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: int) -> Iterator[str]:
-    """Split a text after each match of `ends`; a part has at most `max_characters` characters.
-
-    Joining the parts restores the text.
+    """Split a text into parts of at most `max_characters` characters; joining the parts restores the text.
 
     Args:
         stream: the text.
-        ends: pattern that matches the end of a part; `None` splits only at the maximum length.
+        ends: pattern after whose matches the text is split, such as line breaks; `None` splits it only where a part
+            would become too long.
         max_characters: maximum length of a part.
     """
     buffer, has_more = "", True
@@ -132,14 +134,14 @@ def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: i
 
 
 def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_characters: int, is_last: bool) -> int:
-    """Find the end position of the part that begins at `start`.
+    """Find the end of one part when a text is split into parts.
 
     Args:
-        text: the text that has been read.
-        start: position at which the part begins.
-        ends: pattern that matches the end of a part; `None` splits only at the maximum length.
+        text: as much of the text as has been read.
+        start: position in `text` at which the part begins.
+        ends: pattern after whose matches the text is split; `None` splits it only where a part would become too long.
         max_characters: maximum length of a part.
-        is_last: whether no more text follows.
+        is_last: whether `text` reaches to the end of the whole text.
     """
     limit = start + max_characters
     match = ends.search(text, start, limit + CHUNK_CHARACTERS // 64) if ends is not None else None
@@ -154,7 +156,7 @@ def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_character
 
 
 def _find_last(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
-    """Return the end of a pattern's last match between two positions, searching backwards; `None` without a match."""
+    """Return the end of a pattern's last match between `start` and `limit`, or `None` if there is no match."""
     if pattern.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
         return None
     width = 256

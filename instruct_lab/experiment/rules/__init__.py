@@ -1,8 +1,8 @@
 """Rules that check, before anything is loaded, whether the choices of a run fit together.
 
-A rule is a function that reads components and yields problems, each with the full key of the wrong setting. To add a
-rule, write a function whose parameters have the names and types of fields of `Experiment`, and add it to one of the
-tuples below.
+A rule is a function that reads components and yields problems, each with the full config key of the wrong value. To add
+a rule, write a function whose parameters have the names and types of fields of `Experiment`, and add it to one of the
+tuples of this module: `COMBINATION_RULES`, `SETTING_RULES` or `TRAINING_RULES`.
 """
 
 from __future__ import annotations
@@ -90,11 +90,14 @@ do what the run asks for. A recorded run may break them, since it can be continu
 
 
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
-    """Apply the rules about combined choices and about single settings to the components of a run; yield the problems.
+    """Apply `COMBINATION_RULES` and `SETTING_RULES` to the components of a run, and yield the problems found.
+
+    The former compare choices of several groups. The latter check settings that can be wrong whatever else is chosen.
 
     Args:
-        built: the components that could be built, and the top-level values that are strings, keyed by full key.
-        settings_only: whether to apply only the rules about single settings, `SETTING_RULES`.
+        built: the components that could be built, keyed by full key, and the config's top-level values that are
+            strings, such as `runs_path`.
+        settings_only: whether to apply only `SETTING_RULES`.
     """
     if not settings_only:
         yield from combination_problems(built)

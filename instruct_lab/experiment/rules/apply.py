@@ -2,8 +2,8 @@
 
 A rule is a function that yields a `Problem` for each conflict between choices of a run. Its parameters have the names
 and types of fields of `Experiment`; a parameter `components` receives all components of the config, keyed by full key.
-A rule is called only if all components that it compares could be built; components that could not be built are reported
-elsewhere.
+A rule is called only if all components that its parameters name could be built. Why a component could not be built is
+reported by the function that builds it.
 """
 
 from __future__ import annotations

@@ -48,9 +48,10 @@ def check_quantization(model: Model, tuning: Tuning) -> Iterator[Problem]:
 
 
 def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
-    """Report training of a new tokenizer for pretrained weights, which need the tokenizer they were trained with.
+    """Report a new tokenizer that cannot be trained or used with the model.
 
-    Also report a new tokenizer whose vocabulary is too small for all bytes and the special tokens.
+    Pretrained weights need the tokenizer with which they were trained. The vocabulary of a new tokenizer must be large
+    enough for the 256 byte tokens and the special tokens.
     """
     if reason := model.tokenizer_reason:
         yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=reason, suggestion="tokenizer=own")
@@ -98,9 +99,9 @@ def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
 
 
 def check_overlong(batching: Batching, objective: Objective) -> Iterator[Problem]:
-    """Report truncation of overlong examples if the objective compares two answers to one prompt.
+    """Report truncation of overlong examples if the objective learns from preferences.
 
-    The two answers could not be cut alike.
+    Two answers to one prompt would be cut at different points, so the comparison would be distorted.
     """
     if reason := batching_reason(batching, objective):
         yield Problem(key="batching.overlong", value=batching.overlong, reason=reason, suggestion="drop")
@@ -117,7 +118,10 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
 
 
 def check_micro_batch(batching: Batching, objective: Objective) -> Iterator[Problem]:
-    """Report a fixed size of micro-batches if the objective's loss compares the examples of a batch with each other."""
+    """Report a fixed size of micro-batches if the objective's loss compares the examples of a batch with each other.
+
+    Such a batch cannot be divided into micro-batches.
+    """
     if batching.micro_batch != "auto" and not objective.has_independent_examples:
         reason = (
             f"{type(objective).__name__} compares the examples of a batch with each other, so a batch is not divided; "

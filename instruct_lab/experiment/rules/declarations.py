@@ -20,7 +20,10 @@ from instruct_lab.tuning import Tuning
 
 
 class Kind(NamedTuple):
-    """A kind of supervision: its meaning, the name of a data option that has it and of an objective that needs it."""
+    """A description of one kind of supervision (answers, labels, pairs or text), for error messages.
+
+    It names a data option with this kind of supervision, and an objective that learns from it.
+    """
 
     meaning: str
     data: str
@@ -159,9 +162,9 @@ def suitable_learning_rate(
 def check_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> Iterator[Problem]:
-    """Report a learning rate of null if the tuning method declares no default.
+    """Report a learning rate of null if the tuning method declares no default learning rate.
 
-    Warn of a learning rate that is ten times or more above or below the suitable one.
+    Also warn of a learning rate that is at least ten times higher or lower than the one that suits the tuning method.
     """
     suitable = suitable_learning_rate(tuning, objective, optimizer, model, cache_path)
     method, rate = type(tuning).__name__, optimizer.lr

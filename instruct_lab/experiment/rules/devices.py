@@ -91,7 +91,7 @@ def num_devices(trainer: ExternalClass) -> int | None:
 
 
 def check_accelerator_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report an accelerator that this machine lacks, or a strategy that needs a TPU if there is none."""
+    """Report an accelerator that this machine lacks, or a strategy that needs a TPU if this machine has none."""
     accelerator, strategy = _accelerator(trainer), str(trainer.arguments.get("strategy"))
     if reason := accelerator_obstacle(accelerator):
         yield _here("trainer.accelerator", accelerator, reason, "auto")
@@ -126,7 +126,7 @@ def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_launch_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report that some environment variables that torchrun or srun set are missing or are not numbers."""
+    """Report that one of the environment variables that torchrun or srun set for a process is missing or no number."""
     if reason := launch_fault():
         do = "start the command with torchrun or srun, or unset TORCHELASTIC_RUN_ID and the variables of Slurm"
         yield Problem(key="trainer", reason=f"{reason}: {do}", kind="unavailable_here")

@@ -41,9 +41,10 @@ def _reason(engine: str, model: Model, tuning: Tuning) -> str | None:
 
 
 def check_engine_devices(generation: Generation, trainer: ExternalClass) -> Iterator[Problem]:
-    """Report a decoding engine, other than the native one, that does not support the devices of the run.
+    """Report a decoding engine that does not support the devices of the run.
 
-    Only the native engine supports a model that is split over devices. The engine vllm supports only one device.
+    The native engine, which decodes with this package's own code, supports all devices. No other engine supports a
+    model that is split over devices, and the engine vllm supports only one device.
     """
     engine = generation.engine
     if engine == NATIVE:

@@ -23,7 +23,7 @@ LOWER_IS_BETTER = ("loss", "perplexity")
 
 
 def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
-    """Return `min` if lower values are better, `max` if higher values are, or `None` if it is not known.
+    """Return `min` if a lower monitored value is better, `max` if a higher one is, or `None` if this is not known.
 
     Args:
         experiment: the run's configuration.
@@ -33,7 +33,7 @@ def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
 
 
 def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
-    """Return `min` if lower values are better, `max` if higher values are, or `None` if it is not known.
+    """Return `min` if a lower monitored value is better, `max` if a higher one is, or `None` if this is not known.
 
     Args:
         key: the name under which the value is logged, such as `val/loss`.
@@ -49,7 +49,10 @@ def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
 
 
 def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """Return the metric that reports the objective's value `name`, a key of `Loss.values`; `None` if there is none."""
+    """Return the metric that reports a value of the objective, such as preference accuracy; `None` if there is none.
+
+    `name` is the value's key in `Loss.values`.
+    """
     reading = (m for m in metrics.values() if isinstance(m, ValueMetric) and m.value_name == name)
     return next(reading, None)
 
@@ -57,8 +60,8 @@ def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
 def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, Any]:
     """Return the keyword argument `mode` (`min` or `max`) for another library's callback that monitors a logged value.
 
-    The result is empty if the config sets the mode, if the callback takes none, or if it is not known whether lower or
-    higher values are better.
+    The result is empty if the config sets the mode, if the callback has no argument `mode`, or if it is not known
+    whether lower or higher values are better.
     """
     watched = _watched_by(callback)
     if watched is None or not watched.takes_mode or watched.mode is not None:

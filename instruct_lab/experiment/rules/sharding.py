@@ -47,7 +47,7 @@ NAMES = frozenset(
 
 
 def check_split(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report a strategy that does not exist or is not supported."""
+    """Report a `trainer.strategy` that does not exist or is not supported."""
     strategy = trainer.arguments.get("strategy")
     name = strategy.target if isinstance(strategy, ExternalClass) else str(strategy)
     for pattern, (reason, suggestion) in UNSUPPORTED.items():

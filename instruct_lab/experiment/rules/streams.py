@@ -1,4 +1,4 @@
-"""Rules about streams, which are data that is read block by block while the model trains.
+"""Rules about streams: data that is read block by block while the model trains.
 
 Components that need all rows at once cannot be used with a stream.
 """
@@ -31,9 +31,9 @@ def check_streamed_steps(data: Data, preprocessing: Preprocessing) -> Iterator[P
 
 
 def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Problem]:
-    """Report an objective that needs the base model's log-probabilities of all rows before training, given a stream.
+    """Report an objective that cannot be used with a stream, which holds only one block of rows at a time.
 
-    A stream holds only one block of rows at a time.
+    Such an objective needs the base model's log-probabilities of all rows before training.
     """
     if data.is_stream and objective.takes_reference_from_batch:
         reason = (
@@ -45,7 +45,7 @@ def check_streamed_objective(data: Data, objective: Objective) -> Iterator[Probl
 
 
 def check_streamed_parts(data: Data) -> Iterator[Problem]:
-    """Report a stream among the data sets of a mixture, which needs all rows of its data sets."""
+    """Report a stream among the data sets of a mixture, since a mixture needs all rows of each data set."""
     for key, part in leaves(data):
         if part is not data and part.is_stream:
             reason = "a mixture draws from all rows of its parts, so that none of them can be a stream"

@@ -20,7 +20,7 @@ class OwnedArgument:
 
     Args:
         reason: why the argument cannot be set, or what to use instead.
-        value: the argument's value in every run; `None`: Lightning's default is used.
+        value: the value that the program passes to Lightning in every run; `None` leaves Lightning's default.
     """
 
     reason: str

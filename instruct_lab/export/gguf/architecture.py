@@ -24,11 +24,11 @@ ELSEWHERE = "export with --format hf, and convert the folder with llama.cpp's co
 
 
 def refusal(what: str, where: str = "the model's config.json") -> InstructLabError:
-    """Return the error that says why a model cannot be written as a GGUF file.
+    """Return the error for a model that cannot be written as a GGUF file.
 
     Args:
-        what: the reason.
-        where: the file or component in which the reason lies.
+        what: the reason, as a clause about the model, such as "its activation is gelu".
+        where: the file or component that contains what is not supported.
     """
     return InstructLabError(f"This model cannot be written as a GGUF file: {what}", where=where, do=ELSEWHERE)
 
@@ -40,7 +40,8 @@ def check_config(config: Any) -> None:
         config: the model's configuration, from transformers.
 
     Raises:
-        InstructLabError: a GGUF file cannot express the architecture, its activation, position scaling or attention.
+        InstructLabError: the GGUF format, or this export, does not support the architecture, its activation function,
+            its scaling of positions or its attention.
     """
     kind = config.model_type
     if kind not in ARCHITECTURES:
@@ -95,7 +96,9 @@ def head_size(config: Any) -> int:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield each tensor of a model with its name in a GGUF file; the tensors' values are not converted yet.
+    """Yield the name in a GGUF file and the tensor, for each tensor of a model.
+
+    The tensors have the model's values; `file_values` converts them to those of the file.
 
     Args:
         model: a causal language model, whose configuration `check_config` has accepted.
@@ -125,7 +128,7 @@ def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def file_values(config: Any, name: str, tensor: torch.Tensor) -> numpy.ndarray:
     """Return the values of a tensor in float32 as a GGUF file stores them.
 
-    For some architectures, the dimensions of queries and keys are reordered.
+    For some architectures, llama.cpp expects the dimensions of queries and keys in another order than transformers.
 
     Args:
         config: the model's configuration.

@@ -1,4 +1,4 @@
-"""The vocabulary of a GGUF file: tokens, their kinds, merges, the pre-tokenizer's name and the special tokens."""
+"""The vocabulary of a GGUF file: tokens and their types, BPE merges, pre-tokenizer and special tokens."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def find_pre_tokenizer(tokenizer: Any) -> str:
     """Return the name of the pre-tokenizer of llama.cpp that splits texts as the given tokenizer does.
 
     Raises:
-        InstructLabError: no pre-tokenizer splits texts so, or llama.cpp does not support the tokenizer's normalizer.
+        InstructLabError: no pre-tokenizer splits texts in the same way, or llama.cpp does not support the tokenizer's
+            normalizer.
     """
     backend = tokenizer.backend_tokenizer
     normalizer = json.loads(backend.to_str()).get("normalizer")

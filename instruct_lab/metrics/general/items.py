@@ -39,6 +39,6 @@ def read_items() -> tuple[GeneralItem, ...]:
 def items_version() -> str:
     """Return the version of the texts and questions: the first 8 digits of the SHA-256 of `items.jsonl`.
 
-    The signatures of the scores contain it.
+    The signatures of the scores (the texts on how they are computed) contain this version.
     """
     return hashlib.sha256(FILE.read_bytes()).hexdigest()[:8]

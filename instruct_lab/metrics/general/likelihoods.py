@@ -20,12 +20,12 @@ def log_probabilities(
 ) -> list[float]:
     """Compute the log-probability of each continuation after its context, in nats.
 
-    Before each context stands the BOS token, or the EOS token if there is no BOS token, so that the first token of a
-    continuation without a context counts too. A text that is longer than the model's maximum length is scored in
-    windows, each of which starts with the last token of the preceding window.
+    The BOS token (or the EOS token if there is no BOS token) is put before each context. So the model also predicts the
+    first token of a continuation whose context is empty. A text that is longer than the model's maximum length is
+    scored in windows, each of which starts with the last token of the preceding window.
 
     Args:
-        loaded: a decoder.
+        loaded: a decoder-only language model in memory.
         requests: pairs of a context (which may be empty) and the continuation whose probability is computed.
         batch_tokens: maximum number of tokens of a batch, with padding; `None`: estimated from the memory.
     """

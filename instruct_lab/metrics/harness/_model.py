@@ -37,9 +37,9 @@ class _Progress(CacheHook):
 class LoadedLM(HFLM):
     """A loaded model with the template of its run, in a class that lm-evaluation-harness can use.
 
-    Its base class, which belongs to the library, computes the responses. The progress is shown by this package instead
-    of the library's progress bar. A model with virtual tokens before the text (prefix or prompt tuning) gets one
-    request at a time, because padding would otherwise be inserted between these tokens and the text.
+    Its base class, which belongs to the library, computes the responses. This package shows the progress, instead of
+    the library's progress bar. A model with virtual tokens before the text (prefix or prompt tuning) always computes
+    one request at a time, because a batch would have padding between these tokens and the text.
 
     Args:
         loaded: the model.
@@ -82,10 +82,11 @@ def without_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def decoding_as_exported(loaded: LoadedModel, template: Template) -> Iterator[None]:
-    """Within the block, let the model's `generate` end answers at the same tokens as the exported model.
+    """Let the model's `generate` end an answer at the tokens at which the exported model ends it.
 
-    The task, not the export, limits the length of answers. Within the block, the model is in evaluation mode and no
-    gradients are computed. At the end, the model's mode, its generation config and the random states are restored.
+    The length of answers is limited only by the task's own setting. While the block runs, the model is in evaluation
+    mode and no gradients are computed. At the end, the model's mode, its generation config and the random states are
+    restored.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     config = copy.deepcopy(model.generation_config)

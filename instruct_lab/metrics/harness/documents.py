@@ -15,7 +15,7 @@ NUM_CHOICES = 4
 def currencies(**settings: Any) -> dict[str, Any]:
     """Return the documents of the task `cldr_currencies`.
 
-    Each has a territory, its currency among three other currencies, and the index of the right one. A hash of the
+    Each has a territory, its currency among three other currencies, and the index of the right currency. A hash of the
     territory's name determines the other currencies and this index.
     """
     from babel import Locale

@@ -67,8 +67,8 @@ def measure_tasks(
 def _units(suite: LmEval) -> dict[str, Any]:
     """Load the chosen tasks and groups, and return those whose results are reported, keyed by name.
 
-    These are the groups for which the library aggregates a score and that are in no other such group, and the tasks
-    that are in none of these groups.
+    Results are reported for each group for which the library aggregates a score, except for a group that is part of
+    another such group. A task is reported if it is in none of the reported groups.
     """
     from datasets import disable_progress_bars
     from lm_eval.tasks import TaskManager
@@ -107,7 +107,14 @@ def _check_task(name: str, task: Any) -> None:
 
 
 def _measure(suite: LmEval, lm: LoadedLM, name: str, unit: Any) -> TaskScores:
-    """Measure a model on one task or on all tasks of a group, and return the scores of the task or group."""
+    """Measure a model on one task or on all tasks of a group, and return the scores of the task or group.
+
+    Args:
+        suite: the settings of the benchmark.
+        lm: the model.
+        name: name of the task or group.
+        unit: the library's object for the task or group.
+    """
     from lm_eval.evaluator import evaluate
 
     is_group = hasattr(unit, "get_all_tasks")

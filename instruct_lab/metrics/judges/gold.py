@@ -28,7 +28,7 @@ class GoldPair:
 def read_gold(path: Path) -> list[GoldPair]:
     """Read a gold set: a JSON Lines file, with one pair of answers in each line.
 
-    A line is an object with the texts `prompt`, `first` and `second` (the two answers) and `preferred` (`first`,
+    A line is a JSON object with the texts `prompt`, `first` and `second` (the two answers) and `preferred` (`first`,
     `second` or `tie`). It may also have a `reference`, a correct answer.
 
     Raises:

@@ -22,12 +22,13 @@ from instruct_lab.template import ChatTemplate, RefusedConversation, Template
 
 @component
 class JudgeModel(Judge):
-    """A local model as judge: its verdict is `[[A]]`, `[[B]]` or `[[C]]`, whichever the model finds most probable.
+    """A local model as judge: its verdict is the most probable of `[[A]]`, `[[B]]` and `[[C]]`.
 
-    The model only computes the probabilities of the three verdicts and generates nothing. So even a small model always
-    gives a readable verdict, and the same one each time. The recorded reply holds the three probabilities. For verdicts
-    with an explanation, run the model on a server and use `JudgeServer`. Questions that do not fit the model's context
-    are left out, and their number is reported.
+    A and B mean that the first or the second answer is better, and C is a tie. The model only computes the
+    probabilities of the three verdicts and generates nothing. So even a small model always gives a readable verdict,
+    and the same one each time. The text of its reply also has the three probabilities. For verdicts with an
+    explanation, run the model on a server and use `JudgeServer`. Questions that do not fit the model's context are
+    left out, and their number is reported.
     """
 
     explains: ClassVar[bool] = False
@@ -93,8 +94,8 @@ def _answered(text: str, choice: str) -> Conversation:
 def _reply(log_probabilities: Sequence[float]) -> Reply:
     """Return a reply with the most probable verdict and the probabilities of all verdicts.
 
-    If several verdicts are equally probable, the verdict is a tie. Values that are not finite give a reply with a
-    fault.
+    If several verdicts share the highest probability, the reply's verdict is a tie. If a log-probability is not finite,
+    the reply has a fault instead of a verdict.
 
     Args:
         log_probabilities: the log probabilities of the verdicts A, B and C.

@@ -57,7 +57,7 @@ class JudgeServer(Judge):
     retries: Annotated[int, Field(ge=0, le=20)] = 3  # further tries after a busy server or a failed connection
 
     def __post_init__(self) -> None:
-        """Refuse an address that is not a plain HTTP URL, and `parameters` with entries that the judge sets itself."""
+        """Check that `url` is a plain HTTP URL and `parameters` has no key that the judge sets, such as `model`."""
         parts = urlsplit(self.url)
         try:
             host, _ = parts.hostname, parts.port
@@ -107,9 +107,9 @@ class JudgeServer(Judge):
     def replies(self, texts: Sequence[str], cache_path: Path, device: Any) -> Iterator[tuple[int, Reply]]:
         """Ask the server the questions, several at the same time; yield each question's index and reply on arrival.
 
-        Sending stops once `MAX_FAULTS` questions in a row got no reply, or once the server refuses a request for a
-        reason that holds for all requests, such as a wrong key or an unknown model. Each question that was not sent
-        gets a reply whose fault states this reason.
+        Sending stops once 5 questions in a row (`MAX_FAULTS`) got no usable reply, or once the server refuses a request
+        for a reason that holds for all requests, such as a wrong key or an unknown model. Each question that was not
+        sent gets a reply whose fault states this reason.
         """
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -202,7 +202,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Unreadable(Exception):
-    """Raised for a reply that is no JSON as in OpenAI's interface, is too long, or was cut before its verdict."""
+    """Raised for a reply that is not in the format of OpenAI's interface, is too long, or ends before its verdict."""
 
 
 def _read(response: Any, deadline: float) -> bytes:
@@ -251,7 +251,7 @@ def _details(error: urllib.error.HTTPError) -> str:
 def _retry_after(headers: Any, usual: float) -> float:
     """Return the seconds to wait before the next attempt: the server's header `Retry-After`, but at most 60.
 
-    Without a readable header, it is `usual`.
+    If the header is missing or is not a number of seconds, `usual` is returned.
     """
     try:
         return min(60.0, max(0.0, float(headers.get("Retry-After", usual))))
@@ -260,6 +260,6 @@ def _retry_after(headers: Any, usual: float) -> float:
 
 
 def _shorten(text: Any) -> str:
-    """Return a text on one line, cut at `MAX_SHOWN` characters and without secrets."""
+    """Return a text on one line, cut after 200 characters (`MAX_SHOWN`) and without secrets."""
     line = " ".join(secrets.hide_forms(str(text)).split())
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"

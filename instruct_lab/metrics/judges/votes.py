@@ -16,25 +16,29 @@ from instruct_lab.metrics.judges.question import Choice
 SIGNIFICANT = 0.05
 """Significance level: a judge is called biased if the p-value of its verdicts is below this."""
 POOR_AGREEMENT = 0.2
-"""A judge whose agreement is not significantly above chance is called unreliable if Scott's pi is below this."""
+"""A judge is called unreliable if Scott's pi of its verdicts in the two orders is below this.
+
+The agreement of these verdicts must also not be significantly above chance.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Votes:
     """The statistics of one pair: the evaluated system's answer, and an opponent's answer to the same prompt.
 
-    A judge sees each pair twice, once in each order of the two answers.
+    A judge is asked about each pair twice, once in each order of the two answers.
 
     Args:
-        score: 1 if the answer wins, 0 if the opponent's wins, 0.5 for a tie; also 0 if the pair was not judged.
-        judged: 1 if the pair was judged, so that its score counts, else 0. Two equal answers count as judged: they are
-            a tie without asking the judge.
-        asked: 1 if a judge was asked about the pair, else 0.
-        own: number of orders in which the answer was preferred, 0 to 2.
-        other: number of orders in which the opponent's answer was preferred, 0 to 2.
-        first: number of orders in which the answer that was shown first was preferred, 0 to 2.
-        difference: number of characters of the answer, minus the number of characters of the opponent's answer.
-        empty: 1 if the answer is empty, else 0.
+        score: 1 if the judge preferred the system's answer in both orders, 0 if it preferred the opponent's answer in
+            both, else 0.5 (a tie); also 0 if the pair was not judged.
+        judged: 1 if the pair was judged, else 0. Only judged pairs count in the metric. Two equal answers count as
+            judged: they are a tie without asking the judge.
+        asked: 1 if the judge was asked about the pair and gave both verdicts, else 0.
+        own: in how many of the two orders the judge preferred the system's answer.
+        other: in how many of the two orders the judge preferred the opponent's answer.
+        first: in how many of the two orders the judge preferred the answer that was shown first.
+        difference: number of characters of the system's answer, minus the number of characters of the opponent's.
+        empty: 1 if the system's answer is empty, else 0.
     """
 
     score: float
@@ -53,8 +57,8 @@ class Votes:
         Args:
             answer: the answer of the evaluated system.
             opponent: the opponent's answer; `None` if there is none, so that the pair is not judged.
-            choices: the judge's two verdicts: with the answer shown first, then with the answer shown second; `None` if
-                one of them is missing.
+            choices: the judge's two verdicts: first the one for which the system's answer was shown as A, then the one
+                for which it was shown as B; `None` if a verdict is missing.
         """
         difference, empty = float(len(answer) - len(opponent or "")), is_empty(answer)
         if answer == opponent:
@@ -103,6 +107,8 @@ def _position_note(asked: Sequence[Votes]) -> str:
 
 def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield a note if the judge's verdicts in the two orders agree no more than random verdicts would.
+
+    Another note is yielded if all verdicts are the same, because then their agreement shows nothing.
 
     The random verdicts have the same proportions of wins, losses and ties as the judge's. The agreement is Scott's pi
     (1955): `(observed - chance) / (1 - chance)`. Here, `observed` is the proportion of pairs with equal verdicts in
@@ -160,7 +166,7 @@ def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
 
 
 def binomial_p(successes: int, trials: int) -> float:
-    """Return the two-sided p-value of a number of successes if both outcomes are equally likely."""
+    """Return the two-sided p-value of a binomial test: the null hypothesis is that the success probability is 1/2."""
     least = min(successes, trials - successes)
     tail = sum(math.comb(trials, count) for count in range(least + 1))
     return min(1.0, 2 * tail / 2**trials)

@@ -125,7 +125,7 @@ def _start(task: dict[str, Any], folder: str) -> subprocess.Popen[bytes]:
     """Start the process of the program or of its tests in a new folder.
 
     Args:
-        task: what the process shall run, with its limits and its descriptors; the process reads it from stdin.
+        task: the code to run, the limits and the file descriptors for the process, which reads them from stdin as JSON.
         folder: the folder to create, in which the process may write.
     """
     os.mkdir(folder)

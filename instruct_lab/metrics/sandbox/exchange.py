@@ -56,7 +56,7 @@ class Remote:
         self.__peer.ask("setitem", self, key, item)
 
     def __instancecheck__(self, value: object) -> bool:
-        """Whether a value is an object of the other process and, in that process, an instance of this class."""
+        """Whether a value is an object of the other process and, there, an instance of the class `self`."""
         return isinstance(value, Remote) and self.__peer.ask("isinstance", self, value) is True
 
 
@@ -213,8 +213,9 @@ class Peer:
     def decode(self, encoded: Any) -> Any:
         """Build a value from what `encode` returned in the other process.
 
-        Only objects of built-in types, and of a few types of the standard library and NumPy, are created. The process
-        of the program also creates instances of classes that the tests define.
+        Only objects of built-in types, and of a few types of the standard library and NumPy, are created. If
+        the tests pass an instance of a class that they define, the program's process creates an instance of its class
+        with the same name.
         """
         if not isinstance(encoded, list):
             return encoded

@@ -19,10 +19,10 @@ from instruct_lab.metrics.sandbox.exchange import Peer  # already loaded by `lim
 
 
 def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
-    """Yield each name that the program defines, with a list of two items: a kind, and what the tests need for the name.
+    """Yield each name that the program defines, with a list that lets the tests' process find or build its value.
 
-    The kind is `module` (with the module's name) for a module, `from` (with the name of the module to import it from)
-    for an object of the standard library, and `value` (with the encoded value) for everything else.
+    The list is `["module", NAME]` for a module, `["from", MODULE]` for an object that can be imported from a module of
+    the standard library, and `["value", ENCODED]`, with the encoded value, for everything else.
     """
     for name, value in list(peer.namespace.items()):
         with contextlib.suppress(Exception):
@@ -60,8 +60,9 @@ def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> 
 def _needed_names(tests: str) -> set[str]:
     """Return the names that the tests use but do not define, except names of Python's built-in functions.
 
-    If there is no such name, the tested function must have the name of a built-in function, such as `sum`. The caller
-    then lets the program's functions replace built-in ones. Otherwise, the tests use Python's own built-in functions.
+    If the result is empty, the function that the tests call has the name of a built-in function, such as `sum`. The
+    caller then lets the program's functions replace built-in ones. In all other cases, the tests use Python's own
+    built-in functions.
     """
     nodes = list(ast.walk(ast.parse(tests)))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -101,7 +102,7 @@ def judge(task: dict[str, Any], peer: Peer) -> None:
 
 
 def main(task: dict[str, Any]) -> None:
-    """Run the program or the tests, depending on the task."""
+    """Run the program if the task's `role` is `program`, otherwise the tests."""
     sys.set_int_max_str_digits(0)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module

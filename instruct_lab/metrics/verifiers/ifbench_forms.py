@@ -61,9 +61,9 @@ def nests_quotes(answer: str) -> bool:
 
 @checks("format:options")
 def is_option(answer: str, options: str) -> bool:
-    """Whether the answer is exactly one of the given options.
+    """Whether the answer is exactly one of the given options, which slashes, commas or the word "or" separate.
 
-    Punctuation and case are ignored unless the options are the letters a, b, c.
+    Punctuation and case are ignored, but not if the options are the letters a, b and c.
     """
     separator = "/" if "/" in options else "or" if "or" in options else ","
     choices = [option.strip() for option in options.split(separator)]
@@ -169,7 +169,7 @@ def is_title_case(answer: str) -> bool:
 
 @checks("format:output_template")
 def fills_template(answer: str) -> bool:
-    """Whether the answer contains all three headings of IFBench's template."""
+    """Whether the answer contains the headings `My Answer:`, `My Conclusion:` and `Future Outlook:`."""
     return all(heading in answer for heading in ("My Answer:", "My Conclusion:", "Future Outlook:"))
 
 
@@ -187,11 +187,11 @@ def repeats_with_another_first_word(answer: str, prompt_to_repeat: str) -> bool:
 
 @checks("repeat:repeat_simple")
 def is_fixed_sentence(answer: str) -> bool:
-    """Whether the answer is nothing but the sentence `SENTENCE_TO_COPY`, ignoring case."""
+    """Whether the answer is only the sentence that IFBench's instruction contains, ignoring case."""
     return answer.strip().lower() == SENTENCE_TO_COPY
 
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """Whether the answer is the words of `prompt_to_repeat` from index `n_start` up to `n_end`, ignoring case."""
+    """Whether the answer is `words[n_start:n_end]`, where `words` are those of `prompt_to_repeat`, ignoring case."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

@@ -89,8 +89,8 @@ def has_city_table(answer: str) -> bool:
 def has_product_table(answer: str) -> bool:
     """Whether the answer is CSV with the header that IFBench requires and 14 rows of five fields.
 
-    At least one row must have a quoted field with a special character. The number of fields is checked only up to this
-    row.
+    At least one row must have a quoted field with a special character. In the rows after it, the number of fields is
+    not checked.
     """
     if not _has_header(answer, ("ProductID", "Category", "Brand", "Price", "Stock"), r",[ \t]*"):
         return False
@@ -126,7 +126,7 @@ def lists_dates(answer: str) -> bool:
 
 
 def _is_date(year: int, month: int, day: int) -> bool:
-    """Whether IFBench accepts a date: the year lies in Napoleon's life, and the day is not above the month's length.
+    """Whether IFBench accepts a date: the year lies in Napoleon's life, and the day exists in the month.
 
     Month and day may be 0, February always has 29 days, and in month 0 every day up to 99 is accepted.
     """

@@ -53,7 +53,7 @@ def has_conjunctions(answer: str, small_n: float) -> bool:
 
 @checks("count:person_names")
 def has_names(answer: str, N: float) -> bool:
-    """Whether the answer contains at least N names of IFBench's list, `NAMES`."""
+    """Whether the answer contains at least N different names from IFBench's list of first names."""
     return sum(name in answer for name in NAMES.split()) >= N
 
 
@@ -72,7 +72,7 @@ def has_pronouns(answer: str, N: float) -> bool:
 
 @checks("count:words_japanese")
 def has_japanese_words(answer: str, N: float) -> bool:
-    """Whether the words number N, 2N, 3N and so on, except numbers and punctuation, each have a Japanese character."""
+    """Whether every N-th word has a Japanese character; a number or a punctuation mark at this position is accepted."""
     every = [word.strip(EDGES) for word in answer.split()][int(N) - 1 :: int(N)]
     return all(JAPANESE.search(word) for word in every if word and not word.isdigit())
 

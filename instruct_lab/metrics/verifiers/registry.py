@@ -13,7 +13,7 @@ CheckFunction = TypeVar("CheckFunction", bound=Callable[..., bool])
 
 
 class Check(Protocol):
-    """A function that checks an answer, given an instruction's arguments under the names that the benchmark uses."""
+    """A function that checks an answer; it gets the instruction's arguments, with the benchmark's names for them."""
 
     def __call__(self, answer: str, **arguments: Any) -> bool:
         """Whether the answer follows the instruction."""

@@ -1,4 +1,4 @@
-"""Splitting text into sentences and tokens by IFEval's rules, without a model."""
+"""Splitting text into sentences, words and tokens by IFEval's rules, without a trained sentence splitter."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sentences(text: str) -> list[str]:
 
 
 def words(text: str) -> list[str]:
-    """Split a text at white space into words without ASCII punctuation."""
+    """Remove all ASCII punctuation marks from a text, and split the rest at white space."""
     return text.translate(WITHOUT_PUNCTUATION).split()
 
 

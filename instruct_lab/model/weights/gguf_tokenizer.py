@@ -24,7 +24,8 @@ def read_tokenizer(file: Path, name: str) -> Any:
     """Read the tokenizer from a GGUF file, and set the pre-tokenizer that the file names.
 
     transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's pre-tokenizer otherwise.
-    This function adds those in `DIGIT_SPLITTERS`, and warns of a name that is still unknown.
+    This function adds the pre-tokenizers that split off every digit (`DIGIT_SPLITTERS`), and warns of a name that is
+    still unknown.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -46,7 +47,10 @@ def read_tokenizer(file: Path, name: str) -> Any:
 
 
 def pre_tokenizer_named(name: str) -> Any:
-    """Return the pre-tokenizer that GGUF files call `name`, for byte-level vocabularies; GPT-2's if it is unknown."""
+    """Return the pre-tokenizer that GGUF files call `name`, or GPT-2's if the name is unknown.
+
+    It is a pre-tokenizer for byte-level vocabularies.
+    """
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS

@@ -55,7 +55,10 @@ class Hub(Weights):
         return f"{self.repository}{'' if self.gguf_file is None else f'/{self.gguf_file}'}"
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """Load the repository's tokenizer; weights are downloaded only with `gguf_file`, which holds both."""
+        """Load the repository's tokenizer, without downloading weights.
+
+        If `gguf_file` is set, this file is downloaded, which holds both the weights and the tokenizer.
+        """
         if self.gguf_file is not None:
             return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)
         folder = self._download(SETTINGS + (["*.py"] if trust_remote_code else []))

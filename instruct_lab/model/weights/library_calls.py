@@ -27,7 +27,7 @@ def without_progress_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_load_report() -> Iterator[None]:
-    """Switch off transformers' report of missing and unexpected tensors; the caller has to refuse missing ones."""
+    """Switch off transformers' report of missing and unexpected tensors; the caller has to refuse missing tensors."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

@@ -91,9 +91,9 @@ class Random(Weights):
         return model, score_modules(model) if loading.gives_score else ()
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """Return a single input, which is no file but a hash of the architecture, settings and seed.
+        """Return a single input with a hash of the architecture, settings and seed, because no file is read.
 
-        These determine the weights.
+        The architecture, settings and seed determine the weights.
         """
         text = json.dumps([self.architecture, self.settings, self.seed], sort_keys=True)
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]

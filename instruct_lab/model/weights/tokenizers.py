@@ -14,9 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
-    """Load the tokenizer in a folder; it processes text as its `tokenizer.json` says, even if its class would not.
+    """Load the tokenizer in a folder.
 
-    With `trust_remote_code`, the class itself decides how text is processed.
+    It splits and normalises text as its `tokenizer.json` describes, even if the tokenizer's class in transformers would
+    do so differently. With `trust_remote_code`, it does so as its class determines.
 
     Raises:
         InstructLabError: the folder has no tokenizer, or it cannot be read.

@@ -1,6 +1,7 @@
-"""Steps about bias: an audit of the mentions of groups, and copies of conversations with swapped words.
+"""Steps about bias: an audit of how groups of people are mentioned, and copies of conversations with swapped words.
 
-Input: conversations. Output: the same conversations and a report, or conversations with swapped words.
+Input: conversations. Output of the audit: the same conversations, and a report. Output of the other step: conversations
+in which words such as he and she are swapped.
 """
 
 from typing import TYPE_CHECKING

@@ -43,12 +43,12 @@ class BiasAudit(Step):
     negative word within `window` words. `log_odds` is the logarithm of an odds ratio: the odds of positive against
     negative mentions of the group, divided by the odds for the category's other groups, with 0.5 added to each count.
     `z` is `log_odds` divided by its standard error; values above 2 or below -2 are unlikely to be due to chance. If
-    another bias audit (with another name) ran earlier on the same split, `rate_before` is that audit's rate per 1,000
-    words. Conversations that mention a group near negative words are counted as reported, with samples.
+    another bias audit step ran earlier on the same split, `rate_before` is its rate per 1,000 words. Conversations that
+    mention a group near negative words are counted as reported, with samples.
 
-    The lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a hint, not
-    as a measurement. A message's language is detected by its function words. Add your own terms in `terms`. Source:
-    counts and smoothing after Monroe, Colaresi, Quinn, Fightin' Words, 2008.
+    The word lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a hint,
+    not as a measurement. A message's language is detected by its function words. Add your own terms in `terms`. Source
+    of the counts and their smoothing: Monroe, Colaresi, Quinn, Fightin' Words, 2008.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that are counted
@@ -142,7 +142,9 @@ class Counts:
         self.negative[group] += False in near
 
     def table(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return a table of counts and rates, keyed by category and group.
+        """Return the counts of words, rows and languages, and the counts and rates of each group.
+
+        The item `categories` holds the groups' figures: a dictionary keyed by category, of dictionaries keyed by group.
 
         Args:
             before: the table of an earlier bias audit of the same split, for comparison; empty if there is none.

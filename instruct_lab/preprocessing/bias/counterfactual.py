@@ -46,8 +46,9 @@ def gender_lists() -> list[PairList]:
 class Counterfactual(Step):
     """Adds copies of conversations in which paired words are swapped: he and she, father and mother, James and Mary.
 
-    Words are swapped in every message, so a person keeps one gender throughout. Case is kept (`He`, `HE`); names are
-    swapped only if capitalised. Code between backticks is unchanged. A copy's id is the row's id followed by `suffix`.
+    Words are swapped in every message, so a person has the same gender in all messages. Case is kept (`He`, `HE`);
+    names are swapped only if capitalised. Code between backticks is unchanged. A copy's id is the row's id followed by
+    `suffix`.
 
     Grammar: `her` becomes `his` before a word that may be a noun or an adjective, otherwise `him`; `his` becomes `her`
     or `hers` by the same rule. Only the next word decides, so some results are wrong (`gave her apples`). Swaps can
@@ -77,7 +78,10 @@ class Counterfactual(Step):
             seen.add(term.lower())
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield each conversation; if a word can be swapped, its copy follows it or replaces it, and is counted."""
+        """Yield each conversation, and a copy with swapped words if it contains a word that can be swapped.
+
+        The copy follows the conversation with the mode `add`, and is yielded instead of it with the mode `replace`.
+        """
         swap = self._build_swap()
         for conversation in conversations:
             swapped = (
@@ -122,7 +126,7 @@ class Counterfactual(Step):
 
 @functools.cache
 def load_pairs() -> dict[str, list[tuple[str, str]]]:
-    """Load the lists of word pairs that come with this package."""
+    """Load the lists of word pairs that come with this package, keyed by the list's name."""
     pairs: dict[str, list[tuple[str, str]]] = json.loads(FILE.read_text(encoding="utf-8"))
     return pairs
 

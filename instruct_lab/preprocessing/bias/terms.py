@@ -23,9 +23,9 @@ class Phrases:
     """A search for words and phrases in texts; at each position, only the longest match is found.
 
     Args:
-        by_first: for each first word, the phrases that begin with it, longest first. Each comes with its meaning, which
-            is any object, such as a group; `find` yields it. If the meaning is `None`, `find` skips the phrase and all
-            shorter phrases within it.
+        by_first: for each first word, the phrases that begin with it, longest first. Each phrase is a list of words,
+            paired with its meaning: any object, such as the group of people to which the phrase refers. If the meaning
+            is `None`, `find` skips the phrase and all shorter phrases within it.
     """
 
     by_first: Mapping[str, list[tuple[list[str], object]]]
@@ -47,7 +47,11 @@ class Phrases:
         return frozenset(self.by_first)
 
     def find(self, tokens: list[str]) -> Iterator[tuple[int, int, object]]:
-        """Yield the start, the end (both as indices in `tokens`) and the meaning of each phrase, without overlaps."""
+        """Yield the phrases in a list of words, without overlaps.
+
+        Each item is a tuple: the index of the phrase's first word in `tokens`, the index after its last word, and the
+        phrase's meaning.
+        """
         if self.first_words.isdisjoint(tokens):
             return
         position = 0
@@ -66,7 +70,8 @@ class Phrases:
 class Terms:
     """The words of one language that the bias audit uses.
 
-    They are terms for groups, positive (True) and negative (False) words, and function words, which show the language.
+    They are terms for groups of people, positive and negative words (which have the meaning `True` or `False` in
+    `sentiment`), and function words, by which the language of a text is detected.
     """
 
     groups: list[Phrases]  # one search per category, because `old woman` (age) contains a term of gender
@@ -89,7 +94,7 @@ def load_terms(
     Args:
         languages: codes of the languages.
         categories: the categories to load from this package's lists.
-        more: terms to add, by category and group; they are counted in every language.
+        more: terms to add: lists of terms keyed by category, then by group. They are counted in every language.
     """
     terms = {}
     for language in languages:
@@ -119,8 +124,8 @@ def _word_list(lists: Mapping[str, object], name: str) -> list[str]:
 def language_of(tokens: list[str], known: Mapping[str, Terms]) -> str:
     """Detect the language of a text: Chinese by its characters, other languages by function words.
 
-    If several languages fit equally well, the first one is returned. Each language has its own terms, because words of
-    the same spelling can differ in meaning: French `sale` means dirty.
+    If several languages fit equally well, the first one in `known` is returned. The language decides which terms are
+    counted, because words of the same spelling can differ in meaning: French `sale` means dirty.
     """
     if len(known) == 1:
         return next(iter(known))

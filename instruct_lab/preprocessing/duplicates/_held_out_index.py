@@ -1,6 +1,6 @@
 """An index of held-out texts: their n-grams as 64-bit hashes in sorted arrays, and a hash of every whole text.
 
-Memory: 16 bytes per distinct n-gram (48 while they are sorted), and about 150 bytes per text.
+Memory: 16 bytes per distinct n-gram (48 bytes while the index is built), and about 150 bytes per text.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class TextSet:
 
     Args:
         name: name of the set in the audit.
-        texts: function that yields all texts, each after an address: two integers with which `text` can read it again.
-        text: function that returns the text at an address.
+        texts: function that yields a pair for each text: its address (two integers), and the text.
+        text: function that reads the text at an address again.
     """
 
     name: str
@@ -37,9 +37,9 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When a row overlaps with a held-out text: if it contains enough of the text's n-grams, by number or by share.
+    """The rule by which a row overlaps with a held-out text: it contains enough of the text's n-grams.
 
-    Either condition suffices; one that is `None` is not used.
+    Enough are `min_matches` n-grams, or the share `min_share` of them. A limit of `None` is not used.
     """
 
     min_matches: int | None
@@ -76,7 +76,9 @@ class Limits:
 
 
 class Postings:
-    """An index that finds the held-out texts that contain an n-gram, in sorted arrays: 16 bytes per distinct n-gram.
+    """An index that finds the held-out texts that contain an n-gram.
+
+    It consists of sorted arrays, and needs 16 bytes per distinct n-gram.
 
     Args:
         hashes: hashes of the n-grams of all texts.
@@ -199,7 +201,10 @@ class HeldOutIndex:
         return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
 
     def num_ngrams(self) -> dict[str, int]:
-        """Return how many distinct n-grams are searched for, and how many are not, since too many texts have them."""
+        """Return the number of distinct n-grams that are searched for, and of those that are not searched for.
+
+        An n-gram is not searched for (`left out as shared`) if more than `max_texts` held-out texts contain it.
+        """
         postings = self._postings.values()
         return {
             "looked for": sum(len(known.hashes) for known in postings),
@@ -210,7 +215,7 @@ class HeldOutIndex:
         """Return the index of a held-out text that equals part of a row; `None` if there is none.
 
         Args:
-            units: the parts of the row to compare, such as each message, as lists of words.
+            units: the parts of the row that are compared, such as each message. Each part is a list of words.
         """
         for unit in units:
             if len(unit) in self._lengths:
@@ -254,7 +259,8 @@ class HeldOutIndex:
             ngrams: the row's n-grams that are in the index.
             texts: for each pair of one of these n-grams and a text that contains it, the index of the text.
             shared: for each of these pairs, the position of the n-gram in `ngrams`.
-            size: number of words in an n-gram. If it is less than the setting n, each n-gram is a whole text.
+            size: number of words in each n-gram. If it is less than the setting n, the n-grams come from short texts,
+                each of which is a single n-gram.
         """
         rule = self._rule if size == self._limits.n else WHOLE
         candidates, matches = np.unique(texts, return_counts=True)
@@ -269,7 +275,9 @@ class HeldOutIndex:
         return best
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
-        """Whether a row overlaps with a text when words are compared, since different n-grams can have equal hashes.
+        """Whether a row still overlaps with a text if n-grams are compared by their words instead of their hashes.
+
+        This is necessary because different n-grams can have equal hashes.
 
         Args:
             ngrams: the row's n-grams whose hashes are those of n-grams in the text.

@@ -65,7 +65,12 @@ class Hasher:
         self._known = WordHashes()
 
     def texts(self, texts: list[list[str]], least: int = 0) -> HashedTexts:
-        """Hash the words of texts; hashes of 0 are added to a text that has words, but fewer than `least`."""
+        """Hash the words of texts.
+
+        Args:
+            texts: the words of each text.
+            least: minimum number of hashes of a text that is not empty. A shorter text is padded with zeros.
+        """
         known = self._known
         flat: list[int] = []
         lengths = []
@@ -79,7 +84,10 @@ class Hasher:
 
 
 def _roll(words: Hashes, n: int) -> Hashes:
-    """Compute a polynomial hash, modulo 2^64, of every n consecutive words: `[num_words - n + 1]`."""
+    """Compute one hash for every n consecutive words from the hashes of the words.
+
+    It is a polynomial rolling hash, modulo 2^64. The result has the shape `[num_words - n + 1]`.
+    """
     size = len(words) - n + 1
     grams = words[:size].copy()
     for shift in range(1, n):

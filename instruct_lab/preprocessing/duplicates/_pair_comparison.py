@@ -73,7 +73,10 @@ class Comparison:
             self._compare(bucket[0], row)
 
     def compare_bucket(self, bucket: list[int]) -> None:
-        """Compare each row of a bucket (rows that may be near duplicates) with up to `MAX_COMPARISONS` earlier ones."""
+        """Compare each row of a bucket with the rows before it in the bucket, but at most with `MAX_COMPARISONS`.
+
+        A bucket is a list of rows that may be near duplicates.
+        """
         for index, row in enumerate(bucket[1:], start=1):
             if row < self._num_protected:
                 continue
@@ -82,10 +85,10 @@ class Comparison:
                 self._compare(other, row)
 
     def extend_to_equal_rows(self, whole: Hashes) -> None:
-        """Mark rows as similar to a protected row if they have the same words as a row that is already marked.
+        """Mark further rows as similar to a protected row: those with the same words as a row that is already marked.
 
         Args:
-            whole: for every row, one hash of all its n-grams, uint64 `[rows]`.
+            whole: a hash of each row's whole text, uint64 `[rows]`; rows with the same words have the same hash.
         """
         known = {int(whole[row]): protected for row, protected in self.like_protected.items()}
         if known:
@@ -94,16 +97,16 @@ class Comparison:
                     self.like_protected.setdefault(row, known[int(whole[row])])
 
     def one_of_each(self, roots: Numbers, lengths: Sequence[int] | None) -> Flags:
-        """Select the split's own rows to keep: one row per cluster, and no row that is similar to a protected row.
+        """Select the rows to keep: one row of each cluster, and no row that is similar to a protected row.
 
         Args:
-            roots: for each row of the split, the index of the first row in its cluster. Indices count from the split's
-                first row, so protected rows are not included.
-            lengths: the length of each row, the protected rows first and then the split's rows. Of each cluster, the
-                longest row is kept, or the first of several longest rows. With `None`, the first row is kept.
+            roots: for each row of the split that is deduplicated, the index of the first row in its cluster. Index 0 is
+                the first row of this split, so protected rows have no index.
+            lengths: the length of every row, protected rows first. The longest row of each cluster is kept, or the
+                first one of several longest rows. `None`: the first row of each cluster is kept.
 
         Returns:
-            A flag for each row of the split, bool `[rows of the split]`: true for a row to keep.
+            A flag for each row of the split that is deduplicated: true for a row to keep.
         """
         own = np.ones(len(roots), dtype=bool)
         own[[row - self._num_protected for row in self.like_protected]] = False
@@ -142,10 +145,10 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare all pairs of rows that may be near duplicates, because a band of their sketches is equal.
+    """Compare all pairs of rows that may be near duplicates: those whose sketches have an equal band.
 
-    Rows with the same words are compared first. Of each group of such rows, only the first is then compared with rows
-    that have other words.
+    Rows with the same words are compared first. Of each group of rows with the same words, only the first row is then
+    compared with the rest.
     """
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)

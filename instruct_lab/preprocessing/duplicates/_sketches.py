@@ -43,7 +43,9 @@ class Shingles:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The rows of several splits, concatenated: validation and test, whose rows are always kept, then the split itself.
+    """The rows of several splits, concatenated.
+
+    Validation and test, whose rows are always kept, come first. The split that is deduplicated comes last.
 
     Args:
         parts: the rows of each split.
@@ -65,7 +67,7 @@ class Rows:
         return next(index for index, start in enumerate(self.starts[1:]) if row < start)
 
     def conversation(self, row: int) -> Conversation:
-        """Return the conversation at an index over all rows."""
+        """Return the conversation of a row, given its index among the rows of all splits."""
         part = self.part(row)
         return self.parts[part][row - self.starts[part]]
 
@@ -79,7 +81,9 @@ class Rows:
 
 
 class Sketches:
-    """The MinHash sketches of all rows in a temporary file, ordered by band, and one hash of each row's n-grams.
+    """The MinHash sketches of all rows in a temporary file, and a hash of each row's words (`whole`) in memory.
+
+    The file holds the first band of every row, then the second band of every row, and so on.
 
     Args:
         num_rows: number of rows.
@@ -120,7 +124,7 @@ class Sketches:
         self.whole[start + has_any] = _sums(hashes, offsets)[has_any]
 
     def band(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """Return a 32-bit hash of the band with this index for every row, uint32 `[rows]`."""
+        """Return a 32-bit hash of one band of every row's sketch, uint32 `[rows]`; `index` is the band's index."""
         self._file.seek(4 * index * self.num_rows)
         return np.frombuffer(self._file.read(4 * self.num_rows), dtype=np.uint32)
 
@@ -132,7 +136,10 @@ class Sketches:
 
 
 def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
-    """Combine the hashes of each text's n-grams into one: the sum of mixed hashes, modulo 2^64; 0 becomes 1."""
+    """Combine the hashes of each text's n-grams into one hash: the sum of the mixed hashes, modulo 2^64.
+
+    A sum of 0 is replaced by 1, because 0 stands for a text without words.
+    """
     totals = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(mix(hashes))))
     return np.maximum(totals[offsets[1:]] - totals[offsets[:-1]], np.uint64(1))
 

@@ -1,4 +1,4 @@
-"""Named held-out texts: a benchmark inside a published wheel, or a local file."""
+"""Benchmarks whose texts must not occur in the training data: files inside a published wheel, or local files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Benchmark(Component, ABC):
 
         Raises:
             InstructLabError: the file cannot be read completely (an incomplete benchmark would miss contaminated rows),
-                it has no texts, or a row lacks one of the `columns` or has a value other than text in it.
+                it has no texts, or a row lacks one of the `columns` or has something other than text in such a column.
         """
         file = self.file(cache_path)
         found = False
@@ -96,14 +96,14 @@ class PackageBenchmark(Benchmark):
     asset: PackageAsset  # the file inside the wheel
 
     def __post_init__(self) -> None:
-        """Refuse an asset that names no file inside the wheel, or a file of unknown format."""
+        """Refuse an asset that does not name a file inside the wheel, or whose file has an unknown format."""
         if self.asset.path is None:
             raise Refusal("asset", "names no file inside the wheel: set asset.path")
         if fault := _unknown_ending(self.asset.path):
             raise Refusal("asset", fault)
 
     def file(self, cache_path: Path) -> Path:
-        """Return the path of the file from inside the wheel, whose SHA-256 has been checked."""
+        """Extract the file from the wheel, after a check of the wheel's SHA-256, and return its path."""
         return self.asset.extract(cache_path)
 
     def input(self, cache_path: Path) -> Input:
@@ -123,7 +123,10 @@ class FileBenchmark(Benchmark):
             raise Refusal("path", fault)
 
     def location_fields(self) -> set[str]:
-        """Return the fields that cache keys leave out: only `path`, because the key has a hash of the file instead."""
+        """Return the fields that are not part of a cache key: only `path`.
+
+        A cache key contains the hash of the file instead, so a moved file keeps its key.
+        """
         return {"path"}
 
     def problems(self) -> Iterator[Problem]:
@@ -202,7 +205,7 @@ def _parse_json(encoded: bytes, where: str) -> Any:
 
 
 def _texts(value: Any, where: str) -> Iterator[str]:
-    """Yield the text in a column, or all texts if it holds a list; yield nothing for null."""
+    """Yield the texts in a value of a column: the value itself if it is a text, the texts in a list, none for null."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 class LargestClusters:
     """The largest clusters of duplicates so far, each with the text of one of its rows.
 
-    A step updates them while it counts rows.
+    A deduplication step calls `update` whenever it finds another row of a cluster.
 
     Args:
         most: number of clusters to keep.

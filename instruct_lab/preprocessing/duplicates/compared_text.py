@@ -10,8 +10,9 @@ from instruct_lab.preprocessing.base import Part
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
     """Return the roles and texts by which a conversation is compared with others; empty if all texts are blank.
 
-    With `by="conversation"`, these are all messages, any rejected messages, and any mark of the answer as desirable or
-    undesirable. If the messages do not include a final answer, the first reference is added.
+    With `by="conversation"`, the list has a role and a text for each message and each rejected message. If the messages
+    do not end with an answer, it also has the first reference. If the answer is marked as desirable or undesirable, it
+    also has this mark.
     """
     if by == "answer":
         turns = [("assistant", answer) for answer in conversation.answers[:1]]

@@ -25,7 +25,7 @@ BATCH_ROWS, BATCH_WORDS = 500, 1 << 17
 
 
 def prompts() -> list[Part]:
-    """Return only `prompt`: by default, training rows are compared only with the prompts of held-out rows."""
+    """Return `["prompt"]`: by default, training rows are compared only with the prompts of held-out rows."""
     return ["prompt"]
 
 
@@ -40,12 +40,13 @@ class Decontaminate(Step):
     Operators (`+`), currency signs and emoji count as words. Chinese, Japanese, Thai and similar scripts are compared
     by character. System messages of held-out rows are ignored.
 
-    n-grams in more than `max_texts` held-out texts are assumed to come from a template and are ignored. This fails if
-    there are at most `max_texts` held-out texts: then every row that contains a long template of theirs is dropped; the
-    audit shows such rows. N-grams are found by their hashes and confirmed word for word before a row is dropped. A text
-    in several sets is counted for the first set (validation, test, then benchmarks in the order of the config).
+    n-grams in more than `max_texts` held-out texts are assumed to come from a template and are ignored. With at most
+    `max_texts` held-out texts, no n-gram is ignored, so training rows that share a long template with these texts are
+    dropped; the audit shows such rows. N-grams are found by their hashes and confirmed word for word before a row is
+    dropped. A text in several sets is counted for the first set (validation, test, then benchmarks in the order of the
+    config).
 
-    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted), 150 per held-out text, none per row.
+    Memory: 16 bytes per distinct held-out n-gram (48 while the index is built), 150 per held-out text, none per row.
     Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
     al., Tulu 3, 2024 (`min_share`).
     """
@@ -65,7 +66,10 @@ class Decontaminate(Step):
     action: Literal["drop", "report"] = "drop"  # report: count the row and keep it
 
     def __post_init__(self) -> None:
-        """Refuse a step without held-out texts or without a limit for overlaps, and a benchmark named like a split."""
+        """Refuse a step without held-out texts or without a minimum overlap, and a benchmark named like a split.
+
+        The minimum overlap is `min_share` or `min_matches`; at least one of them must be set.
+        """
         if not self.against and not any(self.benchmarks.values()):
             raise Refusal("against", "is empty, and there is no benchmark: nothing would be compared")
         for name in self.benchmarks:
@@ -90,7 +94,10 @@ class Decontaminate(Step):
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the rows that do not overlap with a held-out text; drop the others, or only report them (`action`)."""
+        """Yield the rows that do not overlap with a held-out text; drop the others if `action` is `drop`.
+
+        With the action `report`, the others are yielded too, and the audit reports them.
+        """
         from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, Limits, Rule
 
         limits = Limits(self.n, self.min_words, self.min_words_inside, self.max_texts)

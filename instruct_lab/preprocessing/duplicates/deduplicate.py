@@ -33,7 +33,7 @@ A greater number says that the row is dropped because validation or test has the
 class DeduplicateExact(Step):
     """Drops exact duplicates of other rows of the split, and of rows in validation and test.
 
-    `compare` sets which differences count:
+    The value of `compare` sets which differences make two texts distinct:
 
     - characters: every visible character (in Unicode's form NFC), but not the amount of white space.
     - words: only letters and digits (in the form NFKC), without case. So `Stop!` equals `stop`, but `a + b` also equals
@@ -166,10 +166,10 @@ class DeduplicateExact(Step):
         return self.by == "conversation"
 
     def _keys(self, conversation: Conversation) -> tuple[bytes | None, bytes | None]:
-        """Return a hash of the row's text and a hash of its words.
+        """Return a hash of the row's text, and a hash of its words for the report on rows with the same words.
 
-        The second is `None` unless rows with the same words are reported and `compare` does not itself compare words.
-        Both are `None` for a row that lacks the part to compare.
+        The second hash is `None` if the report is switched off (`report_same_words`), or if rows with the same words
+        are duplicates already (`compare` is `words`). Both are `None` for a row that lacks the part to compare.
         """
         turns = compared_turns(conversation, self.by)
         key = _hash(conversation, turns, NORMAL_FORMS[self.compare], self._counts_training)

@@ -13,9 +13,9 @@ OWN = 1
 class KeyTable:
     """A hash table with open addressing, whose keys are 128-bit hashes of the texts of rows.
 
-    For each key, it stores the split that keeps rows with this text (`owners`), and how many rows of the split that is
-    deduplicated have this text (`counts`). At ten million rows, the probability that two different texts have the same
-    key is below one in 10^24.
+    For each key, `owners` holds the number of a split: of the splits that contain the text, the one that may keep it.
+    `counts` holds how many rows of the split that is deduplicated have the text. At ten million rows, the probability
+    that two different texts have the same key is below one in 10^24.
 
     Args:
         num_rows: the largest number of keys that the table can hold.
@@ -33,7 +33,7 @@ class KeyTable:
 
         Args:
             key: a 128-bit hash.
-            owner: number of the split that keeps rows with a key that is added.
+            owner: for a key that is added, the number of the split that may keep rows with this key.
         """
         first, second = struct.unpack("<QQ", key)
         firsts, owners = self._first, self.owners

@@ -52,7 +52,10 @@ class NearDuplicates(Step):
     seed: Annotated[int, Field(ge=0)] = 0  # random seed of the sketches
 
     def __post_init__(self) -> None:
-        """Refuse a `recall` that sketches of `num_permutations` values cannot reach."""
+        """Refuse a `recall` that sketches of `num_permutations` values cannot reach.
+
+        The recall is the probability with which a pair of similarity `threshold` is found.
+        """
         if self.bands is None:
             reason = f"too few to find pairs of similarity {self.threshold} with a recall of {self.recall}"
             raise Refusal("num_permutations", reason)
@@ -67,9 +70,9 @@ class NearDuplicates(Step):
     def bands(self) -> tuple[int, int] | None:
         """The number of bands in a sketch and of values in a band that reach `recall`; `None` if this is impossible.
 
-        Rows are compared if one of their bands is equal. For two rows of similarity s and b bands of r values, this has
-        the probability 1 - (1 - s^r)^b. Among the b and r for which it is at least `recall` at s = `threshold`, the
-        largest r is chosen, because it gives the fewest unnecessary comparisons.
+        Two rows are compared if at least one of their bands is equal. If the rows have the similarity s, and sketches
+        have b bands of r values, the probability of this is 1 - (1 - s^r)^b. Among the b and r for which it is at least
+        `recall` at s = `threshold`, the largest r is chosen, because it gives the fewest unnecessary comparisons.
         """
         for rows in range(self.num_permutations, 0, -1):
             for bands in range(1, self.num_permutations // rows + 1):

@@ -1,4 +1,7 @@
-"""Which split keeps a row that several splits contain: test if it is among them, otherwise validation."""
+"""The choice of the split that keeps a row which several splits contain.
+
+The test split keeps every row that it contains. The validation split keeps a row that it shares only with train.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def evaluation_splits() -> list[SplitName]:
-    """Return validation and test: the default for steps that compare rows with other splits."""
+    """Return validation and test: the splits with which steps compare the rows of other splits by default."""
     return ["validation", "test"]
 
 
 def protected_splits(
     split: str, names: Iterable[SplitName], splits: Mapping[str, Sequence[Conversation]]
 ) -> dict[str, Sequence[Conversation]]:
-    """Return the rows of those splits that keep a row which `split` also contains, so that `split` loses it.
+    """Return the rows of those splits in `names` that take precedence over `split`, keyed by name.
 
-    Test takes precedence over validation, and validation over train.
+    If one of these splits has the same row as `split`, the row is dropped from `split`. Test takes precedence over
+    validation, and validation over train.
 
     Args:
         split: name of the split that may lose rows.

@@ -154,7 +154,10 @@ class Expression(Step):
         _check(_parse(self.keep), [*NAMES, *self.columns])
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations for which the expression is true; the audit counts the others, and any failures."""
+        """Yield the conversations for which the expression is true; the audit counts the dropped ones.
+
+        If the expression fails on a conversation, `on_error` decides whether it is dropped, or yielded and reported.
+        """
         tree = _parse(self.keep)
         evaluator = _evaluator()
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS.keys()

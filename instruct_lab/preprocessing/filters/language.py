@@ -127,7 +127,7 @@ class Language(Step):
     def _examined(self, text: str) -> str | None:
         """Return the start of a text, without code and web addresses, so that its language can be detected.
 
-        The result is `None` if it has too few letters.
+        Return `None` if this start has too few letters.
         """
         head = text[: 2 * self.max_characters]
         if "```" in head:
@@ -156,9 +156,9 @@ def load_detector() -> Callable[[str], dict[str, float]]:
 
 
 def _nearest(language: str) -> str | None:
-    """Suggest a valid code for a language that the config names in another way, such as `en-US` or `English`.
+    """Suggest a valid language code for an invalid one in the config: `en` for `en-US` or `English`.
 
-    Otherwise, suggest the most similar code; return `None` if no code is similar.
+    If the language is not recognised, suggest the most similar code; return `None` if no code is similar.
     """
     from babel import Locale
 

@@ -59,7 +59,10 @@ class Length(Step):
         return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; the audit counts the others, by the bound that each breaks."""
+        """Yield the conversations whose lengths are within the bounds.
+
+        The audit counts the others, separately for each bound that is broken.
+        """
         within = filter_rows(conversations, context, self._reason)
         return self._filter_by_tokens(within, context) if self._limits("tokens") else within
 
@@ -109,7 +112,11 @@ class Length(Step):
 
 
 def _texts(conversation: Conversation, part: Part) -> list[str]:
-    """Return the text of a part of a conversation and, for a preference pair, its text with the rejected answer."""
+    """Return the text of a part of a conversation.
+
+    For a preference pair, the text in which the rejected answer replaces the chosen one is a second item of the list,
+    if the part contains the answer.
+    """
     if part == "prompt" or not conversation.rejected:
         return [part_text(conversation, part)]
     rejected = [message.content for message in conversation.rejected]

@@ -224,8 +224,8 @@ class Scorer:
     def _fit(self, context: list[int], text: list[int]) -> Scored:
         """Cut a context and a text so that together they have at most `max_tokens` tokens.
 
-        The context keeps its last tokens: as many as the text leaves free, but at least half of `max_tokens`. If both
-        are still too long, the end of the text is cut.
+        Of the context, the last tokens are kept: as many as the text leaves free, but at least half of `max_tokens`. If
+        context and text together are still too long, the end of the text is cut.
         """
         text = text[: self.max_tokens]
         space = max(self.max_tokens - len(text), self.max_tokens // 2)
@@ -257,12 +257,12 @@ class Scorer:
 
 
 def _num_positions(rows: Sequence[Scored]) -> int:
-    """Return the number of tokens of a batch, with padding; its first row is the longest."""
+    """Return the number of tokens of a batch if every row is padded to the length of the first row, the longest."""
     return len(rows) * len(rows[0].ids)
 
 
 def _span(row: Scored) -> tuple[int, int]:
-    """Return the index of a row's first scored token, and the index after its last."""
+    """Return the index of a row's first scored token, and the index after the last one."""
     return row.num_context, len(row.ids)
 
 

@@ -26,11 +26,11 @@ LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 class Repetition(Step):
     """Drops conversations whose text repeats lines, paragraphs, sequences of words (n-grams) or single characters.
 
-    A line, paragraph or n-gram is a duplicate if it occurred earlier in the text, so the first occurrence does not
-    count. Shares of characters leave out white space between words and around lines, and count no character twice.
-    Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces, each character is
-    a word. Time and memory grow linearly with the length of the text. Source: the repetition rules of Gopher (Rae et
-    al., 2021, table A1), whose thresholds are for web pages.
+    A line, paragraph or n-gram is a duplicate if it occurred earlier in the text; the first occurrence is no duplicate.
+    Shares of characters leave out white space between words and around lines, and a character in several duplicates is
+    counted once. Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces,
+    each character is a word. Time and memory grow linearly with the length of the text. Source: the repetition rules of
+    Gopher (Rae et al., 2021, table A1), whose thresholds are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -59,7 +59,10 @@ class Repetition(Step):
             raise Refusal("max_duplicate_lines", "no bound is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; the audit counts the others, by the bound that each exceeds."""
+        """Yield the conversations within the bounds.
+
+        The audit counts the others, separately for each bound that is exceeded.
+        """
         lines, ngrams = self._line_bounds(), self._ngram_bounds()
         runs = self.max_character_run
         run = re.compile(rf"([^\W_])\1{{{runs},}}") if runs is not None else None
@@ -112,9 +115,10 @@ def line_shares(text: str) -> dict[str, float]:
 def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
     """Compute the shares of characters in repeated n-grams, keyed by name; shares of 0 are omitted.
 
-    `top_` names are for the most frequent n-gram of a text, `duplicate_` names for all that occurred before in it. An
-    n-gram can repeat only if its first n-1 words repeat. So for each n, only n-grams whose first n-1 words repeat are
-    examined, and the search ends at the first n for which nothing repeats: in ordinary text, at n = 2 or 3.
+    The `top_` shares count the characters in all occurrences of the text's most frequent n-gram. The `duplicate_`
+    shares count the characters in all n-grams that occurred before in the text. An n-gram can repeat only if its first
+    n-1 words repeat. So for each n, only n-grams whose first n-1 words repeat are examined, and the search ends at the
+    first n for which nothing repeats: in ordinary text, at n = 2 or 3.
 
     Args:
         words: the words of a text.
@@ -156,7 +160,7 @@ def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list
         starts: index of the first word of each repeated n-gram.
         keys: id of each of these n-grams; equal n-grams have equal ids.
         counts: number of occurrences of each id.
-        ends: number of characters before each word.
+        ends: number of characters before each word, without white space; the last item is the number in all words.
         n: number of words in an n-gram.
     """
     most = max(counts.values())
@@ -174,7 +178,7 @@ def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], end
         starts: index of the first word of each repeated n-gram.
         keys: id of each of these n-grams; equal n-grams have equal ids.
         counts: not used.
-        ends: number of characters before each word.
+        ends: number of characters before each word, without white space; the last item is the number in all words.
         n: number of words in an n-gram.
     """
     seen: set[int] = set()
@@ -187,7 +191,7 @@ def _covered(starts: list[int], ends: list[int], n: int) -> int:
 
     Args:
         starts: index of the first word of each n-gram, in ascending order.
-        ends: number of characters before each word.
+        ends: number of characters before each word, without white space; the last item is the number in all words.
         n: number of words in an n-gram.
     """
     characters = reached = 0

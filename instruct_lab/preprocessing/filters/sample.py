@@ -31,8 +31,8 @@ class Sample(Step):
 
     A stratum is a group of rows with the same source, a similar length or the same value in a column. In each stratum,
     the rows with the lowest hashes of seed and id are selected. So the selection is the same on every machine and for
-    every order of the rows, a smaller sample is part of a larger sample, and a row added to the data replaces at most
-    one row of the sample. The order of rows does not change. Memory: 20 to 30 bytes per row. Source:
+    every order of the rows, a larger sample contains all rows of a smaller sample, and a row added to the data replaces
+    at most one row of the sample. The order of rows does not change. Memory: 20 to 30 bytes per row. Source:
     bottom-k sampling (Cohen and Kaplan, 2007).
     """
 

@@ -92,7 +92,7 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is an e-mail address to redact, or `None` if it is not, so that it is kept.
+    """Return `""` to replace the whole match if it is an e-mail address to redact; return `None` to keep the match.
 
     Matches such as `git@github.com` are kept. Addresses at example.com and similar domains are kept if
     `leave_examples` is true.
@@ -104,7 +104,7 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is an IP address (version 4 or 6) to redact, or `None` if it is not, so that it is kept.
+    """Return `""` to replace the whole match if it is an IP address (version 4 or 6); return `None` to keep the match.
 
     Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or the number of a section, although one in four
     thousand addresses has only such numbers. Four numbers after a word such as "version" or a sign such as == are
@@ -126,7 +126,7 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def phone(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is a phone number to redact, or `None` if it is not, so that it is kept.
+    """Return `""` to replace the whole match if it is a phone number to redact; return `None` to keep the match.
 
     The number may be international, North American, French or Chinese (mobile or fixed). Numbers reserved for fiction
     are kept if `leave_examples` is true.
@@ -138,7 +138,7 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return `""` if a match is a payment card number to redact, or `None` if it is not, so that it is kept.
+    """Return `""` to replace the whole match if it is a payment card number; return `None` to keep the match.
 
     A card number begins with the number of a known issuer and ends with the right check digit (ISO/IEC 7812, Luhn).
     Well-known test numbers are kept if `leave_examples` is true.
@@ -156,10 +156,11 @@ def has_luhn_digit(digits: str) -> bool:
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Return the rest of a match after the IBAN at its start, or `None` if there is no IBAN, so that the match is kept.
+    """Return the part of a match that follows the IBAN at its start; `None` if the match does not begin with an IBAN.
 
-    Only the IBAN is redacted. An IBAN has the length prescribed for its country and the right check digits (ISO 13616).
-    Well-known examples are kept if `leave_examples` is true.
+    The IBAN is redacted and the returned part stays; with `None`, the whole match stays. An IBAN has the length
+    prescribed for its country and the right check digits (ISO 13616). Well-known examples are kept if `leave_examples`
+    is true.
     """
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]

@@ -84,9 +84,10 @@ class Redact(Step):
             raise Refusal("email", "every kind is switched off, so nothing would be redacted")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations as `policy` says: redacted, unchanged, or without those that contain such data.
+        """Yield the conversations; `policy` says what happens to those with personal data or secrets.
 
-        Rows with each kind of data, and the matches of each kind, are counted in the audit.
+        They are yielded with placeholders (`replace`), yielded unchanged (`report`) or dropped (`drop`). The audit
+        counts the rows with each combination of kinds of data, and the matches of each kind.
         """
         everywhere = self._finders(with_personal_data=True)
         in_code = [] if self.code == "leave" else self._finders(with_personal_data=self.code == "all")

@@ -1,7 +1,7 @@
 """Steps that change the text of messages, and the functions that these steps share.
 
-Input: conversations. Output: the conversations with changed texts, without those that a step drops. The preprocessing
-audit counts the changed and the dropped rows.
+Input: conversations. Output: the same conversations with changed texts; some steps also drop conversations. The
+preprocessing audit counts the changed and the dropped rows.
 """
 
 from typing import TYPE_CHECKING

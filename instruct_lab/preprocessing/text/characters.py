@@ -23,8 +23,8 @@ INDENTATION = re.compile(r"(?:[^\S\n]*+\n)*((?: {4}|\t)[ \t]*+)(?=\S)")
 def remove_ascii_control(text: str) -> str:
     """Remove ASCII control characters, terminal colours and byte order marks.
 
-    ASCII line ends (also vertical tab and form feed) become a newline. The two halves of a surrogate pair become the
-    character that they encode; a half without its partner becomes U+FFFD.
+    ASCII line ends (also vertical tab and form feed) are replaced by a newline. A surrogate pair is replaced by the
+    character that it encodes, and a single surrogate by U+FFFD.
     """
     if not UNWANTED.search(text):
         return text
@@ -38,8 +38,8 @@ def remove_other_control(text: str) -> str:
     """Remove non-ASCII control characters, and replace non-ASCII line ends by a newline.
 
     A control character stays if it is part of mojibake: UTF-8 text decoded as Latin-1, in which for example `â` and
-    two control characters stand for an apostrophe. Repair mojibake before this call, because the repair needs these
-    characters.
+    two control characters stand for an apostrophe. The repair of mojibake needs these characters, so repair it before
+    you call this function.
     """
     if text.isascii() or not OTHER_UNWANTED.search(text):
         return text

@@ -46,10 +46,10 @@ class Clean(Step):
     The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
     direction marks) stay, because some scripts need them. Mojibake (text that was decoded with a wrong encoding) stays
     in a row whose text is about encodings or also contains the correct form of a damaged character. HTML stays in a row
-    whose text is about markup. The preprocessing audit reports such rows. If `mojibake`, `lost_characters` (U+FFFD),
-    `refusals` or `boilerplate` (phrases in which a model speaks about itself) is `drop`, rows are dropped only from
-    training; in validation and test the audit reports them. The audit also counts the changed rows by kind of change.
-    The encoding is repaired by ftfy (Speer, 2019).
+    whose text is about markup. The preprocessing audit reports such rows. Rows with mojibake, lost characters (U+FFFD),
+    refusals or boilerplate (phrases in which a model speaks about itself) are dropped if the field of that name is
+    `drop`, but only from training; in validation and test the audit reports them. The audit also counts the changed
+    rows by kind of change. The encoding is repaired by ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -78,7 +78,8 @@ class Clean(Step):
     def __post_init__(self) -> None:
         """Refuse patterns that have no effect.
 
-        `refusal_patterns` have none while `refusals` is `keep`. The same holds for boilerplate.
+        `refusal_patterns` are not used while `refusals` is `keep`, and `boilerplate_patterns` are not used while
+        `boilerplate` is `keep`.
         """
         for kind in ("refusal", "boilerplate"):
             patterns, policy = getattr(self, f"{kind}_patterns"), "refusals" if kind == "refusal" else kind
@@ -154,16 +155,19 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """Return a function that applies `change` and then repairs mojibake that is found only after `change`.
+        """Return a function that applies `change` and then repairs mojibake again.
 
-        The result is `change` itself unless the option `mojibake` is `repair`.
+        Some mojibake can be recognised only after `change` has removed other characters. If the field `mojibake` is not
+        `repair`, return `change` itself.
         """
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
         self, conversation: Conversation, kinds: dict[str, None], empty_words: frozenset[str]
     ) -> Conversation | str:
-        """Repair the list of messages: repeated, empty and unanswered messages, and the order of roles.
+        """Repair the list of messages, as far as the step's fields demand it.
+
+        The repairs remove repeated, empty and unanswered messages, and put the roles in order.
 
         Args:
             conversation: the conversation.
@@ -226,7 +230,11 @@ class Clean(Step):
     def _flaws(
         self, conversation: Conversation, kinds: dict[str, None], patterns: AnswerPatterns
     ) -> Iterator[tuple[str, str]]:
-        """Yield a pair for each flaw of a conversation: `drop` or `report`, and the flaw's name, such as `refusal`."""
+        """Yield a pair for each flaw of a conversation: what to do (`drop` or `report`), and the flaw's name.
+
+        Flaws are mojibake, lost characters, refusals and boilerplate. What to do is the value of the step's field for
+        the flaw. Mojibake that the step finds but cannot repair is always reported, unless the field is `keep`.
+        """
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         elif self.mojibake != "keep" and any(map(looks_damaged, _texts(conversation))):
@@ -265,7 +273,7 @@ def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: d
 
 
 def _kinds_meant(conversation: Conversation, kinds: dict[str, None]) -> tuple[str, ...]:
-    """Return `mojibake`, `HTML`, both or neither: what a row contains on purpose, because its text is about it.
+    """Return which of the kinds `mojibake` and `HTML` a row contains on purpose, because its text is about them.
 
     Args:
         conversation: the row.

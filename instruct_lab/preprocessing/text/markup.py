@@ -43,8 +43,8 @@ def is_about_markup(texts: Iterable[str]) -> bool:
 def remove_html(text: str) -> str:
     """Remove HTML comments, scripts and tags, and replace entities such as `&amp;` with their characters.
 
-    Only names of HTML elements count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. `&lt;b&gt;`
-    becomes `<b>`, which stays; a second call would remove it.
+    Only names of HTML elements count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. Entities are
+    replaced last: `&lt;b&gt;` becomes `<b>`, which this call does not remove, but a second call would.
     """
     if "<" not in text and "&" not in text:
         return text

@@ -1,4 +1,4 @@
-"""Repair of mojibake: UTF-8 text that was decoded with a wrong encoding, if the whole text is damaged."""
+"""Repair of mojibake (UTF-8 text that was decoded with a wrong encoding) in texts that are damaged as a whole."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def _settings() -> TextFixerConfig:
 
 
 def repair_encoding(text: str) -> str:
-    """Repair a text that was, as a whole, decoded with a wrong encoding; return every other text unchanged.
+    """Repair a text if the whole text was decoded with a wrong encoding; otherwise, return it unchanged.
 
-    The repair is by ftfy (Speer, 2019). Its other repairs are not used: damage in only a part of a text stays, and so
-    do curly quotes, ligatures and full-width characters. A text with a character that wrong decoding cannot produce,
-    such as a correct é, is not changed, because it may discuss the damage (`shows CafÃ© instead of Café`).
+    The repair is by ftfy (Speer, 2019). The other repairs of ftfy are not used: damage in only a part of a text stays,
+    and so do curly quotes, ligatures and full-width characters. A text with a character that wrong decoding cannot
+    produce, such as a correct é, is not changed, because it may discuss the damage (`shows CafÃ© instead of Café`).
     """
     if text.isascii() or not SUSPECT.search(text):
         return text

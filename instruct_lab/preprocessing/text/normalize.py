@@ -45,12 +45,12 @@ def every_role() -> list[Role]:
 
 @component
 class Normalize(Step):
-    """Unifies texts (Unicode form, quotes, dashes, spaces, widths, case, punctuation, numbers) and renames roles.
+    """Unifies the characters of texts (Unicode form, quotes, spaces, case, numbers and others) and renames roles.
 
     NFC changes how characters are stored, not how they look. NFKC also replaces look-alikes (full-width letters,
     ligatures, superscripts). NFC is applied to code too; all other changes skip fenced blocks and inline code unless
     `in_code` is true. Placeholders such as <EMAIL> are unchanged. `of_roles: [user]` normalizes questions but not
-    answers. The forms are defined in Unicode Standard Annexes 11 and 15.
+    answers. Full-width characters and normal forms are defined in Unicode Standard Annexes 11 and 15.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -71,7 +71,7 @@ class Normalize(Step):
     merge_consecutive: bool = False  # join consecutive messages of one role by an empty line, except tool results
 
     def __post_init__(self) -> None:
-        """Refuse a `number_mask` that contains a digit, because a second application would mask that digit again."""
+        """Refuse a `number_mask` that contains a digit: if the step ran twice, it would mask that digit again."""
         if any(character.isdigit() for character in self.number_mask):
             raise Refusal("number_mask", "it has a digit, so a second pass would mask it again", "<NUM>")
 
@@ -97,7 +97,10 @@ class Normalize(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
-        """Return the chosen changes, except the conversion to NFC, in order, as pairs (kind of change, function)."""
+        """Return the changes that the step's fields choose, in order, as pairs (kind of change, function).
+
+        The conversion to NFC is not among them.
+        """
         mask = partial(spelling.mask_numbers, mask=self.number_mask)
         remove = partial(spelling.remove_punctuation, instead=" " if self.punctuation == "space" else "")
         chosen: list[tuple[str, bool, Callable[[str], str]]] = [

@@ -41,8 +41,8 @@ def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[M
 
     Args:
         messages: the messages of a conversation.
-        open_end: whether the messages may end with a question, because the conversation's references answer it; nothing
-            is then removed from the end.
+        open_end: whether the messages may end with a question, because the conversation's references answer it. If
+            true, messages after the last assistant message are kept.
     """
     system = [message for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
@@ -57,14 +57,14 @@ def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[M
 def remove_unanswered_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Remove the messages after the last assistant message.
 
-    If there are none, or if the assistant has no message, return `messages` itself.
+    If no message follows it, or if the assistant has no message, return `messages` itself.
     """
     last = next((index for index in reversed(range(len(messages))) if messages[index].role == "assistant"), None)
     return messages if last is None or last == len(messages) - 1 else messages[: last + 1]
 
 
 def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Join consecutive messages of one role to one message, with an empty line between their texts.
+    """Join consecutive messages of the same role into one message, with an empty line between their texts.
 
     Tool results are not joined, and neither are messages that differ in `trained` or `weight`.
     """

@@ -62,7 +62,7 @@ class SegmentWords(Step):
         return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
 
     def __post_init__(self) -> None:
-        """Refuse a mark `continued` that contains white space, because white space separates the subwords."""
+        """Refuse white space in `continued`, the mark after an incomplete word: white space separates the subwords."""
         if re.search(r"\s", self.continued):
             raise Refusal("continued", "a continuation mark cannot have white space", "@@")
 
@@ -114,7 +114,10 @@ class SegmentWords(Step):
 
 
 def _join(parts: list[str]) -> str:
-    """Join the parts of a text, code and prose in turn; add a space between parts that no white space separates."""
+    """Join the parts of a text, which are alternately code and prose.
+
+    A space is added between two parts if no white space separates them.
+    """
     pairs = zip(parts, ["\n", *parts], strict=False)
     return "".join(part if part[0].isspace() or before[-1].isspace() else f" {part}" for part, before in pairs)
 
@@ -165,8 +168,8 @@ def jieba_splitter(cache_path: Path) -> Splitter:
 def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
     """Split a text into the subwords that its tokens stand for, without white space.
 
-    If a word continues in the next subword, `continued` is appended. A character that consists of several tokens stays
-    in one subword.
+    If a word continues in the next subword, `continued` is appended. If several tokens together encode one character,
+    they become one subword.
     """
     spans: list[tuple[int, int]] = []
     for start, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]:

@@ -1,4 +1,4 @@
-"""Functions that unify quotes, dashes, spaces, widths, numbers and punctuation."""
+"""Functions that unify quotes, dashes, spaces, full-width characters, numbers and punctuation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def narrow_letters(text: str) -> str:
 
 
 def narrow_forms(text: str) -> str:
-    """Replace all full-width forms of ASCII characters with ASCII."""
+    """Replace all full-width letters, digits and punctuation marks with the ASCII characters that they stand for."""
     return text if text.isascii() else text.translate(ASCII_FORMS)
 
 

@@ -38,7 +38,7 @@ class Launcher(Component, ABC):
 
     @abstractmethod
     def open(self, sweep_path: Path) -> Session:
-        """Open a session: start the processes, or connect to the cluster, in which trials run.
+        """Open a session, through which the trials of a sweep are started, for example by connecting to a cluster.
 
         Args:
             sweep_path: the sweep's folder, in which the session can write logs.

@@ -109,7 +109,10 @@ class _Worker:
         self._is_closed = False
 
     def run(self, task: Task) -> Outcome:
-        """Run a trial and return its outcome: `failed` if the process dies, `interrupted` if the sweep is stopped."""
+        """Run a trial in the process and return the outcome that the process reports.
+
+        If the process dies before it reports, the outcome is `failed`, or `interrupted` if the sweep was stopped.
+        """
         with self._lock:
             if self._is_closed:
                 return Outcome("interrupted", "the sweep was stopped")
@@ -136,7 +139,7 @@ class _Worker:
         return self._process
 
     def terminate(self) -> None:
-        """Stop the process; kill it if it does not end in time."""
+        """Ask the process to end; kill it if it has not ended after `TERMINATE_SECONDS`."""
         with self._lock:
             self._is_closed = True
             process = self._process
@@ -150,7 +153,10 @@ class _Worker:
 
 
 def _ask(process: subprocess.Popen[str], task: Task) -> str:
-    """Send a trial to a worker process and return its answer; an empty string if the process ended without one."""
+    """Send a trial to a worker process and return the outcome that it writes, as a line of JSON.
+
+    If the process ends before it has written an outcome, return an empty string.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     try:

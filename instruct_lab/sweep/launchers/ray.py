@@ -23,8 +23,8 @@ from instruct_lab.sweep.task import Outcome, Task
 class Ray(Launcher):
     """Runs trials as tasks of a Ray cluster.
 
-    Without an `address`, the cluster is the one that the environment variable `RAY_ADDRESS` names, or else one that
-    already runs on this machine, or else a new one on this machine.
+    If `address` is `None`, the environment variable `RAY_ADDRESS` names the cluster. If this is not set either, the
+    trials use a cluster that already runs on this machine; if there is none, a new one is started here.
     """
 
     address: str | None = None  # address of the cluster; null: RAY_ADDRESS, or a cluster on this machine
@@ -34,7 +34,7 @@ class Ray(Launcher):
 
     @property
     def uses_other_machines(self) -> bool:
-        """Whether an existing cluster is used, which may have other machines; a new cluster is only this machine."""
+        """Whether `address` or `RAY_ADDRESS` names a cluster, which may have other machines than this one."""
         return self.address is not None or "RAY_ADDRESS" in os.environ
 
     def problems(self) -> Iterator[Problem]:

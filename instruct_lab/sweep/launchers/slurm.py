@@ -50,7 +50,7 @@ class Slurm(Launcher):
             yield Problem(key="cluster", value="slurm", reason=reason, kind="unavailable_here")
 
     def open(self, sweep_path: Path) -> Session:
-        """Open a session whose jobs write their files to the folder `jobs` in the sweep's folder."""
+        """Open a session; submitit keeps scripts and logs of the jobs in the folder `jobs` of the sweep's folder."""
         return SlurmSession(self, sweep_path / "jobs")
 
 
