@@ -20,6 +20,7 @@ os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # no settings of the user
 os.fsync = lambda descriptor: None  # no record of a test must outlast a power failure; a run waits 0.1 s for its disk
 
 
+import hypothesis
 import pytest
 from support.lab import TINY, write_lab
 from support.records import newest_run
@@ -29,6 +30,8 @@ from instruct_lab.records import environment
 
 code_version, code_version_once = environment.code_version, functools.cache(environment.code_version)
 environment.code_version = lambda *path: code_version(*path) if path else code_version_once()  # git, five times a run
+hypothesis.settings.register_profile("suite", deadline=None)  # a slow machine is no failure
+hypothesis.settings.load_profile("suite")
 gc.set_threshold(100_000, 20, 100)  # the libraries and the tests are millions of objects that stay
 LONGEST = (
     *("test_trajectories.py", "test_launchers.py", "test_sweep_end_to_end.py", "test_architecture.py"),

@@ -152,7 +152,7 @@ def test_numbers_from_the_environment_are_recorded_as_numbers():
 # ---- the record asks the environment again
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.sampled_from(["${oc.env:A_SECRET}", "\\", "${x}", "$", "{", "}", "é", '"', ": ", "\n", "x"]), max_size=8
@@ -288,7 +288,7 @@ def test_secrets_are_refused_where_they_would_be_names_or_sent(config, keys):
 # ---- texts
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(min_size=8, max_size=30).filter(lambda text: text.strip() == text and len(set(text)) > 4))
 def test_a_secret_is_found_however_it_is_written(value):
     secrets.forget_all()

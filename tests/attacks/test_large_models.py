@@ -1,19 +1,18 @@
 """A model that does not fit into memory is refused before anything is allocated for it."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from support.hanging import no_hang
 
 from instruct_lab import cli, memory
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model import Decoder, LocalFolder, Random
 from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES, least_parameters
 
-SECONDS = 20
 SIZES = "model.weights.settings."
 HUGE = {
     "wide layers": ["hidden_size=1000000", "intermediate_size=10000000"],
@@ -34,9 +33,8 @@ SMALL = {
 def test_random_weights_that_do_not_fit_are_refused_by_check_and_train(lab, tiny, capsys, case):
     settings = [text.format(SIZES) if "{" in text else SIZES + text for text in HUGE[case]]
     for command in ("check", "train"):
-        started = time.monotonic()
-        assert cli.main([command, *tiny, *settings]) == 2
-        assert time.monotonic() - started < SECONDS
+        with no_hang():
+            assert cli.main([command, *tiny, *settings]) == 2
         printed = "".join(capsys.readouterr())
         assert "model.weights" in printed
         assert "GiB are free" in printed
@@ -75,10 +73,8 @@ def test_a_folder_whose_config_claims_a_larger_model_is_refused(lab, tiny, capsy
 )
 def test_an_architecture_of_unknown_sizes_is_refused_before_memory_is_allocated(tmp_path, architecture, settings):
     model = Decoder(weights=Random(architecture=architecture, settings=settings))
-    started = time.monotonic()
-    with pytest.raises(InstructLabError, match=r"GiB are free|more than 100,000 parameters"):
+    with no_hang(), pytest.raises(InstructLabError, match=r"GiB are free|more than 100,000 parameters"):
         model.load(model.load_tokenizer(tmp_path), tmp_path)
-    assert time.monotonic() - started < SECONDS
 
 
 def test_a_model_of_very_many_small_tensors_is_refused(tmp_path, monkeypatch):
@@ -190,9 +186,8 @@ LARGE_TUNINGS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", LARGE_TUNINGS.values(), ids=LARGE_TUNINGS)
 def test_added_parameters_that_do_not_fit_are_refused_before_they_are_created(lab, tiny, capsys, overrides):
-    started = time.monotonic()
-    assert cli.main(["train", *tiny, *overrides, "evaluation.before=false"]) == 1
-    assert time.monotonic() - started < SECONDS
+    with no_hang():
+        assert cli.main(["train", *tiny, *overrides, "evaluation.before=false"]) == 1
     assert "GiB of memory are free" in capsys.readouterr().err
 
 

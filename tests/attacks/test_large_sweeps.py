@@ -1,12 +1,10 @@
 """Sweeps over many values are checked in seconds, and those that no machine could run are refused."""
 
-import time
-
 import pytest
+from support.hanging import no_hang
 
 from instruct_lab import cli
 
-SECONDS = 30
 FIRST = ["model=tiny_random", "tracker=none"]
 
 
@@ -25,9 +23,8 @@ FIRST = ["model=tiny_random", "tracker=none"]
     ],
 )
 def test_a_large_sweep_is_checked_in_seconds(overrides, code, printed, capsys):
-    started = time.monotonic()
-    assert cli.main(["check", "-m", *FIRST, *overrides]) == code
-    assert time.monotonic() - started < SECONDS
+    with no_hang():
+        assert cli.main(["check", "-m", *FIRST, *overrides]) == code
     output = capsys.readouterr()
     assert printed in output.out + output.err
     assert len(output.out) + len(output.err) < 10_000

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.refusals import SECONDS
+from support.hanging import HANG_SECONDS
 
 CONFIG = ["data=mine", "model=tiny_random"]
 TOUCH = "touch ran"
@@ -179,7 +179,7 @@ def test_files_of_the_working_directory_are_no_libraries(evil):
         (evil / f"{name}.py").write_text((evil / "evil.py").read_text(encoding="utf-8"), encoding="utf-8")
     program = Path(sys.executable).parent / "instruct-lab"
     done = subprocess.run(
-        [program, "inspect", *CONFIG, "tracker=none"], capture_output=True, timeout=SECONDS, check=False, text=True
+        [program, "inspect", *CONFIG, "tracker=none"], capture_output=True, timeout=HANG_SECONDS, check=False, text=True
     )
     assert done.returncode == 0, done.stderr
     assert not (evil / "ran").exists()

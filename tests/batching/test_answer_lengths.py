@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.chat_tokenizers import byte_level, conversation
 
@@ -35,7 +35,6 @@ def runs(marks):
     return found
 
 
-@settings(deadline=None)
 @given(rows=st.lists(st.lists(st.booleans(), max_size=12), max_size=30), batch=st.integers(1, 9))
 def test_every_sequence_of_targets_is_counted_and_none_spans_two_examples(tmp_path_factory, rows, batch):
     examples = [Example(list(range(len(row))), [1 if mark else IGNORED for mark in row], "x") for row in rows]

@@ -35,7 +35,7 @@ def real(batch):
     return [int(example.id) for example in batch if example.labels != [IGNORED] * len(example.labels)]
 
 
-shapes = settings(max_examples=60, deadline=None)
+shapes = settings(max_examples=60)
 options = {
     "lengths": LENGTHS,
     "batch_size": st.integers(1, 7),

@@ -1,12 +1,12 @@
 """Broken, enormous and malicious input: valid rows are trained on, the others are counted."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from support.chat_tokenizers import byte_level
 from support.data import load_splits
+from support.hanging import no_hang
 
 from instruct_lab.batching import Padded
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, Messages
@@ -122,12 +122,11 @@ def encoded(rows, audit, **fields):
 def test_a_message_of_ten_megabytes_is_dropped_for_its_length_in_seconds(tmp_path) -> None:
     rows, audit = load(write(tmp_path / "rows.jsonl", {"instruction": "word " * 2_000_000, "output": "x"}), tmp_path)
     assert len(rows) == 21
-    started = time.perf_counter()
-    examples = encoded(rows, audit)
-    assert len(examples) == 20
-    assert audit.count("dropped", "batching") == 1
-    assert len(json.dumps(audit.to_json())) < 10_000, "the sample is cut"
-    assert time.perf_counter() - started < 60  # hours, if it grew with the square of the length
+    with no_hang():
+        examples = encoded(rows, audit)
+        assert len(examples) == 20
+        assert audit.count("dropped", "batching") == 1
+        assert len(json.dumps(audit.to_json())) < 10_000, "the sample is cut"
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ ROWS = PROMPTS.flatmap(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(ROWS, st.sampled_from([0, 5]), st.integers(1, 4))
 def test_a_tree_holds_every_token_at_its_position_and_needs_less_work(rows, pass_positions, multiple):
     with pytest.MonkeyPatch.context() as patch:

@@ -14,7 +14,7 @@ from instruct_lab.batching.token_budget import MAX_PADDING, batches_by_length, w
 
 SIZES = {1: st.integers(1, 40), 2: st.tuples(st.integers(1, 40), st.integers(1, 20))}
 WIDTHS = st.sampled_from([1, 2]).flatmap(lambda sequences: st.lists(SIZES[sequences], max_size=70))
-shapes = settings(max_examples=200, deadline=None)
+shapes = settings(max_examples=200)
 
 
 def positions_of(table, batch):

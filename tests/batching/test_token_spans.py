@@ -65,7 +65,7 @@ def test_spans_of_other_tokenizers_have_the_decoded_text(tokenizer, text):
 
 @pytest.mark.slow
 @given(st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_is_lost_and_every_id_is_in_one_span(text):
     tokenizer = byte_level("chatml")
     ids = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
@@ -141,7 +141,7 @@ def test_statistics_of_no_example_are_zeros():
 
 
 @given(st.lists(st.integers(0, 2_000_000), min_size=1, max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_histogram_holds_every_length_in_few_bins(lengths):
     found = length_histogram(numpy.array(lengths))
     bounds, counts = found["bounds"], found["counts"]

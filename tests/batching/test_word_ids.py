@@ -79,7 +79,7 @@ PARTS = st.lists(PLAIN_TEXT | TOKENS, min_size=1, max_size=6) | st.lists(PLAIN_T
 
 @pytest.mark.slow
 @given(st.lists(PARTS.map("".join), max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_ids_are_the_tokenizer_s_own_whatever_the_texts(tokenizer, texts) -> None:
     by_words = word_ids(tokenizer)(texts, lambda left: encode(tokenizer, left))
     assert by_words == encode(tokenizer, texts)

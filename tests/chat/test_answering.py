@@ -96,7 +96,7 @@ def test_an_exception_of_the_receiver_ends_the_generation_and_leaves_the_model_u
     assert answerers[0].answer([as_messages(TURNS[0])]) == [before]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=12), data=st.binary(max_size=6))
 def test_pieces_make_up_the_text_and_cut_no_character(text, data):
     tokenizer = byte_tokenizer()

@@ -173,7 +173,7 @@ def test_all_tables_are_printed_on_request(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=5, unique=True), st.integers(60, 160))
 def test_the_first_row_and_the_answer_are_the_best_run(tmp_path_factory, shares, width):
     path = tmp_path_factory.mktemp("runs")

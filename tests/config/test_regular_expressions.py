@@ -43,7 +43,7 @@ def test_a_class_contains_the_same_characters_as_for_re(expression):
 @pytest.mark.slow
 @pytest.mark.parametrize("expression", ORDINARY)
 @hypothesis.given(text=st.text(LETTERS, max_size=40))
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60)
 def test_an_ordinary_expression_finds_what_re_finds(expression, text):
     known, limited = compiled(expression)
     assert limited.findall(text) == known.findall(text)

@@ -46,7 +46,7 @@ def divided(split: HashSplit, conversations: list[Conversation]) -> dict[str, li
 
 @pytest.mark.slow
 @given(st.lists(ANY_CONVERSATION | SINGLE_TURN, max_size=30), st.lists(ANY_CONVERSATION, max_size=30), SHARES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_adding_rows_moves_no_row(old, new, shares) -> None:
     split = HashSplit(validation=shares[0], test=shares[1])
     before = divided(split, [talk(*turns) for turns in old])
@@ -57,7 +57,7 @@ def test_adding_rows_moves_no_row(old, new, shares) -> None:
 
 @pytest.mark.slow
 @given(st.lists(ANY_CONVERSATION | SINGLE_TURN, max_size=40), SHARES, st.integers(0, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_prompt_is_in_two_splits(conversations, shares, seed) -> None:
     split = HashSplit(validation=shares[0], test=shares[1], seed=seed)
     divided_splits = divided(split, [talk(*turns) for turns in conversations])
@@ -68,7 +68,7 @@ def test_no_prompt_is_in_two_splits(conversations, shares, seed) -> None:
 
 @pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(SPLIT_NAMES), ANY_CONVERSATION | SINGLE_TURN), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_given_splits_are_separated_and_every_row_is_counted(rows) -> None:
     given_splits = {name: [talk(*turns) for split, turns in rows if split == name] for name in SPLIT_NAMES}
     audit = Audit()

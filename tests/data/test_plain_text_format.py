@@ -108,7 +108,7 @@ def test_a_text_that_is_too_long_is_cut_at_the_preferred_break(tmp_path, text, f
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(alphabet=" \n\t.a。é", max_size=300), most=st.integers(1, 40), many=st.sampled_from([1, 900]))
 def test_nothing_of_a_text_is_lost(tmp_path_factory, text, most, many) -> None:
     file = tmp_path_factory.mktemp("text") / "a.txt"

@@ -167,7 +167,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=5), min_size=1, max_size=3))
 def test_every_recognized_format_builds_and_names_existing_columns(columns) -> None:
     names = list({name: None for one in columns for name in one})

@@ -28,7 +28,7 @@ CONVERSATIONS = st.builds(
 
 @pytest.mark.slow
 @given(st.lists(CONVERSATIONS, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_conversations_read_equal_those_written(tmp_path_factory, conversations) -> None:
     path = tmp_path_factory.mktemp("table") / "rows.arrow"
     assert write_conversations(path, conversations) == len(conversations)

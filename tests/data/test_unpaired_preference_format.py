@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -107,7 +107,6 @@ def test_the_label_is_part_of_the_id_and_of_the_text_in_samples() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(min_size=1).filter(str.strip), st.text(min_size=1).filter(str.strip), st.booleans()),

@@ -269,7 +269,7 @@ POSITIVE = st.floats(-20, -0.01)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30)  # the library is imported by the first example
+@settings(max_examples=30)  # the library is imported by the first example
 @given(st.lists(st.tuples(POSITIVE, st.integers(1, 9)), min_size=1, max_size=12))
 def test_contributions_have_the_mean_that_the_library_computes(pairs):
     from lm_eval.api import metrics
@@ -322,7 +322,7 @@ def test_an_adapted_model_answers_a_task_as_the_run_answers(runs, tuning):
     assert [text.strip() for text in answers] == [text.strip() for text in expected]
 
 
-@settings(deadline=None, max_examples=30)  # the library is imported by the first example
+@settings(max_examples=30)  # the library is imported by the first example
 @given(st.lists(st.tuples(st.text("ab c", min_size=1), st.text("ab c")), min_size=2, max_size=8))
 def test_scores_of_texts_without_one_example_are_those_of_the_library(pairs):
     from lm_eval.api import metrics

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from instruct_lab import cli
@@ -31,7 +31,6 @@ def test_a_usual_length_is_rounded_up_to_a_multiple_of_eight(usual):
     assert origin == f"99% of the training answers have at most {usual}"
 
 
-@settings(deadline=None)
 @given(
     usual=st.integers(1, 400),
     max_tokens=st.none() | st.integers(2, 300),

@@ -258,7 +258,7 @@ def read_again(tmp_path_factory):
     return pairs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(max_size=40))
 def test_any_text_is_encoded_alike_after_reading(read_again, text):
     for tokenizer, read in read_again:

@@ -154,7 +154,7 @@ def test_the_licence_is_that_of_the_base_models_own_card(experiment, tmp_path, c
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40), value=st.floats(-1e9, 1e9))
 def test_no_text_of_a_run_breaks_the_front_matter(tmp_path_factory, text, value):
     number = MetricValue(value, value, value, 3, f"\n---\n{text}", (f"{text}: ---",))

@@ -83,7 +83,7 @@ def test_the_go_template_renders_what_the_family_writes(name, found):
     assert bos + execute(form.to_go(bos), found.messages) == text[: spans[-1][0]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     turns=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1, max_size=8), min_size=1),
     system=st.none() | st.text(st.sampled_from('ab{}\n "'), min_size=1, max_size=8),

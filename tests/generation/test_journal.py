@@ -10,7 +10,7 @@ BATCHES = st.dictionaries(
     st.lists(st.lists(st.integers(0, 2**20), max_size=3), min_size=2, max_size=2),
     max_size=5,
 )
-quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quickly = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quickly

@@ -94,7 +94,7 @@ def test_rows_that_have_ended_are_not_computed(model, shapes):
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tokens, st.lists(tokens, min_size=1, max_size=12))
 def test_the_shared_length_is_the_longest_that_leaves_each_prompt_a_token(first, rest):
     prompts = [first + one for one in rest]

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from support.hanging import no_hang
 
 from instruct_lab.metrics import sandbox
 from instruct_lab.metrics.sandbox import Program
@@ -59,9 +60,8 @@ def test_leaving_early_with_status_0_is_not_an_end(program):
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(99)", "input()\nwhile True: pass"])
 def test_an_endless_program_is_killed_when_its_time_is_over(program):
-    started = time.monotonic()
-    assert not finished(program, timeout_s=0.5)
-    assert time.monotonic() - started < 5
+    with no_hang():
+        assert not finished(program, timeout_s=0.5)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def kept(tmp_path_factory):
     return {(family, a): trained(cache, family, algorithm=a) for family in KINDS for a in ("bpe", "unigram")}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 @pytest.mark.parametrize("family", KINDS)

@@ -153,7 +153,7 @@ def test_scores_in_chunks_are_those_of_float64(monkeypatch):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(targets=st.integers(1, 40), frozen=st.booleans(), smoothing=st.sampled_from([0.0, 0.3]))
 def test_any_size_of_chunks_gives_the_same_losses(targets, frozen, smoothing):
     model = PROPERTY_MODELS[frozen].train()

@@ -27,7 +27,7 @@ def whole(text):
     return Example(ids, list(ids), "x")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, seeds, st.booleans())
 def test_masked_labels_are_the_text_and_everything_else_is_as_it_was(text, seed, whole_words):
     example = masked_example(text)
@@ -71,7 +71,7 @@ def test_whole_words_are_chosen_whole():
     assert covered == {position for position in positions if text[position] != " "}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, seeds)
 def test_the_text_is_what_is_read_with_the_spans_put_back(text, seed):
     example = whole(text)
@@ -106,7 +106,7 @@ def test_density_and_length_of_spans():
         assert spans == pytest.approx(round(density * total) / length, abs=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, seeds, st.booleans())
 def test_infilling_predicts_the_whole_text(text, seed, permute):
     example = whole(text)

@@ -193,7 +193,7 @@ def test_phrases_are_found_longest_first_and_not_inside_each_other() -> None:
     assert sorted(load_terms(["en", "zh"], ["age"], {})) == ["en", "zh"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=40), max_size=6))
 def test_any_text_goes_through(texts) -> None:
     table, _ = run(BiasAudit(), *(talk(text) for text in texts))

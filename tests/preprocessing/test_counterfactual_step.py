@@ -150,7 +150,7 @@ def test_swapping_twice_gives_the_text_again(tokens) -> None:
     assert swapped(swapped(" ".join(tokens))) == " ".join(tokens)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=60))
 def test_any_text_goes_through(text) -> None:
     kept, _ = run(Counterfactual(pairs=[["a b", "c"]]), talk(text))

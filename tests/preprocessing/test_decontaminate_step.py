@@ -321,7 +321,7 @@ def test_a_step_declares_its_needs_and_refuses_to_compare_nothing(tmp_path) -> N
             Decontaminate(**wrong)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=30), max_size=8), st.lists(st.text(max_size=30), max_size=8))
 def test_any_text_is_accepted_and_an_equal_one_is_always_dropped(train, test) -> None:
     kept, counts, _ = run(Decontaminate(), [talk(known) for known in train], {"test": [talk(known) for known in test]})

@@ -232,7 +232,7 @@ def test_the_temporary_file_goes_to_the_cache_and_leaves_nothing(tmp_path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=30), max_size=12))
 def test_any_text_is_accepted_and_a_second_pass_keeps_all(texts) -> None:
     rows = [talk(text, id=str(number)) for number, text in enumerate(texts)]

@@ -148,7 +148,7 @@ def standard_steps():
 
 @pytest.mark.slow
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_standard_has_cleaned_it_leaves_unchanged(pairs) -> None:
     from instruct_lab.preprocessing.base import Context
 

@@ -52,7 +52,7 @@ def is_usable(turns: tuple[tuple[str, str], ...]) -> bool:
 
 @pytest.mark.slow
 @given(ROWS, st.sampled_from([0.0, 0.3]), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_row_vanishes_uncounted_and_distinct_rows_are_kept_in_one_split(rows, validation, seed) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"

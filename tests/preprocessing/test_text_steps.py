@@ -1,12 +1,12 @@
 """Every setting of clean, normalize, segment and redact, by its effect."""
 
 import dataclasses
-import time
 
 import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.hanging import no_hang
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
@@ -226,7 +226,7 @@ def test_clean_counts_rows_by_kind() -> None:
 
 
 @given(ANY_TEXT, st.sampled_from([Clean(), Clean(html="remove", role_order="repair", trailing_spaces="remove")]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_clean_text_is_unchanged(text, step) -> None:
     found, _ = run(step, talk(("user", text), ("assistant", text)))
     again, counts = run(step, *found)
@@ -246,11 +246,10 @@ def test_clean_repairs_what_control_characters_hid() -> None:
 def test_long_texts_and_many_turns_take_linear_time() -> None:
     strict = Clean(html="remove", role_order="repair", refusals="drop", boilerplate="drop", max_blank_lines=2)
     turns = talk(*((["user", "assistant"][n % 2], f"turn {n}") for n in range(10_000)))
-    started = time.perf_counter()
-    for step in (strict, Normalize(quotes="ascii", numbers="mask"), Redact()):
-        found, _ = run(step, turns, talk(("user", "q"), ("assistant", "word < & " * 100_000)))
-        assert len(found) == 2
-    assert time.perf_counter() - started < 120  # hours, if it grew with the square of the length
+    with no_hang():
+        for step in (strict, Normalize(quotes="ascii", numbers="mask"), Redact()):
+            found, _ = run(step, turns, talk(("user", "q"), ("assistant", "word < & " * 100_000)))
+            assert len(found) == 2
 
 
 # ---- normalize
@@ -318,7 +317,7 @@ def test_a_mask_that_would_be_masked_is_refused() -> None:
 
 
 @given(ANY_TEXT)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_normal_text_is_unchanged(text) -> None:
     step = Normalize(form="NFKC", quotes="ascii", dashes="ascii", lower_case=True, numbers="mask")
     found, _ = run(step, talk(("user", "q"), ("assistant", text)))

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from instruct_lab import cli
+from support.hanging import HANG_SECONDS
 
-SECONDS = 20
 MAX_CHARACTERS = 120_000
 BARE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|Hang)\b(?::|$)", re.MULTILINE)
 """Matches a line that is an exception's class and message, as Python and `cli.main` print what nobody has explained."""
@@ -45,7 +45,7 @@ class Refusals:
         before = contents(self.folder)
         self.capsys.readouterr()
         signal.signal(signal.SIGALRM, _raise_hang)
-        signal.alarm(SECONDS)
+        signal.alarm(HANG_SECONDS)
         try:
             code = cli.main(list(arguments))
         except SystemExit as exit_:  # raised by the parser of the command line
@@ -81,4 +81,4 @@ def contents(folder):
 
 
 def _raise_hang(*_):
-    raise Hang(f"still running after {SECONDS} seconds")
+    raise Hang(f"still running after {HANG_SECONDS} seconds")

@@ -65,7 +65,7 @@ def test_a_template_that_may_change_a_content_is_not(name) -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), st.text(max_size=12)), min_size=1, max_size=4)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_proof_holds_for_any_text(turns) -> None:
     marks = [f"\ue000{index}\ue001" for index in range(len(turns))]
     for text in COPYING.values():

@@ -65,7 +65,7 @@ TEXTS = st.text(st.sampled_from("ab .,:#\n\t é你ש😀[]/INST{}%'\"\\"), max_s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_text_is_trained_as_a_computation_by_character_offsets_says(name, data):
     texts = TEXTS.filter(str.strip) if name == "llama2" else TEXTS  # it changes its own text beside an empty one

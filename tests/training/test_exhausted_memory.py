@@ -166,6 +166,10 @@ class Fit:
         ]
 
 
+ROUNDING = 3e-6
+"""Bound of relative differences by float32 sums in another order over 20 steps; they depend on the processor."""
+
+
 def largest_difference(first, second):
     """Return the largest relative difference of logged values and weights."""
     assert [list(line) for line in first.values] == [list(line) for line in second.values]
@@ -203,7 +207,7 @@ def undisturbed(experiment):
 def test_a_step_that_exhausts_memory_is_repeated_in_halves(experiment, undisturbed, where, error):
     disturbed = Fit(experiment, once(7, where, error))
     assert len(undisturbed.values) == STEPS + 4
-    assert largest_difference(disturbed, undisturbed) < 1e-6
+    assert largest_difference(disturbed, undisturbed) < ROUNDING
     (reduction,) = disturbed.reductions
     assert (reduction.work, reduction.step, reduction.before, reduction.now) == ("training", 7, 8, 4)
 
@@ -221,7 +225,7 @@ def test_a_step_of_several_batches_is_repeated_from_its_start(experiment):
 
     disturbed = Fit(experiment, fail, accumulate=3)
     assert calls == [8, 8, 8, 4, 4, 4, 4, 4, 4], "all three batches are computed again"
-    assert largest_difference(disturbed, whole) < 1e-6
+    assert largest_difference(disturbed, whole) < ROUNDING
 
 
 @pytest.mark.slow
@@ -236,13 +240,13 @@ def test_it_is_halved_until_it_fits_and_stays_so(experiment, undisturbed, most):
     expected = [(before, before // 2) for before in (8, 4, 2) if before > most]
     assert [(one.before, one.now) for one in disturbed.reductions] == expected
     assert {one.step for one in disturbed.reductions} == {1}
-    assert largest_difference(disturbed, undisturbed) < 1e-6
+    assert largest_difference(disturbed, undisturbed) < ROUNDING
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 8, 100])
 def test_the_size_of_micro_batches_changes_nothing(experiment, undisturbed, size):
-    assert largest_difference(Fit(experiment, micro_batch=size), undisturbed) < 1e-6
+    assert largest_difference(Fit(experiment, micro_batch=size), undisturbed) < ROUNDING
 
 
 @pytest.mark.slow
@@ -305,7 +309,7 @@ def test_validation_is_computed_in_parts_with_the_same_values(experiment, undist
         return None if module.model.training or batch.num_examples < 8 else (ERRORS[0], "forward")
 
     disturbed = Fit(experiment, fail)
-    assert largest_difference(disturbed, undisturbed) < 1e-6
+    assert largest_difference(disturbed, undisturbed) < ROUNDING
     assert {(one.work, one.step) for one in disturbed.reductions} == {("validation", 5)}
 
 

@@ -19,7 +19,7 @@ def chunks(tensor, count):
     return found + [tensor[:0]] * (count - len(found))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows=st.integers(1, 13), columns=st.integers(1, 3), written=st.integers(1, 5), read=st.integers(1, 6))
 def test_shares_of_any_number_of_ranks_are_those_of_any_other(rows, columns, written, read):
     tensor = torch.arange(rows * columns, dtype=torch.bfloat16).reshape(rows, columns)
