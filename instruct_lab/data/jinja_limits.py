@@ -297,9 +297,9 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
 
 
 def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a Jinja test that compares values, so that the items of these values are counted.
+    """Wrap a Jinja test that compares two values, so that the sizes of both count towards the limit on steps.
 
-    Other tests are returned unchanged.
+    A test that compares nothing is returned unchanged.
     """
     if function not in COMPARISONS:
         return function

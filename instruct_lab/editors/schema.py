@@ -103,7 +103,7 @@ def schema_name(group: str) -> str:
 
 
 def _type_of(group: str) -> Any:
-    """Return the type of the values that the options of a group set."""
+    """Return the Python type of the value that an option of a group stands for: a class, or its field's annotation."""
     if group in CLASSES:
         return CLASSES[group]
     owner: Any = Model if group == "tokenizer" else Experiment

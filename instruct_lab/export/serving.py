@@ -25,7 +25,13 @@ def ollama_commands(name: str, modelfile: str = "Modelfile") -> list[str]:
 
 
 def vllm_commands(folder: Path | str, name: str, dtype: str) -> list[str]:
-    """Return the command that serves an exported model with vLLM; `dtype` is the type of the weights in the folder."""
+    """Return a list with one shell command, which serves an exported model with vLLM.
+
+    Args:
+        folder: the folder of the exported model.
+        name: the name by which requests refer to the model.
+        dtype: the type of the weights in the folder.
+    """
     return [f"vllm serve {shlex.quote(str(folder))} --served-model-name {model_name(name)} --dtype {dtype}"]
 
 

@@ -109,8 +109,9 @@ class Metric(Component, ABC, Generic[Row]):
 class AnswerMetric(Metric[Row], ABC):
     """Scores a generated answer against references.
 
-    The last statistic of an example is 1 if its answer is empty, else 0. Empty answers are scored as in the reference
-    implementation. The metric's signature (the text on how its value is computed) contains the number of empty answers.
+    A metric computes a list of numbers from each answer, its statistics. The last of them is 1 if the answer is empty,
+    else 0. Empty answers are scored as the original implementation of the metric does. The metric's signature (the text
+    on how its value is computed) contains the number of empty answers.
     """
 
     reads: ClassVar = "answers"

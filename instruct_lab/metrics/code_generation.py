@@ -137,7 +137,7 @@ class PassAtK(RowMetric):
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Describe the limits of the sandbox, and its layers on this machine."""
+        """Describe the limits of the sandbox, and the means by which it isolates programs on this machine."""
         from instruct_lab.metrics import sandbox
 
         python = ".".join(map(str, sys.version_info[:2]))

@@ -38,8 +38,8 @@ class StepCost:
 
     Args:
         peak: bytes at the moment of the largest use, keyed by category, such as `weights` or `activations` (`PARTS`).
-        operations: the operations of one batch's forward pass and, in training, of its backward pass.
-        update: the operations of the optimizer's update; empty in validation.
+        operations: list of the operations that one batch's forward pass and, in training, its backward pass perform.
+        update: list of the operations that the optimizer's update performs; empty in validation.
     """
 
     peak: dict[str, int]

@@ -120,9 +120,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def release(model: Any) -> None:
-    """Free the memory of gathered parameters outside of layers.
+    """Shard again the parameters that belong to no layer, such as the embeddings, to free memory on each device.
 
-    Without a backward pass, a forward pass leaves these parameters gathered.
+    A forward pass gathers all parameters. Those of layers are sharded again after the layer, but the others only in the
+    backward pass, which does not follow in evaluation.
     """
     if is_sharded(model):
         model.reshard()

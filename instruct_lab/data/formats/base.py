@@ -101,7 +101,8 @@ class Format(Component, ABC):
     def unused_columns(self, row: Row) -> list[str]:
         """Return the row's columns that have a value but are neither read by the format nor listed in `ignore_columns`.
 
-        If a field that names a column is set to null, the column that it names by default is left out too.
+        Setting a field of the format to null, such as `history: null`, also ignores the column that the field
+        names by default.
         """
         known = self._known_columns
         return [name for name, value in row.columns.items() if name not in known and not is_empty(value)]

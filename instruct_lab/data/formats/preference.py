@@ -180,7 +180,7 @@ def _suggest_prompt(row: Row, prompt: str | None) -> str:
 
 
 def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
-    """Check that a transcript repeats the prompt, which the row also has in a column of its own, before its answer.
+    """Check that the messages before a transcript's answer end with the prompt in the row's prompt column.
 
     Args:
         row: the row, for the error message.

@@ -82,7 +82,11 @@ def serve(task: dict[str, Any], peer: Peer) -> None:
 
 
 def judge(task: dict[str, Any], peer: Peer) -> None:
-    """Run the tests with the functions and other names of the program, and report a pass if no test fails."""
+    """Run the tests of a generated program, and write `passed` to the report if none fails.
+
+    The tests use stand-ins for the program's functions and other global names, which `peer` makes run in the program's
+    own process.
+    """
     names: dict[str, Any] = {}
     replaces = not task["entry_point"] and not _needed_names(task["tests"])
     kind, *described = peer.receive()
