@@ -79,7 +79,7 @@ def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
             each of its files.
 
     Raises:
-        InstructLabError: a file of the folder is missing or incomplete.
+        InstructLabError: a file of the folder is missing or incomplete, or `shares` names no folder of shards.
     """
     folder = parent / Path(shares["folder"]).name
     if not folder.name.startswith(f"{SHARES}-"):
@@ -102,17 +102,17 @@ def share_folder(parent: Path, shares: Mapping[str, Any]) -> Path:
 
 
 def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
-    """Find the newest undamaged training state of a run.
+    """Find the newest training state of a run that can be used: it is undamaged, and this version can read it.
 
     Args:
         folder: the run's `checkpoints/`.
 
     Returns:
-        The state (its `path` is `None` if the run has not written any state), and a description of each newer state
-        that is damaged.
+        The state (its `path` is `None` if the run has not written any state), and the reason why each newer state
+        cannot be used.
 
     Raises:
-        InstructLabError: the run has states, and all of them are damaged.
+        InstructLabError: the run has states, and none of them can be used.
     """
     paths = [folder / name for name in (LAST_STATE, PREVIOUS_STATE) if (folder / name).is_file()]
     damages: list[str] = []
@@ -125,7 +125,7 @@ def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
         return state, damages
     if damages:
         raise InstructLabError(
-            f"Every training state of the run is damaged. {' '.join(damages)}",
+            f"No training state of the run can be used. {' '.join(damages)}",
             where=str(folder),
             do="remove these files to train again from the beginning, or start a new run",
         )
@@ -142,7 +142,7 @@ def read_state(path: Path) -> TrainingState:
     """Read the step and the size of `metrics.jsonl` from a training state, after verifying the file's checksums.
 
     Raises:
-        InstructLabError: the file is damaged or cannot be read.
+        InstructLabError: the file is damaged or cannot be read, or another version of instruct_lab wrote it.
     """
     with wrap_errors(what=f"The training state {path.name} is damaged or cannot be read", where=str(path)):
         with zipfile.ZipFile(path) as archive:  # the format of `torch.save`, with a CRC-32 for each tensor
@@ -151,6 +151,9 @@ def read_state(path: Path) -> TrainingState:
         content = _content(path)
         if SHARES in content:
             share_folder(path.parent, content[SHARES])
+        if "global_step" in content and METRICS_SIZE not in content:
+            what = f"The training state {path.name} was written by an earlier version of instruct_lab"
+            raise InstructLabError(f"{what}, and this version cannot continue it", where=str(path))
         return TrainingState(path, int(content["global_step"]), int(content[METRICS_SIZE]))
 
 

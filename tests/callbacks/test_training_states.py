@@ -78,6 +78,13 @@ def test_a_damaged_state_is_skipped(tmp_path, damage):
     assert newest_state(tmp_path)[0].step == 10
 
 
+def test_a_state_of_an_earlier_version_is_not_called_damaged(tmp_path):
+    saved(tmp_path / "last.ckpt", {"global_step": 20, "state_dict": {}})
+    with pytest.raises(InstructLabError, match="written by an earlier version of instruct_lab") as raised:
+        newest_state(tmp_path)
+    assert "damaged" not in str(raised.value)
+
+
 def test_one_changed_bit_of_a_tensor_is_found(tmp_path):
     write_state(tmp_path, 10)
     write_state(tmp_path, 20)
