@@ -81,7 +81,7 @@ def _version(name: str) -> str | None:
 
 
 def _fault(requirement: Requirement) -> str | None:
-    """Return what is wrong with the installed version of a required package; `None` if it is suitable."""
+    """Return why a required package is unsuitable: it is missing or has a wrong version; `None` if it is suitable."""
     version = _version(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed"

@@ -55,7 +55,7 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
 
 @contextlib.contextmanager
 def started() -> Iterator[None]:
-    """Give an error that the `with` block raises the exit code 1 instead of 2: the command has started its work."""
+    """Set the exit code of errors raised in the `with` block to 1 instead of 2, as the command has started its work."""
     try:
         yield
     except InstructLabError as error:

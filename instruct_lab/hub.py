@@ -54,9 +54,10 @@ def ask_hub(kind: Kind, repository: str, revision: str) -> Repository:
 
 @contextlib.contextmanager
 def hub_errors(kind: Kind, repository: str, revision: str) -> Iterator[None]:
-    """Turn each error in the block into an `InstructLabError`.
+    """Convert an exception raised in the `with` block to an `InstructLabError`.
 
-    The error is a `HubUnreachable` if the Hub does not answer.
+    It is a `HubUnreachable` if the Hub does not answer, or answers with a server error. An `InstructLabError` passes
+    unchanged.
     """
     from huggingface_hub import errors
 

@@ -145,7 +145,7 @@ def names_on_demand(package: str) -> Callable[[str], Any]:
 
 
 def import_all_names() -> None:
-    """Import all names that the imported packages import on demand; do so too in packages that this call imports."""
+    """In every imported package, import the names that it imports on demand; include packages imported by this call."""
     for package in _PACKAGES:  # becomes longer within the loop
         for name in _origins(package):
             getattr(sys.modules[package], name)

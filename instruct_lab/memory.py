@@ -62,7 +62,7 @@ def _machine_memory() -> list[int]:
 
 
 def _group_limits() -> Iterator[tuple[int, int]]:
-    """Yield the memory limit and the used memory, in bytes, of each control group (v1 or v2) that has this process."""
+    """Yield the memory limit and the used memory, in bytes, of each control group (v1 or v2) of this process."""
     try:
         entries = [line.split(":", 2) for line in CGROUP.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
@@ -197,7 +197,12 @@ def limited_allocations(where: str) -> Iterator[None]:
 
 
 def _num_values(name: str, arguments: list[Any]) -> int:
-    """Return how many values a tensor has that torch creates with an operation such as `zeros` and these arguments."""
+    """Return the number of values in the tensor that torch creates by an operation.
+
+    Args:
+        name: name of the operation, such as `zeros`.
+        arguments: arguments of the operation.
+    """
     if name == "eye":
         sizes = [one for one in arguments if isinstance(one, int)]
         return sizes[0] * sizes[-1]

@@ -142,8 +142,8 @@ def variable_for(value: str, key: str) -> str:
 def note_reading(variable: str, value: str) -> None:
     """Register that a config reads an environment variable; its value is masked in output if it may be a secret.
 
-    A variable that clearly holds no secret, such as a path, is ignored. Every other variable is added to the
-    dictionaries of all `with collect_readings()` blocks that are being executed.
+    A variable that clearly holds no secret, such as `HOME`, is ignored. For any other variable, each surrounding
+    `with collect_readings() as readings:` block gets the entry `readings[value] = variable`.
     """
     if _is_ordinary(variable, value):
         return
@@ -156,7 +156,10 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether an environment variable clearly holds no secret: its value is a number, short text, path or similar."""
+    """Whether an environment variable clearly holds no secret.
+
+    Its name shows this, such as `HOME`, or its value is a number, a path or a very short text.
+    """
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):

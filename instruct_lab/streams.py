@@ -48,7 +48,7 @@ class QuietStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Write the buffered text to the stream."""
+        """Flush the stream, unless a write has failed."""
         if self.error is None:
             try:
                 self._stream.flush()

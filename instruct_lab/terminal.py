@@ -100,7 +100,7 @@ def write_piece(text: str) -> None:
 
 
 def open_console(**settings: Any) -> Console:
-    """Return a Rich console that shows invisible characters as signs, and prints texts without interpreting markup.
+    """Return a Rich console that shows invisible characters as signs such as `␀`, and does not interpret markup.
 
     Args:
         settings: arguments of `rich.console.Console`.

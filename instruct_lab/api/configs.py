@@ -86,7 +86,9 @@ def compose(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Conf
 
 
 def check(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> CheckResult:
-    """Find all problems of a config, or of each combination of values in a sweep, without loading data or a model.
+    """Find all problems of a config or of a sweep, without loading data or a model.
+
+    For a sweep, the configs of all its combinations of values are checked, or of a sample if there are too many.
 
     Args:
         overrides: overrides such as `"tuning.r=4"`, or `"tuning.r=4,8"` for a sweep.

@@ -307,7 +307,7 @@ def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame that begins with `columns`; these exist even if no row has a value for them.
+    """Make a DataFrame of rows; its first columns are `columns`, even if no row has a value for them.
 
     Raises:
         InstructLabError: pandas is not installed.

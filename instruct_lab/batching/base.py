@@ -57,8 +57,8 @@ class Batching(Component, ABC):
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """Join examples into one batch.
 
-        The attention mask is computed from the lengths of the examples. So a pad token that is part of a text is
-        attended to.
+        The attention mask is computed from the lengths of the examples, not from the token ids. So a pad token that is
+        part of a text is attended to.
         """
 
     @property
@@ -163,8 +163,8 @@ class Batching(Component, ABC):
     def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
         """Return the number of tokens of each sequence of each example, int64 `[examples, sequences]`.
 
-        An example has one sequence; a preference pair has two, one for each answer. An encoder-decoder's labels are
-        padded separately, so they count as sequences too.
+        An example has one sequence; a preference pair has two, one for each answer. For an encoder-decoder, labels are
+        padded separately, so each sequence of labels is counted too.
         """
         return widths_of(examples)
 

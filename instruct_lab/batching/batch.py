@@ -110,7 +110,7 @@ class Batch:
 
     @property
     def num_positions(self) -> int:
-        """The number of positions in the rows that the model reads, including padding."""
+        """The number of tokens in the rows that the model reads, including padding tokens."""
         if self.packing is None:
             return self.input_ids.numel()
         rows, width = self.packing.rows(self.attention_mask.sum(dim=1).tolist())

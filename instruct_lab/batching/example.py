@@ -50,7 +50,7 @@ class Example:
         source: name of the data source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
         rejected: for a pair, the example with the same prompt and the rejected answer.
-        reference: log-probabilities of the labels, and of the labels of `rejected`, under the base model, in nats;
+        reference: log-probability of the whole answer, and that of the rejected answer, under the base model, in nats;
             `None` if they were not computed before training.
         desirable: whether the answer is marked as desirable; `None` if the data do not mark it.
     """

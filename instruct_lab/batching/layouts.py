@@ -23,7 +23,7 @@ class LayoutEncoder(ABC):
     Args:
         template: template that renders the text and marks the segments to train on.
         tokenizer: tokenizer of the model.
-        texts: encoder of rendered texts with this tokenizer.
+        texts: encoder that turns rendered texts into token ids with this tokenizer.
     """
 
     nothing: str = "nothing to read"
@@ -44,7 +44,7 @@ class LayoutEncoder(ABC):
         """Encode everything before the final answer of each conversation, as the model reads it at generation."""
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render the conversation as segments; to shorten a conversation, segments that hold messages are cut."""
+        """Render the conversation as segments, to find the messages that can be cut if it is too long."""
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
@@ -93,7 +93,7 @@ class Aligned(LayoutEncoder):
     Args:
         template: template that renders the text and marks the segments to train on.
         tokenizer: tokenizer of the model.
-        texts: encoder of rendered texts with this tokenizer.
+        texts: encoder that turns rendered texts into token ids with this tokenizer.
         every_token: whether every token may be a target, even a token that the template does not mark as trained.
         wrapped: whether to put the text between the tokenizer's own special tokens, which are never targets.
     """
@@ -111,7 +111,7 @@ class Aligned(LayoutEncoder):
         self._wrapped = wrapped
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Render and encode each conversation as one example; if messages have weights, their tokens get them."""
+        """Render and encode each conversation as one example; each token gets the weight of its message."""
         rendered = self.template.render_all(conversations, self.tokenizer)
         encoded = self.texts.encoder.encode(rendered, [conversation.id for conversation in conversations])
         return [self._finish(c, example) for c, example in zip(conversations, encoded, strict=True)]

@@ -45,8 +45,8 @@ class BatchLoader:
     for another epoch. Creating an iterator without using it has no effect. Only the latest iterator may be used.
 
     In Lightning: the Trainer saves and loads the state, but does not load a state that was saved at the end of an
-    epoch. In that case, the Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) sets it. With
-    `limit_train_batches` or `overfit_batches`, each epoch uses different examples.
+    epoch. In that case, `set_epoch` sets the epoch: the Trainer finds it through `batch_sampler`, and calls it before
+    every epoch. With `limit_train_batches` or `overfit_batches`, each epoch uses different examples.
 
     Args:
         examples: all examples, the same on every device; or a stream whose next block is used in each epoch.
@@ -171,11 +171,11 @@ class BatchLoader:
         self._announced = int(state_dict.get("announced", epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Start the next epoch if `epoch` differs from that of the last call and a batch was yielded in this epoch.
+        """Set the number of the epoch before the first batch of a new loader; later, start the next epoch.
 
-        The epoch gets the number `epoch` only before the first batch of a new loader; afterwards, the loader counts
-        epochs itself. The numbers of later calls are not reliable: a resumed Lightning run can call this method twice
-        before the next batch, and the second number is then too high by 1.
+        Later, the loader counts epochs itself and does not use the number, because a resumed Lightning run can call
+        this method twice before the next batch, and the second number is then too high by 1. Such a later call has no
+        effect if no batch of the current epoch was yielded, or if `epoch` is the same as in the last call.
         """
         if epoch == self._announced:
             return

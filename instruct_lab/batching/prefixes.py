@@ -65,17 +65,17 @@ class PrefixTree:
 
     @property
     def width(self) -> int:
-        """The number of positions of a path through the tree, including the padding of its segments."""
+        """The length in tokens of a path through all levels, including the padding of its segments."""
         return sum(level.input_ids.shape[1] for level in self.levels)
 
     @property
     def num_positions(self) -> int:
-        """The number of positions, including padding, at which the model computes."""
+        """The number of tokens, including padding, in the segments of all levels: those that the model computes."""
         return sum(level.input_ids.numel() for level in self.levels)
 
     @property
     def num_saved(self) -> int:
-        """The number of positions that the tree saves: those of the padded batch minus those of the tree."""
+        """The number of tokens that need not be computed: those of the padded batch minus those of the tree."""
         return self.index.numel() - self.num_positions
 
 

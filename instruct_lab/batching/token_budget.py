@@ -1,4 +1,4 @@
-"""Batches of examples of similar length, with a limit on the positions of a batch, including padding."""
+"""Batches of examples of similar length, with a limit on the number of tokens in a batch, including padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from instruct_lab.batching.example import Example
 
 MAX_PADDING = 1.2
-"""Maximum ratio of the positions of a batch to the tokens of its examples."""
+"""Maximum ratio of a batch's number of tokens with padding to that without padding."""
 
 
 def batches_by_length(
@@ -33,13 +33,13 @@ def batches_by_length(
         widths: number of tokens of each example, integers `[examples]`. If an example consists of several sequences
             that are padded separately, such as the two answers of a pair: number of tokens of each sequence, integers
             `[examples, sequences]`.
-        batch_tokens: maximum number of positions of a batch on each device, with padding.
+        batch_tokens: maximum number of tokens in a batch on each device, including padding.
         num_devices: number of devices that share each batch.
-        added: positions that each example adds to the batch later, such as the tokens of its answer.
+        added: number of tokens that each example adds to the batch later, such as those of its answer.
         max_rows: maximum number of examples in a batch, on all devices together; `None`: no limit.
         min_rows: minimum number of examples in a batch, on all devices together; it takes precedence over the limits.
-        max_padding: maximum ratio of a batch's positions, including padding, to its tokens; with 1, all examples of a
-            batch have the same length.
+        max_padding: maximum ratio of a batch's number of tokens with padding to that without padding; with 1, all
+            examples of a batch have the same length.
 
     Returns:
         The indices of the examples of each batch: int64 `[examples of the batch]`.

@@ -136,7 +136,7 @@ class TokenReader:
 
 
 def _bytes_of_letters() -> dict[str, bytes]:
-    """Return the byte that each printable letter stands for in byte-level vocabularies such as GPT-2's."""
+    """Return a dictionary from each character in byte-level vocabularies such as GPT-2's to the byte it stands for."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     letters = {chr(byte): bytes([byte]) for byte in printable}

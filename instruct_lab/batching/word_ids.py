@@ -159,7 +159,7 @@ class WordIds:
             return None
 
     def _learn(self, words: Iterable[str], encode: Encode) -> None:
-        """Encode new words and store their ids until the cache is full."""
+        """Encode new words, and store their ids until the cache is full; very long words are left out."""
         new = [word for word in words if word not in self._known and len(word) <= MAX_CHARACTERS]
         kept = new[: MAX_WORDS - len(self._known)]
         self._known |= zip(kept, encode(kept), strict=True)

@@ -58,7 +58,10 @@ def is_inside_task() -> bool:
 
 
 class RayWorkers(Workers):
-    """The CPUs of a Ray cluster as workers; the main process connects to them after 0.4 seconds of work."""
+    """The CPUs of a Ray cluster as workers.
+
+    The main process begins without the cluster, and connects to it only if the work takes longer than 0.4 seconds.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -124,7 +124,9 @@ class Store:
         self._verified: dict[str, Entry] = {}  # results whose files match their checksums
 
     def result(self, stages: Sequence[Stage]) -> Entry:
-        """Return the result of the last stage of a chain, after building all stages whose results are not stored.
+        """Return the result of the last stage of a chain.
+
+        The stages after the last one whose result is stored are built first.
 
         Raises:
             InstructLabError: a stage cannot be built, or the cache is not readable or writable.
@@ -279,7 +281,10 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
 
 def chain_keys(stages: Sequence[Stage]) -> list[str]:
-    """Return the cache keys of a chain's stages; each key is a hash of its stage and all stages before it."""
+    """Return the cache keys of a chain's stages.
+
+    A key is a hash of its stage, all stages before it, and the package's code that processes data.
+    """
     keys: list[str] = []
     for stage in stages:
         content = [keys[-1] if keys else "", stage.name, stage.depends_on, code_fingerprint()]

@@ -79,7 +79,8 @@ class CheckpointWriter(pl.Callback):
 
         Args:
             trainer: Lightning's trainer.
-            is_epoch_done: whether the state is written at the end of an epoch.
+            is_epoch_done: whether the run stops at the end of an epoch, so that the written state must count the epoch
+                as done.
         """
         if self._saved_step != trainer.global_step:
             self._save_state(trainer, is_epoch_done=is_epoch_done)

@@ -28,16 +28,17 @@ class TrainingCheck(pl.Callback):
     """A check that every trained parameter has a gradient and changes, and that no frozen parameter changes.
 
     A parameter is reported as having no gradient if, on at least one rank, its gradient is `None` or zero at each of
-    the first steps. This can be harmless, such as for an expert that no token was routed to. Changes are found by
-    comparing a hash of each parameter at the start of training with one at the end. The hashes at the end must also be
-    the same on all ranks, which hold copies of one model. If the model is sharded, so that each rank holds a shard of
-    each parameter, a parameter is reported only if none of its shards has a gradient, or if none of them changes.
+    the first 10 steps (`CHECKED_STEPS`). This can be harmless, such as for an expert that no token was routed to.
+    Changes are found by comparing a hash of each parameter at the start of training with one at the end. The hashes at
+    the end must also be the same on all ranks, which hold copies of one model. If the model is sharded, so that each
+    rank holds a shard of each parameter, a trained parameter is reported only if none of its shards has a gradient, or
+    if none of them changes.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
 
     Raises:
-        InstructLabError: no parameter at all received a gradient.
+        InstructLabError: no trained parameter had a gradient in these steps.
     """
 
     def __init__(self, report: Callable[[str], None]) -> None:

@@ -27,7 +27,7 @@ class Answerer:
     """A recorded run's model, which answers conversations as it answered the held-out examples of the run.
 
     Args:
-        label: name of the model for the user.
+        label: name under which the user sees the model.
         experiment: the run's configuration, which includes the decoding settings.
         loaded: the model with its tokenizer.
         examples: training conversations from which the tuning method takes few-shot examples for each prompt; `None`

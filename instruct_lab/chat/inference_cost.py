@@ -75,9 +75,9 @@ def measure_inference(
     also with the adapter merged. The peak memory is measured after loading and merging, which may need more memory than
     answering does.
 
-    Every answer has exactly `new_tokens` tokens, because generation does not stop at the end token. All other
-    decoding settings are those of the run, and this package's own engine decodes. The prompts are cut from the texts in
-    `metrics/general/items.jsonl`.
+    Each prompt gets one answer of exactly `new_tokens` tokens, because generation does not stop at the end token. All
+    other decoding settings are those of the run, and this package's own engine decodes. The prompts are cut from the
+    texts in `metrics/general/items.jsonl`.
 
     Args:
         experiment: the configuration of the run.

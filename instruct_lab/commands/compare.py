@@ -101,9 +101,10 @@ def _compared(
     """Find the records of the runs that the command line names, or of the runs of `sweep` if it is given.
 
     Returns:
-        The records to compare, the records without results, which are left out, and the metric by which to compare.
-        This is the metric that `--metric` names. Without `--metric` it is the first metric of the sweep that all its
-        finished runs have measured; `None` if there is no sweep or no such metric.
+        A tuple of three items: the records to compare; the records that are left out, because their runs have no
+        results or have not finished; and the metric by which to compare. The metric is the one that `--metric` names.
+        Without `--metric`, it is the first metric of the sweep that all its finished runs have measured; `None` if
+        there is no sweep or no such metric.
     """
     from instruct_lab.records import find_run
 

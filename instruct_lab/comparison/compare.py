@@ -30,8 +30,8 @@ DIFFERS = {
 def verdict(probability: float, *, has_noise: bool) -> str:
     """Return `differs` if the p-value is below 0.05, otherwise `not distinguishable`.
 
-    If the p-value does not include the variation between seeds, a text after `differs` limits the verdict to the
-    examples of this comparison.
+    If the p-value does not include the variation between seeds, a text after `differs` says that the verdict is only
+    about the examples of this comparison.
 
     Args:
         probability: p-value of the difference.
@@ -72,8 +72,8 @@ class Difference:
     def verdict(self) -> str:
         """`differs` if the difference is significant, otherwise `not distinguishable`.
 
-        If every configuration has only one run, a text after `differs` limits the verdict to the examples of this
-        comparison.
+        If every configuration has only one run, a text after `differs` says that the verdict is only about the examples
+        of this comparison.
         """
         return verdict(self.probability, has_noise=self.has_noise)
 

@@ -195,7 +195,10 @@ class Measured:
         return self._part(name.rpartition("/")[0]).signatures.get(name.rpartition("/")[2])
 
     def clusters(self, name: str) -> list[str]:
-        """Return the cluster of each example on which a metric was computed; empty if no example has a cluster."""
+        """Return the name of the cluster (of related examples) of each example on which a metric was computed.
+
+        The list is empty if no example has a cluster.
+        """
         return self._part(name.rpartition("/")[0]).clusters_of(self.rows(name))
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:

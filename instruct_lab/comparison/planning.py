@@ -168,9 +168,9 @@ def plan_comparison(records: Sequence[RunRecord], difference: float, metric: str
 def _costs(records: Sequence[RunRecord]) -> tuple[float | None, float | None]:
     """Return two mean times in seconds: the time of a run's training, and the time of evaluating one example.
 
-    A run spends most of its time outside training on evaluation, so all of this time counts as evaluation. It is
-    divided by the number of examples in the run's largest split. Both results are `None` if a run did not record its
-    costs or has no results.
+    The time of evaluation is taken to be the whole time of a run without its training. It is divided by the largest
+    number of examples on which one of the run's metrics was measured. Both results are `None` if a run did not record
+    its costs or has no results.
     """
     of_runs, of_examples = [], []
     for record in records:

@@ -132,7 +132,7 @@ class RunScores:
         have been chosen because it is the best group. The correction is max-T (Westfall and Young, 1993; Romano and
         Wolf, 2005). For each pair of groups, its difference in a resample deviates from its observed difference. The
         p-value is the proportion of resamples in which the largest of these deviations, in standard errors, is at least
-        as large as the tested difference. One more such resample is counted than was drawn, so that no p-value is 0.
+        as large as the tested difference. Both counts in this proportion are increased by 1, so that no p-value is 0.
 
         Args:
             groups: for each group, the indices of its runs.
@@ -232,7 +232,7 @@ class RunScores:
 
 
 def unit_noise(freedom: int, runs: int, resamples: int) -> Resampled:
-    """Draw, for each resample and each run, a random deviation of the run's value that stands for its seed.
+    """Draw random deviations, one for each run and resample, which simulate the effect of the seed on a run's value.
 
     The fewer the degrees of freedom, the less certain the estimated standard deviation, and the larger the deviations.
 

@@ -172,8 +172,8 @@ def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> l
 
     Args:
         compared: the comparison.
-        keep_together: function that is applied to labels and intervals, for example to replace their spaces by no-break
-            spaces, so that they are not broken over two lines.
+        keep_together: function that is applied to each configuration's name and to each value with its interval, for
+            example to replace spaces by no-break spaces, so that these texts are not broken over two lines.
     """
     name = compared.primary
     if name is None or name not in compared.means:

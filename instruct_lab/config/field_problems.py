@@ -33,9 +33,10 @@ def join_key(prefix: str, key: str) -> str:
 def component_problems(
     error: pydantic.ValidationError, kind: type, arguments: dict[str, Any], failed: set[str], key: str
 ) -> Iterator[Problem]:
-    """Yield one problem for each field of a component that pydantic refuses.
+    """Yield one problem for each field of a component whose name or value pydantic refuses.
 
-    If a field accepts several types, its problem gives one reason for each type.
+    If a field accepts several types, its problem gives one reason for each type. If there are many unknown fields, the
+    last ones share one problem.
 
     Args:
         error: pydantic's error.

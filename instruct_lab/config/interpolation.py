@@ -101,10 +101,13 @@ def _spend(cost: int) -> None:
 
 
 def _spend_values(found: Any) -> None:
-    """Add 1 to the cost of interpolations, which is limited, for each value in the result of an interpolation.
+    """Add 1 to the cost of interpolations for each value in a list or mapping that an interpolation resulted in.
 
     Args:
-        found: the result. If it is a list or mapping, its values and their nested values are counted.
+        found: the result of the interpolation. If it is a list or mapping, nested values are counted too.
+
+    Raises:
+        InterpolationResolutionError: the cost exceeds `MAX_COST`.
     """
     waiting = [found]
     while waiting:

@@ -31,7 +31,8 @@ def settle_linked_fields(composition: Composition) -> Composition:
 
     Of two exclusive fields, the one that was set earlier becomes null. If both were set in the same place, such as one
     option file, they keep their values, and building their component reports the conflict. A field that describes
-    another field becomes null if the other field was set later. If null is not its default, a problem is added instead.
+    another field becomes null if the other field was set later. If its default is not null, it keeps its value, and a
+    problem is added.
 
     Returns:
         The composition with the new nulls and problems; its `derived` holds the reason for each null. The config is
@@ -127,11 +128,11 @@ class _Layers:
         Returns:
             One of the layers `INHERITED`, `OPTION`, `STUDY` and `TYPED`, which are numbers in this order.
         """
-        layers = (layer for known, layer in self._keys_beside(key) if _overlap(known, key))
+        layers = (layer for known, layer in self._keys_with_layers(key) if _overlap(known, key))
         return max(layers, default=INHERITED)
 
-    def _keys_beside(self, key: str) -> list[tuple[str, int]]:
-        """List the keys that a group's chosen option files, the studies and the overrides set, each with its layer.
+    def _keys_with_layers(self, key: str) -> list[tuple[str, int]]:
+        """List every key that is set by a chosen option file of one group, a study or an override, each with its layer.
 
         Args:
             key: a full key; its first component, such as `tuning` in `tuning.r`, is the group.
@@ -147,7 +148,7 @@ class _Layers:
         return self._keys[group]
 
     def _keys_in_files(self, group: str) -> Iterator[str]:
-        """Yield the keys that the files of a group's chosen options set; their defaults lists are not followed."""
+        """Yield the keys in the option files chosen from a group; the files in their defaults lists are not read."""
         chosen = self._composition.choices.get(group, [])
         chosen = [chosen] if isinstance(chosen, str) else chosen
         for option in options(group) if chosen else []:

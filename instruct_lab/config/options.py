@@ -96,7 +96,7 @@ class Option:
     def comment(self) -> str:
         """The first line of text in the comment at the beginning of the option's file.
 
-        An option's name and a colon at the start of the comment, such as `lora:`, are removed.
+        The option's own name and a colon at the start of the comment, such as `lora:`, are removed.
         """
         return next((one_line(line) for line in self.comment_lines if line), "")
 
@@ -104,8 +104,8 @@ class Option:
     def comment_lines(self) -> list[str]:
         """The lines of the comment at the beginning of the option's file.
 
-        An option's name and a colon at the start of the comment, such as `lora:`, are removed. If the file cannot be
-        read, the list has a single line, which gives the reason.
+        The option's own name and a colon at the start of the comment, such as `lora:`, are removed. If the file cannot
+        be read, the list has a single line, which gives the reason.
         """
         try:
             lines = self.content.decode("utf-8-sig", errors="replace").splitlines()

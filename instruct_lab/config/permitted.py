@@ -108,7 +108,7 @@ def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -
 
 
 def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]:
-    """Yield the permission that a class needs: `lab-code` if it is defined in the lab folder, otherwise its own name.
+    """Yield the permission that a class needs, if any: `lab-code` for a class in the lab folder, else the class name.
 
     Args:
         module: the module that defines the class.

@@ -192,8 +192,9 @@ def _set_revision(node: Any, repository: str, revision: str) -> None:
 def suggest_reference(group: str, name: str) -> str | None:
     """Return the reference that the user probably meant, such as `hub:OWNER/NAME` for `hf:OWNER/NAME`.
 
-    The result is `None` if the group takes no references, or if the text before the colon resembles neither `hub` nor
-    `path`.
+    The text before the colon is looked up in a list of common names: `hf` and `huggingface`, for example, stand for
+    `hub`, and `file`, `local` and `dir` for `path`. The result is `None` for any other text, and if the group takes no
+    references.
 
     Args:
         group: the config group.

@@ -139,8 +139,8 @@ def _translate(expression: str, keeps_classes: bool) -> tuple[int, str]:
         keeps_classes: whether character classes such as `\\w` are left as they are.
 
     Returns:
-        The smallest number of characters that a text needs to match the expression's repetitions, and the translated
-        expression.
+        An estimate of how many characters a matching text needs, in which repetitions such as `{1000,}` count with
+        their minimum; and the translated expression.
     """
     outside, inside = ({}, {}) if keeps_classes else (OUTSIDE_SETS, INSIDE_SETS)
     sizes, last, parts, in_set = [0], 0, [], False

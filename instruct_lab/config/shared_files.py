@@ -95,7 +95,7 @@ def _option_files() -> _Files | None:
 
     It contains the sizes and modification times of the files of this package, and the contents of the user's files.
     Only files whose names end with `.yaml` count, since Hydra reads no others. The result is `None` if a folder is a
-    symbolic link or cannot be read, or if a file of the user reads environment variables.
+    symbolic link or cannot be read, or if a file of the user is too large or reads environment variables.
     """
     packaged, *labs = roots()
     files: list[tuple[str, object]] = []

@@ -50,9 +50,9 @@ class LabSource(FileConfigSource):
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether the path of an option file exists, as a file or as anything else, such as a folder or a broken link.
+        """Whether there is an option file at this path, or anything else, such as a folder or a broken link.
 
-        If it is not a file, `load_config` refuses it.
+        If it is not a file, `load_config` raises an error.
         """
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 

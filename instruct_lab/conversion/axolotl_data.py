@@ -63,7 +63,9 @@ FIELDS = [
 
 
 def read_datasets(state: Conversion, value: Any) -> Result:
-    """Set the data of the study from axolotl's list of data sets, and report how each key in the list is converted.
+    """Set the data of the study from axolotl's data sets, and report how each setting of a data set is converted.
+
+    Held-out rows are read from the list `test_datasets`.
 
     Args:
         state: the conversion, which contains the study and the report.
@@ -144,6 +146,8 @@ def _report_training(state: Conversion, name: str, key: str, value: Any) -> None
 
 def _format(state: Conversion, where: str, entry: Mapping[str, Any], kind: Any) -> Format:
     """Return the format of the rows of a data set in axolotl's list, and report how the data set's `type` is converted.
+
+    This also chooses the template for that `type`, unless a template is already chosen.
 
     Args:
         state: the conversion, which contains the study and the report.

@@ -66,6 +66,7 @@ def build(state: Conversion, rows: Sequence[Rows], held_out: float = 0.0) -> Non
     Training rows of the same format are combined into one data set. Rows with a weight are an exception: they stay a
     data set of their own. Held-out rows are added to the first data set of their format. If there are several data sets
     in the end, they become the parts of a mixture.
+
     Held-out rows in a format that no training rows have are left out, and the report says so.
 
     Args:

@@ -14,7 +14,7 @@ NOT_ADAPTED = Same("there is no adapter")
 
 
 def choose_model(revision_key: str) -> RuleFunction:
-    """Return a rule that chooses the model which a setting names: a repository of the Hugging Face Hub or a folder.
+    """Return a rule that chooses the model which a setting names: a Hugging Face repository, a folder or a GGUF file.
 
     Args:
         revision_key: the other tool's setting for the revision of the repository.

@@ -103,7 +103,7 @@ def _recognize(config: Mapping[str, Any], where: str) -> str:
     """Return the tool for which a config was written.
 
     Each tool has settings that are typical of it (`Tool.signs`). The result is the tool of which the config has the
-    most typical settings. If several tools have equally many, it is the one with rules for the most settings.
+    most typical settings. If several tools have equally many, it is the one that has rules for most of the settings.
 
     Args:
         config: the settings, keyed by name.

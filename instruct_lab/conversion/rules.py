@@ -51,7 +51,7 @@ class Row:
             if there is no equivalent; `unknown` if the other tool has no such setting.
         overrides: the overrides in the study that have the same effect as the setting.
         note: a remark about the setting; if it has no equivalent, what happens instead.
-        is_default: whether the config does not contain the setting, so that `value` is the other tool's default.
+        is_default: whether `value` is the other tool's default, because the tool's config does not set it.
     """
 
     key: str
@@ -82,7 +82,7 @@ class Conversion:
         self._overrides: list[str] = []
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the value of one of the other tool's settings; if it is missing or empty, return `default`."""
+        """Return the value of one of the other tool's settings; `default` if it is missing, null or an empty text."""
         value = self.config.get(key)
         return default if value is None or value == "" else value
 

@@ -131,7 +131,7 @@ def follow_schedule(state: Conversion, value: Any) -> Result:
 
 
 def set_epochs(state: Conversion, value: Any) -> Result:
-    """Set the number of epochs, rounded up, unless the config sets the number of optimizer steps instead."""
+    """Set the number of epochs, rounded up (below 1: a part of one epoch), unless the config sets a number of steps."""
     if state.get("max_steps", -1) > 0:
         return Same("max_steps decides, as there")
     state.set("trainer.max_epochs", max(1, math.ceil(value)))
@@ -159,7 +159,7 @@ def set_betas(state: Conversion, value: Any) -> Result:
 def set_bfloat16(state: Conversion, value: Any) -> Result:
     """Set the precision of the run from the setting `bf16`: bfloat16 if it is true, float32 if it is false.
 
-    If it is `auto`, the precision is chosen when the run starts: bfloat16 if the device supports it.
+    If it is `auto`, the run uses bfloat16 if the device supports it. Unless it is true, `fp16` takes precedence.
     """
     if state.get("fp16") in ON and value not in (True, "true"):
         return Same("fp16 is set")
@@ -200,7 +200,7 @@ def set_attention(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of batches between two validations, which the other tool gives as a number of optimizer steps."""
+    """Set the number of batches between two validations from a number of optimizer steps or a fraction of all steps."""
     strategy = str(state.get("eval_strategy", state.get("evaluation_strategy", "steps")))
     if not state.has_held_out or strategy in ("no", "False"):
         return Same("nothing is evaluated during training")

@@ -1,4 +1,7 @@
-"""Rules for groups of settings of TRL, and of scripts built on TRL, that have no equivalent or need no override."""
+"""Rules for settings of TRL, and of scripts built on TRL, that have no equivalent or need no override.
+
+Each rule covers several settings that concern the same subject.
+"""
 
 from __future__ import annotations
 

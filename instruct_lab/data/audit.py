@@ -126,7 +126,7 @@ class Audit:
     def record(
         self, stage: str, action: str, reason: str, before: object, after: object = None, row: object = None
     ) -> None:
-        """Count what a stage did to one row, and why; if the reason has fewer than five samples, store the row as one.
+        """Count what a stage did to one row, and why; store the row as a sample if there are fewer than five so far.
 
         Args:
             stage: the name of the stage.

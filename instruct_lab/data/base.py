@@ -18,11 +18,14 @@ class Data(Component, ABC):
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """What the conversations contain for training: `answers`, preference `pairs`, `labels` or plain `text`."""
+        """What the conversations contain for training.
+
+        The kinds are `answers`, preference `pairs`, `labels` (whether an answer is desirable) and plain `text`.
+        """
         return frozenset({"answers"})
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every row contains at least one of the kinds of supervision that are needed, such as `pairs`."""
+        """Whether every row contains at least one of the kinds of supervision in `needed`, such as `pairs`."""
         return not self.gives.isdisjoint(needed)
 
     @property
@@ -52,7 +55,7 @@ class Data(Component, ABC):
 
     @property
     def is_stream(self) -> bool:
-        """Whether training also reads rows that come directly from the source and are never stored on disk."""
+        """Whether each epoch trains on the next block of the source's rows; only the first block is stored on disk."""
         return False
 
     @property

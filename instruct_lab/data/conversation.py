@@ -69,7 +69,7 @@ class Conversation:
 
     @property
     def prompt(self) -> tuple[Message, ...]:
-        """The messages before the final answer: all messages except the last one, if that is an assistant message."""
+        """The messages before the final answer: all messages, without the last one if it is an assistant message."""
         last_is_answer = bool(self.messages) and self.messages[-1].role == "assistant"
         return self.messages[:-1] if last_is_answer else self.messages
 

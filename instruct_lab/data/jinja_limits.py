@@ -165,7 +165,7 @@ def _value(value: Any) -> Any:
 
 
 def _operand(value: Any) -> Any:
-    """Count the items of a value that is about to be compared or hashed item by item, and return the value."""
+    """Deduct the size of a list or mapping from the budget before it is compared or hashed, and return the value."""
     if isinstance(value, list | tuple | Mapping):
         _charge(size_of(value))
     return value
@@ -238,7 +238,7 @@ def _check_widths(values: Iterable[Any]) -> None:
 
 
 def _formatted_size(pattern: str | bytes, mark: str, values: Iterable[Any]) -> int:
-    """Estimate the size of a formatted text from the number of its fields and the largest value.
+    """Estimate the size of a formatted text from the number of its fields, the largest value and the largest width.
 
     Args:
         pattern: the text with fields.
@@ -275,7 +275,7 @@ def _result_size(name: str, subject: Any, values: list[Any]) -> int:
 
 
 def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, **named: Any) -> Any:
-    """Call a method, a macro or a function of a template, after a check that its result is not too large."""
+    """Call a method, a macro or a function of a template; count steps for the call, and refuse too large a result."""
     if function is _iteration:
         return _iteration(*values)
     method = getattr(function, "__wrapped__", function)

@@ -41,14 +41,15 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Mixture(Data):
     """Several data sets that are mixed for training, and evaluated together and separately.
 
-    The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position in
-    an epoch, a part is drawn with a probability in proportion to its weight, and supplies its next row. By default, the
-    weight of a part is its number of rows (up to `max_rows`) to the power of 1 / `temperature`: temperature 1 draws in
-    proportion to size, and a high temperature draws all parts almost equally often. Source: Raffel et al., T5, 2020,
-    section 3.5.2 (temperature-scaled and examples-proportional mixing).
+    The training rows of all parts are preprocessed together, each row once, and then interleaved. By default, an epoch
+    uses every row once, and the order of the parts is random. With `epoch: smallest` or `largest`, a part is drawn for
+    each position in an epoch with a probability in proportion to its weight, and supplies its next row. If no weights
+    are set, the weight of a part is its number of rows (up to `max_rows`) to the power of 1 / `temperature`:
+    temperature 1 draws in proportion to size, and a high temperature draws all parts almost equally often. Source:
+    Raffel et al., T5, 2020, section 3.5.2 (temperature-scaled and examples-proportional mixing).
 
     Validation and test rows are not weighted; each is used once. If a prompt is in the validation or test split of one
-    part, training rows of every part with this prompt are dropped.
+    part, training rows of every part with this prompt are dropped by default (see `overlap`).
     """
 
     parts: dict[str, Data | None]  # named data sets; null removes a part

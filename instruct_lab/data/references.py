@@ -38,7 +38,7 @@ class ReferencedRows:
     """The data sources that a reference such as `path:FILE` names, and their first rows.
 
     Args:
-        source_name: the name that each source has in the config.
+        source_name: the name of the source in the config; it is the same in every split.
         sources: for each split, the config of the source that supplies its rows.
         first_rows: the first rows of the sources.
         notes: phrases about the revision that is read, and about files or splits that are not read.

@@ -27,7 +27,7 @@ class NoRowsLeft(InstructLabError):
 
 
 def describe_losses(audit: Audit, split: str) -> str:
-    """List the reasons for which rows of a split were dropped, in order of frequency; empty if no row was dropped."""
+    """List the most frequent reasons why rows of a split were dropped, with counts; empty if no row was dropped."""
     counts: dict[str, int] = {}
     for tally in audit.tallies.values():
         if tally.action == "dropped" and (split in tally.stage.split("/") or tally.reason.startswith(split)):

@@ -32,8 +32,8 @@ class HashSplit(Component):
 
     The split of a row depends only on the row itself: if rows are added, every other row stays in its split.
 
-    - `by: opening` hashes the messages up to and including the first question. Conversations with the same beginning
-      are then in the same split, even if one of them continues another.
+    - `by: opening` hashes the messages up to and including the first question. Conversations that share these
+      messages are then in the same split, however they continue.
     - `by: prompt` hashes all messages before the final answer. Rows with equal prompts are then in the same split.
     - `column` names a metadata column whose value is hashed instead of the prompt.
 
@@ -142,10 +142,10 @@ HASH_BYTES = 16
 
 
 def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] = canonical_text) -> list[PromptHash]:
-    """Hash the prompt of each assistant message that answers a question, in the order of the messages.
+    """Hash the prompt of each assistant message after the first question, in the order of the messages.
 
-    The prompt of an assistant message is all messages before it. A conversation without a question, such as a plain
-    text, has one hash of all its messages.
+    The prompt of an assistant message is all messages before it. The last hash is of all messages if the conversation
+    does not end with an assistant message, or if it has no question, such as a plain text.
 
     Args:
         conversation: the conversation.

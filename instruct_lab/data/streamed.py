@@ -1,6 +1,6 @@
-"""Data that is read while a model trains: check of the config, and a search for prompts that are held out.
+"""Checks for `stream`, the reading of training data during training: of its config, and of each row that is read.
 
-Held-out prompts are those of the validation and test splits.
+The check of a row finds out whether its prompt is also in the validation or test split.
 """
 
 from __future__ import annotations

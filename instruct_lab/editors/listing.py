@@ -116,9 +116,8 @@ class _Reader:
             name: the option.
             base: the config key below which the option's values are put. `None` means the key that the option's file
                 states after `# @package`, or the group if it states none.
-            depth: 0 for an option that no other option includes, 1 for an option in the `defaults` list of such an
-                option, 2 for an option in the `defaults` list of that one, and so on. At a depth above 3, the result is
-                empty.
+            depth: number of nested `defaults` lists that lead to this option; 0 for the option that was asked for. At a
+                depth above 3, the result is empty.
         """
         path = self.paths.get((group, name))
         if path is None or depth > 3:

@@ -52,8 +52,9 @@ PART = " (changes)"
 def group_schema(group: str) -> dict[str, Any]:
     """Return the schema of a group's option files.
 
-    Option files of `debug` and studies may set any key of the config, so their schema is that of the whole config. A
-    file of another group that contains `# @package _global_` may do so too; the group's schema does not apply to it.
+    An option file of the group `debug` may set any key of the config, and so may a study: their schema is that of the
+    whole config. The schema of another group does not apply to those of its files that contain `# @package _global_`,
+    which may also set any key.
     """
     if group in DELTAS:
         return config_schema()
@@ -103,7 +104,7 @@ def schema_name(group: str) -> str:
 
 
 def _type_of(group: str) -> Any:
-    """Return the Python type of the value that an option of a group stands for: a class, or its field's annotation."""
+    """Return the type of what a group's options configure: a class, or the type of the field with the group's name."""
     if group in CLASSES:
         return CLASSES[group]
     owner: Any = Model if group == "tokenizer" else Experiment

@@ -21,7 +21,7 @@ class EvaluatedExamples:
         examples: the same conversations as tokenized examples; empty if no metric needs them.
         prompts: the same conversations in the form in which the model gets their prompts. A tuning method such as
             few-shot prompting adds solved examples to them.
-        clusters: for each example, the name of the group of similar rows to which it belongs; empty without groups.
+        clusters: for each example, the name of its cluster of related rows; empty if the data have no clusters.
     """
 
     split: str

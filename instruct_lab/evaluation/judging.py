@@ -61,9 +61,10 @@ class Judging:
     def add_verdicts(self, results: Results, examples: Mapping[str, EvaluatedExamples]) -> Judged:
         """Ask the judge of each win rate about its pairs of answers, and add the statistics to the results.
 
-        A pair is a model's answer and the answer with which the win rate compares it, for one example. The base model
-        and the tuned model are judged, but baselines are not. If a judge gives no verdict on a pair, the run continues:
-        the pair is left out, and a note on the win rate states the number of such pairs and the reasons.
+        A pair is a model's answer and the answer with which the win rate compares it, for one example. The tuned model
+        is judged, and the base model too unless it is the opponent; baselines are not judged. If a judge gives no
+        verdict on a pair, the run continues: the pair is left out, and a note on the win rate states the number of such
+        pairs and the reasons.
 
         Args:
             results: measurements, keyed by split and then by system (base model, tuned model or baseline).
@@ -135,11 +136,11 @@ class Judging:
         return lines
 
     def _opponent(self, metric: WinRate) -> Callable[[str], tuple[str | None, str]]:
-        """Return a function that looks up another run's answer to an example.
+        """Return a function that takes the id of an example and looks up another run's answer to it.
 
-        The function takes the id of the example, and returns a tuple: the answer of the run with which the win rate
-        compares, or `None` if there is none, and the reason to report in that case. If the win rate compares with the
-        base model or the reference instead, the function finds no answer for any id.
+        The function returns two items. The first is the answer of the run with which the win rate compares, or `None`
+        if there is none. The second is the reason to report for a missing answer. If the win rate compares with the
+        base model or the reference, the first item is always `None`.
         """
         if metric.against in (BASE, REFERENCE):
             return lambda name: (None, "")

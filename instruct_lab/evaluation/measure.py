@@ -132,7 +132,7 @@ def seed_of(seed: int, name: str, number: int = 0) -> int:
 
     Args:
         seed: seed of the run.
-        name: the id of the conversation.
+        name: text that identifies the prompt, such as the id of the conversation.
         number: index of the answer among several answers to the same prompt.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}:{number}".encode()).digest()[:7])

@@ -38,7 +38,7 @@ def score_examples(
     values: bool,
     teacher: Any = None,
 ) -> list[ExampleScores]:
-    """Run the model over examples in batches of similar length, the longest first, and score each of them.
+    """Run the model on batches of examples of similar length, the longest first, and score each example.
 
     An objective that masks or corrupts examples at random does so with a fixed seed here, so that it changes an example
     in the same way in every run. The model runs in evaluation mode; its previous mode is restored afterwards.

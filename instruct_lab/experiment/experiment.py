@@ -74,7 +74,7 @@ class Experiment(Component):
 
     @property
     def active_metrics(self) -> dict[str, Metric]:
-        """The run's metrics, keyed by name; benchmarks and metrics that the config sets to null are left out."""
+        """The run's metrics, keyed by name, without the benchmarks and without metrics that the config sets to null."""
         return {name: metric for name, metric in self.metrics.items() if isinstance(metric, Metric)}
 
     @property

@@ -32,9 +32,10 @@ class Derived(NamedTuple):
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
     """Compute the config values that follow from other choices or from the machine.
 
-    A learning rate or a precision of null is replaced by a suitable one. `batching.max_tokens` is set to the number of
-    positions of the model if it is null or larger. The maximum length of answers (`generation.max_new_tokens`), if it
-    is null, is set later by `settle_answers`, after the training answers are tokenised.
+    A learning rate or a precision of null is replaced by a suitable one. `batching.max_tokens` is set to the length of
+    the longest example that the model can read, if it is null or larger. The maximum length of answers
+    (`generation.max_new_tokens`), if it is null, is set later by `settle_answers`, after the training answers are
+    tokenised.
 
     Returns:
         The experiment with these values, and a dictionary with each computed value and what it follows from, keyed by

@@ -18,7 +18,8 @@ CONFIG = "adapter_config.json"
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
     """Write the adapter, and state in its config the repository or folder from which its base model can be loaded.
 
-    A base model that is in no repository or folder, such as one with random weights, is written to a subfolder.
+    A base model that cannot be loaded in this way, such as one with random weights or changed RoPE scaling, is written
+    to a subfolder.
 
     Args:
         experiment: the run's configuration.
@@ -28,7 +29,7 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
         final: the path that `folder` will have after the export, when it is renamed.
 
     Returns:
-        The origin of the base model: its repository, or the folder to which it was written.
+        Where the base model can be loaded from: its repository, its folder, or the subfolder to which it was written.
     """
     experiment.tuning.save(tuned.loaded, folder)
     workspace = Workspace(experiment)

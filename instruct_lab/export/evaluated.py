@@ -22,7 +22,7 @@ class Evaluated:
     Args:
         name: name of the evaluation.
         origin: the overrides with which the evaluation was started, and the weights that it evaluated.
-        summary: the metrics' values.
+        summary: the metrics' values for all evaluated systems.
         results: the metrics' values for the tuned model, each with the data set on which it was measured, in the form
             in which they are published on a model hub.
     """

@@ -1,4 +1,4 @@
-"""Commands for using an export, which the user can copy."""
+"""Commands that a user can copy and run to use an exported model."""
 
 from __future__ import annotations
 

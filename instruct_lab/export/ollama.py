@@ -132,7 +132,7 @@ def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
 def _cut_common(between: str, end: str) -> tuple[str, str]:
     """Split the text between a question and its answer into the end of the question and the beginning of the answer.
 
-    The end of the question is the longest prefix that `between` has in common with `end`, which contains no answer.
+    The end of the question is the longest common prefix of `between` and `end`.
 
     Args:
         between: the text between the contents of a question and its answer.

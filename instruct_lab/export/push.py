@@ -42,7 +42,8 @@ def find_target(repository: str, is_public: bool, is_dry_run: bool) -> Target:
         is_dry_run: whether nothing will be uploaded, so that no token is needed.
 
     Raises:
-        InstructLabError: the name is not valid for a repository, there is no token, or `HF_HUB_OFFLINE` is set.
+        InstructLabError: the name is not valid for a repository, or (unless it is a dry run) there is no token or
+            `HF_HUB_OFFLINE` is set.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id

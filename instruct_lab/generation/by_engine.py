@@ -37,7 +37,7 @@ def decode_by_engine(
         prompts: the token ids of each prompt.
         settings: limits, stop tokens and sampling of the decoding.
         seeds: random seed for each prompt; used only for sampling.
-        batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the free memory.
+        batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the total memory.
         journal: file that keeps the answers; prompts whose answers it already holds are not decoded again.
         report: the stage of the progress report that shows how many prompts are answered.
 

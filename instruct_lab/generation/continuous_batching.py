@@ -49,7 +49,7 @@ def decode_continuously(
         model: a decoder, with or without adapters.
         prompts: the token ids of each prompt, keyed by the index of the prompt.
         settings: limits and stop tokens of the decoding, which must be greedy.
-        batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the free memory.
+        batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the total memory.
         keep: function that is called with the index of a prompt and the tokens of its answer when the answer has ended.
 
     Raises:

@@ -187,10 +187,11 @@ def decode(
 def _generate(
     model: Any, rows: Rows, settings: Settings, max_new_tokens: int, token_report: Sequence[TokenReport], streamer: Any
 ) -> torch.Tensor:
-    """Call `generate` once, and return the prompts with the new tokens, int64 `[rows, seq]`.
+    """Call `generate` once, and return each row's tokens with the new ones at the end, int64 `[rows, seq]`.
 
-    The call ends when all answers have ended. It may also end once a quarter of them has ended, since it is then faster
-    to call `generate` again for only the unfinished rows.
+    The tokens before the new ones are the prompt; for an encoder-decoder, the decoder's tokens. The call ends when all
+    answers have ended. It may also end once a quarter of them has ended, since it is then faster to call `generate`
+    again for only the unfinished rows.
     """
     criteria = StoppingCriteriaList(token_report)
     if rows.cache and settings.num_beams == 1:

@@ -132,7 +132,7 @@ class Generation(Component):
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
             batch_tokens: maximum number of tokens of a batch: prompts with padding, and answers of the maximum length.
-                `None`: it is estimated from the free memory.
+                `None`: it is estimated from the total memory of the device.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -213,7 +213,7 @@ class Generation(Component):
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
             batch_tokens: maximum number of tokens of a batch: prompts with padding and answers of the maximum length,
                 once for each beam. A single prompt that exceeds it is decoded in a batch of its own. `None`: it is
-                estimated from the free memory, and a batch has at most 64 rows (prompts times beams).
+                estimated from the total memory of the device, and a batch has at most 64 rows (prompts times beams).
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.

@@ -27,9 +27,9 @@ Otherwise it would save no time, because it takes one more forward pass.
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """Return how many tokens at the beginning of all prompts are the same.
 
-    The keys and values of these tokens can be computed only once. The result is 0 if there are so few of them that this
-    would save no time. The last token of each prompt is never included, because the model predicts the first token of
-    the answer from it.
+    It is enough to compute the keys and values of these tokens once. The result is 0 if there are so few tokens that
+    this would save no time. The last token of each prompt is never included, because the model predicts the first token
+    of the answer from it.
 
     Args:
         prompts: token ids of the prompts of a batch.

@@ -104,7 +104,7 @@ class Inspector:
         """Decode the text that the model reads, and the other texts of the example.
 
         The other texts are keyed by name: `decoder writes` (the target of an encoder-decoder) and `rejected` (the
-        prompt with the rejected answer of a preference pair).
+        rejected answer of a preference pair, with the prompt before it unless the model is an encoder-decoder).
         """
         read, written = self._read_and_written(example)
         further = {"decoder writes": written} if written else {}

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One element of the page: a span (a token, or tokens that form one character), after a mark for cut-out tokens.
+    """One element of the page: a span of the text, which is a token, or several tokens that form one character.
 
-    The mark is shown only if tokens were cut out before the span. If tokens were cut out after the last span, the row
-    ends with an element that has this mark, but no text.
+    If tokens were cut out before the span, the page shows a mark before it. If tokens were cut out at the end of the
+    row, the last element has no text, only this mark.
 
     Args:
-        text: the text of the span, with visible signs for tabs and line breaks.
-        kind: CSS classes, such as `token trained`; empty for a cut after the last span.
+        text: the text of the span, with visible signs for tabs and line breaks; for a masked token, also the token to
+            predict, after an arrow.
+        kind: CSS classes, such as `token trained`; empty if the element has no text.
         ids: token ids, separated by commas.
         ends_line: whether the text ends with a line break; the page then shows the break after the ids.
         num_cut: number of tokens that were cut out before the span; 0 if there is no cut.

@@ -53,7 +53,15 @@ def describe(row: InspectedRow) -> str:
 
 
 def print_inspected(console: Console, rows: Sequence[InspectedRow], *, ids: bool) -> None:
-    """Print a legend and the rows; target tokens and special tokens have colours, or brackets if there are none."""
+    """Print a legend and the rows; target tokens and special tokens are marked by colours.
+
+    If the terminal shows no colours, they are marked by brackets.
+
+    Args:
+        console: the terminal.
+        rows: the rows.
+        ids: whether to print the ids of the tokens.
+    """
     from rich.text import Text
 
     plain = console.color_system is None or console.no_color
@@ -87,7 +95,10 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Collects the text of a row, token by token, and marks target tokens and special tokens by colours or brackets."""
+    """Collects the text of a row, token by token, and marks target tokens and special tokens.
+
+    They are marked by colours or, if the terminal shows none, by brackets.
+    """
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text

@@ -164,10 +164,10 @@ class AnswerMetric(Metric[Row], ABC):
 
 
 class RowMetric(AnswerMetric[Statistics], ABC):
-    """Scores an answer by other columns of its data row, such as tests for a program or instructions to verify."""
+    """Scores an answer by columns of its data row that are not the reference, such as tests for a program."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Raise an error, because the metric needs other columns of the data row, which only `of_prediction` reads.
+        """Raise an error, because the metric needs further columns of the data row, which only `of_prediction` reads.
 
         Raises:
             InstructLabError: always.

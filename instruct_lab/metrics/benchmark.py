@@ -31,8 +31,7 @@ class TaskScores:
             contribution to the score times the example's weight, and the weight.
         sources: the name of each example's task.
         signatures: description of how each score is computed, keyed by the name of the score.
-        clusters: for each example, the name of the group of related examples to which it belongs; empty if the task has
-            no groups.
+        clusters: for each example, the name of its cluster of related examples; empty if the task has no clusters.
     """
 
     predictions: list[Prediction]
@@ -75,7 +74,9 @@ class Benchmarks(Component, ABC):
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkScore(Metric[Statistics]):
-    """A score of a task: the weighted mean of what the examples contribute, on the scale of the task's library.
+    """A score of a task: the weighted mean of what the examples contribute.
+
+    The library that provides the task determines the range of the score, such as 0 to 1 for an accuracy.
 
     The statistics of an example are two numbers: its contribution times its weight, and its weight. If the task's score
     is a mean over examples, the contribution of an example is its own score.
@@ -113,7 +114,7 @@ CLASSES = {"higher": BenchmarkScore, "lower": BenchmarkError, "neither": Benchma
 
 
 def score_of(signature: str) -> BenchmarkScore:
-    """Create the metric for a score that was read from a run's record, from the signature that is stored with it.
+    """Create the metric of a recorded score from the signature that the record stores with the score.
 
     The end of the signature says whether higher or lower values are better.
     """

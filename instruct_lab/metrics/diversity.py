@@ -26,13 +26,14 @@ NGram = tuple[str, ...]
 
 @component
 class DistinctN(CorpusMetric):
-    """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
+    """Distinct-n: the number of different n-grams in all answers, per 100 n-grams. Source: Li et al., 2016.
 
-    Words are in lower case and have no punctuation, and each Chinese character is a word (as in `ROUGE` with
-    `tokenize: unicode`). The value falls with the number of answers, so compare models only on the same examples. For
-    the interval, the number of different n-grams is divided among the answers: an n-gram that occurs in one answer only
-    belongs to this answer, and all other n-grams are divided equally. With these contributions, the interval is as wide
-    as a jackknife interval. The score of one example is computed from its answer only.
+    With `per: words`, the value is per 100 words. Words are in lower case and have no punctuation, and each Chinese
+    character is a word (as in `ROUGE` with `tokenize: unicode`). The value falls with the number of answers, so compare
+    models only on the same examples. For the interval, each answer contributes to the number of different n-grams: an
+    n-gram of a single answer counts for this answer, and the number of all other n-grams is divided equally among all
+    answers. With these contributions, the interval is as wide as a jackknife interval. The score of one example is
+    computed from its answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
@@ -98,9 +99,9 @@ class SelfBLEU(CorpusMetric):
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Return two numbers for each answer: its BLEU with all other answers as references (0 to 100), and 1.
+        """Return two numbers for each answer: its BLEU (0 to 100) and a count of 1.
 
-        If there is only one answer, both numbers are 0.
+        The references are all other answers. If there is only one answer, both numbers are 0.
         """
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]

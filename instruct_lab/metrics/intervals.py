@@ -203,12 +203,12 @@ def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: S
     Args:
         metric: the metric to compute.
         answers: one answer for each example.
-        references: a group of acceptable answers for each example.
+        references: for each example, a sequence of acceptable answers.
 
     Raises:
         InstructLabError: an example has no reference.
-        ValueError: the numbers of answers and of groups of references differ.
-        TypeError: the references of an example are one text instead of a group of texts.
+        ValueError: `answers` and `references` have different lengths.
+        TypeError: the references of an example are one text instead of a sequence of texts.
     """
     if len(answers) != len(references):
         raise ValueError(f"every answer needs its references: {len(answers)} answers against {len(references)} groups")

@@ -37,5 +37,5 @@ class Perplexity(LikelihoodMetric):
             return math.inf
 
     def signature(self) -> str:
-        """Return the metric's name and formula, the logarithm's base, and that the model's own tokens are counted."""
+        """Return the metric's name, its formula, the logarithm's base, and whose tokens are counted: the model's."""
         return "perplexity|exp(sum of losses / target tokens)|log:e|by:model tokens"

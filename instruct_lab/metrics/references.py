@@ -16,7 +16,7 @@ def require_references(references: Sequence[str]) -> list[str]:
 
     Raises:
         InstructLabError: there is no reference.
-        TypeError: the references are one text instead of a group of texts.
+        TypeError: the references are a single text instead of a sequence of texts.
     """
     if isinstance(references, str):
         raise TypeError(f"references are a group of texts, not one text: {references[:40]!r}")

@@ -103,9 +103,9 @@ class ChrF(SacrebleuMetric):
 class BLEU(SacrebleuMetric):
     """BLEU: n-gram precision with a brevity penalty, 0 to 100. Source: Papineni et al., 2002; sacrebleu: Post, 2018.
 
-    The score of one example (in `predictions.jsonl`) is computed without the n-gram orders that exceed the answer's
-    length. The score of a corpus leaves out n-gram orders that exceed the length of every answer only if
-    `effective_order` is true.
+    The score of one example (in `predictions.jsonl`) leaves out the n-gram orders that exceed the answer's length. The
+    score of a corpus counts all orders. With `effective_order: true`, it leaves out those that exceed the length of
+    every answer.
     """
 
     typical_deviation: ClassVar[float | None] = 33.0

@@ -46,8 +46,8 @@ TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "
 def script_of(texts: Iterable[str]) -> Script:
     """Determine the writing system to which most letters of the texts belong.
 
-    The result is `spaced` if most letters belong to writing systems with spaces between words other than Korean, or if
-    there is no majority.
+    If more than half of the letters are Korean, the result is `Korean`. If more than half belong to writing systems
+    without spaces between words, it is `Chinese`, `Japanese` or `unspaced` (such as Thai). Otherwise, it is `spaced`.
     """
     characters: Counter[str] = Counter()
     for text in texts:

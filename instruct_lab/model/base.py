@@ -175,8 +175,9 @@ class Model(Component, ABC):
                 layer.
 
         Raises:
-            InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor of
-                the model; or the family does not support the head.
+            InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled although
+                `allow_pickle` is false, or lack a tensor of the model; or the family does not support the head, or a
+                setting does not work on this machine.
         """
         from instruct_lab.model.embeddings import fit_embeddings
         from instruct_lab.model.generation_defaults import special_tokens_config

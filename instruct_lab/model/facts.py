@@ -77,8 +77,8 @@ class ModelFacts(Component):
     """Facts about a model that are known before it is loaded. Null means unknown.
 
     A table of position embeddings (BERT, BART, GPT-2) limits the length of a text; rotary and relative positions
-    (Llama, T5) do not. For a model on the Hub, the key `declared_facts` in its config can state the facts. They are
-    used until the model is downloaded.
+    (Llama, T5) do not. For a model on the Hub, the config key `model.declared_facts` can state the facts. They are used
+    until the model is downloaded.
     """
 
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream

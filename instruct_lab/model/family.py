@@ -48,7 +48,7 @@ def family_of_config(config: Any) -> str:
 def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
     """Return the family of the model that a `config.json` describes.
 
-    It is read from the settings if they state it; transformers is only imported if they do not.
+    transformers is imported only if the settings do not state the family.
 
     Args:
         settings: the content of the `config.json`.

@@ -89,9 +89,9 @@ def _attention_arguments(model: Any, borders: Tensor, longest: int) -> dict[str,
 
     Args:
         model: a model without adapters.
-        borders: the index of each text's first token, counted through all packed rows, then the number of all tokens;
-            int32 `[texts + 1]`.
-        longest: number of tokens of the longest text.
+        borders: the index of each text's first token, counted through all packed rows, then the number of all
+            positions; int32 `[texts + 1]`. Padding at the end of a row counts as a text.
+        longest: length of the longest text, in tokens.
     """
     from instruct_lab.model.packed_attention import NAME
 

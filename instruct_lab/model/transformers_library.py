@@ -1,7 +1,8 @@
 """A faster import of the library transformers: two of its imports are delayed until they are used.
 
-They are `scipy.optimize`, which only the losses of object detection need, and the `__init__` of `transformers.models`,
-which reads the files of all models a second time to find their names.
+One is `scipy.optimize`, which only the losses of object detection need. The other is `transformers.models`, whose
+`__init__.py` reads the source files of all models to list their names, although importing transformers has already done
+so.
 """
 
 from __future__ import annotations

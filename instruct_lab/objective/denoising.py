@@ -82,10 +82,10 @@ class TextInfilling(Denoising):
     r"""Text infilling: -sum_t log p(x_t | x_<t, x~), where x~ is the text x with one mask token for each span.
 
     Spans are masked until they hold the share `mask_ratio` of the tokens. Their lengths are drawn from
-    Poisson(`mean_span_length`); length 0 inserts a mask token. With `permute_sentences`, sentences are shuffled first;
-    a sentence ends with a token that ends in . ! or ?. This objective is only for encoder-decoders whose tokenizer has
-    a mask token; models of other families read a single text and cannot be given a separate target. Source: Lewis et
-    al., 2020 (BART).
+    Poisson(`mean_span_length`); length 0 inserts a mask token and counts as one token. With `permute_sentences`,
+    sentences are shuffled first; a sentence ends with a token that ends in . ! or ?. This objective is only for
+    encoder-decoders whose tokenizer has a mask token; models of other families read a single text and cannot be given a
+    separate target. Source: Lewis et al., 2020 (BART).
     """
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3  # share of the tokens that are masked

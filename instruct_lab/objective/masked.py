@@ -51,7 +51,10 @@ class Masked(Objective):
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Choose random tokens and mask most of them; only the chosen tokens are targets."""
+        """Choose random target tokens, and replace most of them by the mask token or by random tokens.
+
+        In the returned example, only the chosen tokens are targets.
+        """
         positions = [position for position, label in enumerate(example.labels) if label != IGNORED]
         if not positions:
             return example

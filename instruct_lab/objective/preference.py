@@ -24,8 +24,9 @@ class PreferenceObjective(Objective, ABC):
     """Base class of objectives that compare the log-probabilities of a chosen and a rejected answer.
 
     The loss is averaged over pairs. One forward pass reads both answers of each pair: a batch `[2 * examples, seq]`.
-    For each pair, the rewards that the loss implicitly gives to both answers, their difference (the margin) and the
-    accuracy are logged. The accuracy is 1 if the chosen answer has the higher reward, 0.5 for a tie, and 0 otherwise.
+    Means over pairs are logged of the rewards that the loss implicitly gives to both answers, of their difference (the
+    margin) and of the accuracy. A pair's accuracy is 1 if the chosen answer has the higher reward, 0.5 for a tie, and 0
+    otherwise.
 
     Encoders are refused, because they do not predict a text from left to right, so an answer has no probability.
     """
@@ -103,7 +104,7 @@ class Answers:
 
 
 def preference_values(chosen: Tensor, rejected: Tensor) -> dict[str, Tensor]:
-    """Compute what is logged for each example: both rewards, their margin and the accuracy, float32 `[examples]`.
+    """Compute the values whose means are logged: both rewards, their margin and the accuracy, float32 `[examples]`.
 
     Args:
         chosen: reward of each example's chosen (or desirable) answer, `[examples]`; NaN if there is no such answer.

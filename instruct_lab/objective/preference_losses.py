@@ -29,7 +29,7 @@ class DPO(ReferenceObjective, PairObjective):
     r"""Direct preference optimisation. The log-ratio of an answer y is log p(y|x) - log p_base(y|x).
 
     The loss of a pair depends on `loss_type`. h is the log-ratio of the chosen answer minus the log-ratio of the
-    rejected answer, s is the logistic function, and e is `label_smoothing`:
+    rejected answer, s is the logistic function, and e is `label_smoothing` (in evaluation, 0):
 
     - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h). This is DPO (Rafailov et al., 2023) if e = 0, and conservative
       DPO (Mitchell, 2023) if e > 0. With `smoothing=robust`, it is
@@ -141,7 +141,7 @@ def labels_of_rows(batch: Batch) -> tuple[Tensor, Tensor]:
 
 @component
 class ORPO(PairObjective):
-    r"""Odds-ratio preference optimisation: L_c - w log s(log odds(y_c) - log odds(y_r)), without a base model.
+    r"""Odds-ratio preference optimisation: L_c - w log s(log odds(y_c) - log odds(y_r)), without a reference model.
 
     y_c and y_r are the chosen and the rejected answer, L_c is the chosen answer's mean cross-entropy per token, w is
     `weight`, and s is the logistic function. odds(y) = P / (1 - P), where P is the exponential of the mean
@@ -165,7 +165,7 @@ class ORPO(PairObjective):
 
 @component
 class SimPO(PairObjective):
-    r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), without a base model.
+    r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), without a reference model.
 
     m_c and m_r are the mean log-probabilities per token of the chosen and the rejected answer, s is the logistic
     function, and gamma = `gamma_ratio` * beta is the required margin. The logged rewards are beta m_c and beta m_r.
@@ -185,7 +185,7 @@ class SimPO(PairObjective):
 
 @component
 class CPO(PairObjective):
-    r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, without a base model.
+    r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, without a reference model.
 
     The first term compares the probabilities p_c and p_r of the chosen and the rejected answer; s is the logistic
     function. The second term, with the weight a, is supervised training on the chosen answer; m_c is its mean

@@ -120,8 +120,8 @@ def obstacle(model: Any, width: int = 0) -> str | None:
 
     Args:
         model: a language model of transformers, with or without adapters.
-        width: number of positions of the batch's longest text, including padding between segments. With 0, only reasons
-            that hold for every batch are returned.
+        width: `PrefixTree.width` of the batch's prefix tree: the length in tokens of a path through the tree, including
+            padding. With 0, only reasons that hold for every batch are returned.
     """
     return next(_obstacles(model, without_adapters(model), width), None)
 

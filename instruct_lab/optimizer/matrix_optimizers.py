@@ -1,4 +1,4 @@
-"""Optimizers with a special update rule for the matrices inside the model, and AdamW for all other parameters."""
+"""Optimizers with a special update rule for the matrices of the hidden layers, and AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ MATRIX, REST = "matrix", "rest"
 
 @component
 class MatrixOptimizer(Optimizer, ABC):
-    """Base class of optimizers with a special update rule for matrices inside the model, and AdamW for the rest."""
+    """Base class of optimizers with a special update rule for matrices of the hidden layers, and AdamW for the rest.
+
+    AdamW also updates matrices whose names match `outside`, by default those of embeddings and heads.
+    """
 
     outside: Regex = OUTSIDE  # regular expression: AdamW also updates matrices whose names match
     betas: Betas = Field(
@@ -140,7 +143,7 @@ class GaLore(LowRankGradients):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 1 / `scale`, because the updates of matrices are also multiplied by `scale`."""
+        """The factor for the default learning rate, 1 / `scale`: updates of matrices are also multiplied by `scale`."""
         return 1 / self.scale
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

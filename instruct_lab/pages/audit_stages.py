@@ -58,7 +58,7 @@ class Reason:
 
 @dataclasses.dataclass
 class Stage:
-    """One stage of data preparation: how many rows of each split it took in and put out, and why it acted on rows.
+    """One stage of data preparation: its numbers of rows, and the reasons why it dropped, changed or reported rows.
 
     Args:
         package: the first part of the stage's name in `audit.json`: data, preprocessing or batching.

@@ -26,10 +26,11 @@ STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 
 
 def show(console: Console, audit: dict[str, Any]) -> None:
-    """Print a table of the stages that changed, dropped, added or reported rows, a table of token counts, and warnings.
+    """Print the changes to the rows, the token counts, the unused columns, and the warnings of an audit.
 
-    If there is no such stage, both tables are replaced by one line, which says that every row was kept as it was, and
-    gives the numbers of examples and tokens.
+    The changes are a table of the stages that changed, dropped, added or reported rows, and samples of changed rows.
+    If there is no such stage, one line says that every row was kept as it was, and gives the numbers of examples and
+    tokens.
 
     Args:
         console: the console, which may be narrow or lack Unicode.
@@ -94,8 +95,8 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
     """Merge stages if there are more than `MAX_STAGES`.
 
-    First, the data sources become one stage. If there are still too many stages, those that acted on the fewest rows
-    become one stage.
+    First, the stages of all data sources are merged into one. If there are still too many stages, those that acted on
+    the fewest rows are merged into one.
     """
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:

@@ -30,7 +30,7 @@ def port_error(tried: str, error: OSError | OverflowError) -> InstructLabError:
 
     Args:
         tried: the port, or the first and the last of several ports.
-        error: the error that the operating system gave for the last port.
+        error: the error that was raised for the last port.
     """
     reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
     what = f"The page cannot be served on port {tried} ({reason[0].lower()}{reason[1:]})"

@@ -33,6 +33,8 @@ class Words:
 def word_difference(before: str, after: str) -> tuple[list[Words], list[Words]]:
     """Divide each of two versions of a text into parts that both versions have in common and parts that differ.
 
+    If a version has more than 600 words (`MAX_WORDS`), each version is one part that differs.
+
     Returns:
         The parts of the version before the change, and the parts of the version after it, both in order.
     """

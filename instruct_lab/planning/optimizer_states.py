@@ -1,4 +1,4 @@
-"""Build a run's optimizer for an estimate: the parameters have shapes but no values."""
+"""Build the optimizer with which a run's memory and time are estimated; its parameters have shapes but no values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _QuantizedStates(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure is called
-        """Create the states at the first step."""
+        """Create the states at the first step, unless they are paged: paged states can leave the GPU."""
         settings = self._settings
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -56,7 +56,8 @@ def quantize(model: Any, quantization: Quantization, kept: tuple[str, ...]) -> N
     Args:
         model: the model, which is on the device `meta` and is changed in place.
         quantization: the run's settings of quantisation.
-        kept: endings of the names of modules that are not quantised, besides the output layer, which never is.
+        kept: names of modules, such as `score`, that are not quantised. The output layer is never quantised, even if
+            it is not listed.
     """
     model.requires_grad_(False)
     output = model.get_output_embeddings()

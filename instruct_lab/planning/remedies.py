@@ -29,10 +29,13 @@ class Remedy:
 def find_remedies(checked: Checked, found: Estimate, plan: Callable[[Checked], Estimate]) -> list[Remedy]:
     """Return changes of the config that make a run fit into the device's memory.
 
-    Each change is tried separately. If some changes suffice, they are all in the list: first those that compute the
-    same optimizer steps in smaller parts, then those with other effects, each group sorted by the time that the changed
-    run takes. If no single change suffices, changes are combined, starting with those that affect the results least,
-    until the run fits; the list then has this combination as its only item. If no combination fits, it is empty.
+    Each change is first tried separately, and the list contains the changes with which the run fits. Of changes with
+    the same effect, such as several sizes of micro-batches, only the first that fits is listed. Changes that only
+    compute the same optimizer steps in smaller parts come before those with other effects; both are sorted by the time
+    that the changed run takes.
+
+    If the run fits with no single change, changes are combined until it fits, starting with those that affect the
+    results least. The list then contains only this combination. If no combination fits, the list is empty.
 
     Args:
         checked: the composed and checked config of the run.

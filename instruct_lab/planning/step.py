@@ -109,9 +109,8 @@ class StepSimulator:
         """Execute one optimizer step, and return its cost.
 
         Args:
-            batch: the examples of every micro-batch of the step. They are computed in parts of
-                `batching.micro_batch` examples.
-            micro_batches: number of micro-batches whose gradients are accumulated. All of them contain the same batch.
+            batch: the batch. It is computed in parts of `batching.micro_batch` examples.
+            micro_batches: how many times the batch is computed to accumulate gradients before the optimizer's update.
         """
         self._model.train()
         meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")

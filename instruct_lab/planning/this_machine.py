@@ -1,4 +1,4 @@
-"""Measure a device of this machine: the speed of matrix products, of copies and of small operations."""
+"""Measure a device of this machine: the speed of matrix products and copies, and the time to start an operation."""
 
 from __future__ import annotations
 

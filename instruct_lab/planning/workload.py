@@ -61,9 +61,9 @@ class Workload:
 def planned_experiment(experiment: Experiment, device: Device) -> Experiment:
     """Return the configuration with which a run is estimated; for a GPU, `batching.share_prefix` is off.
 
-    A real run on a GPU may compute a prefix that several rows share only once. It decides this for each batch, which is
-    not known in advance. So the estimate assumes that each row computes the whole prefix, and gives upper limits of
-    memory and time.
+    If several rows of a batch begin with the same prefix, a real run on a GPU may compute this prefix only once. The
+    run decides this for each batch, which is not known in advance. So the estimate assumes that the prefix is computed
+    for each row, and gives upper limits of memory and time.
     """
     batching: Any = experiment.batching
     if device.kind == "cpu" or getattr(batching, "share_prefix", "off") == "off":

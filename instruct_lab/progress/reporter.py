@@ -64,7 +64,7 @@ class Reporter:
         self._wakes.set()
 
     def close(self, stage: Stage) -> None:
-        """Report no longer on a stage, because it has ended."""
+        """Stop reporting on a stage, because it has ended."""
         with self.lock:
             self.stages.remove(stage)
             if not self.stages:

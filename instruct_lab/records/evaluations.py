@@ -128,7 +128,7 @@ class EvaluationFiles:
         The dictionary is empty if there are none, or if they were saved with another fingerprint.
 
         Args:
-            fingerprint: SHA-256 of the evaluation's settings, data and weights.
+            fingerprint: SHA-256 of the evaluation's settings, data, weights, code and package versions.
         """
         entries = files.read_json(self._unfinished)
         if not isinstance(entries, dict) or entries.get("fingerprint") != fingerprint:
@@ -146,7 +146,7 @@ class EvaluationFiles:
         """Save the results that are complete so far, so that the evaluation can be continued if it is killed.
 
         Args:
-            fingerprint: SHA-256 of the evaluation's settings, data and weights, which identifies the evaluation.
+            fingerprint: SHA-256 of the evaluation's settings, data, weights, code and package versions.
             results: each system's answers and statistics, keyed by split and then by system.
         """
         entries = {"fingerprint": fingerprint, "results": results_to_json(results)}

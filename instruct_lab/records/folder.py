@@ -48,9 +48,10 @@ def is_locked(path: Path) -> bool:
 
 
 def new_folder(parent: Path) -> Path:
-    """Create a folder in `parent` whose name is the time in UTC, its microseconds and a random hexadecimal digit.
+    """Create a folder in `parent`, named after the current time in UTC.
 
-    An example is `20260131-142530-0f3a27`. The alphabetical order of names is the order of creation.
+    An example is `20260131-142530-0f3a27`: date, time, microseconds as five hexadecimal digits, and a random digit. The
+    alphabetical order of names is the order of creation.
     """
     with files.disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,7 @@ def label_typed(run: RunSettings) -> Label:
 
 
 def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Difference]:
-    """Find the differences between runs that their labels name, in the order of a label.
+    """Return the differences between runs that their labels name, in the order in which a label names them.
 
     Args:
         runs: the settings of the runs.

@@ -13,8 +13,9 @@ def note_lines(
 ) -> Iterator[str]:
     """Yield lines with the notes on the values in a table; a note on several values is written only once.
 
-    Each line begins with the metrics and systems to which its note applies. If the table has intervals from resampling
-    clusters of related examples, a last line lists the intervals from resampling single examples that clearly differ.
+    Each line begins with the metrics and systems to which its note applies. The table's intervals may come from
+    resampling clusters of related examples. If resampling single examples gives clearly different intervals, a last
+    line lists these.
 
     Args:
         metrics: values, keyed by `split/metric` and then by system (such as `before` or `after`).

@@ -40,7 +40,8 @@ class VerdictLine:
         system: the system that gave `answer`: `before` (the base model) or `after` (the tuned model).
         id: id of the example.
         judge: name of the judge.
-        against: what gave the answer `opponent`, as written in the config: `base`, `reference`, or the id of a run.
+        against: what gave the answer `opponent`, as written in the config: `base`, `reference`, or the id or folder of
+            a run.
         question: the message to the judge in which `answer` comes before `opponent`; empty if the judge was not asked.
         answer: the answer.
         opponent: the text of the answer that is compared with `answer`; `None` if there is no such answer.

@@ -17,10 +17,11 @@ MAX_COMBINATIONS = 128
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points (combinations of values) of a search space, which together cover each varied key.
+    """Yield a few points (combinations of values) of a search space.
 
-    For each key, they contain either all its values or the smallest, the largest and some others. If the sweep varies
-    options of config groups and these have at most `MAX_COMBINATIONS` combinations, all combinations are contained.
+    Each value that `representatives` selects for a varied key occurs in at least one of the points. If the sweep varies
+    options of config groups, each combination of these options also occurs in a point, unless there are more than
+    `MAX_COMBINATIONS` combinations.
     """
     values = {dimension.key: representatives(dimension) for dimension in space.dimensions}
     options = {key: found for key, found in values.items() if key in GROUPS}

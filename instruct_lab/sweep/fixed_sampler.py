@@ -1,4 +1,4 @@
-"""An Optuna sampler that proposes one given point."""
+"""An Optuna sampler that proposes one given point of the search space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 
 
 class FixedSampler(BaseSampler):
-    """An Optuna sampler that proposes the values of one given point."""
+    """An Optuna sampler that proposes one given point of the search space: a value for each dimension."""
 
     def __init__(self, point: Mapping[str, Any]) -> None:
         self._point = point
@@ -23,5 +23,5 @@ class FixedSampler(BaseSampler):
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """Return the given point's value of the dimension `param_name`."""
+        """Return the value that the given point has in the dimension `param_name`."""
         return self._point[param_name]

@@ -21,9 +21,9 @@ def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]
     """Yield sentences that say how large a metric's difference between two runs must be to exceed chance.
 
     A difference is too small if its 95% confidence interval would include 0. The width of the interval is estimated
-    from the number of examples and from a typical standard deviation over examples, which the metric declares. Metrics
-    that declare none are left out, and so are splits whose maximum number of examples is not known. Splits with equally
-    many examples are described in one sentence.
+    from the number of examples and from the typical standard deviation of a difference over examples, which the metric
+    declares. Metrics that declare none are left out, and so are splits whose maximum number of examples is not known.
+    Splits with equally many examples are described in one sentence.
 
     Args:
         settings: the settings of the sweep. If it optimises metrics that declare a standard deviation, only these are

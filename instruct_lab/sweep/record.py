@@ -42,7 +42,7 @@ class SweepInfo:
         num_points: number of points to try; a point is a combination of values of the dimensions.
         seeds: number of runs of each point, which differ in their random seed.
         choices: the base config's chosen option for each config group.
-        changes: the changes of code, packages or settings with which the sweep was continued by `--force`.
+        changes: what had changed in code, packages or settings when `--force` continued the sweep nevertheless.
     """
 
     id: str = ""
@@ -180,7 +180,8 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
     Args:
         runs_path: the folder of all records.
         reference: `latest` for the newest sweep; or the path of the sweep's folder; or text that identifies the sweep.
-            This is its id, the first characters of its id or of `<name>/<id>`, or the end of its id after a hyphen.
+            The text is the sweep's id, the beginning of its id or of `<name>/<id>`, or all that follows a hyphen in
+            its id.
 
     Raises:
         InstructLabError: several sweeps match.

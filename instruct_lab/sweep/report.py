@@ -52,7 +52,8 @@ def read_study(name: str) -> Study:
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
     """Yield the paragraphs of the comment at the start of a study's YAML file.
 
-    A paragraph starts with a word and a colon, and may have several lines. It is yielded as a pair (word, text).
+    A paragraph starts with a word and a colon, and may have several lines. The word is the study's name in the first
+    paragraph, and `Command`, `Cost` or `Result` in the others. Each paragraph is yielded as a pair (word, text).
     """
     name, texts = "", list[str]()
     for line in option.content.decode("utf-8").splitlines():

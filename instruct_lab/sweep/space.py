@@ -29,7 +29,7 @@ class SpaceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A condition under which a config key varies: another key, `key`, has one of the values in `labels`."""
+    """A condition under which a config key varies: the value of another key, `key`, is one of the texts in `labels`."""
 
     key: str
     labels: frozenset[str]

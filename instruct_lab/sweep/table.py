@@ -64,13 +64,15 @@ class SweepTable:
         return self._labelled[1]
 
     def render(self, width: int, slots: int | None = None, limit: int | None = MAX_ROWS) -> Group:
-        """Build the current table: the progress of the sweep, the best trial so far, and a line for each trial.
+        """Build the current table: the progress of the sweep, the best point so far, and a line for each trial.
+
+        A point is a combination of settings; its trials differ only in the seed.
 
         Args:
             width: width of the terminal.
             slots: number of simultaneous trials, used to estimate the remaining time; `None`: as many as run now.
-            limit: maximum number of trials to show; `None`: all. The best trial and those that run take precedence,
-                then the newest.
+            limit: maximum number of trials to show; `None`: all. Finished trials of the best point take precedence,
+                then trials that have not ended, then the newest.
         """
         info, rows = self.sweep.info, self.rows()
         labels, best = self.labels(rows), best_point(rows, info)
@@ -86,7 +88,10 @@ class SweepTable:
         return Group(*lines)
 
     def describe(self, run_id: str) -> str:
-        """Return a line on a trial: its label, its value of the sweep's first metric, and whether it is the best."""
+        """Return a line on a trial: its label, its value of the sweep's first metric, and whether its point is best.
+
+        A point is a combination of settings; its trials differ only in the seed.
+        """
         info, rows = self.sweep.info, self.rows()
         index = next((index for index, row in enumerate(rows) if row.id == run_id), None)
         if index is None:
@@ -119,7 +124,7 @@ class SweepTable:
 
 @dataclasses.dataclass(frozen=True)
 class BestPoint:
-    """The point of a sweep whose runs have the best mean value so far.
+    """The point (combination of settings, without the seed) of a sweep whose runs have the best mean value so far.
 
     Args:
         point: index of the point.
@@ -135,7 +140,8 @@ class BestPoint:
 def best_point(rows: Sequence[TrialRow], info: SweepInfo) -> BestPoint | None:
     """Return the point whose finished runs have the best mean value of the sweep's first metric.
 
-    The result is `None` if no run has finished with a finite value.
+    A point is a combination of settings; its runs differ only in the seed. The result is `None` if no run has finished
+    with a finite value.
     """
     found: dict[int, list[float]] = {}
     for row in rows:
@@ -173,8 +179,8 @@ def seconds_left(rows: Sequence[TrialRow], total: int, slots: int | None) -> flo
 def _visible_rows(rows: Sequence[TrialRow], best: BestPoint | None, limit: int | None) -> list[int]:
     """Return the indices of the rows to show, in ascending order.
 
-    If there are more than `limit` rows, the runs of the best point are chosen first, then trials that have not ended,
-    then the newest trials. With `limit=None`, all rows are shown.
+    If there are more than `limit` rows, finished trials of the best point (combination of settings) are chosen first,
+    then trials that have not ended, then the newest trials. With `limit=None`, all rows are shown.
     """
     indices = range(len(rows))
     if limit is None or len(rows) <= limit:

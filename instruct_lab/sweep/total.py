@@ -78,8 +78,8 @@ def estimate_sweep(
         planned: the plan of the sweep.
         device: the device that computes the runs.
         devices: number of devices of a run; `None`: as many as `trainer.devices` says, or one.
-        max_planned: maximum number of different runs to estimate; every other run is assumed to take the mean time of
-            these.
+        max_planned: maximum number of estimates. Runs without an estimate are assumed to take the mean time of the
+            runs that have one.
 
     Raises:
         InstructLabError: the architecture of a model is not known.

@@ -1,10 +1,10 @@
 """Search for the contents of messages in a rendered conversation, for chat templates that move or shorten contents.
 
-Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the text
-before and after it. Here, each content is therefore split at this markup, and a placeholder replaces each text before,
-between or after the markup. The conversation is rendered a second time with the placeholders, whose positions show
-which texts of each content remain. As a check, each placeholder is then replaced by its text: the result must equal the
-conversation as rendered with its contents.
+Templates of reasoning models look for markup in a message's content, such as `</think>`, and move, drop or re-wrap what
+stands before and after it. Here, each content is therefore split at this markup into pieces, and a placeholder stands
+for each piece: `reasoning</think>answer` becomes `A</think>B`. The conversation is rendered a second time with the
+placeholders, whose positions show which pieces remain, and where. As a check, the placeholders are then replaced by
+their pieces: the result must equal the conversation rendered with the original contents.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Located:
 
         Args:
             messages: the messages of the conversation.
-            glue: the template's own text before, between and after the contents if all contents are placeholders. What
-                `self.glue` has in addition to this before an answer is moved.
+            glue: the template's own text before, between and after the contents, rendered with placeholders instead of
+                the contents. If `self.glue` has more text before an answer, the additional text is moved.
             prompt_of: function that receives the index of a message and renders all messages before this one, with the
                 generation prompt.
 

@@ -82,7 +82,7 @@ class Rendering:
 
         Args:
             tagged: whether each answer's reasoning is in `<think>` tags before its text; otherwise, it is in the
-                message's field `reasoning_content`.
+                message's fields `thinking` and `reasoning_content`.
         """
         turns = []
         for thought in PROBED_REASONING:
@@ -178,9 +178,9 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
     """Return the text that the model has to generate between the generation prompt and the content of an answer.
 
-    The model has to generate the text that the template writes there if `answers_from` is `generation_prompt`. With
-    `content`, it has to generate only white space (as in `[/INST] answer`), which is a part of the answer's first
-    token. If there is nothing to generate, an empty text is returned.
+    If `answers_from` is `generation_prompt`, this is all the text that the template writes there. If it is `content`,
+    this text is returned only if it is white space (as in `[/INST] answer`), because white space is a part of the
+    answer's first token. Otherwise, the result is an empty text.
     """
     question = Message("user", placeholder(0))
     try:
@@ -237,7 +237,7 @@ def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) 
 
 
 def _trimmings(content: str) -> dict[str, None]:
-    """Return the content and its variants with white space trimmed, from the longest to the shortest."""
+    """Return the content, then variants stripped of line feeds, then of all white space, at one or both ends."""
     if content == content.strip():
         return {content: None}
     variants = [content, content.rstrip("\n"), content.lstrip("\n"), content.strip("\n")]

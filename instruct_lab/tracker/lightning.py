@@ -144,7 +144,7 @@ class TensorBoardSession(LightningSession):
 
 
 class MLflowSession(LightningSession):
-    """A session of `MLFlowLogger`: the run's group and chosen options become tags, and tables become artifacts."""
+    """A session of `MLFlowLogger`: the study or sweep and the chosen options become tags, tables become artifacts."""
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
@@ -154,7 +154,10 @@ class MLflowSession(LightningSession):
         return {"run_id": known} if known else {}
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Send settings and tags to MLflow, and write MLflow's id of the run to the record."""
+        """Send settings to MLflow, and write MLflow's id of the run to the record.
+
+        The tags in MLflow are `group` and the chosen options; `tags` is not used.
+        """
         values = {"group": group, **options_of(self.record.manifest.choices)}
         for key, value in values.items():
             self.client.set_tag(self.run_id, _mlflow_name(key), value)

@@ -134,7 +134,10 @@ def plain_cell(value: Any) -> Any:
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:
-    """Return a table of the reasons in `audit.json` for changing, dropping or adding data, each with one sample."""
+    """Return a table of the reasons in `audit.json` for dropping, changing, adding or reporting rows.
+
+    Each reason has one sample; reasons without a sample are left out.
+    """
     rows = [
         [
             reason["stage"],

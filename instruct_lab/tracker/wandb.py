@@ -51,7 +51,8 @@ class Wandb(Tracker):
     """Weights & Biases (wandb.ai): curves, tables and comparisons, online or offline.
 
     All runs share the folder `<runs_path>/wandb`; `wandb leet` shows the runs in it that were not uploaded. In mode
-    `auto`, a run is online if this machine has a key for the server and can reach it, otherwise offline.
+    `auto`, `WANDB_MODE` or `wandb offline` sets the mode. If neither does, a run is online if this machine has a key
+    for the server and can reach it, otherwise offline.
 
     In wandb, the config of a run lists the chosen option of each config group, so that runs can be grouped by `tuning`
     or `model`. The whole config is below `settings`.
@@ -159,7 +160,7 @@ class WandbSession(TrackerSession):
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Send a table to wandb, at the step of the last values; the cells of a column may have different types.
+        """Send a table to wandb, at the step of the last logged values; a column may have cells of different types.
 
         The step is given explicitly, since wandb would otherwise begin a new step.
         """

@@ -117,8 +117,8 @@ def _first_validation(interval: Any, every_epochs: int | None, batches: int) -> 
 def _total_batches(trainer: pl.Trainer, batches: int) -> float:
     """Count the training batches of the whole run.
 
-    If the trainer limits the number of optimizer steps, each step counts as `accumulate_grad_batches` batches. Only the
-    last step of an epoch can have fewer.
+    The trainer may limit the number of optimizer steps. A step has `accumulate_grad_batches` batches, but the last step
+    of an epoch may have fewer.
     """
     epochs, steps = trainer.max_epochs, trainer.max_steps
     by_epochs = batches * epochs if epochs is not None and epochs >= 0 else math.inf

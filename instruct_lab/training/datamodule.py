@@ -54,7 +54,7 @@ class InstructionData(pl.LightningDataModule):
 
     The attributes `conversations` and `examples` hold every split as a sequence on disk; `inputs` lists all files and
     packages that were read, with their hashes; `fingerprint` is the SHA-256 of all token ids and labels, in order;
-    `answer_lengths` holds the lengths of the training answers and of the held-out prompts.
+    `answer_lengths` holds a high percentile of the training answers' lengths, and the longest held-out prompt's length.
 
     Args:
         experiment: the run's configuration.
@@ -105,7 +105,7 @@ class InstructionData(pl.LightningDataModule):
         self._note_efficiency(audit)
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Add two shares to the audit: of padding in training batches, and of tokens in rows of packed examples.
+        """Add two shares to the audit: of padding in training batches, and of tokens in rows if examples were packed.
 
         These numbers are not cached, since they depend on the batch size.
         """
@@ -137,8 +137,8 @@ class InstructionData(pl.LightningDataModule):
     def _encode(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         """Render and tokenise every split, write it to a file, and return facts about all splits.
 
-        The data cache stores the facts beside the files: a hash of all examples, their number in each split, and the
-        lengths of answers.
+        The data cache stores the facts beside the files: a hash of all examples, their number in each split, and two
+        lengths (`AnswerLengths`).
 
         Args:
             before: the cached result of the previous stage, which holds the conversations.

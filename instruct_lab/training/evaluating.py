@@ -62,7 +62,8 @@ class EvaluationJob:
         evaluated: the configuration for the evaluation: that of the run, changed by `overrides`.
         overrides: the overrides of the evaluation, as typed.
         checkpoint: the weights to evaluate, `best` or `last`; `None`: those that the run was evaluated with at its end.
-        replaces: whether to replace an earlier evaluation of this name that had other settings, data or weights.
+        replaces: whether to replace an earlier evaluation of this name that had other settings, data, weights or
+            versions of the packages.
         shared: models that earlier evaluations of this process loaded; `None`: the models are read from disk.
     """
 
@@ -91,7 +92,8 @@ def prepare_job(
         overrides: overrides of the run's config that choose what to measure.
         name: name of the evaluation; `None`: it is made from the overrides, or `own` without any overrides.
         checkpoint: the weights to evaluate, `best` or `last`; `None`: those that the run was evaluated with at its end.
-        replaces: whether to replace an earlier evaluation of this name that had other settings, data or weights.
+        replaces: whether to replace an earlier evaluation of this name that had other settings, data, weights or
+            versions of the packages.
         shared: models that earlier evaluations of this process loaded; `None`: the models are read from disk.
 
     Raises:
@@ -122,7 +124,7 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
 
     An evaluation that was killed continues after its last batch of answers, and has the same results to the last bit.
     If the record already holds results of this evaluation with the current settings, data and weights, nothing is
-    measured.
+    measured, unless versions have changed and the job replaces earlier evaluations.
 
     Args:
         job: the evaluation, as `prepare_job` returned it.
@@ -247,8 +249,8 @@ def _hash(content: Any) -> str:
 def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console: Console) -> Results:
     """Measure the base model, the baselines and the tuned model on every split.
 
-    Results of an interrupted evaluation are used again if it had the same fingerprint, which is a hash of settings,
-    data, weights and versions.
+    The measurements that an interrupted evaluation saved are used again if they have the same `fingerprint`, a hash of
+    settings, data, weights, code and package versions.
     """
     results, experiment = job.files.read_unfinished(fingerprint), prepared.experiment
     num_known = sum(map(len, results.values()))

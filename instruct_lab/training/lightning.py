@@ -1,8 +1,8 @@
 """A faster import of Lightning: most of torchmetrics, whose import is slow, is imported only if it is used.
 
 Lightning needs only two classes of torchmetrics, but importing these runs the package's `__init__`, which imports all
-metrics and `scipy.signal`. With this module, `__init__` runs only when another name of torchmetrics is used. This saves
-a quarter of the time that importing torch takes.
+metrics and `scipy.signal`. With this module, `__init__` runs only when another name of torchmetrics is used. The time
+that this saves is about a quarter of the time of importing torch.
 """
 
 import importlib

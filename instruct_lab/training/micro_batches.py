@@ -23,9 +23,9 @@ WORK = "training"
 class StepGradients:
     """Adds up the gradients of one optimizer step, whose batches arrive one after the other.
 
-    If this saves time, a batch is divided into parts, each with examples of similar length. If memory is exhausted, the
-    gradients of the step so far are discarded, and random states are reset to those at the start of the step. All
-    batches of the step so far are then computed again, in micro-batches of half as many examples.
+    If this saves time, a batch is divided into parts, each with examples of similar length. If memory is exhausted, or
+    probably would be, the gradients of the step so far are discarded, and random states are reset to those at the start
+    of the step. All batches of the step so far are then computed again, in smaller micro-batches.
 
     Args:
         compute: function that adds a micro-batch's gradients, losses and counts to those of the step, and returns its
@@ -65,7 +65,7 @@ class StepGradients:
             self._states = GeneratorStates(batch.input_ids.device)
         parts = divide_batch(batch) if self._is_divisible else [batch]
         self._batches.append(parts)
-        loss = None if any(map(self._exceeds_memory, parts)) else self._try([parts])
+        loss = None if any(map(self._reduce_to_fit, parts)) else self._try([parts])
         while loss is None:
             self._discard()
             self._states.restore()
@@ -92,10 +92,10 @@ class StepGradients:
         limit = self._limits.largest(WORK)
         return limit if self._largest is None else min(limit, self._largest)
 
-    def _exceeds_memory(self, batch: Batch) -> bool:
-        """Whether the examples of a batch would probably exceed the memory if they were computed at once.
+    def _reduce_to_fit(self, batch: Batch) -> bool:
+        """Reduce the size of micro-batches if a batch would probably exceed the memory; return whether it was reduced.
 
-        If so, the size of micro-batches is also reduced to the estimated number of examples that fit.
+        Nothing is estimated for a batch that cannot be divided, or that is already computed in micro-batches.
         """
         if not self._is_divisible or batch.num_examples > self.size:
             return False

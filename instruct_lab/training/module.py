@@ -186,12 +186,12 @@ class TuningModule(pl.LightningModule):
         """Do nothing: Lightning calls this after `training_step`, which has added gradients already."""
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Run the backward pass of a loss that has an autograd graph, which it has only on several devices."""
+        """Run the backward pass if the loss has an autograd graph; `training_step` returns such a loss only for DDP."""
         if loss.requires_grad:
             loss.backward(*args, **kwargs)
 
     def _loss(self, batch: Batch) -> Loss:
-        """Compute the loss of each example; it is 0 for an example without target tokens, which only fills a batch."""
+        """Compute the loss of each example; examples without target tokens, which only fill up a batch, have loss 0."""
         loss = self._experiment.objective.loss(self.model, batch, self._teacher[0])
         is_used = (batch.labels != IGNORED).any(dim=1)[: batch.num_examples]
         values = {name: value.masked_fill(~is_used, math.nan) for name, value in loss.values.items()}
@@ -235,7 +235,7 @@ class TuningModule(pl.LightningModule):
         self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def log_step(self) -> None:
-        """Write the loss, learning rate and token counts of an optimizer step to the run's record and the trackers.
+        """Write the values of an optimizer step, such as loss and learning rate, to the run's record and the trackers.
 
         Nothing is written if the current batch did not complete a step.
         """
@@ -307,7 +307,9 @@ class TuningModule(pl.LightningModule):
     # ---- checkpoints
 
     def weights_writer(self, is_writer: bool) -> Callable[[Path], None]:
-        """Return a function that writes the trained weights to a new folder; every rank must call this.
+        """Return a function that writes the trained weights to a new folder.
+
+        Every rank must call this method, since it gathers the weights if they are sharded.
 
         Args:
             is_writer: whether this rank will write the weights.

@@ -42,7 +42,10 @@ def print_overview(
 
 
 def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
-    """If the config has `batching.share_prefix` on, but the model cannot compute a shared prefix once, print why."""
+    """Print why shared prefixes are computed in every row, if `batching.share_prefix` is not `off`.
+
+    Nothing is printed if the model can compute a shared prefix once, or if it is not a decoder.
+    """
     experiment = run.experiment
     if getattr(experiment.batching, "share_prefix", "off") == "off" or loaded.family != "decoder":
         return

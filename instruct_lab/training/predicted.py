@@ -36,7 +36,8 @@ def predict_costs(run: Run, data: InstructionData, loaded: LoadedModel) -> list[
         loaded: the base model.
 
     Returns:
-        A list with one line of the overview (a name and a text); empty if the run is short or cannot be planned.
+        A list with one line to print in the overview of the run, as its name `plan` and its text. The list is empty if
+        nothing was estimated, for example because the run is short.
     """
     kind, train = run.trainer.strategy.root_device.type, data.examples["train"]
     flops = 6.0 * count_parameters(loaded.model).total * float(train.lengths.sum())  # of an epoch

@@ -174,7 +174,10 @@ def _extend(
 
 
 def _num_steps(trainer: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:
-    """Compute the length of a run in optimizer steps; return `None` if the run ended before its data was prepared."""
+    """Compute the length of a run in optimizer steps.
+
+    The result is `None` if the run ended before its data was prepared, or if it has no limit on its length.
+    """
     if steps_per_epoch is None:
         return None
     per_unit = {"max_epochs": steps_per_epoch, "max_steps": 1}

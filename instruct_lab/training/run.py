@@ -249,7 +249,7 @@ def _divided(experiment: Experiment, record: RunRecord, trainer: pl.Trainer, con
     If the run started with another number or type of devices, the difference is printed and recorded.
 
     Returns:
-        The experiment, in which the batch size is the one for each of the devices in use.
+        The experiment, with the batch size that each of these devices now uses.
     """
     manifest, now, kind = record.manifest, trainer.world_size, trainer.strategy.root_device.type
     divided = divide_steps(experiment, manifest.num_devices, now)

@@ -67,12 +67,14 @@ class SharedModels:
         return tokenizer
 
     def model(self, key: str, load: Callable[[], LoadedModel], private: bool) -> tuple[LoadedModel, str]:
-        """Return the model that is kept under a key, and the hash of its weights; if there is none, load it.
+        """Return a new object of the model that is kept under a key, and the hash of the weights.
+
+        If there is no such model, it is loaded first.
 
         Args:
             key: text that identifies the weights.
             load: function that loads the model.
-            private: whether the caller may change the weights, so that it gets a copy of them.
+            private: whether the caller may change the weights; the new object then has a copy of them.
         """
         kept = self._unchanged(self._models, key, lambda loaded: weights_digest(loaded.model))
         if kept is None:

@@ -33,12 +33,12 @@ MOST_DIVIDED = 1000
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """The batches of a split, with the part of each batch that one device computes.
+    """One device's share of each batch of a split.
 
     Args:
-        batches: the indices of the examples in the device's part of each batch.
-        positions: the number of positions in the device's part of each batch, including padding: `[batches]`.
-        targets: the number of target tokens in the device's part of each batch: `[batches]`.
+        batches: for each batch, the indices of the examples in the device's share.
+        positions: for each batch, the number of tokens in the share, including padding: `[batches]`.
+        targets: for each batch, the number of target tokens in the share: `[batches]`.
     """
 
     batches: list[numpy.ndarray]
@@ -107,16 +107,22 @@ def measure_workload(
 
 
 def _largest(orders: Sequence[_Order], name: str) -> tuple[int, int]:
-    """Return the epoch and the index of the batch with the most `positions` or `targets`, whichever `name` is."""
+    """Return the epoch and the index of the largest batch, by the field of `_Order` with this name.
+
+    Args:
+        orders: the batches of each epoch.
+        name: `positions` or `targets`.
+    """
     largest = [getattr(order, name).max() for order in orders]
     epoch = largest.index(max(largest))
     return epoch, int(getattr(orders[epoch], name).argmax())
 
 
 def _largest_part(orders: Sequence[_Order], examples: Any, experiment: Experiment) -> tuple[int, int]:
-    """Return the epoch and the index of the batch that has the part with the most positions.
+    """Return the epoch and the index of the batch that has the largest part, in tokens including padding.
 
-    On a CPU, batches are divided into parts of similar length to save padding; this division is assumed here.
+    On a CPU, a batch is divided into parts that are computed one after the other, so that short texts need less
+    padding. This function assumes this division on every device.
     """
     widths, most, largest = experiment.batching.widths(examples), 0, (0, 0)
     batches = ((int(size), e, i) for e, order in enumerate(orders) for i, size in enumerate(order.positions))
@@ -152,9 +158,9 @@ def _training_order(experiment: Experiment, data: InstructionData, devices: int,
 
 
 def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarray], devices: int) -> _Order:
-    """Count the positions and target tokens in the part of each batch that one device computes.
+    """Count the tokens, including padding, and the target tokens in one device's share of each batch.
 
-    The sequences of a batch are padded to the longest one or packed.
+    The sequences of a share are either packed or padded to the longest one.
     """
     import numpy as np
 
@@ -169,11 +175,11 @@ def _order(experiment: Experiment, examples: Any, batches: Sequence[numpy.ndarra
 
 
 def _evaluation(experiment: Experiment, data: InstructionData, validations: int, devices: int) -> dict[str, Any]:
-    """Return the fields of `Workload` that count the positions and tokens of evaluation on each device.
+    """Return the fields of `Workload` about the evaluation on each device, and the list of its assumptions.
 
     The base model is assumed to generate answers of the maximum length, and the tuned model answers as long as the
-    references. An answer that has ended leaves its batch. Each beam and each sample is a row of its own. If the tuning
-    method adds worked examples to the prompts, this lengthens the tuned model's prompts, not the base model's.
+    references. A finished answer is removed from its batch. Each beam and each sample counts as a separate row. Worked
+    examples that the tuning method adds to the prompts are counted for the tuned model only.
     """
     import numpy as np
 

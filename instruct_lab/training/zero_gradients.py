@@ -44,9 +44,9 @@ class ZeroGradients:
 class ZeroOfParameters(torch.autograd.Function):
     """A zero that depends on parameters and adds nothing to their gradients.
 
-    In a multi-device run, the training module adds up the gradients of a step within DDP's forward pass, when DDP does
-    not average gradients. The backward pass of this zero, which reaches every trained parameter, then lets DDP average
-    them over the ranks, once in each step.
+    In a multi-device run, the training module computes and adds up the gradients of a step during DDP's forward pass.
+    DDP does not average gradients then. Afterwards, the backward pass of this zero reaches every trained parameter, so
+    DDP averages the sums over the ranks, once in each step.
     """
 
     @staticmethod

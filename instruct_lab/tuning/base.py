@@ -51,7 +51,7 @@ class Tuning(Component, ABC):
 
         Args:
             hidden_size: width of the model's hidden states; `None` if it is unknown before loading.
-            pretrained: False for a model with random weights.
+            pretrained: whether the model's weights are pretrained, not random.
         """
         return self.learning_rate
 

@@ -38,14 +38,14 @@ def adapter_rank(model: Any) -> int | None:
 
 
 def has_frozen_base(model: Any) -> bool:
-    """Whether every parameter outside the adapter is frozen, so that training does not change the base model."""
+    """Whether the model has an adapter and all other parameters are frozen, so that the base model stays unchanged."""
     return adapter_rank(model) is not None and not any(
         parameter.requires_grad and ADAPTER not in name for name, parameter in model.named_parameters()
     )
 
 
 def write_base(model: Any, path: Path) -> None:
-    """Write the base model without its adapter to a folder, as `save_pretrained` does.
+    """Write the model to a folder without its LoRA adapter, if it has one, as `save_pretrained` does.
 
     Args:
         model: a transformers model, with or without a LoRA adapter.

@@ -107,7 +107,7 @@ class Partial(Tuning, ABC):
 
 @component
 class Freeze(Partial):
-    """Training of selected parameters: the first or last layers, names that match a pattern, or the embeddings.
+    """Training of selected parameters: first or last layers, parameters whose names match `pattern`, embeddings.
 
     The first and last layers are counted separately in an encoder and a decoder.
     """
@@ -127,7 +127,8 @@ class Freeze(Partial):
         """Return the names of the parameters to train.
 
         Raises:
-            InstructLabError: the pattern matches no parameter, or the model has fewer layers than are to be trained.
+            InstructLabError: no parameter's name matches `pattern`, or the model has fewer layers than `first_layers`
+                or `last_layers`.
         """
         model = loaded.model
         names = [name for name, _ in model.named_parameters()]

@@ -79,7 +79,12 @@ class PeftMethod(Tuning, ABC):
         return {"task_type": self._task(loaded.family, bool(new)), **({"modules_to_save": new} if new else {})}
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's task type for a model, such as `CAUSAL_LM`, or `None` if PEFT has none for it."""
+        """Return PEFT's task type, such as `CAUSAL_LM`, or `None` if PEFT has none for the family.
+
+        Args:
+            family: the model's family.
+            scores: whether the model is a reward model, which has the task type `SEQ_CLS`.
+        """
         return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:

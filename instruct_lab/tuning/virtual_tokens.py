@@ -43,8 +43,12 @@ class VirtualTokens(PeftMethod, ABC):
     def _task(self, family: str, scores: bool) -> str | None:
         """Return PEFT's task type for a model, such as `CAUSAL_LM`.
 
-        For a model that does not generate text, this is the task type with which PEFT leaves the model's own outputs
+        A model that does not generate text gets `FEATURE_EXTRACTION`, because PEFT then returns the model's own outputs
         unchanged.
+
+        Args:
+            family: the model family.
+            scores: whether the model has a score head.
         """
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 

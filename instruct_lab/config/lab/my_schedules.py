@@ -8,7 +8,7 @@ from instruct_lab.lr_scheduler import LRScheduler, Position
 
 @component
 class Steps(LRScheduler):
-    """A learning rate that is multiplied by `drop` at each of the given points of the training."""
+    """A learning rate that is multiplied by `drop` at each of several fractions of the training after the warm-up."""
 
     points: list[float]  # proportions of the steps after the warm-up, each between 0 and 1
     drop: float = 0.1  # factor at each of these points

@@ -68,10 +68,10 @@ class Format(Component, ABC):
 
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns whose whole value goes into the messages or the references.
+        """Return the columns that a conversation does not keep as metadata, since it has their values in its messages.
 
-        A conversation keeps all other columns of its row as metadata. The set may contain `None`, which stands for a
-        field of the format that names no column; it is ignored.
+        All other columns of the row are kept. The set may contain `None`, which stands for a field of the format that
+        names no column; it is ignored.
         """
 
     def used_columns(self) -> set[str | None]:
@@ -130,7 +130,7 @@ class Format(Component, ABC):
         return how_to_read(column, field if field in fields else None)
 
     def conversation(self, row: Row) -> Conversation:
-        """Convert a row to a conversation; its `id` is a hash of the messages and references.
+        """Convert a row to a conversation; its `id` is a hash that `content_id` computes.
 
         Raises:
             InstructLabError: the row does not match this format.
@@ -230,7 +230,7 @@ def content_id(
     rejected: tuple[Message, ...] = (),
     desirable: bool | None = None,
 ) -> str:
-    """Return a short hash of a conversation's messages, references and label, which is the same in every run."""
+    """Return a short hash of a conversation's messages (rejected ones included), references and label."""
     content: list[Any] = [[message.role, message.content, message.trained] for message in messages]
     hashed: list[Any] = [content, references]
     if rejected:

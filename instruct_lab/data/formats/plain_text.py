@@ -23,7 +23,7 @@ class PlainText(Format):
     text: Column = "text"  # column of the text
 
     def required(self) -> dict[str, list[str]]:
-        """Return the column of the text."""
+        """Return the column of the text, keyed by `text`, the field that names it."""
         return {"text": [self.text]}
 
     def consumed_columns(self) -> set[str | None]:

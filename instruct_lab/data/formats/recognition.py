@@ -194,8 +194,9 @@ class _Table:
     def _turn_columns(self) -> Iterator[str]:
         """Yield the names of the columns that hold whole conversations.
 
-        These are the columns of turns with a usual name, such as `messages`. If there are none, they are all columns of
-        turns, except those whose name is usual for a question, an answer or one side of a preference pair.
+        These are the columns that hold lists of turns and have a usual name, such as `messages`. If there are
+        none, they are all columns with lists of turns, except those with a usual name for a question, an answer or one
+        side of a preference pair.
         """
         known = [name for name in TURN_COLUMNS if self._has(name) and self._kinds[name].kind == "turns"]
         if known:

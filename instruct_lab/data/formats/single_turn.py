@@ -42,7 +42,7 @@ class Alpaca(Format):
         return columns | self.required_if_named("system", "history")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the output and the history; the instruction and the input stay in the metadata."""
+        """Return the columns of the output and the history; a conversation keeps all other columns as metadata."""
         return {self.output, self.history}
 
     def used_columns(self) -> set[str | None]:
@@ -101,7 +101,7 @@ class PromptCompletion(TurnFormat):
         return {*self.consumed_columns(), self.system}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the prompt, then the completion."""
+        """Return the system message (if any), the messages of the prompt, and the messages of the completion."""
         tools = self.tool_use(row)
         prompt = self.read_column(row, self.prompt, "user", tools)
         prompt = [
@@ -122,7 +122,7 @@ class Columns(Format):
 
     Write the name of a column in braces. A name such as `translation.en` refers to a value inside the column's object.
     A literal brace is written twice. A row with an empty list of references, such as an unanswerable question of SQuAD
-    2.0, is broken.
+    2.0, cannot be read, and is dropped as a broken row.
     """
 
     prompt: str  # pattern of the question
@@ -146,12 +146,15 @@ class Columns(Format):
         return columns | ({"references": [self.references]} if self.references else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the answer and the references; the columns of the prompt stay in the metadata."""
+        """Return the columns of the answer and the references, except those that the prompt inserts too.
+
+        A conversation keeps all other columns as metadata.
+        """
         answer = {self.references, *column_names(self.completion, "completion")}
         return answer - {*column_names(self.prompt, "prompt")}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the system message (only if it has a pattern), the prompt and the completion, in this order."""
+        """Return the system message (only if a pattern for it is set), the prompt and the completion."""
         system = fill(self.system, row) if self.system else ""
         return single_turn(system, fill(self.prompt, row), fill(self.completion, row))
 

@@ -29,11 +29,14 @@ class TaskFile(Format):
     explanations: bool = False  # include the explanations of examples
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of the definition, the input and the output."""
+        """Return the columns of the definition, the input and the output, keyed by the field that names them."""
         return {"definition": [self.definition], "input": [self.input], "output": [self.output]}
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the definition, the examples and the output; the input stays in the metadata."""
+        """Return the columns of the definition, the examples and the output.
+
+        The column of the input is left out, so that a conversation also keeps the input in its metadata.
+        """
         return {self.definition, self.positive_examples, self.output}
 
     def used_columns(self) -> set[str | None]:

@@ -83,7 +83,7 @@ class Templates(Format):
                 )
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns that the templates and their answer choices name.
+        """Return the columns that the templates and their answer choices name, keyed by field.
 
         Columns whose presence a Jinja template tests are left out, since rows may lack them.
         """

@@ -103,9 +103,10 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Take note of a message that has no tool calls in a key of their own.
+        """Note a message without structured tool calls, to decide whether a tool's result may follow it.
 
-        If the text of an assistant's message contains a call, a tool's result may follow.
+        A result may follow if an assistant's text since the last user message contains a bracket, because every call
+        that is written as text contains one.
         """
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None

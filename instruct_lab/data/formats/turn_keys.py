@@ -49,7 +49,7 @@ def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequen
         where: the object's location in the row.
 
     Raises:
-        InstructLabError: a value is not read; the error names its key and the setting that ignores it.
+        InstructLabError: a value is not read; the error names its key, and the setting with which to ignore this key.
     """
     if turn.keys() <= used:
         return

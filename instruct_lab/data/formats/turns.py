@@ -80,7 +80,7 @@ class TurnFormat(Format, ABC):
     )
 
     def tool_use(self, row: Row) -> ToolUse:
-        """Return an object that tracks the row's tool calls and matches their results with them."""
+        """Return an object that collects the row's tool calls and matches each result with its call."""
         return ToolUse(row, self.named(self.tools), self.tool_convention, self.ignore_keys)
 
     def read_turns(self, row: Row, value: Any, column: str, tools: ToolUse) -> list[Message]:

@@ -68,7 +68,10 @@ class UnpairedPreference(TurnFormat):
         return named | self.required_if_named("system")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the prompt, the completion and the tools; the label stays in the metadata."""
+        """Return the columns of the prompt, the completion and the tools.
+
+        The column of the label is not one of them, so its value is also kept in the conversation's metadata.
+        """
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:
@@ -130,7 +133,10 @@ class UnpairedPreference(TurnFormat):
 
 
 def _normalize(value: Any) -> str:
-    """Return a label in lower case, without spaces, hyphens and underscores inside it; 1.0 is written as 1."""
+    """Return a label in lower case and without spaces, hyphens and underscores.
+
+    A minus sign at its beginning is kept. A whole number has no decimal places: 1.0 becomes 1.
+    """
     text = WHOLE_NUMBER.sub("", str(value).strip().casefold())
     return text[:1] + text[1:].replace("_", "").replace("-", "").replace(" ", "")
 

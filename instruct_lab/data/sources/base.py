@@ -30,7 +30,8 @@ class Row:
         columns: values, keyed by column name.
         where: the file and line (or row number), for error messages.
         size: the approximate size in the file, in bytes; 0 if unknown.
-        has_padding: whether a null in an object may stand for a missing key, as it does in tables.
+        has_padding: whether the row comes from a table, such as a Parquet file. There, all objects of a column have the
+            same keys, so a null may stand for a missing key.
     """
 
     columns: dict[str, Any]

@@ -77,7 +77,7 @@ class Catalogues(Source):
             yield Problem(key="language", value=self.language, reason=reason)
 
     def _files(self, archive: zipfile.ZipFile) -> list[str]:
-        """Return the paths of the catalogues in the wheel's locale folder that fits the language best, sorted."""
+        """Return the sorted paths of the wheel's catalogues for the locale that fits the language best."""
         folders: dict[str, list[str]] = {}
         for file in sorted(archive.namelist()):
             found = CATALOGUE.match(file)

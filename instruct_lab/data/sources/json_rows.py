@@ -73,8 +73,7 @@ def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterat
         keys: the keys of nested objects that lead to the list.
 
     Raises:
-        InstructLabError: the keys do not lead to a list of objects, or an object has a key twice; the error names the
-            line or row.
+        InstructLabError: the content is not valid JSON, the keys do not lead to a list, or an object has a key twice.
     """
     buffer = _Buffer(text)
     if not buffer.next_character():

@@ -57,7 +57,7 @@ class HubRows:
     """A data set on the Hub at one commit.
 
     Args:
-        name: name of the data set, whose revision is a commit. If `HF_HUB_OFFLINE` is set and the Hub's cache names no
+        name: name of the data set, whose revision is a commit. If `HF_HUB_OFFLINE` is set and the local cache names no
             commit, the revision is the one that the user gave.
         splits: for each split of the run, the name of the Hub's split that supplies its rows.
         unused: the Hub's splits that are not read.
@@ -74,8 +74,9 @@ def find_hub_rows(name: HubName) -> HubRows:
     """Resolve the revision of a data set to a commit, and read its first rows without downloading all of it.
 
     Raises:
-        HubUnreachable: the Hub cannot be reached, and its cache does not hold the data set.
-        InstructLabError: there is no such data set, configuration or revision, it is gated, or it cannot be read.
+        HubUnreachable: the Hub cannot be reached, and the local cache does not hold the data set.
+        InstructLabError: the data set, configuration or revision does not exist, or the data set is gated, cannot be
+            read, or has no split for training.
     """
     import datasets
 
@@ -129,9 +130,11 @@ def _is_cached(repository: str, cache: Path) -> bool:
 def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
     """Replace the revision in the name of a data set by the commit from which its splits were downloaded.
 
-    `tables` maps the name of each split to the split, as `datasets` loaded it from its cache.
-
     Without a connection to the Hub, `datasets` loads what its cache holds, which may be another commit than requested.
+
+    Args:
+        name: name of the data set, with the requested revision.
+        tables: the splits that `datasets` loaded from its cache, keyed by name.
 
     Raises:
         HubUnreachable: the name asks for a commit, and the cache holds another one.
@@ -148,11 +151,11 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     """Choose which split of a data set on the Hub supplies the rows of each split of the run.
 
-    The words in the Hub's names decide; for example, `dev` stands for validation. Of several splits whose names stand
-    for training, the first one whose name has no further word is chosen: `train` rather than `train_sft`. For
-    validation and test, the first one whose further words are those of the chosen training split is preferred: if
-    `train_sft` was chosen, `test_sft` is preferred to `test_gen`. If no split is preferred, the first one whose name
-    fits is chosen. If the data set has only one split, it is used for training, whatever its name.
+    The words in the names of the Hub's splits decide; for example, `dev` stands for validation. Of several training
+    splits, the first one without other words in its name is chosen: `train` rather than `train_sft`. Of several
+    validation or test splits, the first one with the same other words as the chosen training split is chosen: after
+    `train_sft`, `test_sft` rather than `test_gen`. If there is no such split, the first one for the purpose is chosen.
+    If the data set has only one split, it is used for training, whatever its name.
     """
     if len(names) == 1:
         return {"train": names[0]}

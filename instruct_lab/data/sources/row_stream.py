@@ -19,8 +19,8 @@ class RowStream(Iterator["Row | BrokenRow"]):
     Args:
         rows: the rows after the start position.
         start: number of rows before the start position.
-        reached: function that returns what a position has beside the number of rows, such as the state of the reader of
-            a file.
+        reached: function that returns further entries of the current position, such as the state of the file reader;
+            the number of rows is always an entry.
     """
 
     def __init__(

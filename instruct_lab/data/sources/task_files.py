@@ -49,7 +49,7 @@ class NaturalInstructions(Source):
         return [file_input(file) for file in self._files().files()]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield the instances of every task, one file after the other.
+        """Yield the selected instances of every task as rows, one file after the other.
 
         Raises:
             InstructLabError: no file matches, or a file cannot be read or is not a task file.

@@ -216,7 +216,10 @@ def metric_reason(metric: Metric, objective: Objective) -> str | None:
 
 
 def check_benchmarks(metrics: dict[str, Benchmarks], objective: Objective, tuning: Tuning) -> Iterator[Problem]:
-    """Report benchmarks if the model outputs scores, not text, and warn if the tuning method only changes prompts."""
+    """Report benchmarks if the model outputs scores, not text.
+
+    Also warn if the tuning method adds worked examples to prompts, which the prompts of benchmarks do not contain.
+    """
     for name, suite in metrics.items():
         key, kind = f"metrics.{name}", type(suite).__name__
         if objective.head != "language":

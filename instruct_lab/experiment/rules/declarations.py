@@ -41,7 +41,11 @@ FAR_OFF = 10
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
-    """Report data that has none of the kinds of supervision (answers, labels, pairs, text) that the objective reads."""
+    """Report data that gives nothing from which the objective can learn.
+
+    An objective learns from answers, from preference pairs, from labels that mark answers as desirable or undesirable,
+    or from plain text.
+    """
     if data.gives_any(objective.needs):
         return
     goal = type(objective).__name__
@@ -134,7 +138,7 @@ def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path
 
 
 def check_packed_model(model: Model, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Report packing if it is known before loading that the model cannot read several texts in one row of a batch."""
+    """Report packing if the model, or its attention implementation, cannot keep apart several texts in one row."""
     if batching.packing is None:
         return
     if facts_of(model, cache_path).can_pack is False:

@@ -109,9 +109,9 @@ def accelerator_obstacle(accelerator: Any) -> str | None:
 
 
 def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """For a run on the CPU, report `trainer.devices` that is neither a number of processes nor `auto`.
+    """For a run on the CPU, report a value of `trainer.devices` other than a number of processes or `auto`.
 
-    Warn if there are more processes than CPU cores.
+    Warn if the run starts more processes than there are CPU cores.
     """
     devices = _devices(trainer)
     if not _is_valid(devices) or not computes_on_cpu(trainer) or external_launch() is not None:
@@ -126,7 +126,7 @@ def check_processes_here(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_launch_here(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report that one of the environment variables that torchrun or srun set for a process is missing or no number."""
+    """Report an environment variable of torchrun or srun that is missing or is not a valid number."""
     if reason := launch_fault():
         do = "start the command with torchrun or srun, or unset TORCHELASTIC_RUN_ID and the variables of Slurm"
         yield Problem(key="trainer", reason=f"{reason}: {do}", kind="unavailable_here")

@@ -72,7 +72,7 @@ def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class _Watched:
-    """The name of the value that a callback monitors, its mode (`None` if not set), and whether it takes a mode."""
+    """What a callback monitors: the value's name, the `mode` (`None` if not set), and whether it has a `mode`."""
 
     monitor: str
     mode: str | None

@@ -79,7 +79,7 @@ def check_sharded_choices(
     optimizer: Optimizer,
     callbacks: dict[str, Callback | ExternalClass],
 ) -> Iterator[Problem]:
-    """Report a model, tuning method, optimizer or callback that cannot be sharded with `trainer.strategy=fsdp`."""
+    """Report a model, tuning method, optimizer or callback that cannot be used with `trainer.strategy=fsdp`."""
     if trainer.arguments.get("strategy") != FSDP:
         return
     do = "; choose another one, or trainer=ddp, which needs the memory for the whole model on each device"

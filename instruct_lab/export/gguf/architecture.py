@@ -96,9 +96,9 @@ def head_size(config: Any) -> int:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the name in a GGUF file and the tensor, for each tensor of a model.
+    """Yield each tensor that a GGUF file of a model needs, after its name in the file.
 
-    The tensors have the model's values; `file_values` converts them to those of the file.
+    The values are still those of the model; `file_values` converts them for the file.
 
     Args:
         model: a causal language model, whose configuration `check_config` has accepted.

@@ -28,12 +28,13 @@ def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids:
 
     Args:
         writer: the `GGUFWriter` of the file.
-        tokenizer: the model's tokenizer, whose chat template is set.
+        tokenizer: the model's tokenizer; its chat template is written if it has one.
         vocab_size: number of rows of the model's embedding matrix.
         stop_token_ids: tokens that end an answer.
 
     Raises:
-        InstructLabError: the tokenizer is not byte-level BPE, or no pre-tokenizer of llama.cpp splits texts like it.
+        InstructLabError: the tokenizer is not byte-level BPE, has no merges, has more tokens than the embedding matrix
+            has rows, or splits texts like no pre-tokenizer of llama.cpp.
     """
     import gguf
 

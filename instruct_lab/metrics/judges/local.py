@@ -51,7 +51,10 @@ class JudgeModel(Judge):
         return [describe(self, self.not_science), files]
 
     def replies(self, texts: Sequence[str], cache_path: Path, device: Any) -> Iterator[tuple[int, Reply]]:
-        """Load the model and yield the most likely verdict on each question, with the probabilities of all three."""
+        """Load the model, and yield the index of each question in `texts` with the reply to it.
+
+        A reply has the most probable verdict and the probabilities of all three, or a fault if there is no verdict.
+        """
         import torch
 
         from instruct_lab.batch_limits import compute_in_parts

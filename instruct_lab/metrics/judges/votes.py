@@ -108,7 +108,7 @@ def _position_note(asked: Sequence[Votes]) -> str:
 def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield a note if the judge's verdicts in the two orders agree no more than random verdicts would.
 
-    Another note is yielded if all verdicts are the same, because then their agreement shows nothing.
+    If all verdicts are the same, a note on this is yielded instead, because then their agreement shows nothing.
 
     The random verdicts have the same proportions of wins, losses and ties as the judge's. The agreement is Scott's pi
     (1955): `(observed - chance) / (1 - chance)`. Here, `observed` is the proportion of pairs with equal verdicts in
@@ -138,8 +138,8 @@ def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
 def _length_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield a note on how often the longer answer won, and on whether length predicts the winner.
 
-    Only pairs with a winner count. Among them, the evaluated answers that are longer than the opponent's are compared
-    with those that are shorter: Fisher's exact test compares the win rates of the two groups. So the wins of a better
+    Only pairs with a winner and with answers of different lengths count. Fisher's exact test compares two win rates of
+    the evaluated system: where its answer is the longer one, and where it is the shorter one. So the wins of a better
     system are not mistaken for a bias towards long answers.
     """
     decided = [vote for vote in asked if vote.score != 0.5 and vote.difference]

@@ -164,7 +164,7 @@ def _outcome(report: bytes, status: int) -> Outcome:
 def layers() -> tuple[str, ...]:
     """Return the layers of the sandbox (restrictions by the kernel) that this machine supports.
 
-    They are found by running an empty program. Each has its name and possibly a version, such as `landlock6`.
+    An empty program is run to find them. Each layer is given by its name, which may end with a version: `landlock6`.
     """
     return run(Program(""), timeout_s=60, memory_mb=1024).layers
 

@@ -56,7 +56,7 @@ class Remote:
         self.__peer.ask("setitem", self, key, item)
 
     def __instancecheck__(self, value: object) -> bool:
-        """Whether a value is an object of the other process and, there, an instance of the class `self`."""
+        """Whether `value` stands for an object of the other process that is an instance of the class `self`."""
         return isinstance(value, Remote) and self.__peer.ask("isinstance", self, value) is True
 
 
@@ -213,9 +213,9 @@ class Peer:
     def decode(self, encoded: Any) -> Any:
         """Build a value from what `encode` returned in the other process.
 
-        Only objects of built-in types, and of a few types of the standard library and NumPy, are created. If
-        the tests pass an instance of a class that they define, the program's process creates an instance of its class
-        with the same name.
+        Only objects of built-in types, and of a few types of the standard library and NumPy, are created. There is one
+        exception: if the tests pass an instance of a class that they define, the program's process creates an instance
+        of the class that has the same name in the program.
         """
         if not isinstance(encoded, list):
             return encoded

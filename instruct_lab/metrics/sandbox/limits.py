@@ -68,7 +68,11 @@ libc: Any = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
-    """Limit processor time, memory, file size and the number of open files; return the layer's name, `rlimits`."""
+    """Limit processor time, memory, file size and the number of open files, and forbid core dumps.
+
+    Returns:
+        `rlimits`, the name of this layer of the sandbox.
+    """
     for name, value in {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": memory_bytes,
@@ -87,7 +91,7 @@ def limit_one(name: str, value: int) -> None:
 
 
 def leave_network() -> str | None:
-    """Enter a network namespace without active interfaces.
+    """Enter a network namespace without active interfaces, and a new namespace for inter-process communication.
 
     Returns:
         `netns`, the name of this layer of the sandbox; `None` if the kernel refuses.
@@ -99,9 +103,10 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Use Landlock to forbid executing files, and access to files outside `folder`.
+    """Use Landlock to forbid executing any file, and access to files outside `folder`.
 
-    Files in the folders `readable` can still be read, but not written.
+    Files in the folders `readable` can still be read, but not written. Newer versions of Landlock also forbid TCP
+    connections and signals to processes outside the sandbox.
 
     Returns:
         The name of this layer of the sandbox with Landlock's version, such as `landlock6`; `None` if the system does

@@ -84,8 +84,8 @@ def serve(task: dict[str, Any], peer: Peer) -> None:
 def judge(task: dict[str, Any], peer: Peer) -> None:
     """Run the tests of a generated program, and write `passed` to the report if none fails.
 
-    The tests use stand-ins for the program's functions and other global names, which `peer` makes run in the program's
-    own process.
+    The tests can use the global names of the program. The program's functions are replaced by stand-ins, which let the
+    program's own process execute each call.
     """
     names: dict[str, Any] = {}
     replaces = not task["entry_point"] and not _needed_names(task["tests"])

@@ -45,7 +45,7 @@ def nests_brackets(answer: str) -> bool:
 
 @checks("format:quotes")
 def nests_quotes(answer: str) -> bool:
-    """Whether at least three quotations are nested, in double and single marks by turns, and three are closed."""
+    """Whether at least three quotations are nested, in alternating double and single marks, and three are closed."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -162,7 +162,8 @@ def has_sentences_then_bullets(answer: str) -> bool:
 def is_title_case(answer: str) -> bool:
     """Whether no word begins with a lower-case letter.
 
-    As in IFBench, words of one letter are ignored, and so are words that mix cases after their first letter.
+    As in IFBench, words of one letter are ignored, and so are words such as `iPhone`, whose letters after the first are
+    neither all lower-case nor all capitals.
     """
     return not any(token[0].islower() and (token[1:].isupper() or token[1:].islower()) for token in tokens(answer))
 

@@ -200,13 +200,13 @@ def has_capital_words(answer: str, capital_frequency: float, capital_relation: s
 
 @checks("change_case:english_capital", package="langdetect")
 def is_english_in_capitals(answer: str) -> bool:
-    """Whether the answer is English without lower-case letters."""
+    """Whether the answer has no lower-case letters, and is English or its language cannot be detected."""
     return answer.isupper() and _language(answer) in ("en", None)
 
 
 @checks("change_case:english_lowercase", package="langdetect")
 def is_english_in_small_letters(answer: str) -> bool:
-    """Whether the answer is English without capital letters."""
+    """Whether the answer has no capital letters, and is English or its language cannot be detected."""
     return answer.islower() and _language(answer) in ("en", None)
 
 

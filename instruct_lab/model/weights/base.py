@@ -69,7 +69,7 @@ class Origin:
     Args:
         name: absolute path of a folder, or name of a repository on the Hugging Face Hub.
         revision: commit of the repository; `None` for a folder.
-        is_exported: whether the folder is part of an export, which wrote the base model into it beside the adapter.
+        is_exported: whether the folder was written by an export of an adapter, which contains its base model.
     """
 
     name: str

@@ -1,4 +1,8 @@
-"""Loading of models from folders, with checks that transformers lacks and corrections of quantised layers."""
+"""Loading of models from folders.
+
+It adds checks that transformers lacks, and works around faults of bitsandbytes, which trains 4-bit layers incorrectly
+on a CPU.
+"""
 
 from __future__ import annotations
 

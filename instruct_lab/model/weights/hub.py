@@ -55,9 +55,9 @@ class Hub(Weights):
         return f"{self.repository}{'' if self.gguf_file is None else f'/{self.gguf_file}'}"
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """Load the repository's tokenizer, without downloading weights.
+        """Load the repository's tokenizer.
 
-        If `gguf_file` is set, this file is downloaded, which holds both the weights and the tokenizer.
+        Weights are not downloaded, unless `gguf_file` is set: this file holds both the weights and the tokenizer.
         """
         if self.gguf_file is not None:
             return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)

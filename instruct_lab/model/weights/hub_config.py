@@ -23,7 +23,7 @@ class HubModel:
         repository: the name of the repository, `owner/name`.
         commit: the commit to which the revision was resolved.
         config: path of the downloaded file `config.json`.
-        num_bytes: the size of the weights; `None` if it is unknown.
+        num_bytes: the size of the safetensors files; `None` if there are none or their sizes are unknown.
         notes: sentences for the user about the revision and the weights.
     """
 

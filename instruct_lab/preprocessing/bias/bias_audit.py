@@ -25,12 +25,12 @@ DIGITS = 3
 
 
 def all_categories() -> list[Category]:
-    """Return all categories of groups in this package's word lists."""
+    """Return all categories of groups of people, such as `gender`, that this package's word lists contain."""
     return ["gender", "nationality and ethnicity", "religion", "age", "disability", "orientation"]
 
 
 def all_lists() -> list[WordList]:
-    """Return the languages for which this package has word lists."""
+    """Return the names of this package's word lists, which are language codes."""
     return ["en", "fr", "zh"]
 
 
@@ -110,7 +110,7 @@ class BiasAudit(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """A mention of a group: the term and the words around it, which are joined only when the mention is displayed."""
+    """A mention of a group of people: the term and the words around it, joined only when the mention is displayed."""
 
     tokens: list[str]
 
@@ -120,7 +120,7 @@ class Mention:
 
 @dataclasses.dataclass
 class Counts:
-    """Counts of rows, words, languages and mentions of groups in one split."""
+    """Counts of the rows, words, messages in each language, and mentions of groups of people in one split."""
 
     num_rows: int = 0
     num_words: int = 0
@@ -131,10 +131,10 @@ class Counts:
     negative: Counter[Group] = dataclasses.field(default_factory=Counter)
 
     def mention(self, group: Group, near: set[bool]) -> None:
-        """Count one mention of a group.
+        """Count one mention of a group of people.
 
         Args:
-            group: the name of the category and the name of the group.
+            group: the name of the category, such as `gender`, and the name of the group.
             near: which kinds of words are near the mention: `True` for positive words, `False` for negative words.
         """
         self.mentions[group] += 1
@@ -142,9 +142,9 @@ class Counts:
         self.negative[group] += False in near
 
     def table(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return the counts of words, rows and languages, and the counts and rates of each group.
+        """Return the counts of words, rows and messages in each language, and the figures of each group of people.
 
-        The item `categories` holds the groups' figures: a dictionary keyed by category, of dictionaries keyed by group.
+        The figures are counts and rates. They are in the item `categories`, keyed by category and then by group.
 
         Args:
             before: the table of an earlier bias audit of the same split, for comparison; empty if there is none.
@@ -181,10 +181,10 @@ class Counts:
 
 
 def log_odds_ratio(positive: int, negative: int, other_positive: int, other_negative: int) -> tuple[float, float]:
-    """Return the logarithm of a group's odds ratio, and this logarithm divided by its standard error.
+    """Return the logarithm of the odds ratio of a group of people, and this logarithm divided by its standard error.
 
-    The ratio is the odds of positive against negative mentions of the group, divided by these odds for the other
-    groups. 0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
+    The ratio is the odds of positive against negative mentions of the group, divided by these odds for the other groups
+    of its category. 0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
 
     Args:
         positive: number of the group's mentions near positive words.

@@ -78,9 +78,10 @@ class Counterfactual(Step):
             seen.add(term.lower())
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield each conversation, and a copy with swapped words if it contains a word that can be swapped.
+        """Yield each conversation, followed by its copy with swapped words; with `replace`, yield only the copy.
 
-        The copy follows the conversation with the mode `add`, and is yielded instead of it with the mode `replace`.
+        A conversation has no copy if it contains no word to swap, or if `share` does not select it; it is then yielded
+        unchanged.
         """
         swap = self._build_swap()
         for conversation in conversations:

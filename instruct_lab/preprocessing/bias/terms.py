@@ -1,4 +1,4 @@
-"""Word lists of the bias audit (terms for groups, positive and negative words), and the search for these words."""
+"""Word lists of the bias audit (terms for groups of people, positive and negative words), and a search for them."""
 
 from __future__ import annotations
 
@@ -93,8 +93,10 @@ def load_terms(
 
     Args:
         languages: codes of the languages.
-        categories: the categories to load from this package's lists.
-        more: terms to add: lists of terms keyed by category, then by group. They are counted in every language.
+        categories: categories of groups of people, such as `gender`. Their terms are loaded from this package's lists.
+            The terms of categories in `more` are loaded too.
+        more: terms to add: lists of terms keyed by category, then by group of people. They are counted in every
+            language.
     """
     terms = {}
     for language in languages:

@@ -37,9 +37,10 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The rule by which a row overlaps with a held-out text: it contains enough of the text's n-grams.
+    """The rule that decides whether a row overlaps with a held-out text, from the text's n-grams in the row.
 
-    Enough are `min_matches` n-grams, or the share `min_share` of them. A limit of `None` is not used.
+    The row overlaps if it contains at least `min_matches` of the text's n-grams, or at least the fraction `min_share`
+    of them. A limit of `None` is not used.
     """
 
     min_matches: int | None
@@ -232,7 +233,8 @@ class HeldOutIndex:
             rows: the words of each row.
 
         Returns:
-            For each such row, keyed by its index, the index of the text with which it shares the most n-grams.
+            For each such row, keyed by its index, the index of the text with which it shares the most n-grams. Texts
+            with longer n-grams take precedence.
         """
         hashed = self._hasher.texts(rows)
         found: dict[int, int] = {}

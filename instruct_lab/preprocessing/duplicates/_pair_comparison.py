@@ -145,10 +145,10 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare all pairs of rows that may be near duplicates: those whose sketches have an equal band.
+    """Compare all pairs of rows that may be near duplicates: those whose sketches are equal in at least one band.
 
-    Rows with the same words are compared first. Of each group of rows with the same words, only the first row is then
-    compared with the rest.
+    A band is a fixed slice of a MinHash sketch. Rows with the same words are compared first. Of several rows with the
+    same words, only the first is then compared with other rows.
     """
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)

@@ -45,10 +45,11 @@ class Shingles:
 class Rows:
     """The rows of several splits, concatenated.
 
-    Validation and test, whose rows are always kept, come first. The split that is deduplicated comes last.
+    The split that is deduplicated comes last. The splits before it are those with which it is compared, such as
+    validation and test; all of their rows are kept.
 
     Args:
-        parts: the rows of each split.
+        parts: the rows of each split, in this order.
         text: function that returns the text by which a conversation is compared.
         lengths: array to which the length of every row in characters is appended while the rows are read.
     """

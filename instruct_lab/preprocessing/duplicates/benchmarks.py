@@ -52,7 +52,7 @@ class Benchmark(Component, ABC):
         """
 
     def texts(self, cache_path: Path) -> Iterator[str]:
-        """Yield the held-out texts.
+        """Yield the benchmark's texts, which must not occur in the training data.
 
         Raises:
             InstructLabError: the file cannot be read completely (an incomplete benchmark would miss contaminated rows),
@@ -96,7 +96,7 @@ class PackageBenchmark(Benchmark):
     asset: PackageAsset  # the file inside the wheel
 
     def __post_init__(self) -> None:
-        """Refuse an asset that does not name a file inside the wheel, or whose file has an unknown format."""
+        """Refuse an `asset` without a file inside the wheel, or with a file of an unknown format."""
         if self.asset.path is None:
             raise Refusal("asset", "names no file inside the wheel: set asset.path")
         if fault := _unknown_ending(self.asset.path):

@@ -180,9 +180,9 @@ def _all_words(messages: Messages) -> list[str]:
 
 
 def _units(conversation: Conversation, messages: Messages) -> Iterator[list[str]]:
-    """Yield the words of those texts of a row that may equal a held-out text.
+    """Yield the words of each text of a row that is compared as a whole with the held-out texts.
 
-    These are every message, rejected message and reference, the prompt, and the whole conversation.
+    These texts are every message, rejected message and reference, the prompt, and the whole conversation.
     """
     for _, tokens in messages:
         yield tokens

@@ -13,7 +13,7 @@ OWN = 1
 class KeyTable:
     """A hash table with open addressing, whose keys are 128-bit hashes of the texts of rows.
 
-    For each key, `owners` holds the number of a split: of the splits that contain the text, the one that may keep it.
+    If several splits contain a text, only one of them may keep it; `owners` holds this split's number for each key.
     `counts` holds how many rows of the split that is deduplicated have the text. At ten million rows, the probability
     that two different texts have the same key is below one in 10^24.
 

@@ -62,7 +62,7 @@ class NearDuplicates(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """What the step needs: several passes and access by index (`rows`), and other splits if `across` is set."""
+        """What the step needs: `rows` (several passes and access by index), and `splits` if `across` is not empty."""
         wanted: list[Need] = ["rows"]
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
@@ -97,8 +97,8 @@ class NearDuplicates(Step):
         """Compare the rows of a split with each other and with the rows of protected splits, whose rows are all kept.
 
         Returns:
-            A flag for each row of the split, true for a row to keep; and a dictionary of the rows that are similar to a
-            row of a protected split, keyed by row index: each value names this split, such as `a test row`.
+            A flag for each row of the split, true for a row to keep; and a dictionary, keyed by row index. It contains
+            the rows that are similar to a row of a protected split. Its values name this split, such as `a test row`.
         """
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows

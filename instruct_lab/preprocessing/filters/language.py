@@ -58,7 +58,7 @@ class Language(Step):
     max_characters: Annotated[int, Field(ge=20)] = 300  # length of the start of a text that is examined
 
     def __post_init__(self) -> None:
-        """Refuse unknown languages, and a step that sets no language and does not compare answer and prompt."""
+        """Refuse unknown languages, and a step that neither lists languages nor sets `answer_like_prompt`."""
         for part in get_args(Part):
             for code in getattr(self, part) or ():
                 if code not in CODES:

@@ -28,7 +28,7 @@ class Length(Step):
     """Drops conversations that are too short or too long, in characters, words or tokens.
 
     Tokens are counted with the run's tokenizer, without the text that a template adds. In scripts without spaces, each
-    character is a word. For a preference pair, both texts must be within the bounds: the one with the chosen answer and
+    character is a word. For a preference pair, both texts must be within the limits: the one with the chosen answer and
     the one with the rejected answer.
     """
 
@@ -59,9 +59,9 @@ class Length(Step):
         return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations whose lengths are within the bounds.
+        """Yield the conversations whose lengths are within the limits.
 
-        The audit counts the others, separately for each bound that is broken.
+        The audit counts each dropped conversation once, under the first limit that it violates.
         """
         within = filter_rows(conversations, context, self._reason)
         return self._filter_by_tokens(within, context) if self._limits("tokens") else within
@@ -114,8 +114,8 @@ class Length(Step):
 def _texts(conversation: Conversation, part: Part) -> list[str]:
     """Return the text of a part of a conversation.
 
-    For a preference pair, the text in which the rejected answer replaces the chosen one is a second item of the list,
-    if the part contains the answer.
+    A preference pair has two texts if the part contains the answer: one with the chosen and one with the rejected
+    answer.
     """
     if part == "prompt" or not conversation.rejected:
         return [part_text(conversation, part)]

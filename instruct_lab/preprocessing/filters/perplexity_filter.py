@@ -50,10 +50,10 @@ class PerplexityFilter(Step):
     Perplexity is exp of the mean negative log-likelihood of a text's tokens, computed in float32. The first token is
     predicted from the beginning-of-text token, or the end-of-text token if there is none; if the tokenizer has neither,
     the first token is not scored. Very high values suggest noise, very low values repetition or memorised text. Read
-    the quantiles in the audit before choosing bounds. This is usually the slowest step, because the model computes the
-    probabilities of up to `max_tokens` tokens of every text (except texts of fewer than `min_tokens`, which are kept).
-    Pickled weights are refused, and Python files that come with the model are not run. Source: CCNet (Wenzek et al.,
-    2020).
+    the quantiles in the audit before you set `min_perplexity` or `max_perplexity`. This is usually the slowest step,
+    because the model computes the probabilities of up to `max_tokens` tokens of every text (except texts of fewer than
+    `min_tokens`, which are kept). Pickled weights are refused, and Python files that come with the model are not run.
+    Source: CCNet (Wenzek et al., 2020).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -72,7 +72,7 @@ class PerplexityFilter(Step):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # dtype of the model; the loss is in float32
 
     def __post_init__(self) -> None:
-        """Refuse bounds that keep all rows or no row, and fields that contradict each other."""
+        """Refuse settings that would keep every row or drop every row, and fields that contradict each other."""
         if self.min_perplexity is None and self.max_perplexity is None:
             raise Refusal("max_perplexity", "every row would be kept: set min_perplexity, max_perplexity or both")
         if None not in (self.min_perplexity, self.max_perplexity) and self.min_perplexity > self.max_perplexity:  # type: ignore[operator]
@@ -104,9 +104,10 @@ class PerplexityFilter(Step):
         return digest.hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; the audit counts the dropped ones.
+        """Yield the conversations whose perplexity is from `min_perplexity` to `max_perplexity`.
 
-        Conversations with too few tokens are yielded too, and the audit reports them.
+        The audit counts the dropped ones. Conversations of fewer than `min_tokens` tokens are yielded too, and the
+        audit reports them.
 
         Raises:
             InstructLabError: the model cannot be loaded.
@@ -222,7 +223,7 @@ class Scorer:
         return ids
 
     def _fit(self, context: list[int], text: list[int]) -> Scored:
-        """Cut a context and a text so that together they have at most `max_tokens` tokens.
+        """Cut a context and a text to at most `max_tokens` tokens together, and put the start token, if any, first.
 
         Of the context, the last tokens are kept: as many as the text leaves free, but at least half of `max_tokens`. If
         context and text together are still too long, the end of the text is cut.
@@ -267,7 +268,11 @@ def _span(row: Scored) -> tuple[int, int]:
 
 
 def _quantiles(perplexities: array[float]) -> dict[str, float | str]:
-    """Compute quantiles of the perplexities as JSON values, keyed by percentage, such as `50%`; NaN is ignored."""
+    """Compute quantiles of the perplexities, keyed by percentage, such as `50%`.
+
+    NaN is ignored. Infinity is returned as the text `inf`, since JSON has no number for it. The result is empty if no
+    perplexity was measured.
+    """
     values = sorted(value for value in perplexities if not math.isnan(value))
     if not values:
         return {}

@@ -64,10 +64,10 @@ class Text:
 class Quality(Step):
     """Drops conversations by rules about their text; a rule applies only if its field is set.
 
-    Rules apply to the part `of`. There are three exceptions: `prompt_phrases` applies to the prompt, and `drop_echoes`
-    and the bounds of the answer ratio compare prompt and answer. Shares, means and counts of sentences or stop words
-    are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer than
-    `judged_from_words` words.
+    Rules apply to the part of the conversation that `of` names. The exceptions are `prompt_phrases`, which applies to
+    the prompt, and `drop_echoes`, `min_answer_ratio` and `max_answer_ratio`, which compare the answer with the prompt.
+    Shares, means and counts of sentences or stop words are not meaningful for short texts (`Yes.`, `42`, a title), so
+    rules about them skip texts of fewer than `judged_from_words` words.
 
     In scripts without spaces, each character is a word. Texts in such scripts skip the rules about word length. They
     also skip the rule about stop words if none of the stop words is in such a script.

@@ -27,10 +27,10 @@ class Repetition(Step):
     """Drops conversations whose text repeats lines, paragraphs, sequences of words (n-grams) or single characters.
 
     A line, paragraph or n-gram is a duplicate if it occurred earlier in the text; the first occurrence is no duplicate.
-    Shares of characters leave out white space between words and around lines, and a character in several duplicates is
-    counted once. Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces,
-    each character is a word. Time and memory grow linearly with the length of the text. Source: the repetition rules of
-    Gopher (Rae et al., 2021, table A1), whose thresholds are for web pages.
+    In shares of characters, white space around lines and, for n-grams, between words is not counted. A character in
+    several n-grams is counted once. Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts
+    without spaces, each character is a word. Time and memory grow linearly with the length of the text. Source: the
+    repetition rules of Gopher (Rae et al., 2021, table A1), whose thresholds are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -54,14 +54,14 @@ class Repetition(Step):
     max_character_run: Annotated[int, Field(ge=1)] | None = None  # maximum length of a run of one letter or digit
 
     def __post_init__(self) -> None:
-        """Refuse a step without a bound."""
+        """Refuse settings without any limit, with which no row would be dropped."""
         if self.max_character_run is None and not (self._line_bounds() or self._ngram_bounds()):
             raise Refusal("max_duplicate_lines", "no bound is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds.
+        """Yield the conversations that exceed none of the limits in the step's fields.
 
-        The audit counts the others, separately for each bound that is exceeded.
+        The audit counts each dropped conversation once, under the first limit that it exceeds.
         """
         lines, ngrams = self._line_bounds(), self._ngram_bounds()
         runs = self.max_character_run
@@ -177,7 +177,7 @@ def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], end
     Args:
         starts: index of the first word of each repeated n-gram.
         keys: id of each of these n-grams; equal n-grams have equal ids.
-        counts: not used.
+        counts: not used; it is here because `_in_top` and this function are called in the same way.
         ends: number of characters before each word, without white space; the last item is the number in all words.
         n: number of words in an n-gram.
     """

@@ -22,7 +22,7 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Stop running trials and everything that was started for them."""
+        """Stop the trials that are still running, and everything that was started for them."""
 
 
 class Launcher(Component, ABC):
