@@ -22,12 +22,12 @@ class Reduction:
     """A change of the largest batch size to a smaller one, because memory was exhausted.
 
     Args:
-        work: the kind of work: `training`, whose batch sizes are in examples, or a step of an evaluation, such as
-            `validation` or `answers`, whose batch sizes are in tokens, including padding.
+        work: the kind of work: `training`, whose batch sizes are in examples, or any other, such as `validation` or
+            `answers`, whose batch sizes are in tokens, including padding.
         step: the optimizer step, counted from 1; 0 before training.
         before: size of the batch that did not fit into memory, in examples or tokens.
         now: the largest size of a batch from this step on, in examples or tokens.
-        error: the message of the out-of-memory exception.
+        error: the message of the out-of-memory exception, or another reason, such as an estimate of the memory.
     """
 
     work: str = ""
@@ -72,7 +72,7 @@ class BatchLimits:
             work: the kind of work, such as `training`.
             before: size of the batch that did not fit into memory: in examples for `training`, otherwise in tokens.
             now: the largest size of a batch from now on, in the same unit as `before`.
-            error: the message of the out-of-memory exception.
+            error: the message of the out-of-memory exception, or another reason, such as an estimate of the memory.
         """
         reduction = Reduction(work, self.step, before, now, error)
         self._reductions.append(reduction)

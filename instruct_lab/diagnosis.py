@@ -45,7 +45,8 @@ def diagnose() -> dict[str, Any]:
         `packages`: the installed version of each required package, or null;
         `problems`: what is wrong with required packages; `extras`: the packages that each optional extra still lacks;
         `hardware`: CPU, GPUs and memory; `no_gpu` in it is the reason why there is no GPU;
-        `precision`: the default precision of training; `caches`: the path, size and free disk space of each cache;
+        `precision`: the default precision of training;
+        `caches`: the path of each cache, its size and the free space on its disk, both in bytes;
         `keys`: whether each access key is set (never its value); `settings`: environment variables that affect runs;
         `lab`: the folder with the user's own options; `refused`: the reason for each option that cannot run here;
         `slow`: reasons why training is slow here.

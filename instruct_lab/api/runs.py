@@ -95,7 +95,10 @@ class Run:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """The model's answers before and after training, and their scores: one row for each held-out example."""
+        """The model's answers before and after training: one row for each held-out example.
+
+        Each metric is a column with the score of the answer after training.
+        """
         rows = []
         for line in self.record.read_predictions():
             entries = dataclasses.asdict(line)

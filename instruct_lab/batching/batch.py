@@ -67,7 +67,7 @@ class Batch:
         return Batch(**moved)
 
     def rows(self, start: int, end: int) -> Batch:
-        """Return the rows from `start` to `end` (exclusive) as a batch in which each row is an example of its own."""
+        """Return the rows from `start` to `end` (exclusive) as a batch of single examples, without shared prefixes."""
         return Batch(
             input_ids=self.input_ids[start:end],
             attention_mask=self.attention_mask[start:end],

@@ -30,7 +30,7 @@ class EncodedPart:
 
     Args:
         batches: the examples, as Arrow record batches.
-        audit: report on these conversations, which counts those that were cut or dropped, by reason.
+        audit: report on these conversations, which counts those that were cut, dropped or reported, by reason.
         num_broken: number of conversations that the template could not render.
         first_error: the template's error for the first of the broken conversations; `None` if all could be rendered.
     """

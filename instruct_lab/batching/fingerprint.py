@@ -15,7 +15,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the SHA-256 of the parts of a tokenizer that affect text and ids.
 
     These parts are the class name, the backend (from the `tokenizers` library; for a slow tokenizer, the vocabulary),
-    the special tokens and the chat template.
+    the special tokens, the ids that are added to an empty text, and the chat template.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())

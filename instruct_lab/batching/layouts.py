@@ -111,7 +111,10 @@ class Aligned(LayoutEncoder):
         self._wrapped = wrapped
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Render and encode each conversation as one example; each token gets the weight of its message."""
+        """Render and encode each conversation as one example, with special tokens around it if `wrapped` is set.
+
+        Each token gets the weight of its message; with `every_token`, all weights are 1.
+        """
         rendered = self.template.render_all(conversations, self.tokenizer)
         encoded = self.texts.encoder.encode(rendered, [conversation.id for conversation in conversations])
         return [self._finish(c, example) for c, example in zip(conversations, encoded, strict=True)]

@@ -38,7 +38,7 @@ class Shortened:
 
 
 def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encoder: LayoutEncoder) -> Shortened | None:
-    """Cut the contents of messages, starting with the longest, until the conversation has at most `max_tokens`.
+    """Cut the contents of messages, starting with the longest, until the conversation fits into `max_tokens`.
 
     `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions usually are (Bai et
     al., LongBench, 2023). `truncate_response` cuts the end of trained contents.

@@ -65,7 +65,7 @@ class PrefixTree:
 
     @property
     def width(self) -> int:
-        """The length in tokens of a path through all levels, including the padding of its segments."""
+        """The sum of the lengths to which the levels are padded: the tokens of a row in the tree, with padding."""
         return sum(level.input_ids.shape[1] for level in self.levels)
 
     @property
@@ -80,9 +80,10 @@ class PrefixTree:
 
 
 def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
-    """Find the prefixes that the rows share, and return the tree with the fewest positions to compute.
+    """Find the prefixes that the rows share, and return the tree with the least work.
 
-    The result is `None` if no tree needs less computation than the padded rows.
+    The work is the number of positions to compute, plus a fixed cost for each extra pass. The result is `None` if no
+    tree needs less work than the padded rows.
 
     A tree has up to two levels of prefixes: the tokens that all rows begin with, and longer prefixes of groups of rows,
     such as the prompts of preference pairs. At least one token of each row remains in the last level.
@@ -109,7 +110,10 @@ def share_prefixes(input_ids: Tensor, lengths: Tensor) -> PrefixTree | None:
 
 
 def _groups(order: list[int], common: list[int], least: int, sizes: list[int]) -> Cut:
-    """Group neighbouring rows whose first `least` tokens are equal; return a tree level with one prefix per group.
+    """Group neighbouring rows whose first `least` tokens are equal, and return a level of a prefix tree.
+
+    All rows of a group have one segment, which is the longest prefix that they share. The segment of a row without a
+    group is only its own; it is at most as long as the longest segment of a group.
 
     Args:
         order: indices of the rows, in the order in which rows with long common prefixes are neighbours.

@@ -46,7 +46,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """Create the `WordIds` of a tokenizer, and keep it for later calls.
+    """Create the `WordIds` of a tokenizer, and keep it for later calls as long as the tokenizer exists.
 
     The result is `None` if the tokenizer does not permit that texts are encoded word by word.
     """

@@ -100,7 +100,7 @@ class Stage:
         name: name of the stage's result in the output of `instruct-lab cache list`.
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
-            the folder, and returns values that describe the result, such as its number of rows, for the manifest.
+            the folder, and returns JSON values for the manifest, such as the number of rows.
         joins: the stages whose results `build` joins into one, if it joins several; each of them is a chain of its own.
         activity: a text that says what `build` does, for the progress report.
     """
@@ -271,7 +271,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
         older_than: minimum number of days since a result was last used; `None`: no minimum.
 
     Raises:
-        InstructLabError: no result's key begins with one of the prefixes.
+        InstructLabError: one of the prefixes matches no result's key.
     """
     for key in keys:
         if not any(entry.key.startswith(key) for entry in entries):

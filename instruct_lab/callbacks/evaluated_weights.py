@@ -1,4 +1,4 @@
-"""Evaluation weights, which replace the training weights during validation and when a run saves its best weights.
+"""Evaluation weights, which replace the training weights during validation and in the best and last weights.
 
 They are either a moving average of the training weights, or the weights that a schedule-free optimizer provides for
 evaluation.

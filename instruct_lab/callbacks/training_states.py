@@ -54,7 +54,7 @@ def keep_state(partial: Path, folder: Path) -> None:
 
 
 def _remove_unnamed_shares(folder: Path) -> None:
-    """Remove the `shares-*` folders of states older than `last.ckpt` and `previous.ckpt`.
+    """Remove the `shares-*` folders that neither `last.ckpt` nor `previous.ckpt` names.
 
     Such a folder holds the shards that the ranks of a sharded model have written.
     """

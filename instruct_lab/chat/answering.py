@@ -31,7 +31,7 @@ class Answerer:
         experiment: the run's configuration, which includes the decoding settings.
         loaded: the model with its tokenizer.
         examples: training conversations from which the tuning method takes few-shot examples for each prompt; `None`
-            if the method adds no examples to prompts.
+            if no examples are added to prompts.
     """
 
     label: str

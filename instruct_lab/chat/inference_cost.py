@@ -145,7 +145,7 @@ def _measure(form: str, loaded: LoadedModel, generation: Generation, workload: W
 
 
 def _prompts(tokenizer: Any, workload: Workload) -> list[list[int]]:
-    """Return the token ids of prompts of equal length, cut from the texts in `metrics/general/items.jsonl`."""
+    """Return token ids of prompts of equal length, each starting at another text of `metrics/general/items.jsonl`."""
     texts = [item.text for item in read_items()]
     prompts = []
     for index in range(workload.batch):

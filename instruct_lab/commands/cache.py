@@ -14,7 +14,7 @@ def cache(parsed: argparse.Namespace) -> int:
     """List or clear the results in the data cache.
 
     Raises:
-        InstructLabError: the path of the cache is a file, or no result has a key that the user gives.
+        InstructLabError: the path of the cache is a file, or one of the typed keys matches no result.
     """
     from instruct_lab.cache import Store, select_entries
     from instruct_lab.config.compose import compose

@@ -66,9 +66,9 @@ class Effect:
 def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
     """Compute the effect on a metric of each choice: each setting that differs between the runs.
 
-    A choice is left out if every run has a different value, or if it has more than 8 values (`MAX_LEVELS`) and they are
-    not numbers. If there is only one choice, an empty list is returned: the comparison of configurations already shows
-    the effect of this choice.
+    More than 8 different numbers (`MAX_LEVELS`) are first grouped into ranges. Then a choice is left out if every run
+    has a different value, or if it has more than 8 values. If there is only one choice, an empty list is returned: the
+    comparison of configurations already shows the effect of this choice.
 
     Args:
         scores: the runs' scores by the metric.

@@ -18,7 +18,7 @@ SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
 MIN_EXAMPLES = 20
 """Minimum number of examples in a plan; intervals computed from fewer examples are too narrow."""
 FEW_FREEDOM = 10
-"""Degrees of freedom below which the estimated standard deviation between seeds has a relative error of 25% or more."""
+"""Degrees of freedom below which the estimated standard deviation between seeds is off by about 25% or more."""
 ONE_RUN_EACH = (
     "One run each: training noise is unknown, so these numbers are lower bounds. Runs with several seeds "
     "(sweep.seeds=3) measure it."

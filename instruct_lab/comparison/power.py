@@ -1,10 +1,10 @@
 """The power of the test in `compare`: the probability that it finds a difference between two configurations.
 
-The test compares the observed difference with random deviations. Each deviation is the sum of two random numbers. One
-is normally distributed and stands for the choice of examples. The other stands for the seeds, and has heavier tails
-than the normal distribution, because the variance between seeds is itself estimated. The critical value of the test
-therefore depends on the observed standard deviation between seeds, so the power is averaged over the distribution of
-this standard deviation.
+The test compares the observed difference with random deviations (see `instruct_lab.comparison.scores`, whose deviations
+are used here). Each deviation is the sum of two random numbers. One is normally distributed and stands for the choice
+of examples. The other stands for the seeds, and has heavier tails than the normal distribution, because the variance
+between seeds is itself estimated. The critical value of the test therefore depends on the observed standard deviation
+between seeds, so the power is averaged over the distribution of this standard deviation.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ number with standard deviation sigma. If every configuration has only one run, t
 uncertainty from the choice of examples.
 
 If the examples belong to clusters, whole clusters are resampled. If there are few examples or clusters, the bootstrap
-underestimates the uncertainty, so the deviations of the resampled values from the observed value are multiplied by a
-factor above 1.
+underestimates the uncertainty, so the deviations of the resampled values from the observed value are multiplied by
+random factors that widen the interval (see `instruct_lab.metrics.resampling`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class RunScores:
         """Return a copy whose intervals resample single examples instead of clusters of examples.
 
         Returns:
-            The copy; `None` if the examples have no clusters, so that the intervals resample single examples already.
+            The copy; `None` if the intervals resample single examples already, as there are no clusters or too few.
         """
         return (
             RunScores(self.metric, self._rows, self._arms, self._resamples) if self.units.resamples_clusters else None
@@ -109,7 +109,7 @@ class RunScores:
 
         Returns:
             The components of the variance; `None` if there are fewer than two configurations, if there are fewer than
-            two clusters (or two examples, if they have no clusters), or if a score is not finite.
+            two units (clusters if these are resampled, otherwise examples), or if a score is not finite.
         """
         import numpy as np
 
@@ -191,8 +191,9 @@ class RunScores:
     def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
         """Return how much each unit contributes to each run's value: an array `[runs, units]`.
 
-        A unit is what a resample draws: a cluster of examples or, without clusters, an example. The method returns
-        `None` if there are fewer than two units, or if a run's value, with all units or without one, is not finite.
+        A unit is what a resample draws: a cluster of examples, or a single example if there are no clusters or too few.
+        The method returns `None` if there are fewer than two units, or if a run's value, with all units or without one,
+        is not finite.
 
         Args:
             sums: for each run, the sum of the metric's statistics over each unit.

@@ -281,10 +281,12 @@ def format_gain(one: Estimate | Difference | MetricValue | None, digits: int) ->
 def _format_difference(
     difference: Estimate | Difference | None, probability: float | None, has_noise: bool, digits: int = 2
 ) -> str:
-    """Format a difference from the best configuration, with its interval, its p-value and whether it is significant.
+    """Format a difference from the best, with its interval, its p-value and whether it is significant.
+
+    The best is a configuration or, in the table of a setting's effect, a value of the setting.
 
     Returns:
-        The text; `best` if `difference` or `probability` is `None`, as it is for the best configuration itself.
+        The text; `best` if `difference` or `probability` is `None`, as it is for the best itself.
     """
     if difference is None or probability is None:
         return "best"

@@ -76,7 +76,8 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
     """Compose `conf/train.yaml` with overrides in Hydra's syntax.
 
     An override with wrong syntax or an unknown option becomes a problem and is left out, so that the rest of the config
-    can still be checked. An override with an unknown key is applied; the key is reported when components are built.
+    can still be checked; if quotes around its value correct the syntax, it is applied with them. An override with an
+    unknown key is applied; the key is reported when components are built.
 
     Args:
         overrides: the overrides that the user typed.

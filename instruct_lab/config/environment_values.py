@@ -27,9 +27,10 @@ def to_plain_config(config: DictConfig) -> dict[str, Any]:
     """Convert a config to dictionaries and lists with interpolations resolved, but without secrets.
 
     If a text contains a secret, or a value that is read from an environment variable, this part is replaced by
-    `${oc.env:NAME}`, and the text becomes an `Interpolated` text. Values that are not texts are resolved even if they
-    are read from the environment. Texts that become folder names or are sent to servers (`EXPOSED`), such as `name`,
-    keep the values of environment variables too; only secrets in them are replaced.
+    `${oc.env:NAME}`, and the text becomes an `Interpolated` text. Values that clearly are no secrets, such as numbers,
+    paths and names of users and machines, are resolved even if they are read from the environment, and so are values
+    that are not texts. Texts that become folder names or are sent to servers (`EXPOSED`), such as `name`, keep the
+    values of environment variables too; only secrets in them are replaced.
     """
     with bounded():
         plain = _plain(config, "")

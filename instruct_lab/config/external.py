@@ -271,7 +271,10 @@ def has_module(module: str) -> bool:
 
 
 def public_names(module: str) -> list[str]:
-    """List the public classes and functions in a module's source, and the public names that it imports."""
+    """List the public classes and functions in a module's source, and the public names that it imports.
+
+    The list is empty if there is no such module.
+    """
     file = _module_file(module)
     if file is None:
         return []

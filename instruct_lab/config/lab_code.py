@@ -118,7 +118,8 @@ def make_importable(module: str) -> None:
 def restore() -> None:
     """Make the same modules of the lab folder importable in this process as in the process that started it.
 
-    A run calls this in the processes that it starts; they inherit the names of the modules in an environment variable.
+    Importing `instruct_lab` calls this. A process that a run has started inherits the names of the modules in an
+    environment variable; they become importable if the process has the same working directory.
     """
     names, _, lab = os.environ.get(VARIABLE, "").partition(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):

@@ -59,7 +59,7 @@ def roots() -> list[Path]:
     """Return the folders that contain `conf/` or `experiments/`.
 
     The first is the folder with the package's own `conf/` and `experiments/`. The second is the working directory; it
-    is left out if it contains neither of these two folders.
+    is left out if it contains neither of these two folders, or if it is the first folder.
     """
     packaged = _packaged_root()
     lab = Path.cwd()
@@ -89,6 +89,7 @@ class Option:
 
         Raises:
             InstructLabError: the file is not a regular file, or is too large.
+            OSError: the file does not exist or is not readable.
         """
         return read_regular(self.path, MAX_BYTES)
 

@@ -37,7 +37,7 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
         problems: list to which the problem is added.
 
     Returns:
-        The override; `None` if it cannot be parsed with quotes either.
+        The override; `None` if it cannot be parsed with quotes either, is too long or nested, or has no key.
     """
     if len(text) > MAX_CHARACTERS or max(text.count(opening) for opening in "[{(") > MAX_BRACKETS:
         reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"

@@ -78,7 +78,8 @@ def allow(*names: str) -> Iterator[None]:
 
     Args:
         names: names of the permissions, as the option `--allow` takes them. Two more forms are possible: `key:FULL.KEY`
-            permits the value of one config key, and `within:FOLDER` permits a config to write below a folder.
+            permits the value of one config key, and a result of the function `within` permits a config to write below a
+            folder.
     """
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*filter(None, [before]), *names])

@@ -18,8 +18,8 @@ from instruct_lab.config.references import ReferenceSource
 def provenance(composition: Composition) -> dict[str, str]:
     """Return the origin of each value in a composed config, keyed by the value's full key.
 
-    The origin is the path of an option file, or the word `override`. For a value that the program computed, it is a
-    text that gives the reason.
+    The origin is the path of an option file below `conf/` or `experiments/`, a reference such as
+    `model=hub:OWNER/NAME`, or the word `override`. For a value that the program set, it is the reason as text.
     """
     origins: dict[str, str] = {}
     for origin, config in composed_files(composition):

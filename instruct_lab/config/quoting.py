@@ -63,7 +63,7 @@ def _is_interpolation(text: str) -> bool:
 
 
 def quote_for_shell(argument: str) -> str:
-    """Quote a command-line argument for bash; if it contains control characters, write it as `$'...'` with escapes."""
+    """Quote a command-line argument for bash; if some characters do not print, write it as `$'...'` with escapes."""
     if argument.isprintable():
         return shlex.quote(argument)
     escaped = argument.replace("\\", "\\\\").replace("'", "\\'")

@@ -18,7 +18,7 @@ def write_lab(path: Path) -> list[Path]:
         The paths of the written files.
 
     Raises:
-        InstructLabError: one of the files exists, or the folder is not writable; in both cases, nothing is written.
+        InstructLabError: one of the files exists, or the folder is not writable; in both cases, no new file is left.
     """
     sources = sorted(source for source in EXAMPLES.rglob("*") if source.is_file() and "__pycache__" not in source.parts)
     targets = [path / source.relative_to(EXAMPLES) for source in sources]

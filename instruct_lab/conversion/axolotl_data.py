@@ -65,11 +65,11 @@ FIELDS = [
 def read_datasets(state: Conversion, value: Any) -> Result:
     """Set the data of the study from axolotl's data sets, and report how each setting of a data set is converted.
 
-    Held-out rows are read from the list `test_datasets`.
+    Held-out rows are read from the list `test_datasets`; without it, `val_set_size` says how much is held out.
 
     Args:
         state: the conversion, which contains the study and the report.
-        value: the value of axolotl's setting `datasets`.
+        value: the value of axolotl's setting `datasets` or `pretraining_dataset`.
     """
     entries = value if isinstance(value, list) else [value]
     tests = state.get("test_datasets", [])

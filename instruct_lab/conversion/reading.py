@@ -25,7 +25,7 @@ TEXTS = ("revision", "model_revision", "revision_of_model", "run_name", "wandb_n
 NEW_LAYOUT = frozenset(
     ["train_dataset", "kernel_config", "dist_config", "quant_config", "peft_config", "sample_backend", "model_class"]
 )
-"""Settings that only LLaMA-Factory's new config layout (`v1`) has, which cannot be converted."""
+"""Settings by which LLaMA-Factory's new config layout (`v1`) is recognised; it cannot be converted."""
 USES = frozenset(["export_dir", "infer_backend"])
 """Settings of LLaMA-Factory that are in configs for merging or serving a model, which train nothing."""
 WHAT_TO_TYPE = (
@@ -170,7 +170,8 @@ def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 def _to_value(key: str, value: Any) -> Any:
     """Convert a text such as `2e-4`, `true` or `null` to a number, a boolean or `None`.
 
-    Other values, and the values of the settings in `TEXTS`, are returned unchanged.
+    YAML 1.1 reads `2e-4` as a text. Any other text is returned without the white space around it. Values that are not
+    texts, and the values of the settings in `TEXTS`, are returned unchanged.
 
     Args:
         key: name of the setting.

@@ -200,7 +200,10 @@ def set_attention(state: Conversion, value: Any) -> Result:
 
 
 def set_evaluation_steps(state: Conversion, value: Any) -> Result:
-    """Set the number of batches between two validations from a number of optimizer steps or a fraction of all steps."""
+    """Set how often validation takes place.
+
+    A number of optimizer steps is converted to a number of batches, and a fraction of all steps to one of an epoch.
+    """
     strategy = str(state.get("eval_strategy", state.get("evaluation_strategy", "steps")))
     if not state.has_held_out or strategy in ("no", "False"):
         return Same("nothing is evaluated during training")

@@ -11,7 +11,7 @@ from instruct_lab.conversion.rules import Conversion, Different, Result, Same
 
 Format = tuple[str, dict[str, Any]]
 SEVERAL = ("datasets", "dataset_mixture", "dataset_mixer")
-"""Settings whose value is a list of data sets; if one of them is set, `dataset_name` is ignored, as in TRL."""
+"""Settings that name several data sets; if one of them is set, `dataset_name` is ignored, as in TRL."""
 ENTRY_KEYS = ("path", "id", "name", "config", "split", "data_files")
 """Keys that describe, in an entry of a list of data sets, where the rows are; each script uses some of them."""
 

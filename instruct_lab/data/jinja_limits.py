@@ -297,7 +297,7 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
 
 
 def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a Jinja test that compares two values, so that the sizes of both count towards the limit on steps.
+    """Wrap a Jinja test that compares two values, so that the items of both are counted as steps.
 
     A test that compares nothing is returned unchanged.
     """

@@ -280,7 +280,10 @@ class Mixture(Data):
 
 
 def leaves(data: Data, key: str = "data") -> Iterator[tuple[str, Data]]:
-    """Yield each data set inside a mixture with its config key; for data other than a mixture, yield only this data."""
+    """Yield each data set inside a mixture that is no mixture itself, with its config key.
+
+    For data other than a mixture, yield only this data.
+    """
     if not isinstance(data, Mixture):
         yield key, data
         return

@@ -33,7 +33,8 @@ class HashSplit(Component):
     The split of a row depends only on the row itself: if rows are added, every other row stays in its split.
 
     - `by: opening` hashes the messages up to and including the first question. Conversations that share these
-      messages are then in the same split, however they continue.
+      messages are then in the same split, however they continue. So no row has to be dropped because a row of another
+      split continues it.
     - `by: prompt` hashes all messages before the final answer. Rows with equal prompts are then in the same split.
     - `column` names a metadata column whose value is hashed instead of the prompt.
 

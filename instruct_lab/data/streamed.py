@@ -23,7 +23,8 @@ def refuse_stream(sources: Mapping[str, Source], limit: int | None) -> None:
         limit: the value of `limit.train`, which selects this number of rows among all rows; `None` if it is not set.
 
     Raises:
-        Refusal: there is not exactly one source, `max_rows` is not set, or another value needs all rows.
+        Refusal: there is not exactly one source, its `max_rows` is not set, it has a shuffle buffer or keeps only one
+            of equal rows, or `limit` is set.
     """
     if len(sources) != 1:
         found = f"several: {', '.join(sources)}" if sources else "none"

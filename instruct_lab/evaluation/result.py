@@ -105,7 +105,7 @@ def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dic
 
 
 def prediction_lines(setup: EvaluationSetup, results: Results) -> list[PredictionLine]:
-    """Create the lines of `predictions.jsonl`, one for each answer of the tuned model."""
+    """Create the lines of `predictions.jsonl`, one for each example that the tuned model answered."""
     lines = []
     for split, systems in results.items():
         after, metrics = systems[AFTER], _setup_of(setup, systems).metrics

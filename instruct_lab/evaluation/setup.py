@@ -36,8 +36,8 @@ class EvaluationSetup:
             the trainer's default.
         by_source: whether results are also reported for each data source.
         show_samples: number of predictions printed below the results.
-        selected_by: name of the metric, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
-            last checkpoint is evaluated.
+        selected_by: name of the logged value, such as `val/loss`, by which the evaluated checkpoint was chosen; `None`
+            if the last checkpoint is evaluated.
         benchmarks: benchmarks on which the model is measured too, by name; they have examples of their own.
         journal: file to which the answers of each batch are written, so that a killed evaluation can continue; `None`
             keeps the answers only in memory.

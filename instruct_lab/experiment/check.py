@@ -79,7 +79,7 @@ def check(
 
     Args:
         overrides: overrides in Hydra's syntax.
-        settings_only: whether to check only the settings of single components, and not how the components combine.
+        settings_only: whether to leave out the rules on which options can be combined (`rules.COMBINATION_RULES`).
         load: function that composes a config from overrides; a sweep passes one that shares work between its trials.
         is_for_another_machine: whether to leave out problems of this machine, such as a missing GPU or package.
     """
@@ -171,7 +171,7 @@ def _problems(result: Build, config: DictConfig, settings_only: bool = False) ->
 
 
 def _root_problems(result: Build) -> Iterator[Problem]:
-    """Report a config whose top-level `_target_` names a class other than `Experiment`."""
+    """Report a config whose top-level `_target_` is missing or names a class other than `Experiment`."""
     if result.root is not FAILED and not isinstance(result.root, Experiment):
         target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
         found = type(result.root).__name__

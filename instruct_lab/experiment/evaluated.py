@@ -65,7 +65,8 @@ def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
     maximum length of answers stays that of the run unless an override sets it.
 
     An override such as `data=path:rows.jsonl` names a file or a data set on the Hub. Then the model is evaluated on all
-    rows of this data, unless another override (`data.split`, `data.train` or `data.test`) assigns them to splits.
+    rows of this data, unless it has held-out rows of its own, or another override (`data.split`, `data.train` or
+    `data.test`) assigns the rows to splits.
 
     Args:
         record: the record of the run.

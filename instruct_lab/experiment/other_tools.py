@@ -209,10 +209,10 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _named_by_repository(problem: Problem) -> Problem:
-    """Return a problem about an unknown option, with a hint added if the option could be the name of a repository.
+    """Return a problem about an unknown option; add a hint if the option could name a repository or a path.
 
     The hint is the option that uses this repository of the Hugging Face Hub or, if there is none, an override such as
-    `model=hub:OWNER/NAME`.
+    `model=hub:OWNER/NAME` or `model=path:FOLDER`. The override is not added if the problem has a suggestion already.
     """
     name = str(problem.value)
     option = option_of_repository(problem.key, name) if problem.key in REPOSITORIES else None

@@ -1,4 +1,4 @@
-"""Describe an option: the comment in its YAML file, its components' fields, and what it can be combined with."""
+"""Describe an option: its YAML file's comment, its components' docstrings and fields, and what combines with it."""
 
 from __future__ import annotations
 

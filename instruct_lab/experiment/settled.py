@@ -117,7 +117,7 @@ def _bounds(experiment: Experiment, prompt: int | None, context: int | None) -> 
     """List the upper limits on the length of answers, each with its reason.
 
     One limit is `batching.max_tokens`. The other is the number of tokens that fit the model's context; for a decoder,
-    the tokens of the longest prompt are subtracted from it.
+    the tokens of the longest prompt and the virtual tokens of the tuning method are subtracted from it.
 
     Args:
         experiment: the run's configuration.

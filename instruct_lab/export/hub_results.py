@@ -57,8 +57,8 @@ class HubResult:
         """The name under which the examples' split is published.
 
         For a data set on the Hub, this is the name of its split. If the run itself held the examples out of the data
-        set's training split, it is a text such as `validation (held out from train)`. For data that is not on the Hub,
-        it is the name of the run's split; for a benchmark, it is `test`.
+        set's training split, it is a text such as `validation (held out from train)`. If `source` is `None`, it
+        is the name of the run's split; for a benchmark, it is `test`.
         """
         own = split_of(self.name)
         if own not in SPLITS:
@@ -159,8 +159,8 @@ def card_results(results: list[HubResult], record: RunRecord, task: str, notes: 
 def result_files(results: list[HubResult], record: RunRecord, notes: list[str]) -> dict[str, str]:
     """Return the contents of the files in `.eval_results`, keyed by file name; there is one file for each Hub data set.
 
-    Results on data that is not on the Hub are left out, since these files cannot name it. The dictionary is empty if
-    the installed version of `huggingface_hub` does not support these files.
+    Results without a single Hub data set (`source` is `None`) are left out, since each entry must name one. The
+    dictionary is empty if the installed version of `huggingface_hub` does not support these files.
 
     Args:
         results: the results.

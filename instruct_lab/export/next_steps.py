@@ -11,7 +11,10 @@ from instruct_lab.export.serving import gguf_commands, ollama_commands
 
 
 def next_steps(job: Export) -> list[str]:
-    """Return lines that explain how to use an export: the path of its model card, and then one command in each line."""
+    """Return lines that explain how to use an export: the path of its model card, and then one command in each line.
+
+    For vLLM, the second line says instead that the command is in the model card.
+    """
     card = f"how to load it: {job.path / CARD}"
     run = shlex.quote(job.record.id)
     if job.form == "ollama":

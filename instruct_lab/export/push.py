@@ -81,8 +81,8 @@ def write_for_push(job: Export) -> tuple[Export, list[tuple[str, int]]]:
         The export with the path to which it was written, and the name and the size in bytes of each of its files.
 
     Raises:
-        InstructLabError: the model cannot be exported or written, or it is an adapter whose base model is only on this
-            machine.
+        InstructLabError: the model cannot be exported or written, or it is an adapter whose base model had to be
+            exported too, because no repository or folder has it.
     """
     do = "free disk space, or change the folder's permissions"
     with wrap_errors(OSError, what="The model cannot be written", where=str(job.record.path), do=do):

@@ -46,7 +46,7 @@ def decode_continuously(
     Call this function only in a `with evaluation_mode(model)` block.
 
     Args:
-        model: a decoder, with or without adapters.
+        model: a decoder, with or without adapters in its layers (virtual tokens before the prompts are not supported).
         prompts: the token ids of each prompt, keyed by the index of the prompt.
         settings: limits and stop tokens of the decoding, which must be greedy.
         batch_tokens: maximum number of tokens in the key-value cache; `None`: it is estimated from the total memory.

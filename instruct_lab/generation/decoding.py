@@ -189,9 +189,9 @@ def _generate(
 ) -> torch.Tensor:
     """Call `generate` once, and return each row's tokens with the new ones at the end, int64 `[rows, seq]`.
 
-    The tokens before the new ones are the prompt; for an encoder-decoder, the decoder's tokens. The call ends when all
-    answers have ended. It may also end once a quarter of them has ended, since it is then faster to call `generate`
-    again for only the unfinished rows.
+    The tokens before the new ones are the prompt and the tokens of earlier calls; for an encoder-decoder, the decoder's
+    start token. The call ends when all answers have ended or have `max_new_tokens` more tokens. It may also end once a
+    quarter of them has ended, since it is then faster to call `generate` again for only the unfinished rows.
     """
     criteria = StoppingCriteriaList(token_report)
     if rows.cache and settings.num_beams == 1:

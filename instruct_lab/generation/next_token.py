@@ -101,7 +101,8 @@ class RepetitionPenalty(RowProcessor):
 
     Args:
         penalty: strength of the penalty; above 1, tokens that already occur become less likely.
-        mask: attention mask of the prompts, int64 `[batch, seq]`; 0 for padding.
+        mask: attention mask of the tokens before the answers, int64 `[rows, seq]`, with a row for each beam; 0 for
+            padding.
     """
 
     def __init__(self, penalty: float, mask: torch.Tensor) -> None:
@@ -109,7 +110,7 @@ class RepetitionPenalty(RowProcessor):
         self._is_padding = mask == 0  # [rows, seq]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return logits `[batch, vocab]` in which tokens that already occur in the row are penalised."""
+        """Return logits `[rows, vocab]` in which tokens that already occur in the row are penalised."""
         num_new = input_ids.shape[1] - self._is_padding.shape[1]
         last = input_ids[:, -1:]  # replaces padding; the last token is penalised anyway
         tokens = torch.where(functional.pad(self._is_padding, (0, num_new)), last, input_ids)
@@ -118,5 +119,5 @@ class RepetitionPenalty(RowProcessor):
         return scores.scatter(1, tokens, found)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only the padding mask of the rows with these indices."""
+        """Keep the padding mask of the rows with these indices, and drop that of the other rows, which have ended."""
         self._is_padding = self._is_padding[rows]

@@ -44,7 +44,8 @@ class InspectedRow:
         stage: the stage of data preparation that dropped the row; `None` for an example.
         sample: for a dropped row, its text as the audit (the list of dropped rows and reasons) has it.
         further: texts that the model sees besides `spans`, keyed by name: `decoder writes` (the target of an
-            encoder-decoder) and `rejected` (the prompt with the rejected answer of a preference pair).
+            encoder-decoder) and `rejected` (the rejected answer of a preference pair, with the prompt before it unless
+            the model is an encoder-decoder).
     """
 
     spans: list[Span]

@@ -50,8 +50,8 @@ class Inspector:
         """Load the tokenizer and prepare the data.
 
         Raises:
-            InstructLabError: the data cannot be read, or all its rows are dropped. In the second case, the reasons are
-                in the error's text or in the inspector's audit.
+            InstructLabError: the data cannot be read, or no training row is left. In the second case, the error is
+                `NoRowsLeft`; the dropped rows are in the inspector's audit or, if that is empty, in the error's audit.
         """
         from instruct_lab.training.datamodule import InstructionData
 

@@ -28,10 +28,11 @@ BODY_INDENT = "    "
 class PassAtK(RowMetric):
     """pass@k: the probability that at least one of k answers passes all tests of a problem, as a mean over problems.
 
-    If c of the n answers that were sampled for a problem pass, the unbiased estimate of this probability is
-    `1 - C(n - c, k) / C(n, k)`. Source: Chen et al., 2021. The tests are columns of the data row: HumanEval's `prompt`,
-    `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced
-    code blocks, the block that defines the function is used; if no block does, the first block. The scale is 0 to 100.
+    If c of a problem's n answers (the answer and its further samples) pass, the unbiased estimate of this probability
+    is `1 - C(n - c, k) / C(n, k)`. Source: Chen et al., 2021. The tests are columns of the data row: HumanEval's
+    `prompt`, `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has
+    fenced code blocks, the block that defines the function is used; if no block does, the first block. The scale is 0
+    to 100.
 
     This metric executes programs that a model wrote, so you have to allow it: with `allow_execution` in the config and
     `--allow execution` on the command line. The program and its tests run in two processes. Each process has its own
@@ -43,7 +44,8 @@ class PassAtK(RowMetric):
     them or calculate with them. A program passes only if the process of the tests reports that the tests have ended,
     and exits with status 0.
 
-    The sandbox around the processes has up to three layers. The metric's signature lists those that this machine has:
+    Besides these limits (`rlimits`), the sandbox around the processes has up to three layers. The metric's signature
+    lists those that this machine has:
 
     - `landlock`: no writing outside the process's temporary folder, no reading except this folder, Python and the
       system's libraries, no execution of files (Linux 5.13 and later). Required.

@@ -95,7 +95,7 @@ class SelfBLEU(CorpusMetric):
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if the references have no spaces between words and the tokenizer splits only at spaces."""
+        """Return a note if the tokenizer splits only at spaces, but the references need another tokenizer."""
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:

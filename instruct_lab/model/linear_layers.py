@@ -83,7 +83,10 @@ class _Products(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients of the inputs, the weight and the bias; `None` for each that is not needed."""
+        """Return the gradients of inputs, weight and bias; `None` for each that is not needed.
+
+        Their shapes are `[rows, inputs]`, `[outputs, inputs]` and `[outputs]`.
+        """
         rows, weight = context.saved_tensors
         of_rows = None if weight is None else multiply(gradient, weight.t())
         of_weight = None if rows is None else multiply(gradient.t(), rows.t())

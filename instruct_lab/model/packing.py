@@ -123,8 +123,8 @@ def cannot_pack(model: Any, reason: str) -> InstructLabError:
 def check_packing(model: Any) -> None:
     """Check that the texts in one row do not affect each other: pack a few short texts and compute their logits.
 
-    The logits of a text must be the same as if it were computed without the others, and must not change if the first
-    text changes.
+    The logits of a text must be the same as if it were computed without the others (up to rounding). If the first text
+    changes, the logits of the other texts must not change.
 
     Args:
         model: a language model in evaluation mode, with or without adapters.

@@ -41,7 +41,7 @@ class Quantization(Component):
                     raise Refusal(field, "applies to 4 bits, and bits is 8")
 
     def problems(self) -> Iterator[Problem]:
-        """Report that bitsandbytes or accelerate is not installed, or that the installed bitsandbytes needs a GPU."""
+        """Report that bitsandbytes or accelerate is not installed, or that bitsandbytes needs a missing GPU."""
         missing = list(missing_packages("bitsandbytes", "accelerate"))
         if missing:
             yield from missing

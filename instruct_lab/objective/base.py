@@ -34,8 +34,8 @@ class Loss:
     counts.
 
     Args:
-        sums: loss of each example, summed over its target tokens, float32 `[examples]`; in nats if the loss is a
-            negative log-likelihood.
+        sums: loss of each example, float32 `[examples]`: summed over its target tokens, or the loss of its preference
+            pair; for KTO, summed over its answers. It is in nats if the loss is a negative log-likelihood.
         counts: what each example adds to the divisor, `[examples]`: its number of target tokens (int64), the sum of
             their weights (float32), or 1 for a preference pair; for KTO, the number of answers.
         values: other quantities of each example that are logged, such as the accuracy, keyed by name: float32

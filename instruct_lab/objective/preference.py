@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class PreferenceObjective(Objective, ABC):
     """Base class of objectives that compare the log-probabilities of a chosen and a rejected answer.
 
-    The loss is averaged over pairs. One forward pass reads both answers of each pair: a batch `[2 * examples, seq]`.
-    Means over pairs are logged of the rewards that the loss implicitly gives to both answers, of their difference (the
-    margin) and of the accuracy. A pair's accuracy is 1 if the chosen answer has the higher reward, 0.5 for a tie, and 0
-    otherwise.
+    The loss is averaged over pairs (of KTO, over answers). One forward pass reads both answers of each pair: a batch
+    `[2 * examples, seq]`. Means over pairs are logged of the rewards that the loss implicitly gives to both answers, of
+    their difference (the margin) and of the accuracy. A pair's accuracy is 1 if the chosen answer has the higher
+    reward, 0.5 for a tie, and 0 otherwise.
 
     Encoders are refused, because they do not predict a text from left to right, so an answer has no probability.
     """

@@ -166,7 +166,7 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, 
 
 
 def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
-    """Compute each row's cross-entropy, summed over its target tokens, and the number of target tokens."""
+    """Compute each row's cross-entropy, summed over its target tokens, and the number of these, both `[rows]`."""
     losses, _, rows = target_values(model, batch, token_losses)
     count = len(batch.labels)
     return Loss(sum_by_row(losses, rows, count), torch.bincount(rows, minlength=count))

@@ -28,7 +28,8 @@ TEMPLATE = "pages/templates/audit.html"
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
 """Size limits, in bytes, for the reasons with their samples and for the facts on the page.
 
-The page gives the number of reasons, samples and facts that it leaves out; the file `audit.json` has all of them.
+The page gives the number of reasons and samples that it leaves out, and names the facts that are too long; the file
+`audit.json` has all of them.
 """
 MAX_STAGES, MAX_REASONS = 300, 500
 TOKEN_NAMES = {

@@ -22,7 +22,7 @@ SIZE = re.compile(r"… \(\d+ characters\)\Z")
 
 
 def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:
-    """List up to three samples of each kind of change, such as `clean, white space (a.jsonl:3): “a  b” → “a b”`.
+    """List up to three samples of each kind of change, such as `clean, white space (a.jsonl:3): “a ·b” → “a b”`.
 
     Args:
         stages: stages of an audit, in order.

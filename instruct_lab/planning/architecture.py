@@ -18,7 +18,10 @@ DESCRIPTIONS = Path(__file__).parent / "models.yaml"
 
 @functools.cache
 def descriptions() -> dict[str, dict[str, Any]]:
-    """Return the `config.json` fields of the models in `models.yaml`, keyed by repository name on the Hub."""
+    """Return the `config.json` fields of the models in `models.yaml`, keyed by the label of the weights.
+
+    The label is, for example, the repository's name on the Hub, or the file name of a GGUF file.
+    """
     found: dict[str, dict[str, Any]] = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8"))
     return found
 

@@ -105,7 +105,7 @@ def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
 def _estimate(typed: Sequence[str], overrides: Sequence[str], plan: Callable[[Checked], Estimate]) -> Estimate | None:
     """Estimate the run that the `typed` overrides describe, with `overrides` added to them.
 
-    Return `None` if the resulting config is invalid.
+    Return `None` if the resulting config is invalid, or its run cannot be estimated.
     """
     try:
         return plan(check(merge(typed, overrides), is_for_another_machine=True).or_refuse())

@@ -62,8 +62,8 @@ def build_skeleton(experiment: Experiment, cache_path: Path, tokenizer: Any | No
         tokenizer: the run's tokenizer; `None` if it is not on this machine.
 
     Raises:
-        InstructLabError: transformers does not know the model's architecture, or the tuning method needs the values of
-            the weights.
+        InstructLabError: the model's architecture is not known on this machine and cannot be downloaded, transformers
+            cannot build it, or the tuning method needs the values of the weights.
     """
     base = _build(experiment.model, cache_path, tokenizer, experiment.objective.head)
     teacher = None

@@ -109,7 +109,7 @@ class StepSimulator:
         """Execute one optimizer step, and return its cost.
 
         Args:
-            batch: the batch. It is computed in parts of `batching.micro_batch` examples.
+            batch: the batch. It is computed in parts of at most `batching.micro_batch` examples, if this is a number.
             micro_batches: how many times the batch is computed to accumulate gradients before the optimizer's update.
         """
         self._model.train()

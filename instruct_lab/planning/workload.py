@@ -31,7 +31,8 @@ class Workload:
         tokens: number of tokens in the training examples, on all devices and in all epochs.
         target_tokens: number of target tokens among these tokens.
         usual: a training micro-batch whose number of positions is close to the mean.
-        largest: the training micro-batches with the most positions and with the most target tokens.
+        largest: the training micro-batches with the most positions, with the most target tokens, and with the largest
+            of the parts into which a CPU divides a batch.
         validation: the largest validation batch; `None` if nothing is validated.
         validated: number of positions in all validation batches, summed over all validations of the run.
         scored: number of positions in the evaluated examples whose likelihood is computed before and after training.

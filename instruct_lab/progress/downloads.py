@@ -21,7 +21,10 @@ def download_bar(report: Stage) -> Any:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class DownloadBar(tqdm):
-        """An invisible progress bar for the download of one file or of all files of a repository."""
+        """Reports the progress of a download instead of showing it, for libraries that accept a tqdm class.
+
+        It is used for the download of one file or of all files of a repository.
+        """
 
         def __init__(self, *args: Any, **settings: Any) -> None:
             settings.pop("name", None)

@@ -34,7 +34,8 @@ class Reporter:
 
     Args:
         stream: the stream to write to.
-        is_announced: whether the first stage is reported at once. A later stage is reported only if it takes seconds.
+        is_announced: whether the first stage is reported at once. Outside a terminal, any other stage is reported only
+            if it takes seconds.
     """
 
     def __init__(self, stream: TextIO, is_announced: bool) -> None:

@@ -67,7 +67,7 @@ class Stage:
 
     @property
     def seconds_each(self) -> float | None:
-        """The average seconds that one unit of work has recently taken; `None` before the first unit is done.
+        """The average seconds that one unit of work has recently taken; `None` before any work is done.
 
         After the second progress update, the time before the first update no longer counts, because it often includes
         the loading of libraries.

@@ -55,7 +55,7 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 def code_changes(record: RunRecord) -> list[Change]:
     """Compare the code of instruct_lab and the versions of its dependencies with a run's record; return the changes.
 
-    Only packages that the record lists are compared; other packages were not installed when the run was recorded.
+    Only dependencies that the record lists are compared, because the run did not use the others.
     """
     manifest, changes = record.manifest, []
     if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():

@@ -32,7 +32,7 @@ DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the settings that change the results of a run.
 
-    Left out are paths, trackers, the progress report, devices, and settings that split a batch only for the computation
+    Left out are paths, trackers, the progress report, devices, and settings that decide only how a batch is computed
     (such as `micro_batch`). Two runs that differ only in these compute the same results, so they have the same hash.
     """
     return hashlib.sha256(json.dumps(_science(config), sort_keys=True, default=str).encode()).hexdigest()

@@ -11,7 +11,7 @@ from instruct_lab.records.schema import AFTER, DIFFERENCE
 def note_lines(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield lines with the notes on the values in a table; a note on several values is written only once.
+    """Yield lines with the notes on the values in a table; metrics with the same note on the same systems share a line.
 
     Each line begins with the metrics and systems to which its note applies. The table's intervals may come from
     resampling clusters of related examples. If resampling single examples gives clearly different intervals, a last

@@ -35,8 +35,8 @@ class RunRecord:
 
     The record stays readable even if the process is killed while it writes: files are replaced as a whole or grow by
     whole lines. Only one process can write at a time; any number can read. `create` makes a new record, `open` opens an
-    existing one. `instruct_lab.records.schema` defines the content of the files. Passwords and keys are masked in them,
-    and if a command writes them, only the user can read them.
+    existing one. `instruct_lab.records.schema` defines the content of the files. Passwords and keys are masked in them
+    (see `instruct_lab.secrets`), and if a command writes them, only the user can read them (see `instruct_lab.guard`).
     """
 
     is_writer: ClassVar[bool] = True

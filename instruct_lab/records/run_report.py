@@ -107,7 +107,7 @@ class RunReport:
 
 
 def report_of(record: RunRecord) -> RunReport:
-    """Read a run's record, and compare its settings with the defaults of the installed version of instruct_lab.
+    """Read a run's record, and compare its settings with the current defaults (those of instruct_lab and of the lab).
 
     Raises:
         InstructLabError: the record is damaged.

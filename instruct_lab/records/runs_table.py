@@ -34,8 +34,8 @@ class View:
     A key is a name of a run's value, such as `tuning`, `optimizer.lr` or `test/chrf`.
 
     Args:
-        columns: keys that get a column each, the most important first. If it is empty, the metric that most runs have
-            gets a column.
+        columns: keys that get a column each, the most important first. If it is empty and no other column has a metric,
+            the metric that most runs have gets a column.
         sorted_by: the key that the runs are sorted by; `None` if they are sorted by their start.
         group: key by whose values the runs are grouped under headings; `None` for no groups.
         limit: maximum number of runs to show; `None` for all.

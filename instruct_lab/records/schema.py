@@ -93,7 +93,7 @@ class SweepEntry:
         id: id of the sweep.
         point: index of the run's point, the combination of values that the run was started with.
         values: the values of the point, keyed by config key.
-        seed: the run's seed; `None` if the sweep does not set it.
+        seed: seed in the sweep's config, plus the index of the run among the runs of its point; `None` if unknown.
         metrics: the metrics by which the sweep compares its runs.
     """
 
@@ -135,7 +135,7 @@ class Manifest:
         parameters: number of all parameters (`total`) and of those that are trained (`trained`).
         num_steps: optimizer steps of the whole run; `None` before training.
         steps_per_epoch: optimizer steps of one pass over the training data; `None` before training.
-        continuations: each time that the run was continued with changed settings, inputs, code or length limits.
+        continuations: each time that the run was continued after a change, such as of settings, inputs, code or limits.
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
         reduced_batches: the steps at which memory was exhausted, and the smaller sizes of batches from then on.

@@ -48,7 +48,7 @@ class Task:
         output_path: the file that receives everything the run prints.
         report: where to report validation values, and the pruner that may stop the run; `None` if none may stop it.
         resumes: `False` to start the run even if its record exists. With `True` or `None`, the run is continued if its
-            record exists, and started otherwise.
+            record exists, and started otherwise. A run that has ended is never repeated.
         force: whether to continue the run even if something that can change its results has changed since its start.
         checked: the run's config if this process has already checked it, otherwise `None`; it is not sent to other
             processes.

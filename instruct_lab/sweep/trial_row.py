@@ -25,7 +25,7 @@ class TrialRow:
         point: index of the run's point in the sweep.
         status: status of the run.
         activity: what a running run is doing now, or the error of a failed run; otherwise empty.
-        settings: the options and config values with which the run was started.
+        settings: the run's options and config values that can change its results.
         step: the last optimizer step; `None` before the first.
         loss: the last training loss; `None` before the first.
         values: the run's value of each metric of the sweep; `None` for a metric that it has not measured yet.

@@ -61,7 +61,7 @@ class Located:
         """Move text before an answer into the answer if the template writes it only because of the answer's content.
 
         An example is the white space that remains if the template removes the reasoning before an answer. The text is
-        moved only if the generation prompt does not end with it, because the model then has to generate it.
+        moved only if it is not a part of the generation prompt, because the model then has to generate it.
 
         Args:
             messages: the messages of the conversation.
@@ -98,7 +98,7 @@ def locate(
 
     Returns:
         The rendered conversation, divided into contents and the template's own text; `None` if no way to divide it
-        reproduces the text exactly.
+        reproduces the text exactly, or if a message is missing, moved to another place or repeated.
     """
     pattern = _markup(jinja)
     for strip_answer, strip_other in itertools.product(_STRIPS, repeat=2):
@@ -191,7 +191,8 @@ class _Skeleton:
     def find(self, rendered: str, text: str) -> Located | None:
         """Divide a rendered conversation into contents and the template's own text.
 
-        Return `None` if `rendered` does not become `text` when each placeholder is replaced by what it stands for.
+        Return `None` if `rendered` does not become `text` when each placeholder is replaced by what it stands for, if
+        placeholders are repeated or out of order, or if `rendered` has no placeholder of a message.
 
         Args:
             rendered: the conversation, rendered with placeholders.

@@ -98,7 +98,8 @@ class Rendering:
         """Render messages as transformers' `apply_chat_template` does, but with limits, as templates may be malicious.
 
         Args:
-            plain: the messages, each with the keys `role` and `content`.
+            plain: the messages, each with the keys `role` and `content`; a message whose reasoning is separate also has
+                the keys `thinking` and `reasoning_content`.
             generation_prompt: whether to append the header of the next answer.
 
         Raises:
@@ -178,9 +179,9 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
     """Return the text that the model has to generate between the generation prompt and the content of an answer.
 
-    If `answers_from` is `generation_prompt`, this is all the text that the template writes there. If it is `content`,
-    this text is returned only if it is white space (as in `[/INST] answer`), because white space is a part of the
-    answer's first token. Otherwise, the result is an empty text.
+    If `answers_from` is `generation_prompt` and the template uses `add_generation_prompt`, this is all the text that
+    the template writes there. Otherwise, this text is returned only if it is white space (as in `[/INST] answer`),
+    because white space is a part of the answer's first token. In all other cases, the result is an empty text.
     """
     question = Message("user", placeholder(0))
     try:
@@ -202,7 +203,7 @@ def order_roles(roles: Sequence[str]) -> str:
 
 
 def list_roles(roles: Sequence[str]) -> str:
-    """List roles for an error message: the first twelve and, if there are more, their number."""
+    """List roles for an error message: the first twelve and, if there are more, the number of all."""
     return ", ".join(roles[:12]) + (f", … {len(roles)} in all" if len(roles) > 12 else "")
 
 

@@ -52,7 +52,7 @@ class TrackerSession(ABC):
         """Close the run in the tracker.
 
         Args:
-            exit_code: 0 if the run succeeded, 1 if it failed, above 128 if a signal stopped it.
+            exit_code: 0 if the run finished or was pruned, 1 if it failed, above 128 if a signal stopped it.
         """
 
     @abstractmethod

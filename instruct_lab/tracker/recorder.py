@@ -56,7 +56,7 @@ class Recorder:
         """Close the run in every tracker.
 
         Args:
-            exit_code: 0 if the run succeeded, 1 if it failed, above 128 if a signal stopped it.
+            exit_code: 0 if the run finished or was pruned, 1 if it failed, above 128 if a signal stopped it.
         """
         for session in self.sessions.values():
             session.finish(exit_code)

@@ -98,7 +98,7 @@ class StoredRun:
     def write(self) -> None:
         """Write all values and tables that were added since the last call, in one transaction.
 
-        The first call after `begin` also writes the settings.
+        The first write after `begin` also stores the settings. If nothing was added, nothing is written.
         """
         if not self.pending:
             return

@@ -95,7 +95,7 @@ def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def results_table(summary: Summary) -> Table:
-    """Return a table of a summary's metrics, with a row for each metric and measured system.
+    """Return a table of a summary's metrics and their notes, with a row for each metric and measured system.
 
     A system is the model before or after training, a baseline, or the difference of the two models.
     """
@@ -134,9 +134,9 @@ def plain_cell(value: Any) -> Any:
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:
-    """Return a table of the reasons in `audit.json` for dropping, changing, adding or reporting rows.
+    """Return a table of the reasons in `audit.json`, such as those for dropping or changing rows.
 
-    Each reason has one sample; reasons without a sample are left out.
+    Each row of the table holds one reason with its first sample; reasons without a sample are left out.
     """
     rows = [
         [

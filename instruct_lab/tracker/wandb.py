@@ -52,7 +52,7 @@ class Wandb(Tracker):
 
     All runs share the folder `<runs_path>/wandb`; `wandb leet` shows the runs in it that were not uploaded. In mode
     `auto`, `WANDB_MODE` or `wandb offline` sets the mode. If neither does, a run is online if this machine has a key
-    for the server and can reach it, otherwise offline.
+    for the server, otherwise offline. In mode `auto`, an online run becomes offline if it cannot reach the server.
 
     In wandb, the config of a run lists the chosen option of each config group, so that runs can be grouped by `tuning`
     or `model`. The whole config is below `settings`.

@@ -107,7 +107,7 @@ class InstructionData(pl.LightningDataModule):
     def _note_efficiency(self, audit: Audit) -> None:
         """Add two shares to the audit: of padding in training batches, and of tokens in rows if examples were packed.
 
-        These numbers are not cached, since they depend on the batch size.
+        They are not cached, since the share of padding depends on the batch size.
         """
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train")

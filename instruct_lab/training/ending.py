@@ -38,7 +38,8 @@ class StopRequest:
 
     - During training, the first signal stops the run after the current optimizer step, whose training state is then
       written. A second signal stops the run at once.
-    - While the record's status is being written, a signal is only noted; it takes effect afterwards.
+    - Between `hold` and `release`, while the start or the end of the run is recorded, a signal is only noted. At the
+      start, it stops the run afterwards; at the end, the run is ending anyway.
     - At any other time, a signal stops the run at once.
     """
 
@@ -63,8 +64,8 @@ class StopRequest:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: stop the run at once, or only note that it has to stop.
 
-        Signals are only noted while the run's status is being written. The first signal during training is also only
-        noted, so that the current optimizer step can end.
+        Signals are only noted between `hold` and `release`. The first signal during training is also only noted, so
+        that the current optimizer step can end. A signal within `REPEAT_SECONDS` after another one is ignored.
 
         Args:
             number: number of the signal.

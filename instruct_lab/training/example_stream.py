@@ -112,7 +112,7 @@ class ExampleStream(ExampleBlocks):
     def block(self, number: int) -> Sequence[Example]:
         """Return the block with index `number`.
 
-        Only the first block and the block that was read last are in memory. Any other block is read from the source. If
+        Only the first block and the block that was read last are kept. Any other block is read from the source. If
         its position in the source is not known, the blocks before it are read too, from the last one with a known
         position.
 

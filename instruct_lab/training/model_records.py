@@ -36,8 +36,8 @@ def model_reference(target: str) -> str | None:
 def record_of_model(reference: str, checked: Checked) -> RunRecord:
     """Return a record of a model that no run trained.
 
-    If there is already a record of exactly this model's files, it is returned. Otherwise a new record is written. It
-    describes a finished run that trained nothing, so that every command that reads runs can read it.
+    If there is already a complete record of exactly this model's files, it is returned. Otherwise a new record is
+    written. It describes a finished run that trained nothing, so that every command that reads runs can read it.
 
     Args:
         reference: the reference to the model, such as `path:DIR`.

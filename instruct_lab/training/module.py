@@ -283,7 +283,7 @@ class TuningModule(pl.LightningModule):
             self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
 
     def on_validation_epoch_end(self) -> None:
-        """Write mean loss, answer metrics and, if the loss is a log-likelihood, perplexity to record and trackers."""
+        """Write mean loss, answer metrics and, for a negative log-likelihood, perplexity to record and trackers."""
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)

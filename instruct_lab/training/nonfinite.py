@@ -20,7 +20,7 @@ from instruct_lab.records import RunRecord
 MAX_SKIPPED = 10
 """Number of steps that may be skipped in a row; if still more are not finite, the weights probably are not either."""
 NUM_EXAMPLES = 8
-"""Number of examples that an error message names."""
+"""Number of examples that a message about a step names."""
 
 
 @dataclasses.dataclass(frozen=True)

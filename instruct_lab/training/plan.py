@@ -31,9 +31,9 @@ class RunPlan:
 
     Args:
         estimate: the estimated memory, time and cost of the run.
-        remedies: alternative changes of the config that make the run fit into memory. Changes that leave the optimizer
-            steps the same come before the others; within both groups, faster runs come first. Empty if the run fits
-            unchanged, or if no known change suffices.
+        remedies: alternative changes of the config that make the run fit into memory. Changes that only compute the
+            same optimizer steps in smaller parts come before the others; within both groups, faster runs come first.
+            Empty if the run fits unchanged, or if no known change suffices.
     """
 
     estimate: Estimate

@@ -65,7 +65,7 @@ class RunContext:
         run_id: id of the run; `None`: a new id.
         facts: additional fields of the run's manifest.
         shared: models that earlier runs of this process loaded; `None`: the run loads its own models.
-        on_validation: function that may stop the run after a validation; `None`: nothing stops the run early.
+        on_validation: function that may stop (prune) the run after a validation; `None`: the run is not pruned.
     """
 
     name: str | None = None
@@ -280,7 +280,7 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
 def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
     """Create the limits on batch sizes, which include the reductions that the run's record already lists.
 
-    Each later reduction, after memory was exhausted, is printed and added to the record.
+    Each later reduction is printed and added to the record.
     """
     recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
 

@@ -67,7 +67,7 @@ class Run:
         console: the console for messages, which prints only on the first rank.
         trainer: Lightning's trainer.
         workspace: the workspace that loads the tokenizer and the models.
-        on_validation: function that may stop the run after a validation; `None`: nothing stops the run early.
+        on_validation: function that may stop (prune) the run after a validation; `None`: the run is not pruned.
         is_resumed: whether the run continues from its last training state.
         stop_request: the handler of signals that ask the run to stop.
     """

@@ -13,9 +13,9 @@ from instruct_lab.objective import Loss
 class Sums:
     """A table of sums over examples, with one row for each data source.
 
-    The first columns are the sums of the losses and of the counts (by default, of target tokens). For each other value
-    that the objective computes, two columns follow: its sum, and the number of examples that have it. In a batch, NaN
-    means that an example does not have the value.
+    The first columns are the sums of the losses and of the counts (by default, of target tokens). Then follow a column
+    for each other value that the objective computes, with its sum, and a column for each of these values with the
+    number of examples that have it. In a batch, NaN means that an example does not have the value.
 
     Args:
         num_rows: number of data sources.

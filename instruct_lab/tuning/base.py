@@ -62,7 +62,7 @@ class Tuning(Component, ABC):
 
     @property
     def keeps_base(self) -> bool:
-        """Whether the model without its adapter is the base model; false if the method changes the base weights."""
+        """Whether disabling the adapter restores the base model; false if adding it changes the base weights."""
         return True
 
     @property

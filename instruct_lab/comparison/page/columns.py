@@ -42,8 +42,9 @@ class Column:
     Args:
         key: unique name of the column.
         label: heading of the column.
-        kind: what the column shows: `choice` (the chosen option of a config group), `config` (the value of a config
-            key), `metric`, `logged` (the last value that was logged during training), `cost` or `status`.
+        kind: what the column shows: `choice` (the chosen option of a config group, or the run's configuration),
+            `config` (the value of a config key), `metric`, `logged` (the last value that was logged during training),
+            `cost` or `status`.
         values: each run's value; `None` if the run has none.
         low: for metrics, the lower ends of the values' intervals; `None` for other columns.
         high: for metrics, the upper ends of the values' intervals; `None` for other columns.

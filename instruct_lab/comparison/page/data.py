@@ -29,7 +29,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
         compared: the comparison of the finished runs.
 
     Returns:
-        The data, and notes that say which points of curves and which examples were left out.
+        The data, and notes that say whether points of curves or examples were left out, or texts were shortened.
     """
     logged = [logged_values(record) for record in records]
     lines, curve_notes = curves(logged)

@@ -8,8 +8,8 @@ To update ECharts, replace the three files in `echarts` by those in the npm pack
 page's test.
 
 The page's own scripts are in the folder `view`, one file for each part of the page. To prevent that data injects
-code, they create HTML elements from plain text only, and the content security policy allows only the scripts whose
-hashes it lists (`pages.render`).
+code, they create HTML elements from plain text only, ECharts draws on a canvas, and the content security policy allows
+only the scripts whose hashes it lists (`pages.render`).
 """
 
 from __future__ import annotations

@@ -197,7 +197,8 @@ def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
     """Draw a metric's values before and after training, with their intervals, on one shared axis.
 
     Returns:
-        The drawing; empty markup if a value is missing, or if a value or an end of an interval is not finite.
+        The drawing; empty markup if a value is missing, or if the values and the ends of the intervals are all equal or
+        not all finite.
     """
     if before is None or after is None:
         return Markup()

@@ -31,7 +31,7 @@ def logged_values(record: RunRecord) -> list[dict[str, Any]]:
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
     """Multiply a number by `unit`, and round it to six significant digits.
 
-    A whole number is returned without rounding if `unit` is 1.
+    A whole number below 2^53 is returned without rounding if `unit` is 1.
 
     Args:
         value: a value of any type.
@@ -60,7 +60,7 @@ def measured(value: Any) -> float | int | None:
 
 
 def short(value: Any) -> float | int | None:
-    """Round a number to five significant digits; do not round whole numbers.
+    """Round a number to five significant digits; do not round whole numbers below 2^53.
 
     Returns:
         The number; `None` if `value` is not a finite number.

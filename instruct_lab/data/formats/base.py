@@ -68,10 +68,10 @@ class Format(Component, ABC):
 
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns that a conversation does not keep as metadata, since it has their values in its messages.
+        """Return the columns that a conversation does not keep as metadata.
 
-        All other columns of the row are kept. The set may contain `None`, which stands for a field of the format that
-        names no column; it is ignored.
+        Their whole values are in its messages or reference answers. All other columns of the row are kept. The set may
+        contain `None`, which stands for a field of the format that names no column; it is ignored.
         """
 
     def used_columns(self) -> set[str | None]:
@@ -230,7 +230,10 @@ def content_id(
     rejected: tuple[Message, ...] = (),
     desirable: bool | None = None,
 ) -> str:
-    """Return a short hash of a conversation's messages (rejected ones included), references and label."""
+    """Return a short hash of a conversation's messages (rejected ones included), references and label.
+
+    It is the same in every run and on every machine.
+    """
     content: list[Any] = [[message.role, message.content, message.trained] for message in messages]
     hashed: list[Any] = [content, references]
     if rejected:

@@ -52,12 +52,12 @@ class Preference(TurnFormat):
     repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of both answers, and of scores, margin and system message if the config names them."""
+        """Return the columns of both answers and, if not the default names, of scores, margin and system message."""
         named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of the prompt, the answers, the system message and the tools."""
+        """Return the columns of the prompt, the answers, the system message and the tools; scores stay metadata."""
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:

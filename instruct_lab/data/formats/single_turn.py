@@ -37,7 +37,7 @@ class Alpaca(Format):
     history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of instruction and output, and of system message and history if the config names them."""
+        """Return the columns of instruction and output and, if not the default names, of system message and history."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | self.required_if_named("system", "history")
 
@@ -120,9 +120,9 @@ class PromptCompletion(TurnFormat):
 class Columns(Format):
     """Columns that are inserted into text patterns such as `Translate to French: {translation.en}`.
 
-    Write the name of a column in braces. A name such as `translation.en` refers to a value inside the column's object.
-    A literal brace is written twice. A row with an empty list of references, such as an unanswerable question of SQuAD
-    2.0, cannot be read, and is dropped as a broken row.
+    Write the name of a column in braces. A name such as `translation.en` refers to a value inside the column's object
+    or list (see `Format`). A literal brace is written twice. A row with an empty list of references, such as an
+    unanswerable question of SQuAD 2.0, cannot be read, and is dropped as a broken row.
     """
 
     prompt: str  # pattern of the question

@@ -29,7 +29,10 @@ class TaskFile(Format):
     explanations: bool = False  # include the explanations of examples
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of the definition, the input and the output, keyed by the field that names them."""
+        """Return the columns of the task's definition (its instruction), the input and the output.
+
+        They are keyed by the config field that names the column.
+        """
         return {"definition": [self.definition], "input": [self.input], "output": [self.output]}
 
     def consumed_columns(self) -> set[str | None]:

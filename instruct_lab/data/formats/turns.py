@@ -242,7 +242,10 @@ def _decode_json(row: Row, text: str, location: str) -> Any:
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
-    """Return the role for each role name that the config adds, keyed by the name in lower case."""
+    """Return the role for each role name that the config adds, keyed by the name in lower case.
+
+    Turns with such a name keep their text unchanged.
+    """
     return {name.casefold(): role for name, role in roles.items() if role is not None}
 
 

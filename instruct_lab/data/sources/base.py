@@ -92,7 +92,8 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 class BrokenRow:
     """A row that cannot be read, together with the error.
 
-    A data set drops and counts such rows. If their proportion is larger than allowed, it raises the first row's error.
+    A data set drops and counts such rows. If their proportion is larger than allowed, it raises the error of the first
+    of them, with their number added.
     """
 
     error: InstructLabError

@@ -57,8 +57,8 @@ class HubRows:
     """A data set on the Hub at one commit.
 
     Args:
-        name: name of the data set, whose revision is a commit. If `HF_HUB_OFFLINE` is set and the local cache names no
-            commit, the revision is the one that the user gave.
+        name: name of the data set, whose revision is a commit. If `HF_HUB_OFFLINE` is set or the Hub cannot be reached,
+            and the local cache names no commit, the revision is the one that the user gave.
         splits: for each split of the run, the name of the Hub's split that supplies its rows.
         unused: the Hub's splits that are not read.
         first_rows: the first rows of the training split.
@@ -120,7 +120,7 @@ def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
 
 
 def _is_cached(repository: str, cache: Path) -> bool:
-    """Whether the cache of `datasets` has a folder for a repository; loading offline needs this folder."""
+    """Whether the cache of `datasets` has a folder for a repository; without it, loading offline fails slowly."""
     from datasets.naming import camelcase_to_snakecase
 
     *owner, name = repository.split("/")
@@ -155,6 +155,7 @@ def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     splits, the first one without other words in its name is chosen: `train` rather than `train_sft`. Of several
     validation or test splits, the first one with the same other words as the chosen training split is chosen: after
     `train_sft`, `test_sft` rather than `test_gen`. If there is no such split, the first one for the purpose is chosen.
+    If the training split has no other words, a split called exactly `validation` is preferred to `dev`, for example.
     If the data set has only one split, it is used for training, whatever its name.
     """
     if len(names) == 1:

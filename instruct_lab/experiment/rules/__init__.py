@@ -92,7 +92,7 @@ do what the run asks for. A recorded run may break them, since it can be continu
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
     """Apply `COMBINATION_RULES` and `SETTING_RULES` to the components of a run, and yield the problems found.
 
-    The former compare choices of several groups. The latter check settings that can be wrong whatever else is chosen.
+    The former compare choices of several groups. The latter check single settings, some of them against other settings.
 
     Args:
         built: the components that could be built, keyed by full key, and the config's top-level values that are

@@ -181,12 +181,13 @@ def _here(key: str, value: Any, reason: str, suggestion: str) -> Problem:
 
 
 def refuse_devices(trainer: ExternalClass) -> None:
-    """Raise an error if the trainer's devices are invalid or this machine lacks them.
+    """Raise an error if the trainer cannot use its devices on this machine.
 
     Call this before changing a run's record.
 
     Raises:
-        ConfigError: the trainer's devices are invalid, or this machine lacks them.
+        ConfigError: the trainer's devices are invalid, this machine lacks them, or an environment variable of torchrun
+            or srun is missing or invalid.
     """
     rules = (check_devices, check_launch_here, check_accelerator_here, check_processes_here)
     problems = [problem for rule in rules for problem in rule(trainer) if problem.refuses]

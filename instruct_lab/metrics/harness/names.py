@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 NAMED = re.compile(
     r"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*(?P<value>.*)$(?P<items>(?:\n[ \t]*-[ \t]+.*$)*)""", re.MULTILINE
 )
-"""Matches a key `task`, `group` or `tag` of a YAML file, with its value: a name, or the list of a group's members."""
+"""Matches a key `task`, `group` or `tag` of a YAML file, with its value: a name, or a list of names."""
 ITEM = re.compile(r"^[ \t]*-[ \t]+(.*)$", re.MULTILINE)
 OTHER_FILES = (".py", ".pyc", ".md", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".png")
 

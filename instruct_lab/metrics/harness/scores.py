@@ -24,8 +24,8 @@ def task_scores(name: str, task: Any, samples: Sequence[Mapping[str, Any]], desc
         task: the library's object for the task.
         samples: the library's results for each example, once for each filter (a way to extract the answer from a
             response).
-        describe: function that returns a text on how a score is computed, given the score's name, the name of the
-            function that aggregates it, and whether a higher score is better.
+        describe: function that returns a text on how a score is computed, given the score's name, how it is aggregated
+            (such as `mean`), and whether a higher score is better.
     """
     by_filter: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for sample in samples:
@@ -60,7 +60,7 @@ def contributions(items: Sequence[Any], aggregate: Callable[[list[Any]], Any]) -
 
     Returns:
         The contribution of each example and its weight, which is 1, or 0 for an example without a score; `None` if the
-        aggregated score is not a number.
+        aggregated score is not a number, or if no example has a score.
     """
     known = [item for item in items if item is not None]
     if not known:
@@ -126,8 +126,8 @@ def pooled(parts: Sequence[TaskScores], metrics: Sequence[Any], describe: Callab
         parts: the scores of each task.
         metrics: the library's settings for each metric of the group: its name, its filters, and whether tasks are
             weighted by their number of examples or equally.
-        describe: function that returns a text on how a score is computed, given the score's name, the name of the
-            function that aggregates it, and whether a higher score is better.
+        describe: function that returns a text on how a score is computed, given the score's name, how it is aggregated
+            (such as `mean`), and whether a higher score is better.
     """
     rows: dict[str, list[Statistics]] = {}
     signatures: dict[str, str] = {}

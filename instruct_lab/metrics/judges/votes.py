@@ -108,7 +108,8 @@ def _position_note(asked: Sequence[Votes]) -> str:
 def _agreement_note(asked: Sequence[Votes]) -> Iterator[str]:
     """Yield a note if the judge's verdicts in the two orders agree no more than random verdicts would.
 
-    If all verdicts are the same, a note on this is yielded instead, because then their agreement shows nothing.
+    If all verdicts are the same, their agreement shows nothing; a note on this is yielded instead if there are several
+    pairs.
 
     The random verdicts have the same proportions of wins, losses and ties as the judge's. The agreement is Scott's pi
     (1955): `(observed - chance) / (1 - chance)`. Here, `observed` is the proportion of pairs with equal verdicts in

@@ -85,7 +85,10 @@ def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
 
 
 def limit_one(name: str, value: int) -> None:
-    """Set one resource limit, such as `RLIMIT_AS`; a limit that the operating system does not support is skipped."""
+    """Set one resource limit, such as `RLIMIT_AS`.
+
+    A limit that the operating system does not support is skipped; macOS, for example, cannot limit memory in this way.
+    """
     with contextlib.suppress(AttributeError, ValueError, OSError):
         resource.setrlimit(getattr(resource, name), (value, value))
 

@@ -61,8 +61,8 @@ def _needed_names(tests: str) -> set[str]:
     """Return the names that the tests use but do not define, except names of Python's built-in functions.
 
     If the result is empty, the function that the tests call has the name of a built-in function, such as `sum`. The
-    caller then lets the program's functions replace built-in ones. In all other cases, the tests use Python's own
-    built-in functions.
+    caller then lets the program's functions replace built-in ones, unless the task names an entry point. In all other
+    cases, the tests use Python's own built-in functions.
     """
     nodes = list(ast.walk(ast.parse(tests)))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}

@@ -1,7 +1,6 @@
 """Loading of models from folders.
 
-It adds checks that transformers lacks, and works around faults of bitsandbytes, which trains 4-bit layers incorrectly
-on a CPU.
+It adds checks that transformers lacks, and works around faults of bitsandbytes in training with 4-bit layers on a CPU.
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[st
 
 
 def _correct_on_cpu(model: Any, name: str) -> None:
-    """Make 4-bit layers on a CPU trainable, or refuse them if they would be read incorrectly.
+    """Make 4-bit layers on a CPU pass gradients on, or refuse the layers if they would be read incorrectly.
 
     At the first evaluation, bitsandbytes 0.50 switches to an inference kernel, and then uses it in training too. This
     kernel has no gradient, so everything before the last quantised layer would silently stop learning. The switch is

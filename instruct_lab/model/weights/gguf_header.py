@@ -30,7 +30,10 @@ class Header(NamedTuple):
 
 
 def facts_of_gguf(file: Path) -> ModelFacts:
-    """Return facts about the model, such as its width, from a GGUF file's header; all are unknown if it is damaged."""
+    """Return facts about the model, such as its width, from the header of a GGUF file.
+
+    If the header cannot be read, all are unknown.
+    """
     if (header := read_header(file)) is None:
         return ModelFacts()
     architecture = header.metadata.get("general.architecture")
@@ -66,7 +69,7 @@ def unread_part(file: Path) -> str | None:
 
 
 def read_header(file: Path) -> Header | None:
-    """Read the header of a GGUF file; return `None` if it is damaged or incomplete."""
+    """Read the header of a GGUF file; return `None` if it cannot be read, is damaged or is incomplete."""
     try:
         with open_regular(file) as stream:
             stream.seek(0, os.SEEK_END)

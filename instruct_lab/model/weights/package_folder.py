@@ -137,7 +137,8 @@ class PackageFolder(Weights):
 def pattern_tokenizer(vocabulary: Path, pattern: str, name: str) -> Any:
     """Build a tokenizer that splits text by a regular expression and adds BERT's special tokens around the text.
 
-    A string between two matches of the pattern, or one that is not in the vocabulary, becomes the unknown token.
+    Text outside the matches of the pattern is split off; any string that is not in the vocabulary becomes the unknown
+    token.
 
     Args:
         vocabulary: path of a file with one token in each line.

@@ -60,8 +60,8 @@ class Random(Weights):
         """Build a model of the given architecture, whose random weights are drawn with `seed`.
 
         Raises:
-            InstructLabError: transformers does not know the architecture or a field of `settings`, the settings do not
-                fit one another, or the model does not fit into the memory.
+            InstructLabError: transformers does not know the architecture or a field of `settings`, or refuses a value;
+                the settings do not fit one another; or the model does not fit into the memory.
         """
         import torch
         import transformers
@@ -91,7 +91,7 @@ class Random(Weights):
         return model, score_modules(model) if loading.gives_score else ()
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """Return a single input with a hash of the architecture, settings and seed, because no file is read.
+        """Return a single input with the SHA-256 of architecture, settings and seed, because no file is read.
 
         The architecture, settings and seed determine the weights.
         """
@@ -109,7 +109,7 @@ class Random(Weights):
     def read_architecture(self, cache_path: Path, family: str, tokenizer: Any = None) -> Mapping[str, Any]:
         """Return the model's whole configuration: `settings`, and transformers' defaults for all other fields.
 
-        The default of `vocab_size` is the size of the tokenizer's vocabulary.
+        By default, `vocab_size` and the ids of special tokens are those of the tokenizer.
         """
         config: dict[str, Any] = self._config(byte_tokenizer(family) if tokenizer is None else tokenizer).to_dict()
         return config

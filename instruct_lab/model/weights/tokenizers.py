@@ -36,7 +36,7 @@ def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 
 
 def rename_tokenizer(tokenizer: Any, name: str) -> Any:
-    """Set the tokenizer's name, and remove settings that name the folder from which it was read."""
+    """Set the tokenizer's name, and remove settings that show from where it was read."""
     tokenizer.name_or_path = name
     for trace in ("is_local", "local_files_only", "name_or_path"):
         tokenizer.init_kwargs.pop(trace, None)

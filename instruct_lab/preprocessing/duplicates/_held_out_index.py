@@ -60,7 +60,7 @@ class Limits:
         n: number of words in an n-gram.
         min_words: texts with fewer words are ignored.
         min_words_inside: a text with at least this many words, but fewer than n, is searched for as one n-gram. A text
-            with fewer words is only compared with whole messages.
+            with fewer words is only compared as a whole, with messages, prompts and conversations.
         max_texts: n-grams that occur in more texts than this are ignored; `None` means no limit.
     """
 

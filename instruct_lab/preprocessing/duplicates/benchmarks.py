@@ -56,7 +56,8 @@ class Benchmark(Component, ABC):
 
         Raises:
             InstructLabError: the file cannot be read completely (an incomplete benchmark would miss contaminated rows),
-                it has no texts, or a row lacks one of the `columns` or has something other than text in such a column.
+                it has no texts, or a row lacks one of the `columns` or has something other than text in such a column;
+                the error names the row.
         """
         file = self.file(cache_path)
         found = False

@@ -36,15 +36,15 @@ class DeduplicateExact(Step):
     The value of `compare` sets which differences make two texts distinct:
 
     - characters: every visible character (in Unicode's form NFC), but not the amount of white space.
-    - words: only letters and digits (in the form NFKC), without case. So `Stop!` equals `stop`, but `a + b` also equals
-      `a - b`.
+    - words: only the words (in the form NFKC), without case, punctuation and symbols. So `Stop!` equals `stop`, but
+      `a + b` also equals `a - b`.
     - exact: every character, including white space, which matters for code.
 
-    Roles always count. If whole conversations are compared, so do the messages' weights and whether they are trained. A
-    row that lacks the part to compare (`by`) is kept. The audit contains the sizes of the clusters of duplicates, and
-    reports rows that have the same words but are not exact duplicates. Texts are compared by 128-bit hashes (BLAKE2).
-    Memory: 26 bytes per row, and 26 more if `report_same_words` is true; `keep: longest` needs 11 more bytes and a
-    second pass.
+    Roles and system messages count. If whole conversations are compared, so do the messages' weights and whether they
+    are trained. A row that lacks the part to compare (`by`) is kept. The audit contains the sizes of the clusters of
+    duplicates, and reports rows that have the same words but are not exact duplicates. Texts are compared by 128-bit
+    hashes (BLAKE2). Memory: 26 bytes per row, and 26 more if `report_same_words` is true; `keep: longest` needs 11 more
+    bytes and a second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes

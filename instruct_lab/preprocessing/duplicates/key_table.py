@@ -13,9 +13,10 @@ OWN = 1
 class KeyTable:
     """A hash table with open addressing, whose keys are 128-bit hashes of the texts of rows.
 
-    If several splits contain a text, only one of them may keep it; `owners` holds this split's number for each key.
-    `counts` holds how many rows of the split that is deduplicated have the text. At ten million rows, the probability
-    that two different texts have the same key is below one in 10^24.
+    `owners` holds, for each key, the number of the split with which the key was added. Splits that take precedence are
+    added first, so the split that is deduplicated owns a key only if none of them has the text. `counts` holds how many
+    rows of the split that is deduplicated have the text. At ten million rows, the probability that two different texts
+    have the same key is below one in 10^24.
 
     Args:
         num_rows: the largest number of keys that the table can hold.
@@ -33,7 +34,7 @@ class KeyTable:
 
         Args:
             key: a 128-bit hash.
-            owner: for a key that is added, the number of the split that may keep rows with this key.
+            owner: for a key that is added, the number of the split that contains its row.
         """
         first, second = struct.unpack("<QQ", key)
         firsts, owners = self._first, self.owners

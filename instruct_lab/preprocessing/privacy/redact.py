@@ -70,7 +70,10 @@ class Redact(Step):
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
     def __post_init__(self) -> None:
-        """Refuse a placeholder without `{kind}`, invalid kinds in `extra`, and a step with every kind switched off."""
+        """Refuse a placeholder without `{kind}`, a step with every kind switched off, and invalid entries of `extra`.
+
+        The name of a kind in `extra` must be in capitals, and its expression must not match empty text.
+        """
         if "{kind}" not in self.placeholder:
             raise Refusal("placeholder", "it must contain {kind}", "<{kind}>")
         for kind, pattern in self.extra.items():

@@ -73,8 +73,8 @@ def strip_text(text: str, keep_indentation: bool) -> str:
 
     Args:
         text: the text.
-        keep_indentation: whether to keep the first line's indentation if it is four spaces or a tab, which Markdown
-            reads as code. A text that is the body of a Python function is not valid code without it.
+        keep_indentation: whether to keep the first line's indentation if it begins with four spaces or a tab, which
+            Markdown reads as code. A text that is the body of a Python function is not valid code without it.
     """
     if not keep_indentation or not text[:1].isspace():
         return text.strip()

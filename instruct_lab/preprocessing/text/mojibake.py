@@ -58,8 +58,9 @@ def repair_encoding(text: str) -> str:
     """Repair a text if the whole text was decoded with a wrong encoding; otherwise, return it unchanged.
 
     The repair is by ftfy (Speer, 2019). The other repairs of ftfy are not used: damage in only a part of a text stays,
-    and so do curly quotes, ligatures and full-width characters. A text with a character that wrong decoding cannot
-    produce, such as a correct é, is not changed, because it may discuss the damage (`shows CafÃ© instead of Café`).
+    and so do curly quotes, ligatures and full-width characters. A text with a character that the wrong decoding
+    cannot have produced, such as a correct é, is not changed, because it may discuss the damage (`shows CafÃ© instead
+    of Café`).
     """
     if text.isascii() or not SUSPECT.search(text):
         return text

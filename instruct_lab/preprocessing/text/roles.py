@@ -21,8 +21,8 @@ FOLLOWS = {
 def is_in_order(messages: Sequence[Message]) -> bool:
     """Whether an optional system message comes first, then user and assistant alternate, and the assistant is last.
 
-    Tool results may stand between two messages of the assistant. Two consecutive messages of one role are allowed only
-    if their `trained` or `weight` differs, because such messages cannot be joined.
+    One or more tool results may stand between two messages of the assistant. Other consecutive messages of one role are
+    allowed only if their `trained` or `weight` differs, because such messages cannot be joined.
     """
     last: Message | None = None
     for message in messages:

@@ -46,7 +46,7 @@ def narrow_letters(text: str) -> str:
 
 
 def narrow_forms(text: str) -> str:
-    """Replace all full-width letters, digits and punctuation marks with the ASCII characters that they stand for."""
+    """Replace full-width letters, digits, punctuation and spaces with the ASCII characters that they stand for."""
     return text if text.isascii() else text.translate(ASCII_FORMS)
 
 
