@@ -135,7 +135,7 @@ def _estimate(
     simulator = StepSimulator(experiment, skeleton, precision, copies, divides)
     if experiment.tuning.trains:
         usual = simulator.train(workload.usual, workload.micro_batches)
-        steps = {"training": [simulator.train(batch, workload.micro_batches) for batch in workload.largest]}
+        steps = {"training": [simulator.train_at_peak(batch, workload.micro_batches) for batch in workload.largest]}
     else:
         usual = simulator.evaluate(workload.usual)
         steps = {"evaluation": [simulator.evaluate(batch) for batch in workload.largest]}

@@ -11,6 +11,7 @@ import torch
 
 from instruct_lab.batching import Batch
 from instruct_lab.batching.division import divide_batch
+from instruct_lab.batching.example import IGNORED
 from instruct_lab.experiment import Experiment
 from instruct_lab.planning.meter import Meter, Operation
 from instruct_lab.planning.optimizer_states import build_optimizer
@@ -112,14 +113,35 @@ class StepSimulator:
             batch: the batch. It is computed in parts of at most `batching.micro_batch` examples, if this is a number.
             micro_batches: how many times the batch is computed to accumulate gradients before the optimizer's update.
         """
-        self._model.train()
-        meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
+        return self._train(batch, self._parts(batch), micro_batches)
+
+    def train_at_peak(self, batch: Batch, micro_batches: int = 1) -> StepCost:
+        """Execute only as much of an optimizer step as decides its peak memory; the operations are incomplete.
+
+        Executed are the first part of the batch, which creates the gradients, and the largest parts. If gradients are
+        accumulated, the batch is computed twice, since every further time needs the same memory as the second.
+
+        Args:
+            batch: the batch, as for `train`.
+            micro_batches: how many times the batch is computed before the optimizer's update.
+        """
+        parts = self._parts(batch)
+        sizes = [_sizes(part) for part in parts]
+        largest = (max(range(len(parts)), key=lambda index: sizes[index][by]) for by in range(len(sizes[0])))
+        return self._train(batch, [parts[index] for index in sorted({0, *largest})], min(micro_batches, 2))
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """Divide a batch into the parts that are computed one after the other."""
         largest = self._experiment.batching.micro_batch
         size = batch.num_examples if largest == "auto" else largest
-        parts = [part for of in (divide_batch(batch) if self._divides else [batch]) for part in of.parts(size)]
+        return [part for of in (divide_batch(batch) if self._divides else [batch]) for part in of.parts(size)]
+
+    def _train(self, batch: Batch, parts: Sequence[Batch], micro_batches: int) -> StepCost:
+        self._model.train()
+        meter, clip = self._start(batch), self._experiment.trainer.arguments.get("gradient_clip_val")
         with meter:
             self._optimizer.zero_grad()
-            for part in parts * micro_batches:
+            for part in [*parts] * micro_batches:
                 with self._autocast():
                     loss = self._experiment.objective.loss(self._model, part, self._skeleton.teacher)
                 loss.sums.sum().backward()
@@ -175,6 +197,13 @@ class StepSimulator:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtype = AUTOCAST.get(self._precision)
         return contextlib.nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
+
+
+def _sizes(part: Batch) -> tuple[int, int, int]:
+    """Return the numbers of positions, of computed positions if prefixes are shared, and of target tokens."""
+    positions = part.input_ids.numel()
+    computed = positions if part.prefixes is None else part.prefixes.num_positions
+    return positions, computed, int((part.labels != IGNORED).sum())
 
 
 def seconds(operations: Iterable[Operation], device: Any) -> float:

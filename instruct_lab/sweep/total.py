@@ -20,6 +20,8 @@ from instruct_lab.training.plan import plan_checked
 
 MAX_PLANNED = 12
 """Maximum number of different runs that are estimated; each other run is assumed to take the mean time of these."""
+MAX_PLANNED_AT_START = 4
+"""The same, when a sweep starts."""
 
 MIN_PARAMETERS = 5_000_000
 """Minimum number of model parameters for which a sweep is estimated before it starts."""
@@ -31,6 +33,7 @@ class SweepTotal:
 
     Args:
         num_runs: number of runs in the sweep.
+        num_different: number of points that differ in a setting with an effect on time or memory.
         estimates: estimates of single runs, keyed by the run's overrides. Of several runs that need the same time and
             memory, only one has an estimate.
         seconds: duration of all runs, one after another; `None` if a run's number of steps is unknown.
@@ -38,6 +41,7 @@ class SweepTotal:
     """
 
     num_runs: int
+    num_different: int
     estimates: dict[tuple[str, ...], Estimate]
     seconds: float | None
     assumptions: Sequence[str] = ()
@@ -78,8 +82,8 @@ def estimate_sweep(
         planned: the plan of the sweep.
         device: the device that computes the runs.
         devices: number of devices of a run; `None`: as many as `trainer.devices` says, or one.
-        max_planned: maximum number of estimates. Runs without an estimate are assumed to take the mean time of the
-            runs that have one.
+        max_planned: maximum number of estimates, of points at equal distances in the plan. Runs without an estimate are
+            assumed to take the mean time of the runs that have one.
 
     Raises:
         InstructLabError: the architecture of a model is not known.
@@ -91,7 +95,7 @@ def estimate_sweep(
         keys.append(key)
         different.setdefault(key, (overrides, checked))
     found: dict[str, Estimate] = {}
-    for key in list(different)[:max_planned]:
+    for key in _spread(list(different), max_planned):
         found[key] = plan_checked(different[key][1], device, devices, remedies=False).estimate
     runs = planned.num_points * planned.settings.seeds
     times = [found[key].seconds for key in keys if key in found]
@@ -101,7 +105,14 @@ def estimate_sweep(
     if len(times) < planned.num_points:
         assumptions.append(f"all {planned.num_points} points take the mean time of {len(times)}")
     estimates = {different[key][0]: one for key, one in found.items()}
-    return SweepTotal(runs, estimates, seconds, list(dict.fromkeys(assumptions)))
+    return SweepTotal(runs, len(different), estimates, seconds, list(dict.fromkeys(assumptions)))
+
+
+def _spread(keys: list[str], count: int) -> list[str]:
+    """Return at most `count` keys at equal distances in the list, among them the first and the last."""
+    if len(keys) <= count:
+        return keys
+    return [keys[index * (len(keys) - 1) // (count - 1)] for index in range(count)]
 
 
 def _cost_key(checked: Checked) -> str:
@@ -139,8 +150,12 @@ def describe_total(planned: Plan) -> str | None:
         if least_parameters(fields) < MIN_PARAMETERS:
             return None
         on_cpu = no_gpu() or experiment.trainer.arguments.get("accelerator") == "cpu"
-        total = estimate_sweep(planned, measure_this_machine("cpu" if on_cpu else "cuda"), max_planned=2)
+        device = measure_this_machine("cpu" if on_cpu else "cuda")
+        total = estimate_sweep(planned, device, max_planned=MAX_PLANNED_AT_START)
     except Exception:  # an operation without fake tensors, for example: the sweep itself can go on
         return None
     time = "" if total.seconds is None else f"about {format_seconds(total.seconds)} one after another; "
-    return f"planned: {total.num_runs:,} runs, {time}{memory_text(total.largest)}"
+    num_planned, part = len(total.estimates), ""
+    if num_planned < total.num_different:
+        part = f" (estimated from {num_planned} of {total.num_different} different runs)"
+    return f"planned: {total.num_runs:,} runs, {time}{memory_text(total.largest)}{part}"

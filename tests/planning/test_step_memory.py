@@ -5,6 +5,8 @@ from support import measured_steps as accuracy
 
 from instruct_lab.batching.division import divide_batch
 from instruct_lab.objective import chunks
+from instruct_lab.planning.skeleton import build_skeleton
+from instruct_lab.planning.step import StepSimulator
 
 SIZE = "hidden_size: 64, num_hidden_layers: 3, num_attention_heads: 4, intermediate_size: 192"
 DECODER = [
@@ -33,6 +35,26 @@ def test_the_predicted_peak_is_that_of_the_allocator(name, tmp_path):
     predicted, _ = accuracy.predict(experiment, batch)
     measured, _ = accuracy.measure(experiment, batch, tmp_path)
     assert predicted == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, []) for name in CASES),
+        *(("LoRA", [setting]) for setting in ("batching.micro_batch=2", "trainer.accumulate_grad_batches=3")),
+    ],
+)
+def test_the_first_and_the_largest_parts_need_the_memory_of_the_whole_step(name, more, tmp_path):
+    overrides, kind = CASES[name]
+    experiment = accuracy.experiment_of([*overrides, *more], tmp_path)
+    batch = accuracy.batch_of(experiment, kind)
+    simulators = [StepSimulator(experiment, build_skeleton(experiment, tmp_path, None), "32-true") for _ in range(2)]
+    micro = experiment.trainer.arguments.get("accumulate_grad_batches", 1)
+    whole = [simulators[0].train(batch, micro) for _ in range(2)]
+    parts = [simulators[1].train_at_peak(batch, micro) for _ in range(2)]
+    assert [step.peak_bytes for step in parts] == pytest.approx([step.peak_bytes for step in whole], rel=0.005)
+    assert all(len(few.operations) <= len(all_.operations) for few, all_ in zip(parts, whole, strict=True))
 
 
 @pytest.mark.slow
