@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from instruct_lab.config.options import GROUPS
 from instruct_lab.sweep.space import Dimension, Space
 
+Item = TypeVar("Item")
 MAX_SAMPLED = 32
 """Maximum number of choices that are taken from a dimension at equal distances in its list."""
 MAX_COMBINATIONS = 128
@@ -53,13 +54,23 @@ def representatives(dimension: Dimension) -> list[Any]:
     labels = list(dimension.choices)
     if len(labels) <= MAX_SAMPLED or dimension.key in GROUPS:
         return labels
-    chosen = [labels[index * (len(labels) - 1) // (MAX_SAMPLED - 1)] for index in range(MAX_SAMPLED)]
+    chosen = at_equal_distances(labels, MAX_SAMPLED)
     kinds = {_kind_of(label): label for label in labels}
     numbers = [label for label in labels if _kind_of(label) == "number"]
     if numbers:
         chosen += [min(numbers, key=float), max(numbers, key=float)]
     options = {text: label for label, texts in dimension.choices.items() for text in texts if _sets_option(text)}
     return list(dict.fromkeys([*chosen, *kinds.values(), *options.values()]))
+
+
+def at_equal_distances(items: list[Item], count: int) -> list[Item]:
+    """Return at most `count` items at equal distances in the list, beginning with the first and ending with the last.
+
+    If `count` is 1, this is the first item.
+    """
+    if len(items) <= count:
+        return items
+    return [items[index * (len(items) - 1) // max(1, count - 1)] for index in range(count)]
 
 
 def _kind_of(label: str) -> str:

@@ -14,6 +14,7 @@ from instruct_lab.model.hardware import no_gpu
 from instruct_lab.planning.device import Device
 from instruct_lab.planning.estimate import Estimate
 from instruct_lab.progress import format_seconds
+from instruct_lab.sweep.corners import at_equal_distances
 from instruct_lab.sweep.launchers import Processes, Shared
 from instruct_lab.sweep.plan import Plan
 from instruct_lab.training.plan import plan_checked
@@ -95,7 +96,7 @@ def estimate_sweep(
         keys.append(key)
         different.setdefault(key, (overrides, checked))
     found: dict[str, Estimate] = {}
-    for key in _spread(list(different), max_planned):
+    for key in at_equal_distances(list(different), max_planned):
         found[key] = plan_checked(different[key][1], device, devices, remedies=False).estimate
     runs = planned.num_points * planned.settings.seeds
     times = [found[key].seconds for key in keys if key in found]
@@ -106,13 +107,6 @@ def estimate_sweep(
         assumptions.append(f"all {planned.num_points} points take the mean time of {len(times)}")
     estimates = {different[key][0]: one for key, one in found.items()}
     return SweepTotal(runs, len(different), estimates, seconds, list(dict.fromkeys(assumptions)))
-
-
-def _spread(keys: list[str], count: int) -> list[str]:
-    """Return at most `count` keys at equal distances in the list, among them the first and the last."""
-    if len(keys) <= count:
-        return keys
-    return [keys[index * (len(keys) - 1) // (count - 1)] for index in range(count)]
 
 
 def _cost_key(checked: Checked) -> str:

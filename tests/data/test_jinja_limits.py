@@ -67,6 +67,16 @@ WITH_REAL_LIMITS = ("nested loops", "nested keys", "calls", "long text")
 """Bombs that reach the limits as they are; for the others they are lower, because reaching them takes a second."""
 
 
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [("{{ 7 * 6 }}", "42"), ("{{ 'ab' * 3 }}", "ababab"), ("{% set x = 7 * 6 %}{{ x }}", "42")],
+)
+def test_no_expression_is_computed_by_the_compiler(template, value):
+    environment = ImmutableSandboxedEnvironment()
+    assert value in environment.compile(template, raw=True)
+    assert value not in limit(environment).compile(template, raw=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_template_that_needs_too_much_is_stopped_with_its_name_and_row(bomb, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instruct_lab.sweep.corners import corners
+from instruct_lab.sweep.corners import at_equal_distances, corners
 from instruct_lab.sweep.space import SpaceError, dimension_of, points_dimension, space_of
 
 
@@ -138,3 +138,10 @@ def test_corners_hold_every_option_that_long_lists_of_points_set():
 def test_an_invalid_space_is_refused_with_the_reason(make, reason):
     with pytest.raises(SpaceError, match=reason):
         make()
+
+
+def test_items_at_equal_distances_begin_with_the_first_and_end_with_the_last():
+    items = list(range(10))
+    assert at_equal_distances(items, 4) == [0, 3, 6, 9]
+    assert at_equal_distances(items, 1) == [0]
+    assert at_equal_distances(items, 20) == items
