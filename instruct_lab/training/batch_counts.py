@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
 from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    from instruct_lab.experiment import Experiment
+    from instruct_lab.records.schema import SweepEntry
 
 
 def count_batches(limit: float | None, length: int) -> int:
@@ -62,6 +66,30 @@ def check_batch_counts(trainer: pl.Trainer, train: int, validation: int) -> str 
         f"and the first validation would be at batch {first:,} (trainer.val_check_interval and "
         "trainer.check_val_every_n_epoch)."
     )
+
+
+def check_sweep_metrics(sweep: SweepEntry | None, experiment: Experiment, warning: str | None) -> None:
+    """Refuse a run that ends before its first validation, if its sweep needs a value that only validations measure.
+
+    Args:
+        sweep: the trial of a sweep that the run belongs to; `None` if there is no sweep.
+        experiment: the run's configuration.
+        warning: the warning that the run ends before its first validation; `None` if it does not.
+
+    Raises:
+        InstructLabError: the run would not measure one of the sweep's metrics.
+    """
+    if sweep is None or warning is None:
+        return
+    final = experiment.active_metrics if "validation" in experiment.evaluation.splits else ()
+    for metric in sweep.metrics:
+        if metric.startswith("val/") and metric.rpartition("/")[2] not in final:
+            raise InstructLabError(
+                f"The sweep compares its runs by {metric}, but {warning.rstrip('.')}",
+                where=f"sweep.metric = {metric}",
+                do="validate earlier (trainer.val_check_interval=0.5, for example), train longer, or choose a metric "
+                "that is measured after training",
+            )
 
 
 def _check_limit(split: str, limit: float | None, length: int) -> int:

@@ -192,8 +192,8 @@ class InstructionData(pl.LightningDataModule):
         """Return the names of a split's data sources, in alphabetical order."""
         return sorted(self.conversations[split].sources())
 
-    def check_trainer(self, trainer: pl.Trainer, audit: Audit) -> None:
-        """Check the trainer's batch limits and validation intervals against the data; warnings are added to the audit.
+    def check_trainer(self, trainer: pl.Trainer, audit: Audit) -> str | None:
+        """Check the trainer's arguments against the data; if no validation takes place, return and record a warning.
 
         Raises:
             InstructLabError: a limit leaves no batch, or the interval between validations is longer than an epoch.
@@ -202,6 +202,7 @@ class InstructionData(pl.LightningDataModule):
         num_validation = len(self._loader("validation", trainer)) if self.examples.get("validation") else 0
         if warning := check_batch_counts(trainer, num_train, num_validation):
             add_warning(audit, warning)
+        return warning
 
     def num_steps(self, trainer: pl.Trainer) -> int:
         """Compute the number of optimizer steps of the whole run.

@@ -44,6 +44,7 @@ from instruct_lab.records.schema import AFTER, AUDIT_PAGE, BEFORE
 from instruct_lab.records.verdicts import write_verdicts
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import audit_reasons_table
+from instruct_lab.training.batch_counts import check_sweep_metrics
 from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import StopRequest
@@ -126,13 +127,14 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
         The run with these config values set, which the other stages use; and the prepared data and models.
 
     Raises:
-        InstructLabError: the data or the model cannot be used, or the data has changed since the run started.
+        InstructLabError: the data or the model cannot be used, the data has changed since the run started, or the run
+            would not measure a metric of its sweep.
     """
     experiment, workspace, audit = run.experiment, run.workspace, Audit()
     try:
         data = InstructionData(experiment, workspace.tokenizer, workspace.cache_path, audit)
         if experiment.tuning.trains:
-            data.check_trainer(run.trainer, audit)
+            check_sweep_metrics(run.record.manifest.sweep, experiment, data.check_trainer(run.trainer, audit))
     finally:
         run.record.write_audit(audit.to_json())
     _report_audit(run, audit)

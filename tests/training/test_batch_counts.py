@@ -5,6 +5,7 @@ import json
 import pytest
 import pytorch_lightning as pl
 import torch
+from support.records import newest_run
 from torch.utils.data import DataLoader
 
 from instruct_lab import cli
@@ -116,3 +117,15 @@ def test_a_run_that_ends_before_its_first_validation_warns_of_it(lab, tiny, caps
     assert "first validation would be at batch 100" in " ".join("".join(capsys.readouterr()).split())
     [audit] = (lab / "runs").glob("*/*/audit.json")
     assert any("first validation" in text for text in json.loads(audit.read_text())["facts"]["warnings"])
+
+
+@pytest.mark.slow
+def test_a_run_of_a_sweep_that_would_not_measure_its_metric_is_refused_before_the_model_is_loaded(lab, tiny):
+    late = ["trainer.max_steps=1", "evaluation.splits=[validation]", 'sweep.points=["tuning.r=2"]']
+    for metric, status in (("val/loss", "failed"), ("val/chrf", "finished"), ("train/loss", "finished")):
+        assert cli.main(["train", "-m", *tiny, *late, f"sweep.metric={metric}"]) == int(status == "failed")
+        manifest = json.loads((newest_run(lab) / "manifest.json").read_text())
+        assert manifest["status"] == status
+        if status == "failed":
+            assert "The sweep compares its runs by val/loss" in manifest["exception"]["message"]
+            assert not (newest_run(lab) / "metrics.jsonl").exists()
