@@ -7,6 +7,7 @@ that a model's code takes by the values of a mask, are the same as in a real ste
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flo
 aten = torch.ops.aten
 MASKED = frozenset({aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index})
 """Operations that select by a mask; the shape of their result depends on the mask's values."""
+DEVICE = torch.ops.prim.device.default
+"""The question for the device of a fake tensor, which torch's C++ code asks twice for each operation."""
 
 
 def _forward_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
@@ -118,6 +121,8 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, count the memory of its results, and record its cost."""
+        if func is DEVICE:
+            return args[0].device
         kwargs = kwargs or {}
         packet = func._overloadpacket
         if packet in MASKED:
@@ -126,13 +131,18 @@ class Meter(TorchDispatchMode):
         results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         for tensor in results:
             self._count(tensor)
-        returns = func._schema.returns
-        is_view = bool(returns) and returns[0].alias_info is not None and not returns[0].alias_info.is_write
-        if not is_view and any(isinstance(tensor, FakeTensor) for tensor in results):
+        if not _is_view(func) and any(isinstance(tensor, FakeTensor) for tensor in results):
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
             moved = sum(_num_bytes(tensor) for tensor in (*inputs, *results))
             self.operations.append(Operation(_flops(packet, args, kwargs, result), moved, results[0].element_size()))
         return result
+
+
+@functools.cache
+def _is_view(func: Any) -> bool:
+    """Return whether an operation only gives its input another shape, and computes nothing."""
+    returns = func._schema.returns
+    return bool(returns) and returns[0].alias_info is not None and not returns[0].alias_info.is_write
 
 
 def _num_bytes(tensor: torch.Tensor) -> int:

@@ -227,6 +227,8 @@ def _without_escaped_colons(key: str, label: str) -> str:
     differently without the backslashes.
     """
     plain = label.replace("\\:", ":")
+    if plain == label:
+        return label
     overrides = [parse_or_none(f"{key}={text}") for text in (label, plain)]
     values = [None if one is None or one.is_sweep_override() else one.value() for one in overrides]
     return plain if values[0] == values[1] and values[1] is not None else label
