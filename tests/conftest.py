@@ -13,6 +13,7 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in started processes alike: some sums depend on it
+os.environ.update(RAY_worker_niceness="0")  # Ray's 15 would leave its workers no time beside those of pytest
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("COLUMNS", None)  # xdist sets it; printed lines would be wrapped
 os.environ["INSTRUCT_LAB_ALLOW"] = "support"  # classes of the tests' own package
@@ -22,6 +23,7 @@ os.fsync = lambda descriptor: None  # no record of a test must outlast a power f
 
 import hypothesis
 import pytest
+import support.slow_machine  # noqa: F401
 from support.lab import TINY, write_lab
 from support.records import newest_run
 

@@ -27,9 +27,7 @@ def shell(command, **environment):
     name = command.split()[0]
     started = shlex.join(forked_command() if name == "forked" else real_command())
     line = f'{name}() {{ {started} "$@"; }}\n{command}; echo "${{PIPESTATUS[@]}}" > codes'
-    done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
-    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env={**os.environ, **environment})
     return [int(code) for code in Path("codes").read_text().split()], done.stdout, done.stderr
 
 

@@ -1,7 +1,6 @@
 """A stranger's option file, record or lab cannot run code or use a library without the user's permission."""
 
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
@@ -249,7 +248,7 @@ def test_files_of_the_working_directory_hide_no_library(lab):
     found = Path(instruct_lab.__file__).parent.parent
     environment = {**os.environ, "PYTHONPATH": str(found)}
     commands = (["check", *CHOSEN], ["train", *CHOSEN, "debug=fast", "tracker=csv"])
-    for start, command in itertools.product(("instruct_lab", "instruct_lab.cli"), commands):
+    for start, command in zip(("instruct_lab", "instruct_lab.cli"), commands, strict=True):
         arguments = [sys.executable, "-m", start, *command]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=lab, env=environment)
         assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ def run(lab):
     def run(*arguments, code=0, **variables):
         started = real_command if arguments[0] == "train" and code == 0 else command
         given = {**environment, **variables}
-        done = subprocess.run(started(*arguments), cwd=lab, env=given, capture_output=True, timeout=300)
+        done = subprocess.run(started(*arguments), cwd=lab, env=given, capture_output=True)
         assert done.returncode == code, done.stderr.decode()
         assert not found_in(done.stdout + done.stderr)
         return done.stdout.decode() + done.stderr.decode()

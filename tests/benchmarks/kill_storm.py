@@ -35,8 +35,10 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELIS
 import lightning_fabric.plugins.io.torch_io as torch_io
 import torch
 
-import instruct_lab.training.run  # noqa: F401  # loads the libraries before the processes are forked
 from instruct_lab import cli, files
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import support.libraries  # noqa: F401  # loads them before the processes are forked
 
 DATA = """# {name}: a local file
 _target_: instruct_lab.data.DataSet
@@ -82,7 +84,7 @@ def storm(lab: Path, num_kills: int, seed: int, overrides: list[str]) -> int:
     """
     train = ["train", *overrides]
     write_lab(lab)
-    fork(lab, train)  # fills the cache
+    fork(lab, [*train, "trainer.max_steps=1"])  # fills the cache
     shutil.rmtree(lab / "runs")
     counts = lab / "counts.json"
     started = time.perf_counter()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.hanging import wait_until
 from support.workers import start_workers_at_once
 
 from instruct_lab.cache import Store, map_in_order, parallel, worker_processes
@@ -148,7 +149,7 @@ def start(tmp_path, count):
 @pytest.mark.slow
 def test_a_main_program_that_cannot_be_imported_shares_its_work(tmp_path) -> None:
     with start(tmp_path, 400) as program:
-        out, err = program.communicate(timeout=60)
+        out, err = program.communicate()
     assert (program.returncode, err) == (0, "")
     assert out.split()
 
@@ -159,11 +160,8 @@ def test_a_program_that_is_killed_leaves_no_worker_behind(tmp_path, number) -> N
     with start(tmp_path, 100_000) as program:
         process = int(program.stdout.readline())
         program.send_signal(number)
-        program.communicate(timeout=60)
-    deadline = time.monotonic() + 10
-    while is_alive(process) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_alive(process)
+        program.communicate()
+    wait_until(lambda: not is_alive(process))
 
 
 def test_errors_are_the_same_after_pickling() -> None:

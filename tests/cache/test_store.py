@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.data import load_splits
+from support.hanging import wait_until
 
 from instruct_lab import cli
 from instruct_lab.cache import Store, chain_keys, describe
@@ -98,13 +99,6 @@ def start(path: Path, seconds: float) -> multiprocessing.Process:
     return process
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 def test_two_processes_that_need_one_result_build_it_once(tmp_path) -> None:
     processes = [start(tmp_path, 0.5), start(tmp_path, 0.5)]
@@ -117,7 +111,7 @@ def test_two_processes_that_need_one_result_build_it_once(tmp_path) -> None:
 def test_a_killed_build_leaves_nothing_that_is_taken_for_a_result(tmp_path) -> None:
     process = start(tmp_path, 60)
     key = chain_keys([stage("a", 1)])[0]
-    wait_for((tmp_path / "data" / f".{key}" / "half.txt").is_file)
+    wait_until((tmp_path / "data" / f".{key}" / "half.txt").is_file)
     os.kill(process.pid, signal.SIGKILL)
     process.join(20)
     assert not Store(tmp_path).entries()

@@ -28,7 +28,7 @@ def server(answerers):
 
 
 def request(server, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1])
     connection.request(method, path, body, headers or {})
     response = connection.getresponse()
     return response, response.read()

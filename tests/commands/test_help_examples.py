@@ -12,6 +12,7 @@ import types
 
 import pytest
 import yaml
+from support.chat_tokenizers import byte_level
 from support.lab import instruction_rows, write_lab
 from support.records import newest_run
 from support.upload_hub import upload_hub
@@ -22,12 +23,12 @@ from instruct_lab.records import RunRecord
 pytestmark = pytest.mark.slow
 
 SMALL = [
-    *("model=tiny_random", "tokenizer=train", "model.tokenizer.vocab_size=300", "tracker=none"),
-    *("data.limit.train=8", "data.limit.validation=2", "data.limit.test=2", "batching.batch_size=8"),
+    *("model=tiny_random", "model.tokenizer.source=tokenizer", "tracker=none", "evaluation.baselines=false"),
+    *("data.limit.train=8", "data.limit.validation=2", "data.limit.test=2", "batching.batch_size=4"),
     *("trainer.max_epochs=1", "lr_scheduler=constant", "generation.max_new_tokens=2", "evaluation.during_examples=0"),
 ]
-FEW = ["evaluation.max_examples=2"]
-ADDED = {"train": [*SMALL, *FEW], "inspect": SMALL, "evaluate": FEW, "plan": SMALL}
+FEW = ["evaluation.max_examples=2", "evaluation.baselines=false"]
+ADDED = {"train": [*SMALL, FEW[0]], "inspect": SMALL, "evaluate": FEW, "plan": SMALL}
 """Overrides that follow those of an example, so that it takes a second."""
 AXOLOTL = {
     "base_model": "acme/tiny",
@@ -80,6 +81,7 @@ def stage(tmp_path_factory):
     """A lab with the runs and the sweep of the examples of `train`, and the files that other examples name."""
     path = tmp_path_factory.mktemp("examples")
     write_lab(path)
+    byte_level("chatml").save_pretrained(path / "tokenizer")  # GGUF files need merges
     (path / "config.yaml").write_text(yaml.safe_dump(AXOLOTL), encoding="utf-8")
     rows = "".join(json.dumps(row) + "\n" for row in instruction_rows(12))
     (path / "questions.jsonl").write_text(rows, encoding="utf-8")
@@ -89,7 +91,7 @@ def stage(tmp_path_factory):
         patch.setenv("XDG_CONFIG_HOME", str(path / "settings"))
         for module in ("instruct_lab.experiment.check", "instruct_lab.editors.schema"):
             patch.setattr(
-                importlib.import_module(module), "GROUPS", ("batching", "tuning")
+                importlib.import_module(module), "GROUPS", ("batching", "tracker")
             )  # others are tested elsewhere
         stage = Stage(path)
         first, *others = EXAMPLES["train"]

@@ -4,12 +4,10 @@ import json
 import os
 import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -152,7 +150,7 @@ def run_bash(line, env, count):
         f"COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=(instruct-lab)\n"
         '_instruct_lab 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    result = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True, timeout=120)
+    result = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
     return result.stdout.split()[:count]
 
 
@@ -182,9 +180,7 @@ def test_fish_completes_commands_options_of_groups_and_files(program, tmp_path):
         ("instruct-lab train data=path:ro", ["data=path:rows.jsonl"]),
     ):
         command = ["fish", "--no-config", "-c", script, line]
-        result = subprocess.run(
-            command, env=program, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
-        )
+        result = subprocess.run(command, env=program, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert result.stdout.split() == expected
 
 
@@ -217,11 +213,9 @@ def test_zsh_completes_commands_options_of_groups_and_files(program, tmp_path):
 
 def read_until(terminal, expected):
     """Read from a terminal until a text has appeared, without the codes that move the cursor."""
-    seen, end = "", time.monotonic() + 60
+    seen = ""
     while expected not in re.sub(r"\x1b\[[\d?;]*[A-Za-z]|[\x00-\x1f]", "", seen):
-        assert time.monotonic() < end, seen
-        if select.select([terminal], [], [], 1)[0]:
-            seen += os.read(terminal, 65536).decode()
+        seen += os.read(terminal, 65536).decode()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.exhaustive import exhaustive
 
 from instruct_lab.batch_limits import BatchLimits, apply_limits
 from instruct_lab.batching.table import ExampleTable, to_batches, write_batches
@@ -100,7 +101,9 @@ def room_for(loaded, most_rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("options", "most_rows"), [((), 1), (("generation=sampling",), 1), (("generation=beam",), 4)])
+@pytest.mark.parametrize(
+    ("options", "most_rows"), [((), 1), exhaustive(("generation=sampling",), 1), (("generation=beam",), 4)]
+)
 def test_answers_and_likelihoods_are_the_same_when_memory_is_exhausted(lab, options, most_rows):
     setup, loaded, evaluated = prepared(lab, *options, "metrics=[text,perplexity]")
     setup = dataclasses.replace(setup, batch_tokens=800)

@@ -5,14 +5,14 @@ the parameters that the tuning method declares have changed, weights that are sa
 the same output, and a model that answers prompts still does. For a combination that is refused: without the check it
 fails, or what it would train makes no sense.
 
-Objectives of one kind differ only in the formula of their loss. Of each kind one objective is tried with all methods,
-and the others with the methods of `EVERY_OBJECTIVE`; with INSTRUCT_LAB_WHOLE_MATRIX=1 all are tried with all.
+Objectives of one kind differ only in the formula of their loss. Whenever the tests run, the first objective of a family
+is tried with all methods, each objective with LoRA and full training, and one combination is tried for each reason of a
+refusal; `pytest -m exhaustive` tries the others.
 """
 
 import copy
 import dataclasses
 import functools
-import os
 import random
 
 import pytest
@@ -26,6 +26,7 @@ from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random
 from instruct_lab.objective.log_probabilities import sequence_log_probabilities
 from instruct_lab.template import ChatTemplate, Contents
+from tests.support.exhaustive import exhaustive
 from tests.support.small_methods import small_method
 
 MODELS = {"decoder": "tiny_random", "encoder-decoder": "tiny_encoder_decoder", "encoder": "tiny_encoder"}
@@ -50,8 +51,8 @@ def part(group, option):
 
 
 @functools.cache
-def model_of(family, tuning):
-    name = (MODELS_WITH_BIASES if tuning_of(tuning).needs_biases else MODELS)[family]
+def model_of(family, needs_biases):
+    name = (MODELS_WITH_BIASES if needs_biases else MODELS)[family]
     if name != "with_biases":
         return part("model", name)
     settings = part("model", "tiny_random").weights.settings
@@ -69,8 +70,8 @@ def tokenizer_of(family, cache):
 
 
 @functools.cache
-def loaded(family, tuning, head, cache):
-    return model_of(family, tuning).load(tokenizer_of(family, cache), cache, head)
+def loaded(family, needs_biases, head, cache):
+    return model_of(family, needs_biases).load(tokenizer_of(family, cache), cache, head)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ class Trial:
     """One combination on a model of its own."""
 
     def __init__(self, combination, cache):
-        self.family, self.cache, self.named = combination.family, cache, combination.tuning
+        self.family, self.cache = combination.family, cache
         self.named_batching = combination.batching
         self.objective = objective_of(combination.objective, self.family)
         self.tuning = tuning_of(combination.tuning)
@@ -114,7 +115,7 @@ class Trial:
         self.model = self.tuned.model
 
     def base(self):
-        whole = loaded(self.family, self.named, self.objective.head, self.cache)
+        whole = loaded(self.family, self.tuning.needs_biases, self.objective.head, self.cache)
         return whole.with_model(copy.deepcopy(whole.model))
 
     def examples(self):
@@ -173,7 +174,8 @@ def name_of(combination):
     return f"{combination.family}-{combination.objective}-{combination.tuning}-{combination.batching}"
 
 
-EVERY_OBJECTIVE = ("lora", "full", "prompt_tuning", "ia3", "train_last_layers", "few_shot")
+OF_EACH_KIND = ("prompt_tuning", "ia3", "train_last_layers", "few_shot")
+"""Methods that differ in kind; one objective of each kind is tried with them."""
 
 
 def kind_of(option):
@@ -187,20 +189,37 @@ FIRST_OF_KIND = {kind_of(one.name): one.name for one in reversed(list(options("o
 PADDED = {(c.family, c.objective, c.tuning) for c in COMBINATIONS if c.trains and c.batching == "padded"}
 
 
-def is_chosen(combination):
-    """Whether a combination is tried: of packed rows each objective and each method, if padded rows can be trained."""
+REASONS = {c.reason: c for c in reversed(COMBINATIONS) if not c.trains}
+"""The first combination that is refused for each reason."""
+
+
+def is_tried(combination):
+    """Whether a combination is tried at all: of packed rows each objective and each method that padded rows train."""
     c = combination
+    once = c.tuning == "lora" or c.objective in ("supervised", "masked")
+    return c.batching == "padded" or (once and (c.family, c.objective, c.tuning) in PADDED)
+
+
+def is_chosen(combination):
+    """Whether a combination is tried whenever the tests run."""
+    c = combination
+    is_first = c.objective == ("masked" if c.family == "encoder" else "supervised")
+    if not c.trains:
+        return c.tuning == "lora" or is_first or c == REASONS[c.reason]
     if c.batching != "padded":
-        once = c.tuning == "lora" or c.objective in ("supervised", "masked")
-        return once and (c.family, c.objective, c.tuning) in PADDED
-    is_first = c.objective in FIRST_OF_KIND.values() or c.tuning in EVERY_OBJECTIVE
-    return is_first or bool(os.environ.get("INSTRUCT_LAB_WHOLE_MATRIX"))
+        return c.tuning == "lora" or c.objective == "supervised"
+    of_kind = c.objective in FIRST_OF_KIND.values() and c.tuning in OF_EACH_KIND
+    return is_first or of_kind or c.tuning in ("lora", "full")
 
 
-CHOSEN = [c for c in COMBINATIONS if is_chosen(c)]
-TRAINING = [c for c in CHOSEN if c.trains and part("tuning", c.tuning).trains]
-UNTRAINED = [c for c in CHOSEN if c.trains and not part("tuning", c.tuning).trains]
-REFUSED = [c for c in CHOSEN if not c.trains]
+TRIED = [c for c in COMBINATIONS if is_tried(c)]
+TRAINING = [c for c in TRIED if c.trains and part("tuning", c.tuning).trains]
+UNTRAINED = [c for c in TRIED if c.trains and not part("tuning", c.tuning).trains]
+REFUSED = [c for c in TRIED if not c.trains]
+
+
+def cases(combinations):
+    return [c if is_chosen(c) else exhaustive(c) for c in combinations]
 
 
 def test_the_matrix_is_whole():
@@ -209,7 +228,7 @@ def test_the_matrix_is_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("combination", TRAINING, ids=name_of)
+@pytest.mark.parametrize("combination", cases(TRAINING), ids=name_of)
 def test_a_combination_that_claims_to_train_trains(combination, cache, tmp_path):
     trial = Trial(combination, cache)
     declared = {name for name, parameter in trial.model.named_parameters() if parameter.requires_grad}
@@ -235,7 +254,7 @@ def test_a_combination_that_claims_to_train_trains(combination, cache, tmp_path)
         assert max(map(len, together)) <= 3
 
 
-@pytest.mark.parametrize("combination", UNTRAINED, ids=name_of)
+@pytest.mark.parametrize("combination", cases(UNTRAINED), ids=name_of)
 def test_a_combination_that_trains_nothing_answers(combination, cache):
     trial = Trial(combination, cache)
     assert not [name for name, parameter in trial.model.named_parameters() if parameter.requires_grad]
@@ -246,7 +265,7 @@ def test_a_combination_that_trains_nothing_answers(combination, cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("combination", REFUSED, ids=name_of)
+@pytest.mark.parametrize("combination", cases(REFUSED), ids=name_of)
 def test_a_combination_that_is_refused_fails_or_makes_no_sense(combination, cache, tmp_path):
     try:
         trial = Trial(combination, cache)

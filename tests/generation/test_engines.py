@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import fake_vllm
 from support.decoding import SETTINGS, STOPS, load, one_by_one
+from support.exhaustive import exhaustive
 
 from instruct_lab import optional_packages
 from instruct_lab.errors import InstructLabError
@@ -62,7 +63,7 @@ def variant(cache, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "adapter", "sliding", "eager", "packed"])
+@pytest.mark.parametrize("name", [exhaustive("plain"), "adapter", "sliding", "eager", "packed"])
 def test_continuous_batching_answers_as_one_by_one_and_the_next_step_is_the_same(tmp_path, name):
     model = variant(tmp_path, name)
     untouched = copy.deepcopy(model)
@@ -149,7 +150,14 @@ def started(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [{}, {"r": 3, "use_rslora": True}, {"init": "pissa"}], ids=["plain", "rs", "pissa"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        exhaustive({}, id="plain"),
+        pytest.param({"r": 3, "use_rslora": True}, id="rs"),
+        pytest.param({"init": "pissa"}, id="pissa"),
+    ],
+)
 def test_vllm_reads_the_base_once_and_the_adapter_at_each_evaluation(tmp_path, started, fields):
     model = with_adapter(tmp_path, **fields)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -20,6 +20,7 @@ import planted
 import pytest
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from safetensors.torch import load_file
+from support.hanging import HANG_SECONDS
 from support.lab import write_lab
 from support.records import newest_run
 from torch import Tensor
@@ -125,7 +126,6 @@ def run_in_new_process(folder: Path, command: list[str], bug: str | None, **vari
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -144,7 +144,7 @@ def run_on_two_ranks(folder: Path, command: list[str], bug: str | None) -> None:
         second.start()
         ranks.append(second)
     for rank in ranks:
-        rank.join(timeout=120)
+        rank.join(timeout=HANG_SECONDS)
         rank.kill()
     output = "".join(path.read_text()[-2000:] for path in folder.glob("rank-*.txt"))
     assert [rank.exitcode for rank in ranks] == [0, 0], output

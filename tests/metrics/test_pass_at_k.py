@@ -28,7 +28,8 @@ def prediction(text, metadata=HUMAN_EVAL, samples=()):
 
 
 def passes(text, metadata=HUMAN_EVAL, **fields):
-    return PassAtK(allow_execution=True, **fields).of_prediction(prediction(text, metadata))[0] == 1
+    metric = PassAtK(allow_execution=True, **{"timeout_s": 100.0, **fields})
+    return metric.of_prediction(prediction(text, metadata))[0] == 1
 
 
 def test_nothing_is_executed_unless_the_user_says_so():

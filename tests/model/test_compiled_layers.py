@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 import transformers
+from support.exhaustive import exhaustive
 from torch._dynamo.utils import counters
 
 from instruct_lab.errors import InstructLabError
@@ -46,7 +47,7 @@ def num_graphs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["none", "selective"])
+@pytest.mark.parametrize("how", [exhaustive("none"), "selective"])
 def test_losses_and_gradients_are_those_of_the_layers(how):
     import peft
 

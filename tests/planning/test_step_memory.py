@@ -2,18 +2,20 @@
 
 import pytest
 from support import measured_steps as accuracy
+from support.exhaustive import exhaustive
 
 from instruct_lab.batching.division import divide_batch
 from instruct_lab.objective import chunks
 from instruct_lab.planning.skeleton import build_skeleton
 from instruct_lab.planning.step import StepSimulator
 
-SIZE = "hidden_size: 64, num_hidden_layers: 3, num_attention_heads: 4, intermediate_size: 192"
+SIZE = "hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 192"
 DECODER = [
     "model=tiny_random",
     f"model.weights.settings={{{SIZE}, max_position_embeddings: 512, vocab_size: 1024}}",
 ]
 ENCODER = ["model=tiny_encoder", f"model.weights.settings={{{SIZE}, vocab_size: 1024}}", "objective=masked"]
+NUM_EXAMPLES = 5
 PAIRS = [*DECODER, "tuning=lora", "objective=dpo", "objective.reference=adapters_off", "data=local_preference"]
 CASES = {
     "LoRA": ([*DECODER, "tuning=lora"], "plain"),
@@ -31,7 +33,7 @@ CASES = {
 def test_the_predicted_peak_is_that_of_the_allocator(name, tmp_path):
     overrides, kind = CASES[name]
     experiment = accuracy.experiment_of(overrides, tmp_path)
-    batch = accuracy.batch_of(experiment, kind)
+    batch = accuracy.batch_of(experiment, kind, NUM_EXAMPLES)
     predicted, _ = accuracy.predict(experiment, batch)
     measured, _ = accuracy.measure(experiment, batch, tmp_path)
     assert predicted == pytest.approx(measured, rel=0.05)
@@ -41,14 +43,15 @@ def test_the_predicted_peak_is_that_of_the_allocator(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "more"),
     [
-        *((name, []) for name in CASES),
+        exhaustive("LoRA", []),
+        *((name, []) for name in CASES if name != "LoRA"),
         *(("LoRA", [setting]) for setting in ("batching.micro_batch=2", "trainer.accumulate_grad_batches=3")),
     ],
 )
 def test_the_first_and_the_largest_parts_need_the_memory_of_the_whole_step(name, more, tmp_path):
     overrides, kind = CASES[name]
     experiment = accuracy.experiment_of([*overrides, *more], tmp_path)
-    batch = accuracy.batch_of(experiment, kind)
+    batch = accuracy.batch_of(experiment, kind, NUM_EXAMPLES)
     simulators = [StepSimulator(experiment, build_skeleton(experiment, tmp_path, None), "32-true") for _ in range(2)]
     micro = experiment.trainer.arguments.get("accumulate_grad_batches", 1)
     whole = [simulators[0].train(batch, micro) for _ in range(2)]
@@ -61,7 +64,7 @@ def test_the_first_and_the_largest_parts_need_the_memory_of_the_whole_step(name,
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_logits_in_chunks_are_predicted(tuning, tmp_path, monkeypatch):
     experiment = accuracy.experiment_of([*DECODER, f"tuning={tuning}"], tmp_path)
-    batch = accuracy.batch_of(experiment, "plain")
+    batch = accuracy.batch_of(experiment, "plain", NUM_EXAMPLES)
     whole, of_whole = accuracy.predict(experiment, batch)
     for name in ("MOST_LOGITS", "MOST_LOGITS_OF_TRAINED"):
         monkeypatch.setattr(chunks, name, 50 * 1024)
@@ -75,7 +78,7 @@ def test_logits_in_chunks_are_predicted(tuning, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_predicted_flops_are_those_of_torchs_counter(tmp_path):
     experiment = accuracy.experiment_of([*DECODER, "tuning=lora", "model.attention=eager"], tmp_path)
-    batch = accuracy.batch_of(experiment, "plain")
+    batch = accuracy.batch_of(experiment, "plain", NUM_EXAMPLES)
     _, predicted = accuracy.predict(experiment, batch)
     _, counted = accuracy.measure(experiment, batch, tmp_path)
     assert predicted == pytest.approx(counted, rel=0.02)
@@ -85,16 +88,16 @@ def test_the_predicted_flops_are_those_of_torchs_counter(tmp_path):
 def test_flops_of_a_step_follow_from_the_parameters(tmp_path):
     """A forward pass multiplies each position by each weight of a linear layer, a backward pass twice."""
     experiment = accuracy.experiment_of([*DECODER, "tuning=full"], tmp_path)
-    batch = accuracy.batch_of(experiment, "plain")
+    batch = accuracy.batch_of(experiment, "plain", NUM_EXAMPLES)
     _, predicted = accuracy.predict(experiment, batch)
     shapes, (targets, width) = (
         [part.input_ids.shape for part in divide_batch(batch)],
         (int((batch.labels != -100).sum()), 64),
     )
     positions = sum(rows * length for rows, length in shapes)
-    layers = 3 * (4 * width * width + 3 * width * 192)
+    layers = 2 * (4 * width * width + 3 * width * 192)
     products = 6 * (positions * layers + targets * width * 1024)
-    attention = 3 * 3.5 * 4 * sum(rows * length**2 for rows, length in shapes) * width  # q·k and weights·v
+    attention = 2 * 3.5 * 4 * sum(rows * length**2 for rows, length in shapes) * width  # q·k and weights·v
     assert positions < batch.input_ids.numel()  # rows of similar length are computed together
     assert predicted == pytest.approx(products + attention, rel=0.03)
 

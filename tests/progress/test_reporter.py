@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from support.hanging import wait_until
 
 from instruct_lab.progress import advance, ensure_reporting, reporter, reporting, stage
 
@@ -44,13 +45,6 @@ def open_screen(monkeypatch):
     return replace
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_nothing_is_reported_outside_a_block(open_screen):
     screen = open_screen()
     with stage("loading", 3) as loading:
@@ -78,10 +72,10 @@ def test_stages_that_end_soon_get_no_line(open_screen):
 def test_a_stage_that_takes_long_gets_a_line_and_later_another(open_screen):
     screen = open_screen()
     with reporting(), stage("reading", unit="row"):
-        wait_for(lambda: "reading" in screen.getvalue())
+        wait_until(lambda: "reading" in screen.getvalue())
         started = time.monotonic()
         advance(7)
-        wait_for(lambda: screen.getvalue().count("\n") == 2)
+        wait_until(lambda: screen.getvalue().count("\n") == 2)
         assert time.monotonic() - started >= 0.2
     assert screen.getvalue().splitlines()[-1].startswith("reading: 7 rows")
 
@@ -103,13 +97,13 @@ def test_a_line_that_a_stage_asks_for_comes_earlier(open_screen, monkeypatch):
     with reporting(is_announced=True), stage("training", 9, "step") as training:
         training.update(5)
         training.wants_line = True
-        wait_for(lambda: "5/9 steps" in screen.getvalue())
+        wait_until(lambda: "5/9 steps" in screen.getvalue())
 
 
 def test_in_a_pipe_there_are_no_control_characters(open_screen):
     screen = open_screen()
     with reporting(is_announced=True), stage("outer"), stage("inner", 3):
-        wait_for(lambda: "outer: inner: 0/3" in screen.getvalue())
+        wait_until(lambda: "outer: inner: 0/3" in screen.getvalue())
     assert "\x1b" not in screen.getvalue()
     assert "\r" not in screen.getvalue()
 
@@ -117,9 +111,9 @@ def test_in_a_pipe_there_are_no_control_characters(open_screen):
 def test_the_live_line_is_drawn_again_and_erased_at_the_end(open_screen):
     screen = open_screen(is_terminal=True)
     with reporting(), stage("training", 4, "step") as training:
-        wait_for(lambda: "0/4 steps" in screen.getvalue())
+        wait_until(lambda: "0/4 steps" in screen.getvalue())
         training.advance()
-        wait_for(lambda: "1/4 steps" in screen.getvalue())
+        wait_until(lambda: "1/4 steps" in screen.getvalue())
     assert screen.visible_lines() == [""]
 
 
@@ -128,7 +122,7 @@ def test_output_stands_above_the_live_line(open_screen, stream):
     screen = open_screen(is_terminal=True)
     with reporting(is_announced=True), stage("training"):
         print("step 1", file=getattr(sys, stream))
-        wait_for(lambda: screen.visible_lines()[-1].startswith("training"))
+        wait_until(lambda: screen.visible_lines()[-1].startswith("training"))
         print("step 2", file=getattr(sys, stream))
     assert screen.visible_lines() == ["step 1", "step 2", ""]
 
@@ -143,7 +137,7 @@ def test_the_live_line_waits_while_a_prompt_stands_in_the_line(open_screen):
             time.sleep(0.1)
             assert screen.getvalue() == "you> Hello"
             print()
-            wait_for(lambda: "answering" in screen.getvalue())
+            wait_until(lambda: "answering" in screen.getvalue())
 
 
 def test_results_in_a_pipe_hold_no_progress(open_screen, monkeypatch):
@@ -152,7 +146,7 @@ def test_results_in_a_pipe_hold_no_progress(open_screen, monkeypatch):
     monkeypatch.setattr(sys, "stdout", pipe)
     with reporting(is_announced=True), stage("training"):
         print("result")
-        wait_for(lambda: "training" in screen.getvalue())
+        wait_until(lambda: "training" in screen.getvalue())
     assert pipe.getvalue() == "result\n"
 
 
@@ -182,7 +176,7 @@ def test_a_block_inside_another_has_its_own_stages_and_stream(open_screen, monke
 def test_a_run_of_a_python_program_reports_too(open_screen):
     screen = open_screen()
     with ensure_reporting(), stage("training"):
-        wait_for(lambda: "training" in screen.getvalue())
+        wait_until(lambda: "training" in screen.getvalue())
         with ensure_reporting():
             assert reporter._current.stages[0].name == "training"  # the same reporter
     assert reporter._current is None

@@ -83,7 +83,7 @@ def test_records_created_at_once_never_share_a_folder(tmp_path):
     workers = [context.Process(target=_create_many, args=(str(tmp_path), 3, results)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    paths = [path for _ in workers for path in results.get(timeout=60)]
+    paths = [path for _ in workers for path in results.get()]
     for worker in workers:
         worker.join()
     assert len(set(paths)) == len(paths) == 9

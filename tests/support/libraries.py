@@ -3,6 +3,7 @@
 import gc
 import importlib
 
+import support.slow_machine  # noqa: F401
 from instruct_lab.experiment.check import check
 from instruct_lab.tuning.peft_library import load_peft
 

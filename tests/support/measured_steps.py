@@ -44,10 +44,10 @@ def experiment_of(overrides: list[str], folder: Path) -> Experiment:
     return check([*COMMON, *overrides, *path]).experiment
 
 
-def batch_of(experiment: Experiment, kind: str) -> Batch:
-    """Build a batch of eight examples of 60 to 130 tokens."""
+def batch_of(experiment: Experiment, kind: str, num_examples: int = 8) -> Batch:
+    """Build a batch of examples of 60 tokens and more, each 10 longer than the one before."""
     examples = []
-    for index in range(8):
+    for index in range(num_examples):
         length, prompt = 60 + 10 * index, 20 + 3 * index
         ids, labels = [5 + index] * length, [-100] * prompt + [5 + index] * (length - prompt)
         if kind == "masked":

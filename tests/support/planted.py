@@ -11,6 +11,8 @@ from instruct_lab.sweep.reporting import pruning_check
 from instruct_lab.sweep.task import Outcome
 
 STEPS = 27
+REPORTED = 3
+"""Every third step is reported to the pruner; Optuna's database takes 0.03 s for each."""
 
 
 def final_loss(r, lr):
@@ -58,7 +60,7 @@ def run(task):
     for step in range(1, STEPS + 1):
         value = loss_at(r, lr, step) + 0.01 * task.sweep["seed"]
         record.append_metrics(step=step, epoch=0, values={"val/loss": value, "train/loss": value})
-        if check_pruning is not None and check_pruning(step, {"val/loss": value}):
+        if step % REPORTED == 0 and check_pruning is not None and check_pruning(step, {"val/loss": value}):
             record.write_manifest(status="pruned")
             return Outcome("pruned")
     metrics = {"val/chrf": {"after": {"value": 100 - value, "low": 0, "high": 100, "count": 1, "signature": ""}}}

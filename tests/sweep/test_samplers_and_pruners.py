@@ -1,6 +1,7 @@
 """Samplers choose the points they should, and pruners stop bad trials early."""
 
 import pytest
+from support.exhaustive import exhaustive
 from support.planted import STEPS, final_loss
 from support.sweeps import GRID
 
@@ -43,7 +44,7 @@ def test_a_pruner_finds_the_best_point_of_the_grid_in_fewer_steps(planted, prune
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first_trials", [0, 9])
+@pytest.mark.parametrize("first_trials", [exhaustive(0), 9])
 def test_successive_halving_never_stops_the_first_trials(planted, first_trials):
     """The first points are the worst of the grid, so that without the setting most of them are stopped."""
     settings = ["first_steps=2", "reduction=3", f"first_trials={first_trials}"]
@@ -58,12 +59,12 @@ def test_successive_halving_never_stops_the_first_trials(planted, first_trials):
 @pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "gaussian_process"])
 def test_a_sampler_is_reproducible_and_comes_near_the_best(planted, sampler):
     space = ["tuning.r=tag(log, int(interval(2, 64)))", "optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
-    arguments = [*space, f"hydra/sweeper={sampler}", "sweep.num_points=16"]
-    first, second = planted(*arguments), planted(*arguments)
-    assert [run["sweep"]["values"] for run in first] == [run["sweep"]["values"] for run in second]
+    arguments = [*space, f"hydra/sweeper={sampler}"]
+    first, second = planted(*arguments, "sweep.num_points=16"), planted(*arguments, "sweep.num_points=12")
+    assert [run["sweep"]["values"] for run in first[:12]] == [run["sweep"]["values"] for run in second]
     assert len(first) == 16
-    other = planted(*arguments, "hydra.sweeper.seed=1")
-    assert [run["sweep"]["values"] for run in other] != [run["sweep"]["values"] for run in first]
+    other = planted(*arguments, "sweep.num_points=3", "hydra.sweeper.seed=1")
+    assert [run["sweep"]["values"] for run in other] != [run["sweep"]["values"] for run in first[:3]]
     losses = [final_loss(run["sweep"]["values"]["tuning.r"], run["sweep"]["values"]["optimizer.lr"]) for run in first]
     assert min(losses) < 1.35
 

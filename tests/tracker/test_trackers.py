@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.exhaustive import exhaustive
 
 from instruct_lab.config import component
 from instruct_lab.records import RunRecord
@@ -91,36 +92,35 @@ RUN = """
 import sys
 from instruct_lab.records import RunRecord
 from instruct_lab.tracker import Wandb
-record = RunRecord.open(sys.argv[1])
 config = {"_target_": "a.B", "name": None, "seed": 1, "tuning": {"_target_": "a.C", "r": 16}}
 tags = ["tuning=lora", "data=" + "x" * 99, "tuning=lora"]
-session = Wandb(tags=["mine"]).start(record, config, tags, "a study")
-session.log({"train/loss": 2.0}, step=1)
-session.log({"train/loss": 1.5, "val/loss": float("nan")}, step=2)
-session.log_table("predictions", ["id", "text", "before"], [["1", "é", None], ["2", "b", 3.0]])
-session.summarize({"test/chrf/after": 47.0})
-print(session.where())
-session.finish(int(sys.argv[2]))
+for path in sys.argv[2:]:
+    session = Wandb(tags=["mine"]).start(RunRecord.open(path), config, tags, "a study")
+    session.log({"train/loss": 2.0}, step=1)
+    session.log({"train/loss": 1.5, "val/loss": float("nan")}, step=2)
+    session.log_table("predictions", ["id", "text", "before"], [["1", "é", None], ["2", "b", 3.0]])
+    session.summarize({"test/chrf/after": 47.0})
+    print(session.where())
+    session.finish(int(sys.argv[1]))
 """
 
 
-def offline_run(record: RunRecord, exit_code: int) -> str:
-    command = [sys.executable, "-c", RUN, str(record.path), str(exit_code)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+def offline_runs(*records: RunRecord, exit_code: int) -> list[str]:
+    command = [sys.executable, "-c", RUN, str(exit_code), *(str(record.path) for record in records)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no chatter
-    (line,) = done.stdout.splitlines()
-    return line
+    return done.stdout.splitlines()
 
 
 def read_back(folder: Path) -> dict:
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(folder)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.slow
 def test_an_offline_run_can_be_read_back(record):
-    line = offline_run(record, exit_code=1)
+    (line,) = offline_runs(record, exit_code=1)
     (folder,) = (record.path.parent.parent / "wandb").glob("offline-run-*")
     assert "wandb leet runs/wandb;" in line
     assert line.endswith(f"wandb sync runs/wandb/{folder.name}")
@@ -157,19 +157,24 @@ session.finish(0)
 
 def raw_records(folder: Path) -> list[dict]:
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "kept"),
-    [("none", []), ("weights", ["weights"]), ("record", ["record"]), ("all", ["weights", "record"])],
+    [
+        ("none", []),
+        exhaustive("weights", ["weights"]),
+        exhaustive("record", ["record"]),
+        ("all", ["weights", "record"]),
+    ],
 )
 def test_weights_and_record_are_kept_as_artifacts_where_asked_for(record, asked, kept):
     if shutil.which("wandb", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("the wandb command is not beside this Python")
-    subprocess.run([sys.executable, "-c", KEPT, str(record.path), asked], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", KEPT, str(record.path), asked], check=True)
     (folder,) = (record.path.parent.parent / "wandb").glob("offline-run-*")
     entries = raw_records(folder)
     (run,) = [entry["run"] for entry in entries if entry["type"] == "run"]
@@ -190,8 +195,7 @@ def test_weights_and_record_are_kept_as_artifacts_where_asked_for(record, asked,
 @pytest.mark.slow
 def test_all_runs_share_one_folder(tmp_path):
     records = [RunRecord.create(tmp_path / "runs", name, {}, []) for name in ("one", "two words")]
-    for record in records:
-        offline_run(record, exit_code=0)
+    offline_runs(*records, exit_code=0)
     folders = sorted(path.name for path in (tmp_path / "runs" / "wandb").glob("offline-run-*"))
     assert [any(name.endswith(record.id) for name in folders) for record in records] == [True, True]
 
@@ -221,14 +225,14 @@ session.finish(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["0" * 40, "too short"])
+@pytest.mark.parametrize("key", ["0" * 40, exhaustive("too short")])
 def test_a_server_that_cannot_be_reached_leaves_an_offline_run(record, key):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # nobody listens there
         environment = {**os.environ, "WANDB_API_KEY": key, "WANDB_BASE_URL": f"http://127.0.0.1:{port}"}
         command = [sys.executable, "-c", UNREACHABLE, str(record.path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("offline; see it: wandb leet runs/wandb;")
     assert done.stderr.startswith("wandb cannot be reached, so this run is logged offline: ")
     assert list((record.path.parent.parent / "wandb").glob(f"offline-run-*-study-{record.id}-offline/*.wandb"))

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import yaml
+from support.exhaustive import exhaustive
 from support.records import logged
 
 from instruct_lab import cli
@@ -143,7 +144,9 @@ LONGER = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", LONGER)
+@pytest.mark.parametrize(
+    "case", ["epochs", "steps at a validation", exhaustive("steps within an epoch"), exhaustive("both")]
+)
 def test_a_longer_run_equals_an_undisturbed_one(train, lab, case, capsys):
     limits, longer = LONGER[case]
     undisturbed = train(*QUICK, *CONSTANT, *limits, *longer)

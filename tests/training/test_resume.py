@@ -1,5 +1,6 @@
 """A killed and resumed run logs the same values, to the last digit, as an undisturbed one."""
 
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import time
 
 import pytest
 from support.command_server import command
+from support.exhaustive import exhaustive
+from support.hanging import wait_until
 from support.records import logged, newest_run
 
 from instruct_lab import cli
@@ -29,8 +32,7 @@ LONG = [
 def kill_after(arguments, folder, lines):
     """Start a run and SIGKILL it once its log has so many lines."""
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while process.poll() is None:
         logs = list(folder.glob("runs/*/*/metrics.jsonl"))
         if logs and logs[0].read_bytes().count(b"\n") >= lines:
             break
@@ -85,11 +87,9 @@ def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
 def test_an_interrupted_run_has_that_status(lab, tiny, number):
     arguments = command("train", *tiny, *LONG, "trainer.max_epochs=200")
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(lab.glob("runs/*/*/metrics.jsonl")):
-        time.sleep(0.01)
+    wait_until(lambda: process.poll() is not None or list(lab.glob("runs/*/*/metrics.jsonl")))
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 128 + number, errors.decode()[-2000:]
     assert json.loads((newest_run(lab) / "manifest.json").read_text())["status"] == "interrupted"
 
@@ -132,14 +132,23 @@ BOUNDS = {
     "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=10"],
     "both": ["trainer.max_epochs=3", "+trainer.max_steps=10"],
 }
+STOPPED = [(3, 0.5, "epochs"), (4, 3, "steps"), (4, 0.5, "epochs"), (8, 0.5, "both")]
 UNDISTURBED = {}
 """What runs that nothing stops log, by bound and interval; the tests of each of them share it."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("interval", [0.5, 3])  # with and without a validation at the end of an epoch of four steps
-@pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
+@pytest.mark.parametrize(
+    ("stop", "interval", "bound"),
+    [
+        one if one in STOPPED else exhaustive(*one)
+        for one in itertools.product(
+            (3, 4, 8),  # in mid-epoch, and at the ends of the first and the second epoch of four steps
+            (0.5, 3),  # with and without a validation at the end of an epoch
+            BOUNDS,
+        )
+    ],
+)
 def test_a_run_stopped_anywhere_resumes_exactly(lab, lab_code_allowed, tiny, bound, stop, interval):
     quick = [
         "evaluation.before=false",
@@ -219,7 +228,10 @@ class _Kill(pl.Callback):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("accumulation", "interval", "batch"),
-    [(2, 3, 3), (2, 3, 4), (2, 1, 5), (3, 2, 2), (3, 0.25, 4), (4, 2, 6), (4, 1, 7)],
+    [
+        *((2, 3, 3), (2, 1, 5), (3, 0.25, 4)),
+        *(exhaustive(*one) for one in [(2, 3, 4), (3, 2, 2), (4, 2, 6), (4, 1, 7)]),
+    ],
 )
 def test_a_validation_within_an_accumulation_window_is_logged_once(
     lab, lab_code_allowed, tiny, accumulation, interval, batch

@@ -9,6 +9,8 @@ from support.records import logged
 
 from instruct_lab import cli
 
+UNMEASURED = ["evaluation.before=false", "evaluation.splits=[]", "evaluation.during_examples=0"]
+"""A run whose results nobody reads."""
 FULL = ["tuning=full", "optimizer.lr=0.01"]
 
 
@@ -68,7 +70,7 @@ def test_a_recorded_config_runs_again_to_the_same_digits(train, lab):
 
 @pytest.mark.slow
 def test_an_adapter_checkpoint_holds_only_the_adapter(train):
-    record = train("callbacks.checkpoint.every_steps=1", "tuning=lora")
+    record = train("callbacks.checkpoint.every_steps=1", "tuning=lora", *UNMEASURED)
     state = torch.load(record / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert state
     assert all("lora_" in name for name in state)
@@ -85,7 +87,7 @@ def test_only_the_adapter_changes_under_lora_and_everything_under_full(train, la
     from instruct_lab.training.workspace import Workspace
 
     for overrides, all_change in ((["tuning=lora"], False), (FULL, True)):
-        record = train(*overrides)
+        record = train(*overrides, *UNMEASURED)
         experiment = check_config(OmegaConf.load(record / "config.yaml"))
         base = Workspace(experiment).base().loaded.model.state_dict()
         tuned = Workspace(experiment).tuned(record).loaded.model.state_dict()
@@ -126,14 +128,14 @@ def test_the_exported_folder_reproduces_the_runs_predictions_token_for_token(tra
 def test_an_adapter_can_be_exported_unmerged(train, lab):
     from peft import PeftConfig
 
-    train("tuning=lora")
+    train("tuning=lora", "trainer.max_steps=2", *UNMEASURED)
     assert cli.main(["export", "latest", str(lab / "adapter"), "--keep-adapter"]) == 0
     assert PeftConfig.from_pretrained(lab / "adapter").peft_type == "LORA"
 
 
 @pytest.mark.slow
 def test_an_export_never_overwrites(train, lab, capsys):
-    train("tuning=lora")
+    train("tuning=lora", "trainer.max_steps=2", *UNMEASURED)
     (lab / "mine").mkdir()
     (lab / "mine" / "precious.txt").write_text("mine")
     assert cli.main(["export", "latest", str(lab / "mine")]) == 2
@@ -172,14 +174,14 @@ def test_a_failed_run_keeps_its_traceback(lab, tiny, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["csv", "tensorboard", "wandb"])
 def test_a_tracker_receives_the_values(train, lab, tracker):
-    train(f"tracker={tracker}", "runs_path=tracked")
+    train(f"tracker={tracker}", "runs_path=tracked", "trainer.max_steps=2", "evaluation.before=false")
     patterns = {"csv": "tracked/*/*/csv/metrics.csv", "tensorboard": "tracked/tensorboard/**/events*"}
     assert list(lab.glob(patterns.get(tracker, "tracked/wandb/**/*.wandb")))
 
 
 @pytest.mark.slow
 def test_several_trackers_at_once_and_one_removed(train, lab):
-    train("tracker=[csv,tensorboard]", "tracker.tensorboard=null", "runs_path=tracked")
+    train("tracker=[csv,tensorboard]", "tracker.tensorboard=null", "runs_path=tracked", *UNMEASURED)
     assert list(lab.glob("tracked/*/*/csv/metrics.csv"))
     assert not list(lab.glob("tracked/tensorboard"))
 
@@ -195,7 +197,7 @@ def test_a_metric_can_be_removed_and_a_callback_added(train):
 @pytest.mark.slow
 @pytest.mark.parametrize("debug", ["fast", "overfit", "profile", "anomaly"])
 def test_a_debug_option_runs(train, debug):
-    record = train(f"debug={debug}")
+    record = train(f"debug={debug}", *(["trainer.max_steps=3"] if debug == "anomaly" else []))
     steps = logged(record, "train/loss")[-1][0]
     assert {"fast": steps == 2, "profile": steps <= 10}.get(debug, True)
     if debug == "overfit":
@@ -205,7 +207,7 @@ def test_a_debug_option_runs(train, debug):
 
 @pytest.mark.slow
 def test_bfloat16_arithmetic_trains(train):
-    record = train("trainer.precision=bf16-mixed")
+    record = train("trainer.precision=bf16-mixed", *UNMEASURED)
     losses = [loss for _, loss in logged(record, "train/loss")]
     assert losses[-1] < losses[0]
 

@@ -116,7 +116,7 @@ def test_the_base_model_is_evaluated_once_for_the_same_question(train, lab, monk
     second = train("trainer.max_steps=2", "tuning.r=4")  # another run, the same base model
     assert len(measured) == count
     assert json.loads((second / "before.json").read_text()) == json.loads((first / "before.json").read_text())
-    train("trainer.max_steps=2", "generation.max_new_tokens=4")
+    train("trainer.max_steps=1", "generation.max_new_tokens=4")
     assert len(measured) == 2 * count
     train("trainer.max_steps=2", "model.weights.seed=1")
     assert len(measured) == 3 * count
