@@ -1,4 +1,4 @@
-"""Check, before the model is loaded, those trainer arguments whose valid values depend on the number of batches."""
+"""Check, before the model is loaded, those settings whose valid values depend on the number of batches."""
 
 from __future__ import annotations
 

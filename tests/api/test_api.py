@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from support.lab import TINY, write_lab
+from support.lab import TINY, new_lab
 
 import instruct_lab as il
 from instruct_lab import cli
@@ -19,11 +19,7 @@ SHORT = [*TINY, "evaluation.show_samples=0"]
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory):
     """A lab with two recorded runs, trained from Python."""
-    folder = tmp_path_factory.mktemp("lab")
-    write_lab(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("lab")):
         yield il.train(SHORT), il.train([*SHORT, "tuning=full"])
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.lab import TINY, write_lab
+from support.lab import TINY, new_lab
 from support.records import newest_run
 from support.refusals import Refusals
 
@@ -62,11 +62,7 @@ DAMAGE = [
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """The record of a finished run; made once, in a folder like that of the fixture `lab`."""
-    folder = tmp_path_factory.mktemp("recorded")
-    write_lab(folder)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("recorded")) as folder:
         assert cli.main(["train", *TINY, "trainer.max_steps=2"]) == 0
     return newest_run(folder)
 

@@ -1,6 +1,7 @@
 """A tuned tiny model that answers, loaded once for each test module."""
 
 import pytest
+from support.lab import TINY, new_lab
 
 from instruct_lab import cli
 from instruct_lab.chat.answering import load_answerer
@@ -14,13 +15,7 @@ OPTIONS = ["trainer.max_steps=3", "optimizer.lr=0.05", "evaluation.before=false"
 @pytest.fixture(scope="module")
 def chat_lab(tmp_path_factory):
     """A folder with one run; the command runs there."""
-    from support.lab import TINY, write_lab
-
-    folder = tmp_path_factory.mktemp("chat")
-    write_lab(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("chat")) as folder:
         assert cli.main(["train", *TINY, *OPTIONS, "generation.max_new_tokens=12"]) == 0
         yield folder
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.lab import TINY, instruction_rows, write_lab
+from support.lab import TINY, instruction_rows, new_lab, write_lab
 from support.records import newest_run
 
 from instruct_lab import cli
@@ -86,12 +86,8 @@ def write_tasks(folder):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A folder with two runs of different ranks and task files; the command runs there."""
-    folder = tmp_path_factory.mktemp("benchmarks")
-    write_lab(folder)
-    write_tasks(folder / "tasks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("benchmarks")) as folder:
+        write_tasks(folder / "tasks")
         records = []
         for rank in (2, 4):
             assert cli.main(["train", *TINY, *SHORT, f"tuning.r={rank}", "generation.max_new_tokens=16"]) == 0

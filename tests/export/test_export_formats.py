@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.lab import TINY, new_lab
 
 from instruct_lab import cli
 from instruct_lab.export.quality import compare
@@ -20,13 +21,7 @@ SHORT = ["evaluation.before=false", "evaluation.baselines=false"]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A folder with one run whose tokenizer has merges; the command runs there."""
-    from support.lab import TINY, write_lab
-
-    folder = tmp_path_factory.mktemp("formats")
-    write_lab(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("formats")) as folder:
         assert cli.main(["train", *TINY, *OPTIONS, *SHORT]) == 0
         yield folder
 

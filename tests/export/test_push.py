@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.lab import TINY, new_lab
 from support.upload_hub import TOKEN, upload_hub
 
 from instruct_lab import cli
@@ -17,13 +18,7 @@ def hub(monkeypatch):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A folder with one run; the command runs there."""
-    from support.lab import TINY, write_lab
-
-    folder = tmp_path_factory.mktemp("push")
-    write_lab(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("push")) as folder:
         assert cli.main(["train", *TINY, "trainer.max_steps=1", "evaluation.before=false"]) == 0
         yield folder
 

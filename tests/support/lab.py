@@ -1,7 +1,9 @@
 """A user's own folder with a small data set, and the overrides of a short run in it."""
 
+import contextlib
 import json
 
+import pytest
 import yaml
 
 WORDS = """
@@ -45,6 +47,16 @@ def data_set(train, *, held_out=None, row_format="Alpaca", validation=0.0, test=
 def mixture(**parts):
     """The config of a mixture of data sets."""
     return {"_target_": "instruct_lab.data.Mixture", "parts": parts}
+
+
+@contextlib.contextmanager
+def new_lab(folder):
+    """Write a lab into a folder, and run commands there with a cache of its own, as in the fixture `lab`."""
+    write_lab(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+        yield folder
 
 
 def write_data(folder, name, config):

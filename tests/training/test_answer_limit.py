@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from support.exhaustive import exhaustive
-from support.lab import TINY, write_lab
+from support.lab import TINY, new_lab
 
 from instruct_lab import cli
 from instruct_lab.experiment.check import check
@@ -85,11 +85,7 @@ def test_runs_of_a_sweep_over_the_same_data_have_one_length(lab, tiny):
 @pytest.fixture(scope="module")
 def trained_lab(tmp_path_factory):
     """A folder with one run."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_lab(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("trained")) as folder:
         short = ("trainer.max_steps=1", "evaluation.splits=[]", "evaluation.during_examples=0")
         assert cli.main(["train", *TINY, *short]) == 0
     return folder

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.documentation import ROOT, blocks
 from support.exhaustive import exhaustive
-from support.lab import TINY, instruction_rows, write_lab
+from support.lab import TINY, instruction_rows, new_lab
 from support.records import newest_run
 
 from instruct_lab import cli
@@ -23,13 +23,9 @@ KEPT = ["data=mine", "evaluation.max_examples=4", "generation.max_new_tokens=6"]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A folder with two runs of different ranks; the command runs there."""
-    folder = tmp_path_factory.mktemp("evaluated")
-    write_lab(folder)
-    rows = [{**row, "instruction": f"Please: {row['instruction']}"} for row in instruction_rows(40)]
-    (folder / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+    with new_lab(tmp_path_factory.mktemp("evaluated")) as folder:
+        rows = [{**row, "instruction": f"Please: {row['instruction']}"} for row in instruction_rows(40)]
+        (folder / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         records = []
         for rank in (2, 4):
             assert cli.main(["train", *TINY, *SHORT, f"tuning.r={rank}"]) == 0

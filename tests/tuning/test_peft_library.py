@@ -1,6 +1,5 @@
 """PEFT loads bitsandbytes only for models with its layers, and answers as before in all other cases."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -85,9 +84,6 @@ from peft import helpers
 report["bnb"] = helpers.bnb
 """,
 }
-HAS_BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
-NEEDS_BITSANDBYTES = ("quantised", "found")
-needs_bitsandbytes = pytest.mark.skipif(not HAS_BITSANDBYTES, reason="needs bitsandbytes")
 PLAIN = ["peft.tuners.lora.layer", "peft.tuners.lora.model"]
 
 
@@ -95,16 +91,15 @@ PLAIN = ["peft.tuners.lora.layer", "peft.tuners.lora.model"]
 def reports(tmp_path_factory):
     """The dictionary `report` of each code."""
     folder = tmp_path_factory.mktemp("reports")
-    codes = {name: code for name, code in CODES.items() if HAS_BITSANDBYTES or name not in NEEDS_BITSANDBYTES}
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE, str(folder)],
-        input=json.dumps(codes),
+        input=json.dumps(CODES),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {name: json.loads((folder / name / "report.json").read_text()) for name in codes}
+    return {name: json.loads((folder / name / "report.json").read_text()) for name in CODES}
 
 
 @pytest.mark.slow
@@ -113,7 +108,6 @@ def test_a_model_without_quantised_layers_loads_no_bitsandbytes(reports):
 
 
 @pytest.mark.slow
-@needs_bitsandbytes
 def test_a_quantised_model_gets_the_adapters_of_its_layers_after_an_unquantised_one(reports):
     found = reports["quantised"]
     assert found["before"] is False
@@ -122,7 +116,6 @@ def test_a_quantised_model_gets_the_adapters_of_its_layers_after_an_unquantised_
 
 
 @pytest.mark.slow
-@needs_bitsandbytes
 def test_peft_finds_bitsandbytes_wherever_it_needs_it(reports):
     assert reports["found"] == {
         "inside": [False, False],
